@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Audit and statistics of device memory.
+ *
+ * The audit compares what the free maps say with what the struct pages say, and
+ * both with the counts. A block is looked at under its lock. That is enough to be
+ * exact while the device is in use, because the lock is needed to change sides:
+ *
+ *   on the free map         count 0, unlocked, unmapped, no owner
+ *   off it, count 0         pending: between free map and zone_device_folio_init(),
+ *                           or on its way through folio_free. Nothing is promised
+ *   off it, count not 0     used: has an owner. The owner is set before the count
+ *                           and cleared after it
+ */
+#include "hmm_ref.h"
+
+static void audit_free_page(const struct page *page, struct hmm_ref_audit *audit)
+{
+	audit->out_bad_ref += page_ref_count(page) != 0;
+	audit->out_bad_lock += PageLocked(page);
+	audit->out_bad_map += !!page->mapping;
+	audit->out_bad_owner += !!page->zone_device_data;
+}
+
+/* Return: whether the page is used beyond doubt. */
+static bool audit_used_page(const struct page *page, struct hmm_ref_audit *audit)
+{
+	if (!page_ref_count(page))
+		return false;
+	smp_rmb(); /* the owner was set before the count: pairs with handout */
+	if (!READ_ONCE(page->zone_device_data)) {
+		smp_rmb(); /* or cleared after it: pairs with the last put */
+		audit->out_bad_owner += page_ref_count(page) != 0;
+	}
+	return true;
+}
+
+static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit)
+{
+	struct page *page = pfn_to_page(hmm_ref_block_pfn(block));
+	unsigned int nr_free = 0;
+	unsigned int nr_held = 0;
+	unsigned int bit;
+
+	spin_lock_irq(&block->lock);
+	for (bit = 0; bit < HMM_REF_BLOCK_PAGES; bit++, page++) {
+		if (test_bit(bit, block->free)) {
+			nr_free++;
+			audit_free_page(page, audit);
+			audit->out_bad_both += test_bit(bit, block->bad);
+		} else {
+			nr_held += audit_used_page(page, audit);
+		}
+	}
+	audit->out_total += HMM_REF_BLOCK_PAGES;
+	audit->out_free += nr_free;
+	audit->out_retired += block->nr_retired;
+	audit->out_in_use += block->nr_used;
+	audit->out_pending += HMM_REF_BLOCK_PAGES - nr_free - nr_held -
+			      block->nr_retired;
+	audit->out_bad_count += nr_free != block->nr_free;
+	audit->out_bad_count += nr_free + block->nr_used + block->nr_retired !=
+				HMM_REF_BLOCK_PAGES;
+	spin_unlock_irq(&block->lock);
+}
+
+/**
+ * hmm_ref_devmem_audit() - check every page of a device
+ * @dm: device memory
+ * @audit: all outputs are set
+ *
+ * Context: may sleep; the device may be in use, but must not go away.
+ */
+void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+	unsigned int i;
+
+	*audit = (struct hmm_ref_audit){ .size = audit->size };
+	xa_for_each(&dm->chunks, index, chunk) {
+		for (i = 0; i < chunk->nr_blocks; i++) {
+			audit_block(&chunk->blocks[i], audit);
+			cond_resched();
+		}
+	}
+	audit->out_violations = audit->out_bad_ref + audit->out_bad_lock +
+				audit->out_bad_map + audit->out_bad_owner +
+				audit->out_bad_both + audit->out_bad_count;
+}
+
+/**
+ * hmm_ref_devmem_stats() - report the extent and use of device memory
+ * @dm: device memory
+ * @stats: the members about pages, chunks and storage are set
+ *
+ * Context: as hmm_ref_devmem_audit().
+ */
+void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+	unsigned int i;
+
+	stats->out_pages_total = 0;
+	stats->out_pages_in_use = 0;
+	stats->out_pages_retired = 0;
+	stats->out_chunks = 0;
+	xa_for_each(&dm->chunks, index, chunk) {
+		for (i = 0; i < chunk->nr_blocks; i++) {
+			stats->out_pages_in_use += READ_ONCE(chunk->blocks[i].nr_used);
+			stats->out_pages_retired += READ_ONCE(chunk->blocks[i].nr_retired);
+		}
+		stats->out_pages_total += chunk->nr_blocks * HMM_REF_BLOCK_PAGES;
+		stats->out_chunks++;
+		cond_resched();
+	}
+	stats->out_storage_pages = atomic_long_read(&dm->engine.nr_blocks) *
+				   HMM_REF_BLOCK_PAGES;
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How much device memory there is: chunks, storage, reservations.
+ *
+ * A device starts with nothing. Memory grows in two steps, both when a migration
+ * reserves: a chunk adds struct pages, and a block of it gets storage from the
+ * engine. Storage of blocks that nobody uses goes back when the system asks for it
+ * (shrinker); chunks stay until the device goes.
+ *
+ * A reservation is a count, not a set of pages:
+ *
+ *   committed (used + reserved)  <=  backed (pages with storage, not retired)
+ *
+ * so who has reserved finds a free page. The sum is raised under dm->lock, where
+ * it is compared; folio_free lowers it after the page can be found. Retiring pages
+ * may break the promise, and handout then comes short. Reserving never evicts: when
+ * nothing can be added it returns less, and the caller evicts (migrate.c).
+ */
+#include <linux/ioport.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "hmm_ref.h"
+
+/* ---- chunks ------------------------------------------------------------- */
+
+static void chunk_free(struct hmm_ref_chunk *chunk)
+{
+	if (!chunk)
+		return;
+	if (chunk->region)
+		release_mem_region(chunk->region->start,
+				   resource_size(chunk->region));
+	kvfree(chunk->blocks);
+	kfree(chunk);
+}
+
+static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
+					 unsigned long nr_pages)
+{
+	struct hmm_ref_chunk *chunk = kzalloc_obj(*chunk, GFP_KERNEL);
+	unsigned int i;
+
+	if (!chunk)
+		return NULL;
+	chunk->dm = dm;
+	chunk->first_dpfn = dm->nr_pages;
+	chunk->nr_blocks = nr_pages >> HMM_REF_BLOCK_ORDER;
+	chunk->blocks = kvcalloc(chunk->nr_blocks, sizeof(*chunk->blocks),
+				 GFP_KERNEL);
+	if (!chunk->blocks) {
+		chunk_free(chunk);
+		return NULL;
+	}
+	for (i = 0; i < chunk->nr_blocks; i++) {
+		struct hmm_ref_block *block = &chunk->blocks[i];
+
+		spin_lock_init(&block->lock);
+		INIT_LIST_HEAD(&block->avail);
+		INIT_LIST_HEAD(&block->lru);
+		block->chunk = chunk;
+		block->nr_free = HMM_REF_BLOCK_PAGES;
+		bitmap_fill(block->free, HMM_REF_BLOCK_PAGES);
+	}
+	return chunk;
+}
+
+/* Add the struct pages of one more chunk; the core makes them idle. */
+static int chunk_add(struct hmm_ref_devmem *dm)
+{
+	unsigned long nr_pages = min(1UL << dm->chunk_shift,
+				     dm->capacity - dm->nr_pages);
+	unsigned long index = dm->nr_pages >> dm->chunk_shift;
+	struct hmm_ref_chunk *chunk;
+	struct resource *region;
+	unsigned int i;
+	void *addr;
+	int rc;
+
+	lockdep_assert_held(&dm->grow_lock);
+	chunk = chunk_alloc(dm, nr_pages);
+	if (!chunk)
+		return -ENOMEM;
+	region = request_free_mem_region(&iomem_resource, nr_pages << PAGE_SHIFT,
+					 "hmm_ref");
+	if (IS_ERR(region)) {
+		rc = PTR_ERR(region);
+		goto err_free;
+	}
+	chunk->region = region;
+	rc = xa_reserve(&dm->chunks, index, GFP_KERNEL);
+	if (rc)
+		goto err_free;
+
+	chunk->pagemap.type = MEMORY_DEVICE_PRIVATE;
+	chunk->pagemap.range.start = region->start;
+	chunk->pagemap.range.end = region->start + (nr_pages << PAGE_SHIFT) - 1;
+	chunk->pagemap.nr_range = 1;
+	chunk->pagemap.ops = dm->ops;
+	chunk->pagemap.owner = dm->owner;
+	addr = memremap_pages(&chunk->pagemap, dm->engine.node);
+	if (IS_ERR(addr)) {
+		rc = PTR_ERR(addr);
+		goto err_release;
+	}
+	for (i = 0; i < nr_pages; i++)
+		hmm_ref_sane(hmm_ref_page_is_idle(pfn_to_page(hmm_ref_chunk_pfn(chunk) + i)));
+
+	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
+	spin_lock_irq(&dm->lock);
+	dm->nr_pages += nr_pages;
+	for (i = 0; i < chunk->nr_blocks; i++)
+		list_add_tail(&chunk->blocks[i].avail, &dm->bare);
+	spin_unlock_irq(&dm->lock);
+	return 0;
+
+err_release:
+	xa_release(&dm->chunks, index);
+err_free:
+	chunk_free(chunk);
+	return rc;
+}
+
+/* ---- storage ------------------------------------------------------------ */
+
+static struct hmm_ref_block *take_bare(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block;
+
+	spin_lock_irq(&dm->lock);
+	block = list_first_entry_or_null(&dm->bare, struct hmm_ref_block, avail);
+	if (block)
+		list_del_init(&block->avail);
+	spin_unlock_irq(&dm->lock);
+	return block;
+}
+
+static void give_bare(struct hmm_ref_devmem *dm, struct hmm_ref_block *block)
+{
+	spin_lock_irq(&dm->lock);
+	list_add(&block->avail, &dm->bare);
+	spin_unlock_irq(&dm->lock);
+}
+
+/* Give storage to one more block, and make a chunk of blocks if there is none. */
+static int grow(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block;
+	int rc;
+
+	lockdep_assert_held(&dm->grow_lock);
+	block = take_bare(dm);
+	if (!block) {
+		if (dm->nr_pages == dm->capacity)
+			return -ENOSPC;
+		rc = chunk_add(dm);
+		if (rc)
+			return rc;
+		block = take_bare(dm);
+		if (!block)
+			return -ENOSPC;
+	}
+	rc = hmm_ref_engine_back(&dm->engine, hmm_ref_block_dpfn(block));
+	if (rc) {
+		give_bare(dm, block);
+		return rc;
+	}
+	spin_lock_irq(&block->lock);
+	spin_lock(&dm->lock);
+	block->backed = true;
+	dm->backed += block->nr_free;
+	hmm_ref_block_file(block);
+	spin_unlock(&dm->lock);
+	spin_unlock_irq(&block->lock);
+	return 0;
+}
+
+/* ---- reservations -------------------------------------------------------- */
+
+static long try_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
+{
+	long left;
+	long got;
+
+	spin_lock_irq(&dm->lock);
+	left = dm->backed - atomic_long_read(&dm->committed);
+	if (dm->stopped)
+		got = -ENODEV;
+	else
+		got = clamp_t(long, left, 0, nr);
+	if (got > 0)
+		atomic_long_add(got, &dm->committed);
+	spin_unlock_irq(&dm->lock);
+	return got;
+}
+
+/**
+ * hmm_ref_devmem_reserve() - promise pages to a migration
+ * @dm: device memory
+ * @nr: pages wanted
+ *
+ * Adds storage and chunks as far as the capacity allows. Does not evict.
+ *
+ * Context: may sleep and enter reclaim; no folio lock held, so that nothing waits
+ * for the memory behind a half-done migration.
+ * Return: pages reserved, @nr or less when there are no more; else -ENOSPC (full),
+ * -ENOMEM (no system memory to stand for device memory), -ENODEV or -EINTR.
+ */
+long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
+{
+	long got = try_reserve(dm, nr);
+	long more;
+	int rc;
+
+	while (got >= 0 && got < nr) {
+		if (mutex_lock_killable(&dm->grow_lock))
+			return got ?: -EINTR;
+		more = try_reserve(dm, nr - got);
+		rc = more ? 0 : grow(dm);
+		mutex_unlock(&dm->grow_lock);
+		if (rc || more < 0)
+			return got ?: (rc ?: more);
+		got += more;
+	}
+	return got;
+}
+
+/**
+ * hmm_ref_devmem_unreserve() - return what is left of a reservation
+ * @dm: device memory
+ * @nr: pages
+ */
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
+{
+	atomic_long_sub(nr, &dm->committed);
+}
+
+/* ---- shrinker ----------------------------------------------------------- */
+
+/* Take the storage of one block without used pages, if it is not promised. */
+static bool shrink_one(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block;
+	bool idle;
+
+	spin_lock_irq(&dm->lock);
+	block = list_last_entry_or_null(&dm->whole, struct hmm_ref_block, avail);
+	spin_unlock_irq(&dm->lock);
+	if (!block)
+		return false;
+
+	spin_lock_irq(&block->lock);
+	spin_lock(&dm->lock);
+	idle = block->backed && block->nr_free == HMM_REF_BLOCK_PAGES &&
+	       dm->backed - atomic_long_read(&dm->committed) >= block->nr_free;
+	if (idle) {
+		block->backed = false;
+		dm->backed -= block->nr_free;
+		list_del_init(&block->avail);
+	}
+	spin_unlock(&dm->lock);
+	spin_unlock_irq(&block->lock);
+	if (!idle)
+		return false;
+	hmm_ref_engine_unback(&dm->engine, hmm_ref_block_dpfn(block));
+	give_bare(dm, block);
+	return true;
+}
+
+static unsigned long shrink_count(struct shrinker *shrinker,
+				  struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+	long left = READ_ONCE(dm->backed) - atomic_long_read(&dm->committed);
+
+	return left < (long)HMM_REF_BLOCK_PAGES ? 0 : left;
+}
+
+static unsigned long shrink_scan(struct shrinker *shrinker,
+				 struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+	unsigned long freed = 0;
+
+	while (freed < sc->nr_to_scan && shrink_one(dm))
+		freed += HMM_REF_BLOCK_PAGES;
+	return freed ?: SHRINK_STOP;
+}
+
+/* ---- life of the whole -------------------------------------------------- */
+
+/**
+ * hmm_ref_devmem_init() - set up the memory of a device, empty
+ * @dm: to set up; its address is the pgmap owner
+ * @ops: pagemap callbacks
+ * @node: NUMA node for struct pages and storage
+ * @capacity: bytes, a multiple of PMD_SIZE
+ * @chunk_size: bytes, a power of two and at least PMD_SIZE
+ * @name: for the shrinker
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
+			const struct dev_pagemap_ops *ops, int node,
+			u64 capacity, u64 chunk_size, const char *name)
+{
+	dm->owner = dm;
+	dm->ops = ops;
+	dm->capacity = capacity >> PAGE_SHIFT;
+	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
+	hmm_ref_engine_init(&dm->engine, node);
+	xa_init(&dm->chunks);
+	mutex_init(&dm->grow_lock);
+	spin_lock_init(&dm->lock);
+	INIT_LIST_HEAD(&dm->bare);
+	INIT_LIST_HEAD(&dm->whole);
+	INIT_LIST_HEAD(&dm->partial);
+	INIT_LIST_HEAD(&dm->lru);
+
+	dm->shrinker = shrinker_alloc(0, "%s", name);
+	if (!dm->shrinker)
+		return -ENOMEM;
+	dm->shrinker->count_objects = shrink_count;
+	dm->shrinker->scan_objects = shrink_scan;
+	dm->shrinker->private_data = dm;
+	shrinker_register(dm->shrinker);
+	return 0;
+}
+
+/**
+ * hmm_ref_devmem_stop() - hand out nothing any more
+ * @dm: device memory
+ *
+ * Pages that are out stay valid. After this, no used page escapes
+ * hmm_ref_devmem_used(): who reads the flag as unset does so under a block's lock,
+ * and the count takes each of these locks.
+ */
+void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
+{
+	spin_lock_irq(&dm->lock);
+	WRITE_ONCE(dm->stopped, true);
+	spin_unlock_irq(&dm->lock);
+}
+
+/**
+ * hmm_ref_devmem_exit() - free the memory of a device
+ * @dm: stopped, with no page used
+ *
+ * Context: waits in memunmap_pages() until the core has let go of the last page,
+ * which is a moment later than folio_free. Only then the chunk can be freed.
+ */
+void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+
+	shrinker_free(dm->shrinker);
+	xa_for_each(&dm->chunks, index, chunk) {
+		memunmap_pages(&chunk->pagemap);
+		chunk_free(chunk);
+	}
+	xa_destroy(&dm->chunks);
+	hmm_ref_engine_exit(&dm->engine);
+}

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Device pages: where they come from, who has them, how they come back.
+ *
+ * The four rules of an idle-start driver:
+ *
+ * 1. A page on the free map has reference count 0, no lock, no mapping and no
+ *    owner. Always; chunks are created that way, too.
+ * 2. The first reference is taken at handout: off the free map under the lock,
+ *    then the owner, then zone_device_folio_init() makes the count 1.
+ * 3. A page returns in one place: folio_free, which the core calls when the count
+ *    is 0 and memcg and mapping are cleared. Publishing the page on the free map
+ *    is the last thing done to it, because another CPU may own it at once.
+ * 4. A page that was handed out and not used goes the same way: unlock, put.
+ *
+ * The free map is a bitmap per block. A page freed twice is caught there, a block
+ * whose pages are all back is whole again without any merging, and neighbours in
+ * user space become neighbours on the device.
+ *
+ * Between leaving the free map and zone_device_folio_init(), which may sleep, a
+ * page has count 0 and is not free. It counts as used, so teardown waits for it.
+ *
+ * Handout cannot run dry half way: migrations reserve first, while they hold no
+ * folio lock (chunk.c).
+ *
+ * Translation is here and, for making chunks, in chunk.c. Nothing else knows that
+ * device pages have page frame numbers.
+ */
+#include <linux/pagemap.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "hmm_ref.h"
+
+/* ---- owners ------------------------------------------------------------- */
+
+/**
+ * hmm_ref_owner_create() - make an owner for the current process
+ *
+ * Return: the owner with one reference, or NULL.
+ */
+struct hmm_ref_owner *hmm_ref_owner_create(void)
+{
+	struct hmm_ref_owner *owner = kzalloc_obj(*owner, GFP_KERNEL_ACCOUNT);
+
+	if (!owner)
+		return NULL;
+	refcount_set(&owner->refs, 1);
+	owner->pid = task_tgid_nr(current);
+	return owner;
+}
+
+/**
+ * hmm_ref_owner_put() - drop references to an owner
+ * @owner: owner
+ * @nr: how many
+ *
+ * Context: any.
+ */
+void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
+{
+	if (refcount_sub_and_test(nr, &owner->refs))
+		kfree(owner);
+}
+
+/* ---- translation -------------------------------------------------------- */
+
+static struct hmm_ref_chunk *page_chunk(const struct page *dev_page)
+{
+	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk, pagemap);
+}
+
+/**
+ * hmm_ref_block_dpfn() - device page number of a block's first page
+ * @block: block
+ */
+unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block)
+{
+	const struct hmm_ref_chunk *chunk = block->chunk;
+
+	return chunk->first_dpfn +
+	       ((block - chunk->blocks) << HMM_REF_BLOCK_ORDER);
+}
+
+/**
+ * hmm_ref_block_pfn() - page frame number of a block's first page
+ * @block: block
+ *
+ * For migrate_device_range().
+ */
+unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
+{
+	const struct hmm_ref_chunk *chunk = block->chunk;
+
+	return hmm_ref_chunk_pfn(chunk) + (hmm_ref_block_dpfn(block) - chunk->first_dpfn);
+}
+
+static struct page *block_page(const struct hmm_ref_block *block,
+			       unsigned int bit)
+{
+	return pfn_to_page(hmm_ref_block_pfn(block) + bit);
+}
+
+/**
+ * hmm_ref_page_dpfn() - device page number of a page
+ * @dev_page: page of device memory that is handed out
+ */
+unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
+{
+	const struct hmm_ref_chunk *chunk = page_chunk(dev_page);
+
+	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
+}
+
+static struct hmm_ref_block *dpfn_block(struct hmm_ref_devmem *dm,
+					unsigned long dpfn)
+{
+	struct hmm_ref_chunk *chunk = xa_load(&dm->chunks, dpfn >> dm->chunk_shift);
+	unsigned long index;
+
+	if (!chunk)
+		return NULL;
+	index = (dpfn - chunk->first_dpfn) >> HMM_REF_BLOCK_ORDER;
+	return index < chunk->nr_blocks ? &chunk->blocks[index] : NULL;
+}
+
+/* ---- blocks ------------------------------------------------------------- */
+
+/**
+ * hmm_ref_block_file() - put a block on the lists that its counts ask for
+ * @block: block
+ *
+ * Context: the block's lock and hmm_ref_devmem::lock.
+ */
+void hmm_ref_block_file(struct hmm_ref_block *block)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	lockdep_assert_held(&block->lock);
+	lockdep_assert_held(&dm->lock);
+	if (!block->backed)
+		return;
+	if (!block->nr_free)
+		list_del_init(&block->avail);
+	else if (block->nr_free < HMM_REF_BLOCK_PAGES)
+		list_move_tail(&block->avail, &dm->partial);
+	else
+		list_move(&block->avail, &dm->whole);
+	if (!block->nr_used)
+		list_del_init(&block->lru);
+}
+
+/* Take up to @nr pages off the free map of a block. */
+static unsigned long block_take(struct hmm_ref_block *block,
+				struct page **dev_pages, unsigned long nr)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+	unsigned long got = 0;
+	unsigned long flags;
+	unsigned int bit;
+
+	spin_lock_irqsave(&block->lock, flags);
+	if (READ_ONCE(dm->stopped) || !block->backed) {
+		spin_unlock_irqrestore(&block->lock, flags);
+		return 0;
+	}
+	for_each_set_bit(bit, block->free, HMM_REF_BLOCK_PAGES) {
+		if (got == nr)
+			break;
+		dev_pages[got] = block_page(block, bit);
+		hmm_ref_sane(hmm_ref_page_is_idle(dev_pages[got]));
+		__clear_bit(bit, block->free);
+		got++;
+	}
+	block->nr_free -= got;
+	block->nr_used += got;
+
+	spin_lock(&dm->lock);
+	hmm_ref_block_file(block);
+	if (got)
+		list_move_tail(&block->lru, &dm->lru);
+	spin_unlock(&dm->lock);
+	spin_unlock_irqrestore(&block->lock, flags);
+	return got;
+}
+
+/* A bad page is back: it leaves circulation. */
+static void block_retire_used(struct hmm_ref_block *block)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	lockdep_assert_held(&block->lock);
+	block->nr_retired++;
+	spin_lock(&dm->lock);
+	dm->backed--;
+	hmm_ref_block_file(block);
+	spin_unlock(&dm->lock);
+}
+
+/*
+ * Publish a page: the only way to the free map. The lock's release is what lets
+ * another CPU see it.
+ */
+static void block_publish(struct hmm_ref_block *block, unsigned int bit)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+	unsigned long flags;
+
+	hmm_ref_sane(hmm_ref_page_is_idle(block_page(block, bit)));
+
+	spin_lock_irqsave(&block->lock, flags);
+	if (WARN_ON_ONCE(test_bit(bit, block->free))) {
+		spin_unlock_irqrestore(&block->lock, flags);
+		return;
+	}
+	block->nr_used--;
+	if (unlikely(test_bit(bit, block->bad))) {
+		block_retire_used(block);
+	} else {
+		__set_bit(bit, block->free);
+		block->nr_free++;
+		if (block->nr_free == 1 || !block->nr_used) {
+			spin_lock(&dm->lock);
+			hmm_ref_block_file(block);
+			spin_unlock(&dm->lock);
+		}
+	}
+	/* After the page can be found: a reservation is a promise. */
+	atomic_long_dec(&dm->committed);
+	spin_unlock_irqrestore(&block->lock, flags);
+}
+
+/* ---- handout and free --------------------------------------------------- */
+
+static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block = NULL;
+	unsigned long flags;
+
+	spin_lock_irqsave(&dm->lock, flags);
+	if (!dm->stopped) {
+		block = list_first_entry_or_null(&dm->partial,
+						 struct hmm_ref_block, avail);
+		if (!block)
+			block = list_first_entry_or_null(&dm->whole,
+							 struct hmm_ref_block,
+							 avail);
+	}
+	spin_unlock_irqrestore(&dm->lock, flags);
+	return block;
+}
+
+/**
+ * hmm_ref_devmem_handout() - hand out reserved pages
+ * @dm: device memory
+ * @owner: who they are for; gets a reference per page
+ * @dev_pages: where the pages are stored
+ * @nr: how many, at most what is reserved
+ *
+ * The pages come locked with one reference, and with the content that their last
+ * owner left: clear or overwrite it. One that is not used after all is unlocked
+ * and put (rule 4).
+ *
+ * Context: may sleep; locks pages, which nobody else can hold.
+ * Return: how many were handed out. Less than @nr when the device is going or when
+ * pages were retired since they were reserved. These use up the reservation; the
+ * caller returns the rest of it.
+ */
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+				     struct hmm_ref_owner *owner,
+				     struct page **dev_pages, unsigned long nr)
+{
+	struct hmm_ref_block *block;
+	unsigned long got = 0;
+	unsigned long i;
+
+	while (got < nr) {
+		block = next_block(dm);
+		if (!block)
+			break;
+		got += block_take(block, dev_pages + got, nr - got);
+	}
+	if (!got)
+		return 0;
+
+	refcount_add(got, &owner->refs);
+	for (i = 0; i < got; i++)
+		dev_pages[i]->zone_device_data = owner;
+	/* A page that has a reference has an owner: pairs with the audit. */
+	smp_wmb();
+	for (i = 0; i < got; i++)
+		zone_device_folio_init(page_folio(dev_pages[i]),
+				       &page_chunk(dev_pages[i])->pagemap, 0);
+	return got;
+}
+
+/**
+ * hmm_ref_devmem_folio_free() - the pagemap's folio_free
+ * @folio: device folio whose last reference is gone
+ *
+ * Context: any, with page table locks held as a rule. Takes irqsave leaf locks,
+ * does not sleep or allocate.
+ */
+void hmm_ref_devmem_folio_free(struct folio *folio)
+{
+	struct page *page = folio_page(folio, 0);
+	unsigned long dpfn = hmm_ref_page_dpfn(page);
+	struct hmm_ref_chunk *chunk = page_chunk(page);
+	unsigned long offset = dpfn - chunk->first_dpfn;
+	struct hmm_ref_owner *owner = page->zone_device_data;
+
+	hmm_ref_sane(owner);
+	page->zone_device_data = NULL;
+	hmm_ref_owner_put(owner, 1);
+	block_publish(&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER],
+		      offset & (HMM_REF_BLOCK_PAGES - 1));
+}
+
+/* ---- eviction's and the user's view --------------------------------------- */
+
+/**
+ * hmm_ref_devmem_victim() - choose a block to evict
+ * @dm: device memory
+ *
+ * Return: the block filled least recently, which now counts as the most recent so
+ * that the next call finds another; NULL when no page is used. It stays valid as
+ * long as the device.
+ */
+struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block;
+
+	spin_lock_irq(&dm->lock);
+	block = list_first_entry_or_null(&dm->lru, struct hmm_ref_block, lru);
+	if (block)
+		list_move_tail(&block->lru, &dm->lru);
+	spin_unlock_irq(&dm->lock);
+	return block;
+}
+
+/**
+ * hmm_ref_devmem_used() - how many pages are used
+ * @dm: device memory
+ *
+ * Exact for a device that is stopped: no page that is used escapes the count.
+ */
+unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long used = 0;
+	unsigned long index;
+	unsigned int i;
+
+	xa_for_each(&dm->chunks, index, chunk) {
+		for (i = 0; i < chunk->nr_blocks; i++) {
+			struct hmm_ref_block *block = &chunk->blocks[i];
+
+			spin_lock_irq(&block->lock);
+			used += block->nr_used;
+			spin_unlock_irq(&block->lock);
+		}
+	}
+	return used;
+}
+
+/**
+ * hmm_ref_devmem_retire() - take a bad page out of circulation
+ * @dm: device memory
+ * @dpfn: device page number
+ *
+ * A free page leaves the free map now, a used one when it comes back.
+ *
+ * Context: may be called with anything but this file's locks held.
+ * Return: 0, also when it was retired before, or -EINVAL when there is no such page.
+ */
+int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
+{
+	struct hmm_ref_block *block = dpfn_block(dm, dpfn);
+	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	unsigned long flags;
+
+	if (!block)
+		return -EINVAL;
+	spin_lock_irqsave(&block->lock, flags);
+	spin_lock(&dm->lock);
+	__set_bit(bit, block->bad);
+	if (__test_and_clear_bit(bit, block->free)) {
+		block->nr_free--;
+		block->nr_retired++;
+		if (block->backed)
+			dm->backed--;
+		hmm_ref_block_file(block);
+	}
+	spin_unlock(&dm->lock);
+	spin_unlock_irqrestore(&block->lock, flags);
+	return 0;
+}
+
+/**
+ * hmm_ref_devmem_memory_failure() - the pagemap's memory_failure
+ * @pagemap: of a chunk
+ * @pfn: first bad page
+ * @nr_pages: bad pages
+ * @flags: MF_* bits, which make no difference here
+ *
+ * Return: 0 or -EINVAL.
+ */
+int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
+				  unsigned long nr_pages, int flags)
+{
+	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk,
+						   pagemap);
+	unsigned long dpfn = chunk->first_dpfn + (pfn - hmm_ref_chunk_pfn(chunk));
+	int rc = 0;
+
+	while (!rc && nr_pages--)
+		rc = hmm_ref_devmem_retire(chunk->dm, dpfn++);
+	return rc;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device: its storage, its copy engine and its way to memory.
+ *
+ * This is the file that a driver for real hardware replaces. It stands for VRAM,
+ * the DMA engine and the device's load/store path, all made from kernel memory.
+ * Nothing else in the driver knows that; everybody else names device memory by
+ * device page numbers (dpfn).
+ *
+ * Storage is given to whole blocks. devmem.c backs a block before the first of
+ * its pages is handed out and takes the storage away when none is used, so an
+ * access to a used page always finds it, without a lock.
+ *
+ * Copies are batched in a job: begin, any number of copies, wait. Nobody may use
+ * or free a page of the job before the wait has returned, and the result counts
+ * for the whole batch: after an error no destination holds valid data.
+ *
+ * The content of a page that was not copied or cleared since it was handed out
+ * is what its last owner left there. Whoever hands it out fills it.
+ */
+#include <linux/highmem.h>
+#include <linux/vmalloc.h>
+
+#include "hmm_ref.h"
+
+/**
+ * hmm_ref_engine_init() - set up an engine without storage
+ * @engine: to set up
+ * @node: NUMA node for the storage, or NUMA_NO_NODE
+ */
+void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
+{
+	engine->node = node;
+	xa_init(&engine->storage);
+	atomic_long_set(&engine->nr_blocks, 0);
+}
+
+/**
+ * hmm_ref_engine_exit() - free what is left of the storage
+ * @engine: unused from now on
+ */
+void hmm_ref_engine_exit(struct hmm_ref_engine *engine)
+{
+	unsigned long index;
+	void *storage;
+
+	xa_for_each(&engine->storage, index, storage)
+		vfree(storage);
+	xa_destroy(&engine->storage);
+}
+
+/**
+ * hmm_ref_engine_back() - give storage to a block
+ * @engine: engine
+ * @dpfn: first page of the block, which has no storage
+ *
+ * Context: may sleep; enters reclaim, but does not invoke the OOM killer for the
+ * sake of a cache.
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
+{
+	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	void *storage;
+	int rc;
+
+	/* mock: real hardware has its memory on board */
+	storage = vmalloc_huge_node(PMD_SIZE, gfp, engine->node);
+	if (!storage)
+		return -ENOMEM;
+	rc = xa_insert(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER, storage,
+		       GFP_KERNEL);
+	if (rc) {
+		vfree(storage);
+		return rc;
+	}
+	atomic_long_inc(&engine->nr_blocks);
+	return 0;
+}
+
+/**
+ * hmm_ref_engine_unback() - take the storage of a block away
+ * @engine: engine
+ * @dpfn: first page of the block, none of whose pages is used
+ *
+ * Context: may sleep; called from reclaim.
+ */
+void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn)
+{
+	vfree(xa_erase(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER));
+	atomic_long_dec(&engine->nr_blocks);
+}
+
+static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
+{
+	void *storage = xa_load(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER);
+
+	return storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
+}
+
+/**
+ * hmm_ref_engine_begin() - start a batch of copies
+ * @engine: engine
+ * @job: to set up
+ */
+void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job)
+{
+	job->engine = engine;
+	job->rc = 0;
+}
+
+/**
+ * hmm_ref_engine_copy_in() - copy a page to the device
+ * @job: batch
+ * @dpfn: destination
+ * @sys_page: source, which must not change before the batch is waited for
+ */
+void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
+			    struct page *sys_page)
+{
+	void *from = kmap_local_page(sys_page);
+
+	/* mock: real hardware would queue a descriptor */
+	copy_page(engine_addr(job->engine, dpfn), from);
+	kunmap_local(from);
+}
+
+/**
+ * hmm_ref_engine_copy_out() - copy a page from the device
+ * @job: batch
+ * @sys_page: destination
+ * @dpfn: source
+ */
+void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
+			     unsigned long dpfn)
+{
+	void *to = kmap_local_page(sys_page);
+
+	copy_page(to, engine_addr(job->engine, dpfn));
+	kunmap_local(to);
+}
+
+/**
+ * hmm_ref_engine_clear() - zero a page of the device
+ * @job: batch
+ * @dpfn: destination
+ */
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn)
+{
+	clear_page(engine_addr(job->engine, dpfn));
+}
+
+/**
+ * hmm_ref_engine_wait() - wait until a batch is complete
+ * @job: batch
+ *
+ * Return: 0, or -EIO when a copy failed: then no destination is valid.
+ */
+int hmm_ref_engine_wait(struct hmm_ref_job *job)
+{
+	/* mock: real hardware would signal a fence; check its error, too */
+	return job->rc;
+}
+
+static void engine_access(void *mem, void *buf, unsigned int len, bool write)
+{
+	if (write)
+		memcpy(mem, buf, len);
+	else
+		memcpy(buf, mem, len);
+}
+
+/**
+ * hmm_ref_engine_access_dev() - the device loads or stores in its own memory
+ * @engine: engine
+ * @dpfn: page
+ * @offset: first byte in the page
+ * @buf: where a load goes, where a store comes from
+ * @len: bytes, not past the end of the page
+ * @write: store
+ */
+void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       unsigned int offset, void *buf, unsigned int len,
+			       bool write)
+{
+	engine_access(engine_addr(engine, dpfn) + offset, buf, len, write);
+}
+
+/**
+ * hmm_ref_engine_access_sys() - the device loads or stores in system memory
+ * @pfn: page that the device page table maps
+ * @offset: first byte in the page
+ * @buf: where a load goes, where a store comes from
+ * @len: bytes, not past the end of the page
+ * @write: store
+ */
+void hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
+			       unsigned int len, bool write)
+{
+	void *mem = kmap_local_pfn(pfn);
+
+	/* mock: real hardware would go through its DMA mapping of the page */
+	engine_access(mem + offset, buf, len, write);
+	kunmap_local(mem);
+}

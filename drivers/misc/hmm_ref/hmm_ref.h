@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * hmm_ref: reference driver for device-private memory. This header is the map.
+ *
+ * Files, callers above callees; calls only go down:
+ *
+ *   main.c, ioctl.c, debugfs.c    devices, files, the user's requests
+ *   migrate.c        mirror.c     moving data         | seeing a process's memory
+ *   devmem.c         pgtable.c    device pages        | the device's page table
+ *   chunk.c, audit.c              how many, in what state
+ *   engine.c                      what hardware would do
+ *
+ * Vocabulary
+ *
+ *   sys_page    page of system memory
+ *   dev_page    page of device memory (ZONE_DEVICE, MEMORY_DEVICE_PRIVATE)
+ *   src_, dst_  the arrays of migrate_vma, nothing else
+ *   addr        user virtual address; [start, end) with end exclusive
+ *   dpfn        device page number: a page's address on the device, in pages
+ *   block       PMD_SIZE of device memory: unit of storage, eviction, recombination
+ *   chunk       what one dev_pagemap adds: an array of blocks
+ *   window      at most a block's worth of user addresses, handled at a time
+ *   device      as a verb's subject: the (simulated) hardware
+ *
+ * Lifetimes
+ *
+ *   object          made by          kept by                         freed after
+ *   hmm_ref_device  probe            bound driver, open files        last of these
+ *   hmm_ref_client  open             the file                        release
+ *   hmm_ref_owner   open             the client, each page handed    last page is
+ *                                    out for it                      free
+ *   hmm_ref_chunk   reserve, slowly  the device                      memunmap_pages()
+ *   storage         reserve, slowly  its block                       block idle: shrinker;
+ *                                                                    unbind
+ *
+ * A device page points at its owner and at nothing else: the file, the mm and
+ * the VMA of the process that brought it here may all be gone while a forked
+ * child still maps it.
+ *
+ * Lock order, outermost first
+ *
+ *   hmm_ref_unplug (SRCU)         an operation runs; remove() waits for it
+ *   hmm_ref_window::lock          one migration per client; mirror::access_lock is
+ *                                 its equal for device accesses, never both
+ *   hmm_ref_device::evict_lock    one eviction per device
+ *   hmm_ref_devmem::grow_lock     one grower
+ *   mm->mmap_lock                 read, VMA lookup to finalize
+ *   folio locks, PTL              the core's
+ *   hmm_ref_mirror::lock          page table of the device; taken in reclaim, so
+ *                                 nothing is allocated under it
+ *   hmm_ref_block::lock           free map; irqsave, taken by folio_free
+ *   hmm_ref_devmem::lock          lists of blocks, reservations; irqsave, leaf
+ *
+ * hmm_ref_device::clients_lock is taken alone around hmm_ref_mirror::lock.
+ */
+#ifndef _HMM_REF_H
+#define _HMM_REF_H
+
+#include <linux/bitmap.h>
+#include <linux/bits.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/memremap.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/refcount.h>
+#include <linux/shrinker.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/xarray.h>
+
+#include <uapi/hmm_ref.h>
+
+#include "compat.h"
+
+struct hmm_ref_client;
+struct hmm_ref_device;
+
+/* A block is what one PMD maps, so a PMD folio is exactly one block. */
+#define HMM_REF_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define HMM_REF_BLOCK_PAGES	BIT(HMM_REF_BLOCK_ORDER)
+
+/* How long an operation insists on a range that keeps changing, in jiffies. */
+#define HMM_REF_PATIENCE	HZ
+
+/* Most pages that one CPU fault brings back: the arrays are on the stack. */
+#define HMM_REF_FAULT_AROUND_MAX	16
+
+#ifdef CONFIG_HMM_REF_SANITY
+#define hmm_ref_sane(cond)	WARN_ON_ONCE(!(cond))
+#else
+#define hmm_ref_sane(cond)	((void)sizeof(cond))
+#endif
+
+/* ---- main.c: counters -------------------------------------------------- */
+
+/* Totals since probe, in the units that struct hmm_ref_stats gives. */
+struct hmm_ref_counters {
+	u64 to_device;
+	u64 to_system;
+	u64 cpu_faults;
+	u64 fault_pages;
+	u64 evicted;
+	u64 device_faults;
+	u64 invalidations;
+	u64 retries;
+	u64 cow_breaks;
+};
+
+#define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
+
+/* ---- engine.c: what hardware would do ------------------------------------ */
+
+/**
+ * struct hmm_ref_engine - copy engine and storage of one device
+ * @node: NUMA node that the storage is taken from
+ * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
+ * @nr_blocks: blocks that have storage
+ */
+struct hmm_ref_engine {
+	int node;
+	struct xarray storage;
+	atomic_long_t nr_blocks;
+};
+
+/**
+ * struct hmm_ref_job - a batch of copies on the engine
+ * @engine: that runs it
+ * @rc: result of the batch, valid after hmm_ref_engine_wait()
+ *
+ * On the stack of who waits for it.
+ */
+struct hmm_ref_job {
+	struct hmm_ref_engine *engine;
+	int rc;
+};
+
+void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
+void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
+int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
+void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
+
+void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job);
+void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
+			    struct page *sys_page);
+void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
+			     unsigned long dpfn);
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn);
+int hmm_ref_engine_wait(struct hmm_ref_job *job);
+
+void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       unsigned int offset, void *buf, unsigned int len,
+			       bool write);
+void hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
+			       unsigned int len, bool write);
+
+/* ---- devmem.c, chunk.c, audit.c: device pages --------------------------------------------- */
+
+/**
+ * struct hmm_ref_owner - who a device page was handed out for
+ * @refs: one for the client while its file is open, one per page handed out;
+ *	taken and dropped by the batch, which a kref cannot do
+ * @pid: process that opened the file, for people who read fdinfo
+ *
+ * For accounting only. It deliberately leads to no file, mm or VMA.
+ */
+struct hmm_ref_owner {
+	refcount_t refs;
+	pid_t pid;
+};
+
+struct hmm_ref_owner *hmm_ref_owner_create(void);
+void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
+
+/**
+ * struct hmm_ref_block - PMD_SIZE of device memory
+ * @lock: covers @free, @bad and the counts
+ * @nr_free: pages on the free map
+ * @nr_used: pages handed out and not yet back
+ * @nr_retired: bad pages, neither free nor used
+ * @backed: has storage; stays so while a page is used
+ * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full
+ * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
+ * @chunk: that the block is in
+ * @free: the free map: set bits are pages that can be handed out
+ * @bad: pages to retire instead of freeing
+ *
+ * @backed, @avail and @lru follow from the counts. They are written with both
+ * @lock and hmm_ref_devmem::lock held, and read with either.
+ */
+struct hmm_ref_block {
+	spinlock_t lock;		/* free map */
+	unsigned int nr_free;
+	unsigned int nr_used;
+	unsigned int nr_retired;
+	bool backed;
+	struct list_head avail;
+	struct list_head lru;
+	struct hmm_ref_chunk *chunk;
+	DECLARE_BITMAP(free, HMM_REF_BLOCK_PAGES);
+	DECLARE_BITMAP(bad, HMM_REF_BLOCK_PAGES);
+};
+
+/**
+ * struct hmm_ref_chunk - one dev_pagemap and its blocks
+ * @dm: device memory that it belongs to
+ * @first_dpfn: device page number of its first page
+ * @nr_blocks: elements of @blocks; the last chunk may be cut by the capacity
+ * @blocks: constant array
+ * @region: address space taken for the struct pages
+ * @pagemap: what the core knows of it; ends in a flexible array, so last
+ */
+struct hmm_ref_chunk {
+	struct hmm_ref_devmem *dm;
+	unsigned long first_dpfn;
+	unsigned int nr_blocks;
+	struct hmm_ref_block *blocks;
+	struct resource *region;
+	struct dev_pagemap pagemap;
+};
+
+/**
+ * struct hmm_ref_devmem - the memory of one device
+ * @owner: pgmap owner: tells our device pages from others'
+ * @ops: pagemap callbacks, folio_free among them
+ * @engine: the device's copy engine and storage
+ * @capacity: pages at the most
+ * @chunk_shift: log2 of the pages in a chunk
+ * @chunks: chunks by dpfn >> @chunk_shift; grows under @grow_lock, only shrinks
+ *	when the device goes
+ * @grow_lock: serialises those who add chunks and storage
+ * @lock: covers the rest
+ * @stopped: nothing is handed out any more; block lock holders see it too
+ * @backed: pages that have storage and are not retired
+ * @committed: pages used or reserved; at most @backed, so whoever holds a
+ *	reservation finds a free page. Grows under @lock only
+ * @nr_pages: pages in all chunks
+ * @bare: blocks without storage
+ * @whole: blocks with storage and no page used
+ * @partial: blocks with free and used pages
+ * @lru: blocks with used pages, the least recently filled first
+ * @shrinker: takes back the storage of whole blocks
+ */
+struct hmm_ref_devmem {
+	void *owner;
+	const struct dev_pagemap_ops *ops;
+	struct hmm_ref_engine engine;
+	unsigned long capacity;
+	unsigned int chunk_shift;
+	struct xarray chunks;
+	struct mutex grow_lock;		/* chunks and storage */
+	spinlock_t lock;		/* lists and reservations */
+	bool stopped;
+	unsigned long backed;
+	atomic_long_t committed;
+	unsigned long nr_pages;
+	struct list_head bare;
+	struct list_head whole;
+	struct list_head partial;
+	struct list_head lru;
+	struct shrinker *shrinker;
+};
+
+/* chunk.c */
+int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
+			const struct dev_pagemap_ops *ops, int node,
+			u64 capacity, u64 chunk_size, const char *name);
+void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
+long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr);
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr);
+
+/* devmem.c */
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+				     struct hmm_ref_owner *owner,
+				     struct page **dev_pages, unsigned long nr);
+void hmm_ref_devmem_folio_free(struct folio *folio);
+
+struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
+unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
+int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
+int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
+				  unsigned long nr_pages, int flags);
+
+/* audit.c */
+void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
+void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
+
+unsigned long hmm_ref_page_dpfn(const struct page *dev_page);
+unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
+unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
+void hmm_ref_block_file(struct hmm_ref_block *block);
+
+static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
+{
+	return PHYS_PFN(chunk->pagemap.range.start);
+}
+
+/* Rule 1 of devmem.c: what a page on the free map is like. */
+static inline bool hmm_ref_page_is_idle(const struct page *page)
+{
+	return !page_ref_count(page) && !PageLocked(page) && !page->mapping &&
+	       !page->zone_device_data;
+}
+
+/**
+ * hmm_ref_owns() - is a page of this device's memory?
+ * @dm: device memory
+ * @page: any page that cannot be freed meanwhile
+ *
+ * Return: true when @page is one of @dm's.
+ */
+static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
+				const struct page *page)
+{
+	return is_device_private_page(page) &&
+	       page_pgmap(page)->owner == dm->owner;
+}
+
+/* ---- pgtable.c: the device's page table ----------------------------------- */
+
+/*
+ * An entry holds the page's number, on the device or in system memory, above the
+ * bits that tell which and what the device may do.
+ */
+typedef u64 hmm_ref_pte_t;
+
+#define HMM_REF_PTE_VALID	BIT_ULL(0)
+#define HMM_REF_PTE_WRITE	BIT_ULL(1)
+#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
+#define HMM_REF_PTE_SHIFT	3
+
+static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
+{
+	return (u64)number << HMM_REF_PTE_SHIFT | bits | HMM_REF_PTE_VALID;
+}
+
+static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
+{
+	return pte >> HMM_REF_PTE_SHIFT;
+}
+
+/**
+ * struct hmm_ref_pgtable - device page table of one address space
+ * @tables: struct of PTEs by addr >> PMD_SHIFT
+ *
+ * Entries are covered by the caller's lock; see pgtable.c.
+ */
+struct hmm_ref_pgtable {
+	struct xarray tables;
+};
+
+void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);
+void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
+			 hmm_ref_pte_t pte);
+hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
+				     unsigned long addr);
+void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
+			 unsigned long end);
+
+/* ---- mirror.c: seeing a process's memory ---------------------------------- */
+
+/**
+ * struct hmm_ref_mirror - what the device sees of one mm
+ * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
+ * @dm: device memory: pages of it are mapped as such
+ * @counters: of the device
+ * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
+ *	TLB flush would wait for it
+ * @pt: device page table
+ * @access_lock: covers @pfns and @bounce; killable
+ * @pfns: hmm_range_fault()'s array for one window
+ * @bounce: HMM_REF_BOUNCE_SIZE bytes between user buffers and the device
+ */
+struct hmm_ref_mirror {
+	struct mmu_interval_notifier notifier;
+	struct hmm_ref_devmem *dm;
+	struct hmm_ref_counters __percpu *counters;
+	struct mutex lock;		/* page table entries */
+	struct hmm_ref_pgtable pt;
+	struct mutex access_lock;	/* scratch memory */
+	unsigned long *pfns;
+	void *bounce;
+};
+
+#define HMM_REF_BOUNCE_SIZE	(16 * PAGE_SIZE)
+
+int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
+			struct hmm_ref_devmem *dm,
+			struct hmm_ref_counters __percpu *counters);
+void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_access *cmd, bool write);
+int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
+			    struct hmm_ref_snapshot *cmd);
+long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			     unsigned long end, unsigned long *pfns);
+
+/* ---- migrate.c: moving data ------------------------------------------------ */
+
+/**
+ * struct hmm_ref_window - scratch memory of one migration
+ * @lock: killable; one migration at a time uses the arrays
+ * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
+ * @dst: its destination entries
+ * @dev_pages: device pages handed out for it
+ */
+struct hmm_ref_window {
+	struct mutex lock;		/* arrays */
+	unsigned long *src;
+	unsigned long *dst;
+	struct page **dev_pages;
+};
+
+extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
+
+int hmm_ref_window_init(struct hmm_ref_window *window);
+void hmm_ref_window_exit(struct hmm_ref_window *window);
+int hmm_ref_migrate(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd);
+void hmm_ref_evict_all(struct hmm_ref_device *dev);
+
+/* ---- main.c: devices and files ---------------------------------------------- */
+
+/**
+ * struct hmm_ref_device - one /dev/hmm_refN
+ * @ref: one for the bound driver, one per open file
+ * @name: of the character device and the debugfs folder
+ * @gone: unbound; set once, read under hmm_ref_unplug
+ * @fault_around: pages that a CPU fault brings back at the most; knob
+ * @dm: its memory
+ * @counters: totals
+ * @evict_window: scratch memory of eviction; its lock is the evict_lock
+ * @clients_lock: covers @clients
+ * @clients: open files
+ * @misc: character device
+ * @debugfs: folder
+ */
+struct hmm_ref_device {
+	struct kref ref;
+	char name[16];
+	bool gone;
+	u32 fault_around;
+	struct hmm_ref_devmem dm;
+	struct hmm_ref_counters __percpu *counters;
+	struct hmm_ref_window evict_window;
+	struct mutex clients_lock;	/* list of clients */
+	struct list_head clients;
+	struct miscdevice misc;
+	struct dentry *debugfs;
+};
+
+/**
+ * struct hmm_ref_client - one open file
+ * @dev: device, referenced
+ * @owner: what the pages of this client point at, referenced
+ * @mirror: of the mm that opened the file
+ * @window: scratch memory of its migrations
+ * @node: on hmm_ref_device::clients
+ */
+struct hmm_ref_client {
+	struct hmm_ref_device *dev;
+	struct hmm_ref_owner *owner;
+	struct hmm_ref_mirror mirror;
+	struct hmm_ref_window window;
+	struct list_head node;
+};
+
+extern struct srcu_struct hmm_ref_unplug;
+
+void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
+
+/* ---- ioctl.c, debugfs.c ------------------------------------------------------ */
+
+struct file;
+
+long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+void hmm_ref_debugfs_init(void);
+void hmm_ref_debugfs_exit(void);
+void hmm_ref_debugfs_add(struct hmm_ref_device *dev);
+void hmm_ref_debugfs_remove(struct hmm_ref_device *dev);
+
+#endif /* _HMM_REF_H */

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The native user interface: one table, one dispatcher.
+ *
+ * The dispatcher does what is common to all commands, in this order: is the command
+ * known, is the device there, is the size right, are the flags and the reserved
+ * members 0, is it the right address space, is the range sound. A handler thus
+ * starts with a command that is valid but for what is mapped. Outputs go back to
+ * the user whatever the handler returns; before it is called nothing changes.
+ *
+ * A new command is a struct in the uapi header, a handler and a line in the table.
+ */
+#include <linux/fs.h>
+#include <linux/overflow.h>
+#include <linux/sched.h>
+#include <linux/stddef.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+union hmm_ref_cmd {
+	struct {
+		u32 size;
+		u32 flags;
+	} common;
+	struct hmm_ref_info info;
+	struct hmm_ref_migrate migrate;
+	struct hmm_ref_access access;
+	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_audit audit;
+};
+
+/* ---- handlers ----------------------------------------------------------------- */
+
+static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	const struct hmm_ref_devmem *dm = &client->dev->dm;
+
+	cmd->info.out_page_size = PAGE_SIZE;
+	cmd->info.out_memory_type = HMM_REF_MEMORY_PRIVATE;
+	cmd->info.out_block_size = PMD_SIZE;
+	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
+	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;
+	return 0;
+}
+
+static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	if (cmd->migrate.direction != HMM_REF_TO_DEVICE &&
+	    cmd->migrate.direction != HMM_REF_TO_SYSTEM)
+		return -EINVAL;
+	return hmm_ref_migrate(client, &cmd->migrate);
+}
+
+static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false);
+}
+
+static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true);
+}
+
+static int cmd_snapshot(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_mirror_snapshot(&client->mirror, &cmd->snapshot);
+}
+
+static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	hmm_ref_device_stats(client->dev, &cmd->stats);
+	cmd->stats.out_pages_client = refcount_read(&client->owner->refs) - 1;
+	return 0;
+}
+
+static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
+	return 0;
+}
+
+/* ---- dispatcher ---------------------------------------------------------------- */
+
+/**
+ * struct hmm_ref_op - what the dispatcher must know of a command
+ * @size: of its struct
+ * @min_size: of the struct's first version
+ * @reserved: offset of a reserved u32, 0 if there is none
+ * @range: offset of addr, which length follows; 0 if the command takes no range
+ * @align: of both, in bytes
+ * @handler: called with a valid command
+ */
+struct hmm_ref_op {
+	unsigned int size;
+	unsigned int min_size;
+	unsigned int reserved;
+	unsigned int range;
+	unsigned int align;
+	int (*handler)(struct hmm_ref_client *client, union hmm_ref_cmd *cmd);
+};
+
+#define OP(_cmd, _struct, _last, ...)						\
+	[HMM_REF_CMD_##_cmd] = {						\
+		.size = sizeof(struct _struct) +				\
+			BUILD_BUG_ON_ZERO(sizeof(union hmm_ref_cmd) <		\
+					  sizeof(struct _struct)),		\
+		.min_size = offsetofend(struct _struct, _last),			\
+		__VA_ARGS__							\
+	}
+
+#define RANGE(_struct, _align)							\
+	.range = offsetof(struct _struct, addr) +				\
+		 BUILD_BUG_ON_ZERO(offsetof(struct _struct, length) !=		\
+				   offsetof(struct _struct, addr) + 8),		\
+	.align = (_align)
+
+static const struct hmm_ref_op hmm_ref_ops[] = {
+	OP(INFO, hmm_ref_info, out_capacity, .handler = cmd_info),
+	OP(MIGRATE, hmm_ref_migrate, out_skipped, .handler = cmd_migrate,
+	   .reserved = offsetof(struct hmm_ref_migrate, __reserved),
+	   RANGE(hmm_ref_migrate, PAGE_SIZE)),
+	OP(READ, hmm_ref_access, out_faults, .handler = cmd_read,
+	   RANGE(hmm_ref_access, 1)),
+	OP(WRITE, hmm_ref_access, out_faults, .handler = cmd_write,
+	   RANGE(hmm_ref_access, 1)),
+	OP(SNAPSHOT, hmm_ref_snapshot, out_pages, .handler = cmd_snapshot,
+	   RANGE(hmm_ref_snapshot, PAGE_SIZE)),
+	OP(STATS, hmm_ref_stats, out_cow_breaks, .handler = cmd_stats),
+	OP(AUDIT, hmm_ref_audit, out_violations, .handler = cmd_audit),
+};
+
+static int check_range(const struct hmm_ref_op *op, const union hmm_ref_cmd *cmd)
+{
+	const u64 *range = (const void *)cmd + op->range;
+	u64 addr = range[0];
+	u64 length = range[1];
+	u64 end;
+
+	if (!length || !IS_ALIGNED(addr | length, op->align))
+		return -EINVAL;
+	if (check_add_overflow(addr, length, &end) || end > ULONG_MAX)
+		return -EOVERFLOW;
+	if (!access_ok((void __user *)(unsigned long)addr, length))
+		return -EFAULT;
+	return 0;
+}
+
+static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
+		     const union hmm_ref_cmd *cmd)
+{
+	if (cmd->common.flags)
+		return -EOPNOTSUPP;
+	if (op->reserved && *(const u32 *)((const void *)cmd + op->reserved))
+		return -EOPNOTSUPP;
+	if (!op->range)
+		return 0;
+	if (current->mm != client->mirror.notifier.mm)
+		return -EBADF;
+	return check_range(op, cmd);
+}
+
+static long hmm_ref_dispatch(struct hmm_ref_client *client,
+			     const struct hmm_ref_op *op, void __user *ucmd)
+{
+	union hmm_ref_cmd cmd = {};
+	u32 size;
+	int rc;
+
+	if (get_user(size, (u32 __user *)ucmd))
+		return -EFAULT;
+	if (size < op->min_size)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	rc = copy_struct_from_user(&cmd, op->size, ucmd, size);
+	if (rc)
+		return rc;
+	rc = check_cmd(client, op, &cmd);
+	if (rc)
+		return rc;
+	rc = op->handler(client, &cmd);
+	cmd.common.size = size;
+	if (copy_to_user(ucmd, &cmd, min(size, op->size)))
+		return -EFAULT;
+	return rc;
+}
+
+/**
+ * hmm_ref_ioctl() - the file's ioctl
+ * @file: open file
+ * @cmd: command number
+ * @arg: user pointer to the command's struct
+ *
+ * Return: 0 or an errno of the uapi.
+ */
+long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct hmm_ref_client *client = file->private_data;
+	unsigned int nr = _IOC_NR(cmd);
+	int srcu_idx;
+	long rc;
+
+	if (nr >= ARRAY_SIZE(hmm_ref_ops) || cmd != _IO(HMM_REF_IOC_TYPE, nr))
+		return -ENOTTY;
+	srcu_idx = srcu_read_lock(&hmm_ref_unplug);
+	if (READ_ONCE(client->dev->gone))
+		rc = -ENODEV;
+	else
+		rc = hmm_ref_dispatch(client, &hmm_ref_ops[nr], (void __user *)arg);
+	srcu_read_unlock(&hmm_ref_unplug, srcu_idx);
+	return rc;
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Module, platform devices, character devices: who is there, and how it goes.
+ *
+ * The module makes a platform device per simulated device and a driver for them, so
+ * unbind and bind in sysfs stand for hot unplug. Going is the hard part, and its
+ * order matters:
+ *
+ *   stop              nothing is handed out any more
+ *   gone              operations that begin now fail with -ENODEV ...
+ *   synchronize_srcu  ... and those under way have ended
+ *   zap the mirrors   the device accesses nothing any more
+ *   evict             processes get their data back to system memory
+ *   memunmap, free    the struct pages go
+ *
+ * No lock is held while it waits. Open files keep struct hmm_ref_device, and their
+ * notifiers, until they are closed; the module stays for as long.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/seq_file.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "hmm_ref.h"
+
+#define MAX_DEVICES	8
+
+DEFINE_SRCU(hmm_ref_unplug);
+
+/* ---- module parameters ---------------------------------------------------------- */
+
+/* Byte sizes, with the suffixes of memparse(). */
+static int param_set_size(const char *val, const struct kernel_param *kp)
+{
+	char *end;
+	u64 size = memparse(val, &end);
+
+	if (end == val || (*end && *end != '\n'))
+		return -EINVAL;
+	*(u64 *)kp->arg = size;
+	return 0;
+}
+
+static int param_get_size(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%llu\n", *(u64 *)kp->arg);
+}
+
+static const struct kernel_param_ops param_size_ops = {
+	.set = param_set_size,
+	.get = param_get_size,
+};
+
+static unsigned int ndevices = 2;
+module_param(ndevices, uint, 0444);
+MODULE_PARM_DESC(ndevices, "number of devices (default 2)");
+
+static u64 capacity = SZ_1G;
+module_param_cb(capacity, &param_size_ops, &capacity, 0444);
+MODULE_PARM_DESC(capacity, "memory of each device, a multiple of PMD_SIZE (default 1G)");
+
+/* What request_free_mem_region() rounds to on x86-64. */
+static u64 chunk_size = SZ_128M;
+module_param_cb(chunk_size, &param_size_ops, &chunk_size, 0444);
+MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
+
+static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
+module_param(fault_around, uint, 0444);
+MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (default 16)");
+
+static int check_params(void)
+{
+	if (!ndevices || ndevices > MAX_DEVICES) {
+		pr_err("ndevices must be 1 to %d\n", MAX_DEVICES);
+		return -EINVAL;
+	}
+	if (!is_power_of_2(chunk_size) || chunk_size < PMD_SIZE) {
+		pr_err("chunk_size must be a power of two, at least %lu\n", PMD_SIZE);
+		return -EINVAL;
+	}
+	if (!capacity || !IS_ALIGNED(capacity, PMD_SIZE)) {
+		pr_err("capacity must be a multiple of %lu\n", PMD_SIZE);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- devices ---------------------------------------------------------------------- */
+
+static void device_release(struct kref *ref)
+{
+	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
+
+	free_percpu(dev->counters);
+	kfree(dev);
+}
+
+/**
+ * hmm_ref_device_stats() - the STATS command but for the client's member
+ * @dev: device that is not gone
+ * @stats: to fill
+ */
+void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats)
+{
+	int cpu;
+
+	*stats = (struct hmm_ref_stats){ .size = stats->size };
+	hmm_ref_devmem_stats(&dev->dm, stats);
+	for_each_possible_cpu(cpu) {
+		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
+
+		stats->out_to_device += c->to_device;
+		stats->out_to_system += c->to_system;
+		stats->out_cpu_faults += c->cpu_faults;
+		stats->out_fault_pages += c->fault_pages;
+		stats->out_evicted += c->evicted;
+		stats->out_device_faults += c->device_faults;
+		stats->out_invalidations += c->invalidations;
+		stats->out_retries += c->retries;
+		stats->out_cow_breaks += c->cow_breaks;
+	}
+}
+
+/* ---- files -------------------------------------------------------------------------- */
+
+static int hmm_ref_open(struct inode *inode, struct file *file)
+{
+	struct hmm_ref_device *dev = container_of(file->private_data,
+						  struct hmm_ref_device, misc);
+	struct hmm_ref_client *client;
+	int rc = -ENOMEM;
+
+	if (!current->mm)
+		return -EINVAL;
+	client = kzalloc_obj(*client, GFP_KERNEL_ACCOUNT);
+	if (!client)
+		return -ENOMEM;
+	client->dev = dev;
+	client->owner = hmm_ref_owner_create();
+	if (!client->owner)
+		goto err_free;
+	rc = hmm_ref_window_init(&client->window);
+	if (rc)
+		goto err_owner;
+	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
+				 dev->counters);
+	if (rc)
+		goto err_window;
+
+	/* misc_open() excludes misc_deregister(), so the device is still there. */
+	kref_get(&dev->ref);
+	mutex_lock(&dev->clients_lock);
+	list_add(&client->node, &dev->clients);
+	mutex_unlock(&dev->clients_lock);
+	file->private_data = client;
+	return 0;
+
+err_window:
+	hmm_ref_window_exit(&client->window);
+err_owner:
+	hmm_ref_owner_put(client->owner, 1);
+err_free:
+	kfree(client);
+	return rc;
+}
+
+/* The client's pages stay on the device: whoever maps them may still need them. */
+static int hmm_ref_release(struct inode *inode, struct file *file)
+{
+	struct hmm_ref_client *client = file->private_data;
+	struct hmm_ref_device *dev = client->dev;
+
+	mutex_lock(&dev->clients_lock);
+	list_del(&client->node);
+	mutex_unlock(&dev->clients_lock);
+	hmm_ref_mirror_exit(&client->mirror);
+	hmm_ref_window_exit(&client->window);
+	hmm_ref_owner_put(client->owner, 1);
+	kfree(client);
+	kref_put(&dev->ref, device_release);
+	return 0;
+}
+
+static void hmm_ref_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct hmm_ref_client *client = file->private_data;
+
+	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
+	seq_printf(m, "hmm_ref-opener:\t%d\n", client->owner->pid);
+	seq_printf(m, "hmm_ref-pages:\t%u\n",
+		   refcount_read(&client->owner->refs) - 1);
+}
+
+static const struct file_operations hmm_ref_fops = {
+	.owner = THIS_MODULE,
+	.open = hmm_ref_open,
+	.release = hmm_ref_release,
+	.unlocked_ioctl = hmm_ref_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = hmm_ref_show_fdinfo,
+};
+
+/* ---- platform driver ------------------------------------------------------------------ */
+
+static int hmm_ref_probe(struct platform_device *pdev)
+{
+	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
+	int rc = -ENOMEM;
+
+	if (!dev)
+		return -ENOMEM;
+	kref_init(&dev->ref);
+	snprintf(dev->name, sizeof(dev->name), "hmm_ref%d", pdev->id);
+	dev->fault_around = fault_around;
+	mutex_init(&dev->clients_lock);
+	INIT_LIST_HEAD(&dev->clients);
+	dev->counters = alloc_percpu(struct hmm_ref_counters);
+	if (!dev->counters)
+		goto err_put;
+	rc = hmm_ref_window_init(&dev->evict_window);
+	if (rc)
+		goto err_put;
+	rc = hmm_ref_devmem_init(&dev->dm, &hmm_ref_pagemap_ops,
+				 dev_to_node(&pdev->dev), capacity, chunk_size,
+				 dev->name);
+	if (rc)
+		goto err_window;
+
+	dev->misc.minor = MISC_DYNAMIC_MINOR;
+	dev->misc.name = dev->name;
+	dev->misc.mode = 0600;
+	dev->misc.fops = &hmm_ref_fops;
+	dev->misc.parent = &pdev->dev;
+	rc = misc_register(&dev->misc);
+	if (rc)
+		goto err_devmem;
+	hmm_ref_debugfs_add(dev);
+	platform_set_drvdata(pdev, dev);
+	return 0;
+
+err_devmem:
+	hmm_ref_devmem_exit(&dev->dm);
+err_window:
+	hmm_ref_window_exit(&dev->evict_window);
+err_put:
+	kref_put(&dev->ref, device_release);
+	return rc;
+}
+
+static void zap_clients(struct hmm_ref_device *dev)
+{
+	struct hmm_ref_client *client;
+
+	mutex_lock(&dev->clients_lock);
+	list_for_each_entry(client, &dev->clients, node)
+		hmm_ref_mirror_zap_all(&client->mirror);
+	mutex_unlock(&dev->clients_lock);
+}
+
+static void hmm_ref_remove(struct platform_device *pdev)
+{
+	struct hmm_ref_device *dev = platform_get_drvdata(pdev);
+
+	hmm_ref_devmem_stop(&dev->dm);
+	WRITE_ONCE(dev->gone, true);
+	misc_deregister(&dev->misc);
+	hmm_ref_debugfs_remove(dev);
+	synchronize_srcu(&hmm_ref_unplug);
+	zap_clients(dev);
+	hmm_ref_evict_all(dev);
+	hmm_ref_devmem_exit(&dev->dm);
+	hmm_ref_window_exit(&dev->evict_window);
+	kref_put(&dev->ref, device_release);
+}
+
+static struct platform_driver hmm_ref_driver = {
+	.probe = hmm_ref_probe,
+	.remove = hmm_ref_remove,
+	.driver = {
+		.name = "hmm_ref",
+	},
+};
+
+static struct platform_device *platform_devices[MAX_DEVICES];
+
+static void unregister_devices(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ndevices; i++)
+		platform_device_unregister(platform_devices[i]);
+}
+
+static int __init register_devices(void)
+{
+	unsigned int i;
+	int rc;
+
+	for (i = 0; i < ndevices; i++) {
+		struct platform_device *pdev;
+
+		pdev = platform_device_register_simple("hmm_ref", i, NULL, 0);
+		if (IS_ERR(pdev)) {
+			rc = PTR_ERR(pdev);
+			while (i--)
+				platform_device_unregister(platform_devices[i]);
+			return rc;
+		}
+		platform_devices[i] = pdev;
+	}
+	return 0;
+}
+
+static int __init hmm_ref_init(void)
+{
+	int rc = check_params();
+
+	if (rc)
+		return rc;
+	hmm_ref_debugfs_init();
+	rc = platform_driver_register(&hmm_ref_driver);
+	if (rc)
+		goto err_debugfs;
+	rc = register_devices();
+	if (rc)
+		goto err_driver;
+	return 0;
+
+err_driver:
+	platform_driver_unregister(&hmm_ref_driver);
+err_debugfs:
+	hmm_ref_debugfs_exit();
+	return rc;
+}
+
+static void __exit hmm_ref_exit(void)
+{
+	unregister_devices();
+	platform_driver_unregister(&hmm_ref_driver);
+	hmm_ref_debugfs_exit();
+}
+
+module_init(hmm_ref_init);
+module_exit(hmm_ref_exit);
+
+MODULE_DESCRIPTION("Reference driver for device-private memory");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device's view of a process: notifier, range fault, access, snapshot.
+ *
+ * Device mappings hold no page references. What keeps them right is the protocol
+ * of struct mmu_interval_notifier:
+ *
+ *   the core, before it changes     invalidate(): under mirror->lock set the
+ *   CPU mappings                    sequence and zap the device's
+ *   a device fault                  read the sequence; hmm_range_fault(); take
+ *                                   mirror->lock; map only if the sequence is
+ *                                   still the same, else start again
+ *
+ * Invariant: while mirror->lock is held, what the device page table maps is what
+ * the CPU page table maps, with no more rights. A device access holds the lock to
+ * its end, as zapping on hardware waits for the accesses under way.
+ *
+ * invalidate() filters nothing, not even our own migrations: migrate_vma_setup()
+ * thus zaps the device before data moves, in both directions, and the device then
+ * faults and waits for the migration to end. To skip events by owner would be
+ * right only for the mirror that migrates, and only where it zaps by itself.
+ *
+ * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so at
+ * the first mirror rather than by luck.
+ *
+ * A device write needs an entry that the CPU may write, too. hmm_range_fault()
+ * returns our own pages as they are, read-only after fork, and reports success;
+ * break_cow() then has them copied. What is mapped for writing is marked dirty at
+ * once: an entry that the CPU cleans is zapped first.
+ */
+#include <linux/hmm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+/* ---- notifier --------------------------------------------------------------- */
+
+static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
+			      const struct mmu_notifier_range *range,
+			      unsigned long cur_seq)
+{
+	struct hmm_ref_mirror *mirror = container_of(notifier, struct hmm_ref_mirror,
+						     notifier);
+
+	if (mmu_notifier_range_blockable(range))
+		mutex_lock(&mirror->lock);
+	else if (!mutex_trylock(&mirror->lock))
+		return false;
+	mmu_interval_set_seq(notifier, cur_seq);
+	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
+	mutex_unlock(&mirror->lock);
+	hmm_ref_count(mirror->counters, invalidations, 1);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops mirror_notifier_ops = {
+	.invalidate = mirror_invalidate,
+};
+
+/* Tell lockdep that reclaim takes the lock, before an allocation under it can. */
+static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
+{
+	if (!IS_ENABLED(CONFIG_LOCKDEP))
+		return;
+	fs_reclaim_acquire(GFP_KERNEL);
+	mutex_lock(&mirror->lock);
+	mutex_unlock(&mirror->lock);
+	fs_reclaim_release(GFP_KERNEL);
+}
+
+/**
+ * hmm_ref_mirror_init() - start to mirror an address space
+ * @mirror: to set up
+ * @mm: of the current process
+ * @dm: memory of the device
+ * @counters: of the device
+ *
+ * Context: takes mmap_lock for writing.
+ * Return: 0 or a negative errno.
+ */
+int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
+			struct hmm_ref_devmem *dm,
+			struct hmm_ref_counters __percpu *counters)
+{
+	int rc = -ENOMEM;
+
+	mirror->dm = dm;
+	mirror->counters = counters;
+	mutex_init(&mirror->lock);
+	mutex_init(&mirror->access_lock);
+	hmm_ref_pgtable_init(&mirror->pt);
+	mirror_prime_lockdep(mirror);
+
+	mirror->pfns = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*mirror->pfns),
+				GFP_KERNEL_ACCOUNT);
+	mirror->bounce = kvmalloc(HMM_REF_BOUNCE_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!mirror->pfns || !mirror->bounce)
+		goto err_free;
+	rc = mmu_interval_notifier_insert(&mirror->notifier, mm, 0,
+					  ULONG_MAX & PAGE_MASK,
+					  &mirror_notifier_ops);
+	if (rc)
+		goto err_free;
+	return 0;
+
+err_free:
+	kvfree(mirror->bounce);
+	kvfree(mirror->pfns);
+	hmm_ref_pgtable_destroy(&mirror->pt);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_exit() - stop to mirror
+ * @mirror: that no operation uses any more
+ *
+ * Context: waits for invalidations under way. The mm may be dead.
+ */
+void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
+{
+	mmu_interval_notifier_remove(&mirror->notifier);
+	hmm_ref_pgtable_destroy(&mirror->pt);
+	kvfree(mirror->bounce);
+	kvfree(mirror->pfns);
+}
+
+/**
+ * hmm_ref_mirror_zap_all() - unmap everything from the device
+ * @mirror: mirror
+ */
+void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
+{
+	mutex_lock(&mirror->lock);
+	hmm_ref_pgtable_zap(&mirror->pt, 0, ULONG_MAX);
+	mutex_unlock(&mirror->lock);
+}
+
+/* ---- range fault -------------------------------------------------------------- */
+
+static unsigned long range_pages(const struct hmm_range *range)
+{
+	return (range->end - range->start) >> PAGE_SHIFT;
+}
+
+/* hmm_range_fault() carries some bits of the array over: start from zeros. */
+static int range_fault(struct hmm_range *range)
+{
+	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
+	return hmm_range_fault_unlocked_timeout(range, HMM_REF_PATIENCE);
+}
+
+/*
+ * Find pages that should be writable and are not: our own, shared by fork. Fault
+ * each as the CPU would, by naming no owner: it returns to system memory and is
+ * copied. Return: 1 when anything was changed, so @range must be faulted again.
+ */
+static int break_cow(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	unsigned long i;
+	int changed = 0;
+
+	for (i = 0; i < range_pages(range); i++) {
+		unsigned long pfn;
+		struct hmm_range one = {
+			.notifier = &mirror->notifier,
+			.start = range->start + i * PAGE_SIZE,
+			.end = range->start + (i + 1) * PAGE_SIZE,
+			.hmm_pfns = &pfn,
+			.default_flags = range->default_flags,
+		};
+		int rc;
+
+		if (range->hmm_pfns[i] & HMM_PFN_WRITE)
+			continue;
+		rc = range_fault(&one);
+		if (rc)
+			return rc;
+		hmm_ref_count(mirror->counters, cow_breaks, 1);
+		changed = 1;
+	}
+	return changed;
+}
+
+static hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+{
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
+
+	if (hmm_ref_owns(mirror->dm, page))
+		return hmm_ref_pte(hmm_ref_page_dpfn(page),
+				   bits | HMM_REF_PTE_DEVICE);
+	return hmm_ref_pte(page_to_pfn(page), bits);
+}
+
+/*
+ * Map what the range fault has found. The sequence tells that all of it still is
+ * mapped by the CPU, and the lock that it stays so: the pages need no reference.
+ * Return: false when it is stale.
+ */
+static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	bool mapped = false;
+	unsigned long i;
+
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+		goto out;
+	for (i = 0; i < range_pages(range); i++) {
+		unsigned long hmm_pfn = range->hmm_pfns[i];
+
+		mapped = hmm_ref_pgtable_map(&mirror->pt,
+					     range->start + i * PAGE_SIZE,
+					     make_pte(mirror, hmm_pfn));
+		if (!mapped)
+			break;
+		if (hmm_pfn & HMM_PFN_WRITE)
+			folio_mark_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
+	}
+out:
+	mutex_unlock(&mirror->lock);
+	return mapped;
+}
+
+/*
+ * A device fault: make the pages of [start, end), within one PMD, present in the
+ * device page table. They may be zapped again by the time this returns.
+ */
+static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			unsigned long end, bool write)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror->pfns,
+		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+		.dev_private_owner = mirror->dm->owner,
+	};
+	int rc;
+
+	lockdep_assert_held(&mirror->access_lock);
+	hmm_ref_count(mirror->counters, device_faults, 1);
+	do {
+		rc = hmm_ref_pgtable_prepare(&mirror->pt, start);
+		if (rc)
+			return rc;
+		rc = range_fault(&range);
+		if (rc)
+			return rc;
+		if (write)
+			rc = break_cow(mirror, &range);
+		if (rc < 0)
+			return rc;
+		if (!rc && map_range(mirror, &range))
+			return 0;
+		hmm_ref_count(mirror->counters, retries, 1);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/* ---- device access -------------------------------------------------------------- */
+
+/* Access bytes of one page if the device page table allows it. */
+static bool try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
+		       unsigned int len, bool write)
+{
+	unsigned int offset = offset_in_page(addr);
+	hmm_ref_pte_t pte;
+	bool done;
+
+	mutex_lock(&mirror->lock);
+	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	done = (pte & HMM_REF_PTE_VALID) && (!write || (pte & HMM_REF_PTE_WRITE));
+	if (done && (pte & HMM_REF_PTE_DEVICE))
+		hmm_ref_engine_access_dev(&mirror->dm->engine,
+					  hmm_ref_pte_number(pte), offset, buf,
+					  len, write);
+	else if (done)
+		hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset, buf,
+					  len, write);
+	mutex_unlock(&mirror->lock);
+	return done;
+}
+
+/*
+ * Access bytes of one page, with as many faults as it takes. A fault maps the rest
+ * of the request in the same PMD, too; if that fails, the page alone counts.
+ */
+static int access_page(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
+		       unsigned int len, unsigned long last, bool write,
+		       u64 *faults)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long page = addr & PAGE_MASK;
+	unsigned long pmd_end = ALIGN(page + 1, PMD_SIZE);
+	unsigned long end = min(PAGE_ALIGN(last), pmd_end);
+	int rc;
+
+	while (!try_access(mirror, addr, buf, len, write)) {
+		(*faults)++;
+		rc = mirror_fault(mirror, page, end, write);
+		if (rc && rc != -EINTR && end != page + PAGE_SIZE) {
+			end = page + PAGE_SIZE;
+			continue;
+		}
+		if (rc)
+			return rc;
+		if (time_after(jiffies, deadline))
+			return -EBUSY;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+	return 0;
+}
+
+/* Access the bytes that fit into the bounce buffer; count those done. */
+static int access_bounce(struct hmm_ref_mirror *mirror, unsigned long addr,
+			 unsigned int len, unsigned long last, bool write,
+			 unsigned int *done, u64 *faults)
+{
+	int rc = 0;
+
+	for (*done = 0; *done < len && !rc;) {
+		unsigned long at = addr + *done;
+		unsigned int part = min_t(unsigned int, len - *done,
+					  PAGE_SIZE - offset_in_page(at));
+
+		rc = access_page(mirror, at, mirror->bounce + *done, part, last,
+				 write, faults);
+		if (!rc)
+			*done += part;
+	}
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_access() - the READ and WRITE commands
+ * @mirror: of the current process
+ * @cmd: validated; the outputs are set, also on error
+ * @write: the device writes
+ *
+ * User buffers are touched without mirror->lock: a CPU fault there may migrate.
+ *
+ * Context: process context of the mirrored mm; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_access *cmd, bool write)
+{
+	void __user *buf = u64_to_user_ptr(cmd->buf);
+	unsigned long last = cmd->addr + cmd->length;
+	int rc = 0;
+
+	cmd->out_bytes = 0;
+	cmd->out_faults = 0;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && cmd->out_bytes < cmd->length) {
+		unsigned long addr = cmd->addr + cmd->out_bytes;
+		unsigned int len = min(last - addr, HMM_REF_BOUNCE_SIZE);
+		unsigned int done;
+
+		if (write && copy_from_user(mirror->bounce, buf + cmd->out_bytes, len)) {
+			rc = -EFAULT;
+			break;
+		}
+		rc = access_bounce(mirror, addr, len, last, write, &done,
+				   &cmd->out_faults);
+		if (!write && copy_to_user(buf + cmd->out_bytes, mirror->bounce, done))
+			rc = -EFAULT;
+		else
+			cmd->out_bytes += done;
+		if (!rc && fatal_signal_pending(current))
+			rc = -EINTR;
+		cond_resched();
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
+
+/* ---- looking without faulting ------------------------------------------------------ */
+
+/* What the CPU maps in a range of at most a window, as it is. */
+static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
+	do {
+		range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+		memset(range->hmm_pfns, 0,
+		       range_pages(range) * sizeof(*range->hmm_pfns));
+		if (mmap_read_lock_killable(mm))
+			return -EINTR;
+		rc = hmm_range_fault(range);
+		mmap_read_unlock(mm);
+		if (rc != -EBUSY)
+			return rc;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (time_before(jiffies, deadline));
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_resident() - how many pages of a range are on the device
+ * @mirror: of the current process
+ * @start: page address
+ * @end: page address, at most a window after @start
+ * @pfns: scratch memory, an element per page
+ *
+ * A snapshot: by the time it returns it may have changed.
+ *
+ * Context: takes mmap_lock.
+ * Return: pages, -EINTR or -EBUSY.
+ */
+long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			     unsigned long end, unsigned long *pfns)
+{
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = pfns,
+		.dev_private_owner = mirror->dm->owner,
+	};
+	long resident = 0;
+	unsigned long i;
+	int rc;
+
+	rc = look(mirror, &range);
+	if (rc)
+		return rc;
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
+		resident = -EBUSY;
+	for (i = 0; i < range_pages(&range) && resident >= 0; i++) {
+		if (pfns[i] & HMM_PFN_VALID)
+			resident += hmm_ref_owns(mirror->dm,
+						 hmm_pfn_to_page(pfns[i]));
+	}
+	mutex_unlock(&mirror->lock);
+	return resident;
+}
+
+static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
+					    unsigned long addr,
+					    unsigned long hmm_pfn)
+{
+	hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	struct hmm_ref_page_state state = {};
+	struct page *page;
+
+	if (hmm_pfn & HMM_PFN_ERROR) {
+		state.where = HMM_REF_PAGE_ERROR;
+		return state;
+	}
+	if (!(hmm_pfn & HMM_PFN_VALID))
+		return state;
+
+	page = hmm_pfn_to_page(hmm_pfn);
+	if (hmm_ref_owns(mirror->dm, page))
+		state.where = HMM_REF_PAGE_DEVICE;
+	else if (is_zero_pfn(page_to_pfn(page)))
+		state.where = HMM_REF_PAGE_ZERO;
+	else
+		state.where = HMM_REF_PAGE_SYSTEM;
+	state.order = hmm_pfn_to_map_order(hmm_pfn);
+	if (hmm_pfn & HMM_PFN_WRITE)
+		state.flags |= HMM_REF_PAGE_WRITE;
+	if (pte & HMM_REF_PTE_VALID)
+		state.flags |= HMM_REF_PAGE_MAPPED;
+	if (pte & HMM_REF_PTE_WRITE)
+		state.flags |= HMM_REF_PAGE_DEV_WRITE;
+	return state;
+}
+
+/*
+ * Fill the bounce buffer with the states of a window that are of one moment.
+ * Return: 0 or an errno.
+ */
+static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end)
+{
+	struct hmm_ref_page_state *states = mirror->bounce;
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->owner,
+	};
+	unsigned long i;
+	bool stale;
+	int rc;
+
+	lockdep_assert_held(&mirror->access_lock);
+	do {
+		rc = look(mirror, &range);
+		if (rc)
+			return rc;
+		mutex_lock(&mirror->lock);
+		stale = mmu_interval_read_retry(&mirror->notifier,
+						range.notifier_seq);
+		for (i = 0; i < range_pages(&range) && !stale; i++)
+			states[i] = page_state(mirror, start + i * PAGE_SIZE,
+					       mirror->pfns[i]);
+		mutex_unlock(&mirror->lock);
+		if (!stale)
+			return 0;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/**
+ * hmm_ref_mirror_snapshot() - the SNAPSHOT command
+ * @mirror: of the current process
+ * @cmd: validated; the output is set, also on error
+ *
+ * Context: process context of the mirrored mm; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
+			    struct hmm_ref_snapshot *cmd)
+{
+	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
+	unsigned long addr = cmd->addr;
+	unsigned long last = cmd->addr + cmd->length;
+	int rc = 0;
+
+	cmd->out_pages = 0;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && addr < last) {
+		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
+		unsigned long nr = (end - addr) >> PAGE_SHIFT;
+
+		rc = snapshot_window(mirror, addr, end);
+		if (rc)
+			break;
+		if (copy_to_user(buf + cmd->out_pages, mirror->bounce,
+				 nr * sizeof(*buf))) {
+			rc = -EFAULT;
+			break;
+		}
+		cmd->out_pages += nr;
+		addr = end;
+		if (fatal_signal_pending(current))
+			rc = -EINTR;
+		cond_resched();
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}

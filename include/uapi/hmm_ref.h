@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * hmm_ref: reference driver for device-private memory, userspace interface.
+ */
+#ifndef _UAPI_HMM_REF_H
+#define _UAPI_HMM_REF_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/**
+ * DOC: hmm_ref ioctl conventions
+ *
+ * Every ioctl takes one struct. Its first member, ``size``, is set by user space
+ * to the sizeof() the struct it was compiled with; the command number does not
+ * encode it, so structs can grow. ``flags`` and ``__reserved`` members must be 0
+ * unless a bit is documented. Members called ``out_*`` are written by the kernel
+ * and ignored on input; they are written also when an error is returned, so
+ * partial progress is always reported. The exceptions are the errors found
+ * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL, EOVERFLOW,
+ * EBADF, ENODEV and an EFAULT for the struct itself): these change nothing.
+ *
+ * An open file mirrors the address space of the process that opened it. The
+ * commands that take an address range are refused in any other address space.
+ * An address range is [addr, addr + length): ``addr`` a user virtual address and
+ * ``length`` in bytes. All counts are in pages of the base page size, whatever
+ * the size of the folios that were moved.
+ *
+ * The meaning of the errors is the same for all commands:
+ *
+ *  - ENOTTY: the command is not known.
+ *  - E2BIG: the struct is larger than the kernel knows and the extra bytes are
+ *    not zero.
+ *  - EOPNOTSUPP: an unknown flag is set or a reserved member is not 0.
+ *  - EINVAL: a member has a bad value: ``size`` shorter than the first version of
+ *    the struct, a length of 0, an unaligned range where alignment is required,
+ *    an unknown direction; or MIGRATE met a mapping that can never be migrated
+ *    (hugetlb, DAX, or a device's mmap).
+ *  - EOVERFLOW: addr + length wraps around.
+ *  - EFAULT: the range is outside of user space, not mapped, or of a kind that
+ *    a device cannot access; or a pointer could not be read or written.
+ *  - EPERM: a device write to memory that the process may not write.
+ *  - EBADF: the file belongs to another address space.
+ *  - ENODEV: the device is gone (unbound). The file only can be closed.
+ *  - ENOMEM: no memory for the operation, in the system or on the device.
+ *  - EBUSY: the range kept changing for longer than the driver waits (1 s).
+ *  - EINTR: a fatal signal ended the command.
+ *  - EIO: the copy engine failed. The data of the page is where it was.
+ */
+
+#define HMM_REF_IOC_TYPE	0xB9
+
+enum {
+	HMM_REF_CMD_INFO	= 0x00,
+	HMM_REF_CMD_MIGRATE	= 0x01,
+	HMM_REF_CMD_READ	= 0x02,
+	HMM_REF_CMD_WRITE	= 0x03,
+	HMM_REF_CMD_SNAPSHOT	= 0x04,
+	HMM_REF_CMD_STATS	= 0x05,
+	HMM_REF_CMD_AUDIT	= 0x06,
+};
+
+/**
+ * struct hmm_ref_info - ioctl(HMM_REF_IOC_INFO)
+ * @size: sizeof(struct hmm_ref_info)
+ * @flags: must be 0
+ * @out_page_size: base page size in bytes, the unit of all counts
+ * @out_memory_type: one of enum hmm_ref_memory_type
+ * @out_block_size: bytes in a block, the unit of eviction and of storage
+ * @out_chunk_size: bytes that the device adds at a time (one dev_pagemap)
+ * @out_capacity: bytes of device memory at the most
+ *
+ * Constants of the device. Allowed from any address space.
+ */
+struct hmm_ref_info {
+	__u32 size;
+	__u32 flags;
+	__u32 out_page_size;
+	__u32 out_memory_type;
+	__aligned_u64 out_block_size;
+	__aligned_u64 out_chunk_size;
+	__aligned_u64 out_capacity;
+};
+
+#define HMM_REF_IOC_INFO _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_INFO)
+
+/**
+ * enum hmm_ref_memory_type - kind of device memory
+ * @HMM_REF_MEMORY_PRIVATE: the CPU cannot access it; a CPU touch brings the page
+ *	back to system memory
+ */
+enum hmm_ref_memory_type {
+	HMM_REF_MEMORY_PRIVATE = 1,
+};
+
+/**
+ * enum hmm_ref_direction - where MIGRATE moves pages
+ * @HMM_REF_TO_DEVICE: from system memory to the device
+ * @HMM_REF_TO_SYSTEM: from the device to system memory
+ */
+enum hmm_ref_direction {
+	HMM_REF_TO_DEVICE = 1,
+	HMM_REF_TO_SYSTEM = 2,
+};
+
+/**
+ * struct hmm_ref_migrate - ioctl(HMM_REF_IOC_MIGRATE)
+ * @size: sizeof(struct hmm_ref_migrate)
+ * @flags: must be 0
+ * @direction: one of enum hmm_ref_direction
+ * @__reserved: must be 0
+ * @addr: start of the range, page aligned
+ * @length: bytes, a multiple of the page size, not 0
+ * @out_migrated: pages moved by this call, filled holes included
+ * @out_already: pages that needed no move: TO_DEVICE, already on this device;
+ *	TO_SYSTEM, not on this device (holes too)
+ * @out_skipped: pages that were seen and could not be moved: shared file pages,
+ *	pinned pages, or pages in use by someone else each time they were tried
+ *
+ * Migration is best effort: success means that every page was tried. On success
+ * the three counts add up to the pages of the range; after an error they add
+ * up to the pages looked at before it, counted from @addr.
+ *
+ * To the device, a hole in an anonymous mapping and the zero page become a cleared
+ * device page. File and shmem pages stay; a private copy of a file page moves.
+ * When the device is full the least recently filled blocks are evicted.
+ */
+struct hmm_ref_migrate {
+	__u32 size;
+	__u32 flags;
+	__u32 direction;
+	__u32 __reserved;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 out_migrated;
+	__aligned_u64 out_already;
+	__aligned_u64 out_skipped;
+};
+
+#define HMM_REF_IOC_MIGRATE _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_MIGRATE)
+
+/**
+ * struct hmm_ref_access - ioctl(HMM_REF_IOC_READ) and ioctl(HMM_REF_IOC_WRITE)
+ * @size: sizeof(struct hmm_ref_access)
+ * @flags: must be 0
+ * @addr: first byte that the device accesses, any alignment
+ * @length: bytes, not 0
+ * @buf: user pointer: READ stores the bytes here, WRITE takes them from here
+ * @out_bytes: bytes transferred, counted from @addr
+ * @out_faults: device page faults taken for it
+ *
+ * The device accesses the process's memory through the device page table. What
+ * is not mapped there is faulted in as hardware would do: pages on the device
+ * are accessed on the device, others in system memory, and nothing migrates. A
+ * write to a page shared copy-on-write gets a private copy first. @buf is
+ * accessed by the CPU.
+ */
+struct hmm_ref_access {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 buf;
+	__aligned_u64 out_bytes;
+	__aligned_u64 out_faults;
+};
+
+#define HMM_REF_IOC_READ _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_READ)
+#define HMM_REF_IOC_WRITE _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_WRITE)
+
+/**
+ * enum hmm_ref_page_where - where a page is
+ * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, or memory of another
+ *	device
+ * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
+ * @HMM_REF_PAGE_ZERO: the zero page of the base page size
+ * @HMM_REF_PAGE_DEVICE: in this device's memory
+ * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access
+ */
+enum hmm_ref_page_where {
+	HMM_REF_PAGE_NONE = 0,
+	HMM_REF_PAGE_SYSTEM = 1,
+	HMM_REF_PAGE_ZERO = 2,
+	HMM_REF_PAGE_DEVICE = 3,
+	HMM_REF_PAGE_ERROR = 4,
+};
+
+#define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */
+#define HMM_REF_PAGE_MAPPED	(1 << 1) /* in the device page table */
+#define HMM_REF_PAGE_DEV_WRITE	(1 << 2) /* and writable there */
+
+/**
+ * struct hmm_ref_page_state - what SNAPSHOT reports of one page
+ * @where: one of enum hmm_ref_page_where
+ * @flags: HMM_REF_PAGE_* bits
+ * @order: the CPU maps the page by an entry of 2^order pages
+ * @__reserved: 0
+ */
+struct hmm_ref_page_state {
+	__u8 where;
+	__u8 flags;
+	__u8 order;
+	__u8 __reserved;
+};
+
+/**
+ * struct hmm_ref_snapshot - ioctl(HMM_REF_IOC_SNAPSHOT)
+ * @size: sizeof(struct hmm_ref_snapshot)
+ * @flags: must be 0
+ * @addr: start of the range, page aligned
+ * @length: bytes, a multiple of the page size, not 0
+ * @buf: user pointer to an array of struct hmm_ref_page_state, one per page
+ * @out_pages: array elements written, counted from @addr
+ *
+ * Looks at the range without faulting anything in. Each window of a block is
+ * seen at one moment, the windows one after the other.
+ */
+struct hmm_ref_snapshot {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 buf;
+	__aligned_u64 out_pages;
+};
+
+#define HMM_REF_IOC_SNAPSHOT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_SNAPSHOT)
+
+/**
+ * struct hmm_ref_stats - ioctl(HMM_REF_IOC_STATS)
+ * @size: sizeof(struct hmm_ref_stats)
+ * @flags: must be 0
+ * @out_pages_total: pages that the device has made so far (grows by chunks)
+ * @out_pages_in_use: pages handed out and not yet given back
+ * @out_pages_client: of these, the pages that this file's migrations took
+ * @out_pages_retired: pages reported bad, never handed out again
+ * @out_storage_pages: pages of storage behind device memory now
+ * @out_chunks: chunks made so far
+ * @out_to_device: pages migrated to the device
+ * @out_to_system: pages migrated to system memory by ioctl
+ * @out_cpu_faults: CPU faults on pages of this device
+ * @out_fault_pages: pages these faults brought back
+ * @out_evicted: pages evicted
+ * @out_device_faults: faults of the device on process memory
+ * @out_invalidations: invalidations received from the core
+ * @out_retries: device faults repeated because the range changed meanwhile
+ * @out_cow_breaks: device writes that made a private copy first
+ *
+ * Totals of the device since it was bound, but for @out_pages_client. Allowed
+ * from any address space.
+ */
+struct hmm_ref_stats {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_pages_total;
+	__aligned_u64 out_pages_in_use;
+	__aligned_u64 out_pages_client;
+	__aligned_u64 out_pages_retired;
+	__aligned_u64 out_storage_pages;
+	__aligned_u64 out_chunks;
+	__aligned_u64 out_to_device;
+	__aligned_u64 out_to_system;
+	__aligned_u64 out_cpu_faults;
+	__aligned_u64 out_fault_pages;
+	__aligned_u64 out_evicted;
+	__aligned_u64 out_device_faults;
+	__aligned_u64 out_invalidations;
+	__aligned_u64 out_retries;
+	__aligned_u64 out_cow_breaks;
+};
+
+#define HMM_REF_IOC_STATS _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_STATS)
+
+/**
+ * struct hmm_ref_audit - ioctl(HMM_REF_IOC_AUDIT)
+ * @size: sizeof(struct hmm_ref_audit)
+ * @flags: must be 0
+ * @out_total: pages of the device
+ * @out_free: pages on the free map
+ * @out_in_use: pages handed out, those in @out_pending included
+ * @out_pending: pages taken off the free map and not yet initialised, or on their
+ *	way back: reference count 0 and not free
+ * @out_retired: pages reported bad
+ * @out_bad_ref: violations: free page with a reference count other than 0
+ * @out_bad_lock: violations: free page that is locked
+ * @out_bad_map: violations: free page that is mapped or belongs to a mapping
+ * @out_bad_owner: violations: free page with an owner, or used page without
+ * @out_bad_both: violations: page both free and retired
+ * @out_bad_count: violations: a block whose counts differ from its free map, or
+ *	do not add up to its size
+ * @out_violations: all of the above; 0 on a sound driver
+ *
+ * Walks every page of the device, each block under its lock. Exact at any time:
+ * concurrent use causes no violation. Allowed from any address space.
+ */
+struct hmm_ref_audit {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_total;
+	__aligned_u64 out_free;
+	__aligned_u64 out_in_use;
+	__aligned_u64 out_pending;
+	__aligned_u64 out_retired;
+	__aligned_u64 out_bad_ref;
+	__aligned_u64 out_bad_lock;
+	__aligned_u64 out_bad_map;
+	__aligned_u64 out_bad_owner;
+	__aligned_u64 out_bad_both;
+	__aligned_u64 out_bad_count;
+	__aligned_u64 out_violations;
+};
+
+#define HMM_REF_IOC_AUDIT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_AUDIT)
+
+#endif /* _UAPI_HMM_REF_H */
