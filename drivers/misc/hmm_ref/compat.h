@@ -2,8 +2,80 @@
 /*
  * Older kernels get the names of the newest one here and nowhere else. A driver
  * that is merged leaves this file out.
+ *
+ * Supported: 6.12. There folio_free is page_free, and migrate_to_ram() comes
+ * without the page lock; device pages are order 0.
  */
 #ifndef _HMM_REF_COMPAT_H
 #define _HMM_REF_COMPAT_H
+
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+
+#include <linux/gfp.h>
+#include <linux/hmm.h>
+#include <linux/memremap.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/vmalloc.h>
+
+static inline struct dev_pagemap *page_pgmap(const struct page *page)
+{
+	return page->pgmap;
+}
+
+static inline void zone_device_folio_init(struct folio *folio,
+					  struct dev_pagemap *pgmap,
+					  unsigned int order)
+{
+	zone_device_page_init(folio_page(folio, 0));
+}
+
+#undef vma_alloc_folio
+#define vma_alloc_folio(gfp, order, vma, addr)	\
+	alloc_hooks(vma_alloc_folio_noprof(gfp, order, vma, addr, false))
+
+#define vmalloc_huge_node(size, gfp, node)	vmalloc_huge(size, gfp)
+
+/* Faults that need mmap_lock dropped (userfaultfd) fail here. */
+static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
+						   unsigned long timeout)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	unsigned long deadline = jiffies + timeout;
+	int rc;
+
+	do {
+		range->notifier_seq = mmu_interval_read_begin(range->notifier);
+		if (mmap_read_lock_killable(mm))
+			return -EINTR;
+		rc = hmm_range_fault(range);
+		mmap_read_unlock(mm);
+		if (rc != -EBUSY)
+			return rc;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/* The pagemap's callback takes a page there, the driver's a folio. */
+void hmm_ref_devmem_folio_free(struct folio *folio);
+
+static inline void hmm_ref_compat_page_free(struct page *page)
+{
+	hmm_ref_devmem_folio_free(page_folio(page));
+}
+
+#define folio_free	page_free
+#define hmm_ref_pagemap_folio_free	hmm_ref_compat_page_free
+
+#else
+
+#define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+
+#endif /* < 7.0 */
 
 #endif /* _HMM_REF_COMPAT_H */

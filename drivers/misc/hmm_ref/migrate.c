@@ -429,7 +429,7 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 }
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
-	.folio_free = hmm_ref_devmem_folio_free,
+	.folio_free = hmm_ref_pagemap_folio_free,
 	.migrate_to_ram = migrate_to_ram,
 	.memory_failure = hmm_ref_devmem_memory_failure,
 };
