@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * debugfs: /sys/kernel/debug/hmm_ref/hmm_refN/
+ * debugfs: /sys/kernel/debug/hmm_ref/
+ *
+ *   fail_copy      fault attribute: batches of the copy engine fail (if the kernel
+ *                  has CONFIG_FAULT_INJECTION_DEBUG_FS)
+ *
+ * and for each device, in hmm_refN/
  *
  *   audit          the AUDIT command's result as text
  *   stats          the STATS command's
@@ -99,6 +104,7 @@ DEFINE_DEBUGFS_ATTRIBUTE(retire_fops, NULL, retire_set, "%llu\n");
 void hmm_ref_debugfs_init(void)
 {
 	debugfs_root = debugfs_create_dir("hmm_ref", NULL);
+	hmm_ref_engine_debugfs(debugfs_root);
 }
 
 /**

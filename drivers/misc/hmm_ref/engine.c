@@ -18,10 +18,36 @@
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
  */
+#include <linux/fault-inject.h>
 #include <linux/highmem.h>
 #include <linux/vmalloc.h>
 
 #include "hmm_ref.h"
+
+#ifdef CONFIG_FAULT_INJECTION
+static DECLARE_FAULT_ATTR(fail_copy);
+
+static bool copy_fails(void)
+{
+	return should_fail(&fail_copy, 1);
+}
+#else
+static bool copy_fails(void)
+{
+	return false;
+}
+#endif
+
+/**
+ * hmm_ref_engine_debugfs() - let tests make copies fail
+ * @parent: folder for the fault attribute fail_copy
+ */
+void hmm_ref_engine_debugfs(struct dentry *parent)
+{
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+	fault_create_debugfs_attr("fail_copy", parent, &fail_copy);
+#endif
+}
 
 /**
  * hmm_ref_engine_init() - set up an engine without storage
@@ -106,7 +132,7 @@ static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job)
 {
 	job->engine = engine;
-	job->rc = 0;
+	job->nr_copies = 0;
 }
 
 /**
@@ -123,6 +149,7 @@ void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 	/* mock: real hardware would queue a descriptor */
 	copy_page(engine_addr(job->engine, dpfn), from);
 	kunmap_local(from);
+	job->nr_copies++;
 }
 
 /**
@@ -138,6 +165,7 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 
 	copy_page(to, engine_addr(job->engine, dpfn));
 	kunmap_local(to);
+	job->nr_copies++;
 }
 
 /**
@@ -148,6 +176,7 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn)
 {
 	clear_page(engine_addr(job->engine, dpfn));
+	job->nr_copies++;
 }
 
 /**
@@ -158,8 +187,10 @@ void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn)
  */
 int hmm_ref_engine_wait(struct hmm_ref_job *job)
 {
-	/* mock: real hardware would signal a fence; check its error, too */
-	return job->rc;
+	/* mock: real hardware would signal a fence; its error counts, too */
+	if (job->nr_copies && copy_fails())
+		return -EIO;
+	return 0;
 }
 
 static void engine_access(void *mem, void *buf, unsigned int len, bool write)

@@ -76,6 +76,7 @@
 
 #include "compat.h"
 
+struct dentry;
 struct hmm_ref_client;
 struct hmm_ref_device;
 
@@ -129,17 +130,18 @@ struct hmm_ref_engine {
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
- * @rc: result of the batch, valid after hmm_ref_engine_wait()
+ * @nr_copies: pages copied or cleared
  *
  * On the stack of who waits for it.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
-	int rc;
+	unsigned long nr_copies;
 };
 
 void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
 void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
+void hmm_ref_engine_debugfs(struct dentry *parent);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 

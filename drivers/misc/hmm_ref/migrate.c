@@ -365,34 +365,33 @@ static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
 }
 
 /*
- * Copy what setup has collected: the faulting page whatever it takes, the others
- * if memory is at hand. Return: 0, or what the fault fails with.
+ * Copy the entries [first, last) of what setup has collected: the faulting page
+ * whatever it takes, others if memory is at hand. Return: 0, -ENOMEM when the
+ * faulting page found no memory, -EIO when no copy is good.
  */
-static vm_fault_t fault_fill(struct hmm_ref_device *dev, struct migrate_vma *args,
-			     unsigned long fault_index)
+static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
+		      unsigned long first, unsigned long last,
+		      unsigned long fault_index)
 {
 	struct hmm_ref_job job;
-	vm_fault_t ret = 0;
 	unsigned long i;
+	int rc = 0;
 
 	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	for (i = 0; i < args->npages; i++) {
+	for (i = first; i < last; i++) {
 		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
-		int rc;
 
-		if (!src_is_page(args->src[i]))
-			continue;
-		rc = fill_system_page(&job, args->src[i], &args->dst[i], gfp,
-				      args->vma, args->start + i * PAGE_SIZE);
-		if (rc && i == fault_index)
-			ret = VM_FAULT_OOM;
+		if (src_is_page(args->src[i]) &&
+		    fill_system_page(&job, args->src[i], &args->dst[i], gfp,
+				     args->vma, args->start + i * PAGE_SIZE) &&
+		    i == fault_index)
+			rc = -ENOMEM;
 	}
 	if (hmm_ref_engine_wait(&job)) {
-		/* The data is lost to the process: SIGBUS, never other data. */
 		abandon_all(args->dst, args->npages);
-		ret = VM_FAULT_SIGBUS;
+		return -EIO;
 	}
-	return ret;
+	return rc;
 }
 
 /*
@@ -414,18 +413,25 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 		.fault_page = vmf->page,
 	};
-	vm_fault_t ret;
+	unsigned long index;
+	int rc;
 
 	fault_range(dev, vmf, &args);
+	index = (vmf->address - args.start) >> PAGE_SHIFT;
 	if (migrate_vma_setup(&args))
 		return VM_FAULT_SIGBUS;
-	ret = fault_fill(dev, &args, (vmf->address - args.start) >> PAGE_SHIFT);
+	rc = fault_copy(dev, &args, 0, args.npages, index);
+	if (rc == -EIO) /* a neighbour may be to blame */
+		rc = fault_copy(dev, &args, index, index + 1, index);
 	migrate_vma_pages(&args);
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	hmm_ref_count(dev->counters, fault_pages,
 		      count_moved(src, dst, args.npages));
 	migrate_vma_finalize(&args);
-	return ret;
+	if (rc == -ENOMEM)
+		return VM_FAULT_OOM;
+	/* The page's data cannot be had: SIGBUS, never other data. */
+	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
