@@ -17,8 +17,9 @@
  * unless a bit is documented. Members called ``out_*`` are written by the kernel
  * and ignored on input; they are written also when an error is returned, so
  * partial progress is always reported. The exceptions are the errors found
- * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL, EOVERFLOW,
- * EBADF, ENODEV and an EFAULT for the struct itself): these change nothing.
+ * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member,
+ * EOVERFLOW, EBADF, ENODEV, and an EFAULT for the struct itself or for a range
+ * that is not in user space): these change nothing, the struct included.
  *
  * An open file mirrors the address space of the process that opened it. The
  * commands that take an address range are refused in any other address space.

@@ -147,10 +147,10 @@ static unsigned long range_pages(const struct hmm_range *range)
 }
 
 /* hmm_range_fault() carries some bits of the array over: start from zeros. */
-static int range_fault(struct hmm_range *range)
+static int range_fault(struct hmm_range *range, unsigned long patience)
 {
 	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
-	return hmm_range_fault_unlocked_timeout(range, HMM_REF_PATIENCE);
+	return hmm_range_fault_unlocked_timeout(range, patience);
 }
 
 /*
@@ -176,7 +176,7 @@ static int break_cow(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 
 		if (range->hmm_pfns[i] & HMM_PFN_WRITE)
 			continue;
-		rc = range_fault(&one);
+		rc = range_fault(&one, HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
 		hmm_ref_count(mirror->counters, cow_breaks, 1);
@@ -227,12 +227,13 @@ out:
 
 /*
  * A device fault: make the pages of [start, end), within one PMD, present in the
- * device page table. They may be zapped again by the time this returns.
+ * device page table. They may be zapped again by the time this returns. -EBUSY when
+ * the range does not hold still for @patience jiffies.
  */
 static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
-			unsigned long end, bool write)
+			unsigned long end, bool write, unsigned long patience)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long deadline = jiffies + patience;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -249,7 +250,7 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 		rc = hmm_ref_pgtable_prepare(&mirror->pt, start);
 		if (rc)
 			return rc;
-		rc = range_fault(&range);
+		rc = range_fault(&range, patience);
 		if (rc)
 			return rc;
 		if (write)
@@ -267,6 +268,15 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 }
 
 /* ---- device access -------------------------------------------------------------- */
+
+/* One READ or WRITE command on its way. */
+struct access {
+	struct hmm_ref_mirror *mirror;
+	bool write;
+	unsigned long end;	/* of the request */
+	unsigned long ahead;	/* bytes that a fault maps at the most */
+	u64 faults;
+};
 
 /* Access bytes of one page if the device page table allows it. */
 static bool try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
@@ -291,54 +301,59 @@ static bool try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *
 }
 
 /*
- * Access bytes of one page, with as many faults as it takes. A fault maps the rest
- * of the request in the same PMD, too; if that fails, the page alone counts.
+ * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
+ * what is left of the request, as far as @access->ahead. Where that does not work out,
+ * because a page further on is bad or the range does not stay as it is, the page alone
+ * has to do, and the next faults look less far.
  */
-static int access_page(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
-		       unsigned int len, unsigned long last, bool write,
-		       u64 *faults)
+static int access_page(struct access *access, unsigned long addr, void *buf,
+		       unsigned int len)
 {
+	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	unsigned long page = addr & PAGE_MASK;
-	unsigned long pmd_end = ALIGN(page + 1, PMD_SIZE);
-	unsigned long end = min(PAGE_ALIGN(last), pmd_end);
-	int rc;
+	int rc = 0;
 
-	while (!try_access(mirror, addr, buf, len, write)) {
-		(*faults)++;
-		rc = mirror_fault(mirror, page, end, write);
-		if (rc && rc != -EINTR && end != page + PAGE_SIZE) {
-			end = page + PAGE_SIZE;
-			continue;
+	while (!try_access(mirror, addr, buf, len, access->write)) {
+		unsigned long end = min3(PAGE_ALIGN(access->end),
+					 ALIGN(page + 1, PMD_SIZE),
+					 page + access->ahead);
+
+		if (rc || fatal_signal_pending(current))
+			return rc ?: -EINTR;
+		access->faults++;
+		rc = mirror_fault(mirror, page, end, access->write,
+				  end - page > PAGE_SIZE ? HMM_REF_PATIENCE / 10 :
+							   HMM_REF_PATIENCE);
+		if (rc && rc != -EINTR && end - page > PAGE_SIZE) {
+			access->ahead = PAGE_SIZE;
+			deadline = jiffies + HMM_REF_PATIENCE;
+			rc = 0;
+		} else if (!rc && time_after(jiffies, deadline)) {
+			rc = -EBUSY;
+		} else if (!rc && access->ahead < PMD_SIZE) {
+			access->ahead *= 2;
 		}
-		if (rc)
-			return rc;
-		if (time_after(jiffies, deadline))
-			return -EBUSY;
-		if (fatal_signal_pending(current))
-			return -EINTR;
 	}
 	return 0;
 }
 
-/* Access the bytes that fit into the bounce buffer; count those done. */
-static int access_bounce(struct hmm_ref_mirror *mirror, unsigned long addr,
-			 unsigned int len, unsigned long last, bool write,
-			 unsigned int *done, u64 *faults)
+/* Access the bytes that fit into the bounce buffer. Return: how many are done. */
+static unsigned int access_bounce(struct access *access, unsigned long addr,
+				  unsigned int len, int *rc)
 {
-	int rc = 0;
+	unsigned int done = 0;
 
-	for (*done = 0; *done < len && !rc;) {
-		unsigned long at = addr + *done;
-		unsigned int part = min_t(unsigned int, len - *done,
+	while (done < len && !*rc) {
+		unsigned long at = addr + done;
+		unsigned int part = min_t(unsigned int, len - done,
 					  PAGE_SIZE - offset_in_page(at));
 
-		rc = access_page(mirror, at, mirror->bounce + *done, part, last,
-				 write, faults);
-		if (!rc)
-			*done += part;
+		*rc = access_page(access, at, access->mirror->bounce + done, part);
+		if (!*rc)
+			done += part;
 	}
-	return rc;
+	return done;
 }
 
 /**
@@ -356,7 +371,12 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write)
 {
 	void __user *buf = u64_to_user_ptr(cmd->buf);
-	unsigned long last = cmd->addr + cmd->length;
+	struct access access = {
+		.mirror = mirror,
+		.write = write,
+		.end = cmd->addr + cmd->length,
+		.ahead = PMD_SIZE,
+	};
 	int rc = 0;
 
 	cmd->out_bytes = 0;
@@ -365,15 +385,14 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 		return -EINTR;
 	while (!rc && cmd->out_bytes < cmd->length) {
 		unsigned long addr = cmd->addr + cmd->out_bytes;
-		unsigned int len = min(last - addr, HMM_REF_BOUNCE_SIZE);
+		unsigned int len = min(access.end - addr, HMM_REF_BOUNCE_SIZE);
 		unsigned int done;
 
 		if (write && copy_from_user(mirror->bounce, buf + cmd->out_bytes, len)) {
 			rc = -EFAULT;
 			break;
 		}
-		rc = access_bounce(mirror, addr, len, last, write, &done,
-				   &cmd->out_faults);
+		done = access_bounce(&access, addr, len, &rc);
 		if (!write && copy_to_user(buf + cmd->out_bytes, mirror->bounce, done))
 			rc = -EFAULT;
 		else
@@ -382,6 +401,7 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			rc = -EINTR;
 		cond_resched();
 	}
+	cmd->out_faults = access.faults;
 	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Steps that fail in the middle of a migration: a batch of the copy engine, and any
+ * page allocation. Whatever fails, the data is right, the counts are true, nothing
+ * leaks, and the same operation works when it is tried again.
+ *
+ * Stands for: entries filled before the failure that are finalized without having
+ * been committed, which loses their data; a copy error that nobody looks at, so
+ * that user space sees stale memory; a failed neighbour, or a moment without memory,
+ * that kills a process which only touched its own page.
+ *
+ * Needs a kernel with fault injection in debugfs, as the debug flavour has.
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES		32UL
+#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
+
+/* Fail once @space pages have passed, @times times; -1 is for ever. */
+static int attr_arm(const char *attr, int space, int times)
+{
+	const struct { const char *name; int value; } settings[] = {
+		{ "verbose", 0 }, { "interval", 1 }, { "space", space },
+		{ "times", times }, { "probability", 100 },
+	};
+	char path[128], value[16];
+	unsigned int i;
+	int rc = 0;
+
+	for (i = 0; !rc && i < sizeof(settings) / sizeof(settings[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s", attr, settings[i].name);
+		snprintf(value, sizeof(value), "%d", settings[i].value);
+		rc = write_file(path, value);
+	}
+	return rc;
+}
+
+static int attr_disarm(const char *attr)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%sprobability", attr);
+	return write_file(path, "0");
+}
+
+FIXTURE(fail)
+{
+	struct leak_check leak;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(fail)
+{
+	if (access(FAIL_COPY "probability", F_OK))
+		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(fail)
+{
+	if (access(FAIL_COPY "probability", F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(FAIL_COPY));
+	if (!access(FAIL_PAGE "probability", F_OK))
+		EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
+	leak_check_end(_metadata, &self->leak);
+}
+
+TEST_F(fail, copy_to_device)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	test_err_migrate(EIO, self->fd, HMM_REF_TO_DEVICE, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+TEST_F(fail, clear_of_a_hole)
+{
+	char *hole = test_map_pages(PAGES);
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	test_err_migrate(EIO, self->fd, HMM_REF_TO_DEVICE, hole,
+			 PAGES * page_size(), &cmd);
+	test_pages_at(self->fd, hole, PAGES, HMM_REF_PAGE_NONE, PAGES);
+	EXPECT_TRUE(page_is_zero(hole));
+}
+
+TEST_F(fail, copy_to_system)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	test_err_migrate(EIO, self->fd, HMM_REF_TO_SYSTEM, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_to_system(self->fd, self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* The batch fails, the page alone does not: the process notices nothing. */
+TEST_F(fail, copy_of_a_neighbour)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	EXPECT_TRUE(page_holds(self->mem + page_size(), 1, 1));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+static int touch(void *arg)
+{
+	return *(volatile char *)arg & 0;
+}
+
+/* The page cannot be read: SIGBUS for who touches it, and the data is kept. */
+TEST_F(fail, copy_for_ever)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, -1));
+	EXPECT_EQ(CHILD_SIGNAL + SIGBUS, child_run(touch, self->mem));
+	ASSERT_EQ(0, attr_disarm(FAIL_COPY));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* Only this process's user allocations fail, the one after @passed. */
+static int fail_page_after(int passed)
+{
+	int rc = write_file(FAIL_PAGE "task-filter", "Y");
+
+	rc = rc ? rc : write_file(FAIL_PAGE "ignore-gfp-highmem", "N");
+	rc = rc ? rc : write_file(FAIL_PAGE "ignore-gfp-wait", "N");
+	rc = rc ? rc : write_file(FAIL_PAGE "min-order", "0");
+	rc = rc ? rc : attr_arm(FAIL_PAGE, passed, 1);
+	return rc ? rc : write_file("/proc/self/make-it-fail", "1");
+}
+
+static int fail_page_stop(void)
+{
+	int rc = write_file("/proc/self/make-it-fail", "0");
+
+	return rc ? rc : attr_disarm(FAIL_PAGE);
+}
+
+/*
+ * Fail the first page allocation of MIGRATE, then the second, and so on until it
+ * gets by. Returns how many did fail.
+ */
+static int sweep(struct __test_metadata *_metadata, int fd, char *mem,
+		 unsigned int direction)
+{
+	unsigned int back = HMM_REF_TO_DEVICE + HMM_REF_TO_SYSTEM - direction;
+	struct hmm_ref_migrate cmd;
+	int failures = 0;
+	int passed, rc;
+
+	for (passed = 0; passed < 4 * (int)PAGES; passed++) {
+		__test_migrate_all(_metadata, fd, back, mem, PAGES);
+		ASSERT_EQ(0, fail_page_after(passed));
+		rc = _test_migrate(fd, direction, mem, PAGES * page_size(), &cmd);
+		ASSERT_EQ(0, fail_page_stop());
+		ASSERT_TRUE(!rc || rc == -ENOMEM);
+		ASSERT_LE(cmd.out_migrated + cmd.out_already + cmd.out_skipped, PAGES);
+		failures += rc != 0;
+		test_dev_data(fd, mem, PAGES, 1);
+	}
+	return failures;
+}
+
+TEST_F_TIMEOUT(fail, memory_to_system, LONG_TEST)
+{
+	int failures = sweep(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
+
+	/* Each page needs one. */
+	EXPECT_LE((int)PAGES, failures);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+TEST_F_TIMEOUT(fail, memory_to_device, LONG_TEST)
+{
+	sweep(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* Without memory for a moment: the fault is taken again, and no signal comes. */
+TEST_F_TIMEOUT(fail, memory_for_cpu_fault, LONG_TEST)
+{
+	int passed;
+
+	for (passed = 0; passed < (int)PAGES; passed++) {
+		test_to_device(self->fd, self->mem, PAGES);
+		ASSERT_EQ(0, fail_page_after(passed));
+		*(volatile char *)(self->mem + passed * page_size());
+		ASSERT_EQ(0, fail_page_stop());
+		test_cpu_data(self->mem, PAGES, 1);
+	}
+}
+
+HMM_REF_TEST_MAIN
