@@ -28,7 +28,7 @@ static int attr_arm(const char *attr, int space, int times)
 	unsigned int i;
 	int rc = 0;
 
-	for (i = 0; !rc && i < sizeof(settings) / sizeof(settings[0]); i++) {
+	for (i = 0; !rc && i < ARRAY_SIZE(settings); i++) {
 		snprintf(path, sizeof(path), "%s%s", attr, settings[i].name);
 		snprintf(value, sizeof(value), "%d", settings[i].value);
 		rc = write_file(path, value);
@@ -125,7 +125,7 @@ TEST_F(fail, copy_of_a_neighbour)
 
 static int touch(void *arg)
 {
-	return *(volatile char *)arg & 0;
+	return __atomic_load_n((char *)arg, __ATOMIC_RELAXED) & 0;
 }
 
 /* The page cannot be read: SIGBUS for who touches it, and the data is kept. */
@@ -206,7 +206,7 @@ TEST_F_TIMEOUT(fail, memory_for_cpu_fault, LONG_TEST)
 	for (passed = 0; passed < (int)PAGES; passed++) {
 		test_to_device(self->fd, self->mem, PAGES);
 		ASSERT_EQ(0, fail_page_after(passed));
-		*(volatile char *)(self->mem + passed * page_size());
+		__atomic_load_n(self->mem + passed * page_size(), __ATOMIC_RELAXED);
 		ASSERT_EQ(0, fail_page_stop());
 		test_cpu_data(self->mem, PAGES, 1);
 	}
