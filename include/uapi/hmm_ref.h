@@ -152,9 +152,10 @@ struct hmm_ref_migrate {
  *
  * The device accesses the process's memory through the device page table. What
  * is not mapped there is faulted in as hardware would do: pages on the device
- * are accessed on the device, others in system memory, and nothing migrates. A
- * write to a page shared copy-on-write gets a private copy first. @buf is
- * accessed by the CPU.
+ * are accessed on the device, others in system memory. A write to a device page
+ * that the CPU may not write at the moment (shared after fork, or just made
+ * writable by mprotect) moves it to system memory first, as a private copy if it
+ * is shared. Nothing else migrates. @buf is accessed by the CPU.
  */
 struct hmm_ref_access {
 	__u32 size;

@@ -36,6 +36,9 @@ static inline void zone_device_folio_init(struct folio *folio,
 #define vma_alloc_folio(gfp, order, vma, addr)	\
 	alloc_hooks(vma_alloc_folio_noprof(gfp, order, vma, addr, false))
 
+#define list_last_entry_or_null(head, type, member)	\
+	(list_empty(head) ? NULL : list_last_entry(head, type, member))
+
 #define vmalloc_huge_node(size, gfp, node)	vmalloc_huge(size, gfp)
 
 /* Faults that need mmap_lock dropped (userfaultfd) fail here. */
