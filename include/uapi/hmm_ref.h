@@ -12,14 +12,15 @@
  * DOC: hmm_ref ioctl conventions
  *
  * Every ioctl takes one struct. Its first member, ``size``, is set by user space
- * to the sizeof() the struct it was compiled with; the command number does not
+ * to the sizeof() the structure that it was compiled with; the command number does not
  * encode it, so structs can grow. ``flags`` and ``__reserved`` members must be 0
  * unless a bit is documented. Members called ``out_*`` are written by the kernel
  * and ignored on input; they are written also when an error is returned, so
  * partial progress is always reported. The exceptions are the errors found
  * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member,
- * EOVERFLOW, EBADF, ENODEV, and an EFAULT for the struct itself or for a range
- * that is not in user space): these change nothing, the struct included.
+ * EOVERFLOW, EBADF, ENODEV, and an EFAULT for a structure that cannot be read or
+ * for a range that is not in user space): these change nothing, the structure
+ * included.
  *
  * An open file mirrors the address space of the process that opened it. The
  * commands that take an address range are refused in any other address space.
@@ -30,8 +31,8 @@
  * The meaning of the errors is the same for all commands:
  *
  *  - ENOTTY: the command is not known.
- *  - E2BIG: the struct is larger than the kernel knows and the extra bytes are
- *    not zero.
+ *  - E2BIG: the structure is larger than the kernel knows and the extra bytes are
+ *    not zero, or it is larger than a page.
  *  - EOPNOTSUPP: an unknown flag is set or a reserved member is not 0.
  *  - EINVAL: a member has a bad value: ``size`` shorter than the first version of
  *    the struct, a length of 0, an unaligned range where alignment is required,
@@ -42,9 +43,11 @@
  *    a device cannot access; or a pointer could not be read or written.
  *  - EPERM: a device write to memory that the process may not write.
  *  - EBADF: the file belongs to another address space.
- *  - ENODEV: the device is gone (unbound). The file only can be closed.
+ *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
+ *    that was under way then ends with it, and its outputs are true.
  *  - ENOMEM: no memory for the operation, in the system or on the device.
- *  - EBUSY: the range kept changing for longer than the driver waits (1 s).
+ *  - EBUSY: the range kept changing for longer than the driver waits (about 1 s
+ *    for a page).
  *  - EINTR: a fatal signal ended the command.
  *  - EIO: the copy engine failed. The data of the page is where it was.
  */
@@ -115,8 +118,10 @@ enum hmm_ref_direction {
  * @out_migrated: pages moved by this call, filled holes included
  * @out_already: pages that needed no move: TO_DEVICE, already on this device;
  *	TO_SYSTEM, not on this device (holes too)
- * @out_skipped: pages that were seen and could not be moved: shared file pages,
- *	pinned pages, or pages in use by someone else each time they were tried
+ * @out_skipped: pages that could not be moved: shared file pages, pages merged by
+ *	KSM, pinned or swapped-out pages, pages of another device, holes that
+ *	userfaultfd waits for, pages in use by someone else each time they were
+ *	tried; in a mapping without read permission all that did not move
  *
  * Migration is best effort: success means that every page was tried. On success
  * the three counts add up to the pages of the range; after an error they add

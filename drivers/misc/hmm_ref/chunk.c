@@ -97,7 +97,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	chunk->pagemap.range.end = region->start + (nr_pages << PAGE_SHIFT) - 1;
 	chunk->pagemap.nr_range = 1;
 	chunk->pagemap.ops = dm->ops;
-	chunk->pagemap.owner = dm->owner;
+	chunk->pagemap.owner = dm->pgmap_owner;
 	addr = memremap_pages(&chunk->pagemap, dm->engine.node);
 	if (IS_ERR(addr)) {
 		rc = PTR_ERR(addr);
@@ -169,7 +169,7 @@ static int grow(struct hmm_ref_devmem *dm)
 	spin_lock(&dm->lock);
 	block->backed = true;
 	dm->backed += block->nr_free;
-	hmm_ref_block_file(block);
+	hmm_ref_block_enlist(block);
 	spin_unlock(&dm->lock);
 	spin_unlock_irq(&block->lock);
 	return 0;
@@ -304,7 +304,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct dev_pagemap_ops *ops, int node,
 			u64 capacity, u64 chunk_size, const char *name)
 {
-	dm->owner = dm;
+	dm->pgmap_owner = dm;
 	dm->ops = ops;
 	dm->capacity = capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;

@@ -23,8 +23,7 @@
  * Handout cannot run dry half way: migrations reserve first, while they hold no
  * folio lock (chunk.c).
  *
- * Translation is here and, for making chunks, in chunk.c. Nothing else knows that
- * device pages have page frame numbers.
+ * The arithmetic with page frame numbers is here and, for making chunks, in chunk.c.
  */
 #include <linux/pagemap.h>
 #include <linux/sched.h>
@@ -73,6 +72,8 @@ static struct hmm_ref_chunk *page_chunk(const struct page *dev_page)
 /**
  * hmm_ref_block_dpfn() - device page number of a block's first page
  * @block: block
+ *
+ * Return: device page number.
  */
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block)
 {
@@ -86,7 +87,7 @@ unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block)
  * hmm_ref_block_pfn() - page frame number of a block's first page
  * @block: block
  *
- * For migrate_device_range().
+ * Return: page frame number.
  */
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
 {
@@ -104,6 +105,8 @@ static struct page *block_page(const struct hmm_ref_block *block,
 /**
  * hmm_ref_page_dpfn() - device page number of a page
  * @dev_page: page of device memory that is handed out
+ *
+ * Return: device page number.
  */
 unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 {
@@ -127,12 +130,12 @@ static struct hmm_ref_block *dpfn_block(struct hmm_ref_devmem *dm,
 /* ---- blocks ------------------------------------------------------------- */
 
 /**
- * hmm_ref_block_file() - put a block on the lists that its counts ask for
+ * hmm_ref_block_enlist() - put a block on the lists that its counts ask for
  * @block: block
  *
  * Context: the block's lock and hmm_ref_devmem::lock.
  */
-void hmm_ref_block_file(struct hmm_ref_block *block)
+void hmm_ref_block_enlist(struct hmm_ref_block *block)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 
@@ -176,7 +179,7 @@ static unsigned long block_take(struct hmm_ref_block *block,
 	block->nr_used += got;
 
 	spin_lock(&dm->lock);
-	hmm_ref_block_file(block);
+	hmm_ref_block_enlist(block);
 	if (got)
 		list_move_tail(&block->lru, &dm->lru);
 	spin_unlock(&dm->lock);
@@ -193,7 +196,7 @@ static void block_retire_used(struct hmm_ref_block *block)
 	block->nr_retired++;
 	spin_lock(&dm->lock);
 	dm->backed--;
-	hmm_ref_block_file(block);
+	hmm_ref_block_enlist(block);
 	spin_unlock(&dm->lock);
 }
 
@@ -221,7 +224,7 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit)
 		block->nr_free++;
 		if (block->nr_free == 1 || !block->nr_used) {
 			spin_lock(&dm->lock);
-			hmm_ref_block_file(block);
+			hmm_ref_block_enlist(block);
 			spin_unlock(&dm->lock);
 		}
 	}
@@ -250,6 +253,27 @@ static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
 	return block;
 }
 
+/*
+ * Give pages off the free map their owner and their first reference. The chunk's own
+ * pagemap is passed: the pointer in a page is stale if it was the tail of a folio.
+ */
+static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
+		       struct page **dev_pages, unsigned long nr)
+{
+	unsigned long i;
+
+	if (!nr)
+		return;
+	refcount_add(nr, &owner->refs);
+	for (i = 0; i < nr; i++)
+		dev_pages[i]->zone_device_data = owner;
+	/* A page that has a reference has an owner: pairs with the audit. */
+	smp_wmb();
+	for (i = 0; i < nr; i++)
+		zone_device_folio_init((struct folio *)dev_pages[i],
+				       &chunk->pagemap, 0);
+}
+
 /**
  * hmm_ref_devmem_handout() - hand out reserved pages
  * @dm: device memory
@@ -263,35 +287,26 @@ static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
  *
  * Context: may sleep; locks pages, which nobody else can hold.
  * Return: how many were handed out. Less than @nr when the device is going or when
- * pages were retired since they were reserved. These use up the reservation; the
- * caller returns the rest of it.
+ * pages were retired since they were reserved. What was handed out is no longer
+ * reserved; the caller returns the rest of the reservation.
  */
 unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 				     struct hmm_ref_owner *owner,
 				     struct page **dev_pages, unsigned long nr)
 {
 	struct hmm_ref_block *block;
-	unsigned long got = 0;
-	unsigned long i;
+	unsigned long done = 0;
+	unsigned long got;
 
-	while (got < nr) {
+	while (done < nr) {
 		block = next_block(dm);
 		if (!block)
 			break;
-		got += block_take(block, dev_pages + got, nr - got);
+		got = block_take(block, dev_pages + done, nr - done);
+		init_pages(block->chunk, owner, dev_pages + done, got);
+		done += got;
 	}
-	if (!got)
-		return 0;
-
-	refcount_add(got, &owner->refs);
-	for (i = 0; i < got; i++)
-		dev_pages[i]->zone_device_data = owner;
-	/* A page that has a reference has an owner: pairs with the audit. */
-	smp_wmb();
-	for (i = 0; i < got; i++)
-		zone_device_folio_init(page_folio(dev_pages[i]),
-				       &page_chunk(dev_pages[i])->pagemap, 0);
-	return got;
+	return done;
 }
 
 /**
@@ -342,7 +357,7 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
  * hmm_ref_devmem_used() - how many pages are used
  * @dm: device memory
  *
- * Exact for a device that is stopped: no page that is used escapes the count.
+ * Return: pages. Exact for a device that is stopped: no used page escapes the count.
  */
 unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 {
@@ -389,7 +404,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 		block->nr_retired++;
 		if (block->backed)
 			dm->backed--;
-		hmm_ref_block_file(block);
+		hmm_ref_block_enlist(block);
 	}
 	spin_unlock(&dm->lock);
 	spin_unlock_irqrestore(&block->lock, flags);

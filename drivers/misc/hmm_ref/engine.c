@@ -7,8 +7,8 @@
  * Nothing else in the driver knows that; everybody else names device memory by
  * device page numbers (dpfn).
  *
- * Storage is given to whole blocks. devmem.c backs a block before the first of
- * its pages is handed out and takes the storage away when none is used, so an
+ * Storage is given to whole blocks. chunk.c backs a block before the first of its
+ * pages is handed out and takes the storage away when none is used, so an
  * access to a used page always finds it, without a lock.
  *
  * Copies are batched in a job: begin, any number of copies, wait. Nobody may use

@@ -5,7 +5,8 @@
  * Files, callers above callees; calls only go down:
  *
  *   main.c, ioctl.c, debugfs.c    devices, files, the user's requests
- *   migrate.c        mirror.c     moving data         | seeing a process's memory
+ *   migrate*.c       mirror.c, snapshot.c
+ *                                 moving data         | seeing a process's memory
  *   devmem.c         pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -39,10 +40,10 @@
  *
  * Lock order, outermost first
  *
- *   hmm_ref_unplug (SRCU)         an operation runs; remove() waits for it
+ *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it
  *   hmm_ref_window::lock          one migration per client; mirror::access_lock is
  *                                 its equal for device accesses, never both
- *   hmm_ref_device::evict_lock    one eviction per device
+ *   hmm_ref_device::evict_window  one eviction per device
  *   hmm_ref_devmem::grow_lock     one grower
  *   mm->mmap_lock                 read, VMA lookup to finalize
  *   folio locks, PTL              the core's
@@ -184,14 +185,15 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
  * @backed: has storage; stays so while a page is used
- * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full
+ * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full, and
+ *	while storage is added or removed
  * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
  *
- * @backed, @avail and @lru follow from the counts. They are written with both
- * @lock and hmm_ref_devmem::lock held, and read with either.
+ * hmm_ref_devmem::lock covers @avail and @lru. Both locks are held where these
+ * follow a change of the counts, and to write @backed, which either lock covers.
  */
 struct hmm_ref_block {
 	spinlock_t lock;		/* free map */
@@ -226,7 +228,7 @@ struct hmm_ref_chunk {
 
 /**
  * struct hmm_ref_devmem - the memory of one device
- * @owner: pgmap owner: tells our device pages from others'
+ * @pgmap_owner: tells our device pages from others'
  * @ops: pagemap callbacks, folio_free among them
  * @engine: the device's copy engine and storage
  * @capacity: pages at the most
@@ -235,19 +237,19 @@ struct hmm_ref_chunk {
  *	when the device goes
  * @grow_lock: serialises those who add chunks and storage
  * @lock: covers the rest
- * @stopped: nothing is handed out any more; block lock holders see it too
+ * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @backed: pages that have storage and are not retired
  * @committed: pages used or reserved; at most @backed, so whoever holds a
  *	reservation finds a free page. Grows under @lock only
  * @nr_pages: pages in all chunks
  * @bare: blocks without storage
- * @whole: blocks with storage and no page used
- * @partial: blocks with free and used pages
+ * @whole: blocks with storage, all of whose pages are free
+ * @partial: blocks with storage, some of whose pages are free
  * @lru: blocks with used pages, the least recently filled first
  * @shrinker: takes back the storage of whole blocks
  */
 struct hmm_ref_devmem {
-	void *owner;
+	void *pgmap_owner;
 	const struct dev_pagemap_ops *ops;
 	struct hmm_ref_engine engine;
 	unsigned long capacity;
@@ -294,7 +296,7 @@ void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats
 unsigned long hmm_ref_page_dpfn(const struct page *dev_page);
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
-void hmm_ref_block_file(struct hmm_ref_block *block);
+void hmm_ref_block_enlist(struct hmm_ref_block *block);
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 {
@@ -319,7 +321,7 @@ static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
 				const struct page *page)
 {
 	return is_device_private_page(page) &&
-	       page_pgmap(page)->owner == dm->owner;
+	       page_pgmap(page)->owner == dm->pgmap_owner;
 }
 
 /* ---- pgtable.c: the device's page table ----------------------------------- */
@@ -365,13 +367,14 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c: seeing a process's memory ---------------------------------- */
+/* ---- mirror.c, snapshot.c: a process's memory ------------------------------- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
  * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
  * @dm: device memory: pages of it are mapped as such
  * @counters: of the device
+ * @gone: the device is: operations end early
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
@@ -383,6 +386,7 @@ struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
 	struct hmm_ref_devmem *dm;
 	struct hmm_ref_counters __percpu *counters;
+	const bool *gone;
 	struct mutex lock;		/* page table entries */
 	struct hmm_ref_pgtable pt;
 	struct mutex access_lock;	/* scratch memory */
@@ -394,17 +398,21 @@ struct hmm_ref_mirror {
 
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
-			struct hmm_ref_counters __percpu *counters);
+			struct hmm_ref_counters __percpu *counters,
+			const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write);
+int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+
+/* snapshot.c */
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 			    struct hmm_ref_snapshot *cmd);
 long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *pfns);
 
-/* ---- migrate.c: moving data ------------------------------------------------ */
+/* ---- migrate*.c: moving data ----------------------------------------------- */
 
 /**
  * struct hmm_ref_window - scratch memory of one migration
@@ -420,12 +428,26 @@ struct hmm_ref_window {
 	struct page **dev_pages;
 };
 
-extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
-
+/* migrate.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
-int hmm_ref_migrate(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd);
+int hmm_ref_migrate_range(struct hmm_ref_client *client,
+			  struct hmm_ref_migrate *cmd);
+
+bool hmm_ref_src_is_page(unsigned long src);
+void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
+unsigned long hmm_ref_count_moved(const unsigned long *src,
+				  const unsigned long *dst, unsigned long npages);
+int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
+			     unsigned long *dst, gfp_t gfp,
+			     struct vm_area_struct *vma, unsigned long addr);
+
+/* migrate_evict.c */
+int hmm_ref_evict_some(struct hmm_ref_device *dev);
 void hmm_ref_evict_all(struct hmm_ref_device *dev);
+
+/* migrate_fault.c */
+extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 
 /* ---- main.c: devices and files ---------------------------------------------- */
 
@@ -433,11 +455,12 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev);
  * struct hmm_ref_device - one /dev/hmm_refN
  * @ref: one for the bound driver, one per open file
  * @name: of the character device and the debugfs folder
- * @gone: unbound; set once, read under hmm_ref_unplug
+ * @unplug: an operation that has found @gone unset runs to its end
+ * @gone: unbound; set once, read under @unplug
  * @fault_around: pages that a CPU fault brings back at the most; knob
  * @dm: its memory
  * @counters: totals
- * @evict_window: scratch memory of eviction; its lock is the evict_lock
+ * @evict_window: scratch memory of eviction; its lock makes that one at a time
  * @clients_lock: covers @clients
  * @clients: open files
  * @misc: character device
@@ -446,6 +469,7 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev);
 struct hmm_ref_device {
 	struct kref ref;
 	char name[16];
+	struct srcu_struct unplug;
 	bool gone;
 	u32 fault_around;
 	struct hmm_ref_devmem dm;
@@ -472,8 +496,6 @@ struct hmm_ref_client {
 	struct hmm_ref_window window;
 	struct list_head node;
 };
-
-extern struct srcu_struct hmm_ref_unplug;
 
 void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
 

@@ -50,7 +50,7 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	if (cmd->migrate.direction != HMM_REF_TO_DEVICE &&
 	    cmd->migrate.direction != HMM_REF_TO_SYSTEM)
 		return -EINVAL;
-	return hmm_ref_migrate(client, &cmd->migrate);
+	return hmm_ref_migrate_range(client, &cmd->migrate);
 }
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -204,11 +204,11 @@ long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (nr >= ARRAY_SIZE(hmm_ref_ops) || cmd != _IO(HMM_REF_IOC_TYPE, nr))
 		return -ENOTTY;
-	srcu_idx = srcu_read_lock(&hmm_ref_unplug);
+	srcu_idx = srcu_read_lock(&client->dev->unplug);
 	if (READ_ONCE(client->dev->gone))
 		rc = -ENODEV;
 	else
 		rc = hmm_ref_dispatch(client, &hmm_ref_ops[nr], (void __user *)arg);
-	srcu_read_unlock(&hmm_ref_unplug, srcu_idx);
+	srcu_read_unlock(&client->dev->unplug, srcu_idx);
 	return rc;
 }

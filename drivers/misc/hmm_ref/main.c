@@ -29,8 +29,6 @@
 
 #define MAX_DEVICES	8
 
-DEFINE_SRCU(hmm_ref_unplug);
-
 /* ---- module parameters ---------------------------------------------------------- */
 
 /* Byte sizes, with the suffixes of memparse(). */
@@ -95,6 +93,7 @@ static void device_release(struct kref *ref)
 {
 	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
 
+	cleanup_srcu_struct(&dev->unplug);
 	free_percpu(dev->counters);
 	kfree(dev);
 }
@@ -147,7 +146,7 @@ static int hmm_ref_open(struct inode *inode, struct file *file)
 	if (rc)
 		goto err_owner;
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
-				 dev->counters);
+				 dev->counters, &dev->gone);
 	if (rc)
 		goto err_window;
 
@@ -209,10 +208,16 @@ static const struct file_operations hmm_ref_fops = {
 static int hmm_ref_probe(struct platform_device *pdev)
 {
 	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
-	int rc = -ENOMEM;
+	int rc;
 
 	if (!dev)
 		return -ENOMEM;
+	rc = init_srcu_struct(&dev->unplug);
+	if (rc) {
+		kfree(dev);
+		return rc;
+	}
+	rc = -ENOMEM;
 	kref_init(&dev->ref);
 	snprintf(dev->name, sizeof(dev->name), "hmm_ref%d", pdev->id);
 	dev->fault_around = fault_around;
@@ -269,7 +274,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	WRITE_ONCE(dev->gone, true);
 	misc_deregister(&dev->misc);
 	hmm_ref_debugfs_remove(dev);
-	synchronize_srcu(&hmm_ref_unplug);
+	synchronize_srcu(&dev->unplug);
 	zap_clients(dev);
 	hmm_ref_evict_all(dev);
 	hmm_ref_devmem_exit(&dev->dm);

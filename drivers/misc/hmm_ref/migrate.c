@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Moving data: to the device, to system memory, for a CPU fault, for eviction.
+ * Moving data: to the device and to system memory, for the MIGRATE command.
+ *
+ * migrate_fault.c moves it for the CPU, migrate_evict.c for room; both share the
+ * steps here and follow the rules below.
  *
  * A migration handles one window, at most a block, with four steps of the core
  * around ours:
@@ -26,10 +29,8 @@
  *   so a page that has just arrived may be on its way out again; mirror.c maps,
  *   under the notifier's sequence.
  */
-#include <linux/delay.h>
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
-#include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
@@ -42,6 +43,7 @@
 struct pass {
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* the device could not make room */
+	bool blind;		/* hmm_range_fault() does not look into the VMA */
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
@@ -83,29 +85,49 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 
 /* ---- steps shared by all directions --------------------------------------- */
 
-/* The destination of an entry is not to be used: give it back, move nothing. */
-static void abandon_dst(unsigned long *dst)
+/**
+ * hmm_ref_src_is_page() - is there a page to move?
+ * @src: source entry after setup
+ *
+ * Return: false for holes and for what setup did not get.
+ */
+bool hmm_ref_src_is_page(unsigned long src)
 {
-	struct page *page = migrate_pfn_to_page(*dst);
-
-	if (page) {
-		unlock_page(page);
-		put_page(page);
-	}
-	*dst = 0;
+	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
 }
 
-static void abandon_all(unsigned long *dst, unsigned long npages)
+/**
+ * hmm_ref_abandon_all() - give the destinations back, move nothing
+ * @dst: destination entries; cleared
+ * @npages: of them
+ *
+ * Rule 4 of devmem.c for device pages; system pages are freed the same way.
+ */
+void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 {
 	unsigned long i;
 
-	for (i = 0; i < npages; i++)
-		abandon_dst(&dst[i]);
+	for (i = 0; i < npages; i++) {
+		struct page *page = migrate_pfn_to_page(dst[i]);
+
+		if (page) {
+			unlock_page(page);
+			put_page(page);
+		}
+		dst[i] = 0;
+	}
 }
 
-/* After migrate_*_pages(): how many entries have moved. */
-static unsigned long count_moved(const unsigned long *src,
-				 const unsigned long *dst, unsigned long npages)
+/**
+ * hmm_ref_count_moved() - how many pages have moved
+ * @src: source entries after migrate_vma_pages()
+ * @dst: destination entries
+ * @npages: of each
+ *
+ * Return: pages, filled holes included.
+ */
+unsigned long hmm_ref_count_moved(const unsigned long *src,
+				  const unsigned long *dst, unsigned long npages)
 {
 	unsigned long moved = 0;
 	unsigned long i;
@@ -115,21 +137,20 @@ static unsigned long count_moved(const unsigned long *src,
 	return moved;
 }
 
-static bool src_is_page(unsigned long src)
-{
-	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
-}
-
-/* Only a neighbour that costs nothing to bring is worth it. */
-#define GFP_NEIGHBOUR	((GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) | __GFP_NOWARN)
-
-/*
- * Give one device page of @src a system page and queue its copy. @vma may be NULL
- * when the address is not known.
+/**
+ * hmm_ref_fill_system_page() - give a device page a system page, queue the copy
+ * @job: batch that the copy joins
+ * @src: source entry of the device page
+ * @dst: destination entry to set
+ * @gfp: for the system page
+ * @vma: that maps it, for the NUMA policy; NULL when not known
+ * @addr: user address in @vma
+ *
+ * Return: 0 or -ENOMEM, with @dst as it was.
  */
-static int fill_system_page(struct hmm_ref_job *job, unsigned long src,
-			    unsigned long *dst, gfp_t gfp,
-			    struct vm_area_struct *vma, unsigned long addr)
+int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
+			     unsigned long *dst, gfp_t gfp,
+			     struct vm_area_struct *vma, unsigned long addr)
 {
 	struct folio *folio;
 
@@ -145,14 +166,22 @@ static int fill_system_page(struct hmm_ref_job *job, unsigned long src,
 
 /* ---- to the device --------------------------------------------------------- */
 
-/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
+/*
+ * Holes and anonymous pages move. The core would refuse file pages late and at a cost.
+ * It would not refuse pages merged by KSM, but it cannot cope with them on a device:
+ * ksmd reads the page it has merged, and a CPU fault collects one page several times.
+ */
 static bool wants_device(unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
+	struct folio *folio;
 
 	if (!(src & MIGRATE_PFN_MIGRATE))
 		return false;
-	return !page || folio_test_anon(page_folio(page));
+	if (!page)
+		return true;
+	folio = page_folio(page);
+	return folio_test_anon(folio) && !folio_test_ksm(folio);
 }
 
 /*
@@ -191,7 +220,7 @@ static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
 	}
 	rc = hmm_ref_engine_wait(&job);
 	if (rc)
-		abandon_all(args->dst, args->npages);
+		hmm_ref_abandon_all(args->dst, args->npages);
 	return rc;
 }
 
@@ -210,10 +239,10 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	rc = fill_device(client, args, *reserved, &handed_out);
 	*reserved -= handed_out;
 	for (i = 0; i < args->npages; i++)
-		pass->refused += src_is_page(args->src[i]) &&
+		pass->refused += hmm_ref_src_is_page(args->src[i]) &&
 				 !wants_device(args->src[i]);
 	migrate_vma_pages(args);
-	pass->moved = count_moved(args->src, args->dst, args->npages);
+	pass->moved = hmm_ref_count_moved(args->src, args->dst, args->npages);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -235,210 +264,21 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 	pass->tried = true;
 	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
 	for (i = 0; i < args->npages && !rc; i++) {
-		if (src_is_page(args->src[i]))
-			rc = fill_system_page(&job, args->src[i], &args->dst[i],
+		if (hmm_ref_src_is_page(args->src[i]))
+			rc = hmm_ref_fill_system_page(&job, args->src[i], &args->dst[i],
 					      GFP_HIGHUSER_MOVABLE, args->vma,
 					      args->start + i * PAGE_SIZE);
 	}
 	copy_rc = hmm_ref_engine_wait(&job);
 	if (copy_rc) {
-		abandon_all(args->dst, args->npages);
+		hmm_ref_abandon_all(args->dst, args->npages);
 		rc = copy_rc;
 	}
 	migrate_vma_pages(args);
-	pass->moved = count_moved(args->src, args->dst, args->npages);
+	pass->moved = hmm_ref_count_moved(args->src, args->dst, args->npages);
 	migrate_vma_finalize(args);
 	return rc;
 }
-
-/* ---- eviction ------------------------------------------------------------------ */
-
-/* One pass over a block. Return: pages that left it. */
-static unsigned long evict_pass(struct hmm_ref_device *dev,
-				struct hmm_ref_block *block)
-{
-	struct hmm_ref_window *window = &dev->evict_window;
-	struct hmm_ref_job job;
-	unsigned long moved;
-	unsigned long i;
-
-	lockdep_assert_held(&window->lock);
-	memset(window->src, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->src));
-	memset(window->dst, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->dst));
-	migrate_device_range(window->src, hmm_ref_block_pfn(block),
-			     HMM_REF_BLOCK_PAGES);
-	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++) {
-		if (src_is_page(window->src[i]) &&
-		    fill_system_page(&job, window->src[i], &window->dst[i],
-				     GFP_HIGHUSER_MOVABLE, NULL, 0))
-			break;
-	}
-	if (hmm_ref_engine_wait(&job))
-		abandon_all(window->dst, HMM_REF_BLOCK_PAGES);
-	migrate_device_pages(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	moved = count_moved(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	migrate_device_finalize(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	hmm_ref_count(dev->counters, evicted, moved);
-	return moved;
-}
-
-/*
- * Make room by evicting the least recently filled block that lets itself be
- * evicted. Return: 0 when there is room, -ENOSPC when nothing can leave.
- */
-static int evict_some(struct hmm_ref_device *dev)
-{
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
-	struct hmm_ref_block *block;
-	int rc = -ENOSPC;
-
-	if (mutex_lock_killable(&dev->evict_window.lock))
-		return -EINTR;
-	do {
-		block = hmm_ref_devmem_victim(&dev->dm);
-		if (!block)
-			break;
-		if (evict_pass(dev, block)) {
-			rc = 0;
-			break;
-		}
-		if (fatal_signal_pending(current)) {
-			rc = -EINTR;
-			break;
-		}
-		cond_resched();
-	} while (time_before(jiffies, deadline));
-	mutex_unlock(&dev->evict_window.lock);
-	return rc;
-}
-
-/**
- * hmm_ref_evict_all() - bring every page of a stopped device to system memory
- * @dev: device that hands out nothing any more
- *
- * Pages that someone holds locked, and faults in flight, take their time; a system
- * without memory, too. There is no way to go on without them, as processes would
- * lose their data. So this returns only when the device is empty, and says what it
- * waits for.
- */
-void hmm_ref_evict_all(struct hmm_ref_device *dev)
-{
-	unsigned long report = jiffies + 10 * HZ;
-	unsigned int delay_ms = 1;
-	struct hmm_ref_block *block;
-	unsigned long moved;
-
-	while (hmm_ref_devmem_used(&dev->dm)) {
-		mutex_lock(&dev->evict_window.lock);
-		block = hmm_ref_devmem_victim(&dev->dm);
-		moved = block ? evict_pass(dev, block) : 0;
-		mutex_unlock(&dev->evict_window.lock);
-		if (moved) {
-			delay_ms = 1;
-			cond_resched();
-			continue;
-		}
-		msleep(delay_ms);
-		delay_ms = min(delay_ms * 2, 100U);
-		if (time_after(jiffies, report)) {
-			pr_warn("%s: waiting for %lu pages to leave the device\n",
-				dev->name, hmm_ref_devmem_used(&dev->dm));
-			report = jiffies + 10 * HZ;
-		}
-	}
-}
-
-/* ---- the CPU touches a device page ------------------------------------------- */
-
-/* The pages around a fault that may come along: naturally aligned, in the VMA. */
-static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
-			struct migrate_vma *args)
-{
-	unsigned long addr = vmf->address & PAGE_MASK;
-	unsigned long pages = clamp(READ_ONCE(dev->fault_around), 1U,
-				    (u32)HMM_REF_FAULT_AROUND_MAX);
-	unsigned long size = rounddown_pow_of_two(pages) << PAGE_SHIFT;
-
-	args->start = max(ALIGN_DOWN(addr, size), vmf->vma->vm_start);
-	args->end = min(ALIGN_DOWN(addr, size) + size, vmf->vma->vm_end);
-}
-
-/*
- * Copy the entries [first, last) of what setup has collected: the faulting page
- * whatever it takes, others if memory is at hand. Return: 0, -ENOMEM when the
- * faulting page found no memory, -EIO when no copy is good.
- */
-static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
-		      unsigned long first, unsigned long last,
-		      unsigned long fault_index)
-{
-	struct hmm_ref_job job;
-	unsigned long i;
-	int rc = 0;
-
-	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	for (i = first; i < last; i++) {
-		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
-
-		if (src_is_page(args->src[i]) &&
-		    fill_system_page(&job, args->src[i], &args->dst[i], gfp,
-				     args->vma, args->start + i * PAGE_SIZE) &&
-		    i == fault_index)
-			rc = -ENOMEM;
-	}
-	if (hmm_ref_engine_wait(&job)) {
-		abandon_all(args->dst, args->npages);
-		return -EIO;
-	}
-	return rc;
-}
-
-/*
- * The pagemap's migrate_to_ram. The core holds the lock of vmf->page and an extra
- * reference, which fault_page tells the migration. If the page is taken by someone
- * else in between there is nothing to do: the CPU touches it again.
- */
-static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
-{
-	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
-	struct hmm_ref_device *dev = container_of(dm, struct hmm_ref_device, dm);
-	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
-	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
-	struct migrate_vma args = {
-		.vma = vmf->vma,
-		.src = src,
-		.dst = dst,
-		.pgmap_owner = dm->owner,
-		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
-		.fault_page = vmf->page,
-	};
-	unsigned long index;
-	int rc;
-
-	fault_range(dev, vmf, &args);
-	index = (vmf->address - args.start) >> PAGE_SHIFT;
-	if (migrate_vma_setup(&args))
-		return VM_FAULT_SIGBUS;
-	rc = fault_copy(dev, &args, 0, args.npages, index);
-	if (rc == -EIO) /* a neighbour may be to blame */
-		rc = fault_copy(dev, &args, index, index + 1, index);
-	migrate_vma_pages(&args);
-	hmm_ref_count(dev->counters, cpu_faults, 1);
-	hmm_ref_count(dev->counters, fault_pages,
-		      count_moved(src, dst, args.npages));
-	migrate_vma_finalize(&args);
-	if (rc == -ENOMEM)
-		return VM_FAULT_OOM;
-	/* The page's data cannot be had: SIGBUS, never other data. */
-	return rc ? VM_FAULT_SIGBUS : 0;
-}
-
-const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
-	.folio_free = hmm_ref_pagemap_folio_free,
-	.migrate_to_ram = migrate_to_ram,
-	.memory_failure = hmm_ref_devmem_memory_failure,
-};
 
 /* ---- the MIGRATE command ------------------------------------------------------- */
 
@@ -464,7 +304,7 @@ static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 	if (more > 0)
 		need -= more;
 	while (got < need && !rc) {
-		rc = evict_some(client->dev);
+		rc = hmm_ref_evict_some(client->dev);
 		if (rc)
 			break;
 		more = hmm_ref_devmem_reserve(dm, need - got);
@@ -487,7 +327,7 @@ static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 		.start = start,
 		.src = client->window.src,
 		.dst = client->window.dst,
-		.pgmap_owner = client->dev->dm.owner,
+		.pgmap_owner = client->dev->dm.pgmap_owner,
 	};
 	long reserved = 0;
 	int rc = -EFAULT;
@@ -505,6 +345,7 @@ static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 	if (args.vma) {
 		*end = min(*end, args.vma->vm_end);
 		args.end = *end;
+		pass->blind = !(args.vma->vm_flags & VM_READ);
 		if (direction == HMM_REF_TO_DEVICE)
 			rc = pass_to_device(client, &args, &reserved, pass);
 		else
@@ -543,7 +384,7 @@ static int migrate_window(struct hmm_ref_client *client,
 			break;
 		resident = hmm_ref_mirror_resident(&client->mirror, start, *end,
 						   client->window.dst);
-		if (resident < 0)
+		if (resident < 0 || pass.blind)
 			skipped = nr - moved;
 		else
 			skipped = to_device ? nr - resident : resident;
@@ -563,14 +404,14 @@ static int migrate_window(struct hmm_ref_client *client,
 }
 
 /**
- * hmm_ref_migrate() - the MIGRATE command
+ * hmm_ref_migrate_range() - the MIGRATE command
  * @client: open file of the current process
  * @cmd: validated but for what is mapped; the counts are set, also on error
  *
  * Context: process context of the mirrored mm; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_migrate(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
@@ -588,6 +429,8 @@ int hmm_ref_migrate(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
 		addr = end;
 		if (!rc && fatal_signal_pending(current))
 			rc = -EINTR;
+		if (!rc && READ_ONCE(client->dev->gone))
+			rc = -ENODEV;
 		cond_resched();
 	}
 	mutex_unlock(&client->window.lock);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's view of a process: notifier, range fault, access, snapshot.
+ * The device's view of a process: notifier, range fault, access.
  *
  * Device mappings hold no page references. What keeps them right is the protocol
  * of struct mmu_interval_notifier:
@@ -20,8 +20,8 @@
  * faults and waits for the migration to end. To skip events by owner would be
  * right only for the mirror that migrates, and only where it zaps by itself.
  *
- * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so at
- * the first mirror rather than by luck.
+ * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so when
+ * a mirror is made rather than by luck.
  *
  * A device write needs an entry that the CPU may write, too. hmm_range_fault()
  * returns our own pages as they are, read-only after fork, and reports success;
@@ -78,18 +78,21 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
  * @mm: of the current process
  * @dm: memory of the device
  * @counters: of the device
+ * @gone: the device's flag
  *
  * Context: takes mmap_lock for writing.
  * Return: 0 or a negative errno.
  */
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
-			struct hmm_ref_counters __percpu *counters)
+			struct hmm_ref_counters __percpu *counters,
+			const bool *gone)
 {
 	int rc = -ENOMEM;
 
 	mirror->dm = dm;
 	mirror->counters = counters;
+	mirror->gone = gone;
 	mutex_init(&mirror->lock);
 	mutex_init(&mirror->access_lock);
 	hmm_ref_pgtable_init(&mirror->pt);
@@ -130,13 +133,29 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 
 /**
  * hmm_ref_mirror_zap_all() - unmap everything from the device
- * @mirror: mirror
+ * @mirror: mirror that no operation uses any more, as no sequence is moved
  */
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 {
 	mutex_lock(&mirror->lock);
 	hmm_ref_pgtable_zap(&mirror->pt, 0, ULONG_MAX);
 	mutex_unlock(&mirror->lock);
+}
+
+/**
+ * hmm_ref_mirror_interrupted() - has an operation to end early?
+ * @mirror: mirror
+ *
+ * To be asked between two windows and before each retry; reschedules.
+ *
+ * Return: 0, -EINTR for a fatal signal, -ENODEV when the device is gone.
+ */
+int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
+{
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	return READ_ONCE(*mirror->gone) ? -ENODEV : 0;
 }
 
 /* ---- range fault -------------------------------------------------------------- */
@@ -154,9 +173,10 @@ static int range_fault(struct hmm_range *range, unsigned long patience)
 }
 
 /*
- * Find pages that should be writable and are not: our own, shared by fork. Fault
- * each as the CPU would, by naming no owner: it returns to system memory and is
- * copied. Return: 1 when anything was changed, so @range must be faulted again.
+ * Find pages that should be writable and are not: our own, made read-only by fork or
+ * mprotect. Fault each as the CPU would, by naming no owner: it returns to system
+ * memory and is copied if it is shared. Return: 1 when anything was changed, so that
+ * @range must be faulted again.
  */
 static int break_cow(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 {
@@ -240,7 +260,7 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 		.end = end,
 		.hmm_pfns = mirror->pfns,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
-		.dev_private_owner = mirror->dm->owner,
+		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	int rc;
 
@@ -260,9 +280,9 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (!rc && map_range(mirror, &range))
 			return 0;
 		hmm_ref_count(mirror->counters, retries, 1);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
 	} while (time_before(jiffies, deadline));
 	return -EBUSY;
 }
@@ -319,13 +339,14 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 					 ALIGN(page + 1, PMD_SIZE),
 					 page + access->ahead);
 
-		if (rc || fatal_signal_pending(current))
-			return rc ?: -EINTR;
+		rc = rc ?: hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
 		access->faults++;
 		rc = mirror_fault(mirror, page, end, access->write,
 				  end - page > PAGE_SIZE ? HMM_REF_PATIENCE / 10 :
 							   HMM_REF_PATIENCE);
-		if (rc && rc != -EINTR && end - page > PAGE_SIZE) {
+		if (rc && end - page > PAGE_SIZE) {
 			access->ahead = PAGE_SIZE;
 			deadline = jiffies + HMM_REF_PATIENCE;
 			rc = 0;
@@ -397,192 +418,10 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			rc = -EFAULT;
 		else
 			cmd->out_bytes += done;
-		if (!rc && fatal_signal_pending(current))
-			rc = -EINTR;
-		cond_resched();
+		if (!rc)
+			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	cmd->out_faults = access.faults;
-	mutex_unlock(&mirror->access_lock);
-	return rc;
-}
-
-/* ---- looking without faulting ------------------------------------------------------ */
-
-/* What the CPU maps in a range of at most a window, as it is. */
-static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
-{
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
-	struct mm_struct *mm = mirror->notifier.mm;
-	int rc;
-
-	do {
-		range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
-		memset(range->hmm_pfns, 0,
-		       range_pages(range) * sizeof(*range->hmm_pfns));
-		if (mmap_read_lock_killable(mm))
-			return -EINTR;
-		rc = hmm_range_fault(range);
-		mmap_read_unlock(mm);
-		if (rc != -EBUSY)
-			return rc;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
-	} while (time_before(jiffies, deadline));
-	return rc;
-}
-
-/**
- * hmm_ref_mirror_resident() - how many pages of a range are on the device
- * @mirror: of the current process
- * @start: page address
- * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page
- *
- * A snapshot: by the time it returns it may have changed.
- *
- * Context: takes mmap_lock.
- * Return: pages, -EINTR or -EBUSY.
- */
-long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
-			     unsigned long end, unsigned long *pfns)
-{
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = pfns,
-		.dev_private_owner = mirror->dm->owner,
-	};
-	long resident = 0;
-	unsigned long i;
-	int rc;
-
-	rc = look(mirror, &range);
-	if (rc)
-		return rc;
-	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
-		resident = -EBUSY;
-	for (i = 0; i < range_pages(&range) && resident >= 0; i++) {
-		if (pfns[i] & HMM_PFN_VALID)
-			resident += hmm_ref_owns(mirror->dm,
-						 hmm_pfn_to_page(pfns[i]));
-	}
-	mutex_unlock(&mirror->lock);
-	return resident;
-}
-
-static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
-					    unsigned long addr,
-					    unsigned long hmm_pfn)
-{
-	hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
-	struct hmm_ref_page_state state = {};
-	struct page *page;
-
-	if (hmm_pfn & HMM_PFN_ERROR) {
-		state.where = HMM_REF_PAGE_ERROR;
-		return state;
-	}
-	if (!(hmm_pfn & HMM_PFN_VALID))
-		return state;
-
-	page = hmm_pfn_to_page(hmm_pfn);
-	if (hmm_ref_owns(mirror->dm, page))
-		state.where = HMM_REF_PAGE_DEVICE;
-	else if (is_zero_pfn(page_to_pfn(page)))
-		state.where = HMM_REF_PAGE_ZERO;
-	else
-		state.where = HMM_REF_PAGE_SYSTEM;
-	state.order = hmm_pfn_to_map_order(hmm_pfn);
-	if (hmm_pfn & HMM_PFN_WRITE)
-		state.flags |= HMM_REF_PAGE_WRITE;
-	if (pte & HMM_REF_PTE_VALID)
-		state.flags |= HMM_REF_PAGE_MAPPED;
-	if (pte & HMM_REF_PTE_WRITE)
-		state.flags |= HMM_REF_PAGE_DEV_WRITE;
-	return state;
-}
-
-/*
- * Fill the bounce buffer with the states of a window that are of one moment.
- * Return: 0 or an errno.
- */
-static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end)
-{
-	struct hmm_ref_page_state *states = mirror->bounce;
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = mirror->pfns,
-		.dev_private_owner = mirror->dm->owner,
-	};
-	unsigned long i;
-	bool stale;
-	int rc;
-
-	lockdep_assert_held(&mirror->access_lock);
-	do {
-		rc = look(mirror, &range);
-		if (rc)
-			return rc;
-		mutex_lock(&mirror->lock);
-		stale = mmu_interval_read_retry(&mirror->notifier,
-						range.notifier_seq);
-		for (i = 0; i < range_pages(&range) && !stale; i++)
-			states[i] = page_state(mirror, start + i * PAGE_SIZE,
-					       mirror->pfns[i]);
-		mutex_unlock(&mirror->lock);
-		if (!stale)
-			return 0;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
-}
-
-/**
- * hmm_ref_mirror_snapshot() - the SNAPSHOT command
- * @mirror: of the current process
- * @cmd: validated; the output is set, also on error
- *
- * Context: process context of the mirrored mm; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
- */
-int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
-			    struct hmm_ref_snapshot *cmd)
-{
-	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
-	unsigned long addr = cmd->addr;
-	unsigned long last = cmd->addr + cmd->length;
-	int rc = 0;
-
-	cmd->out_pages = 0;
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
-	while (!rc && addr < last) {
-		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
-		unsigned long nr = (end - addr) >> PAGE_SHIFT;
-
-		rc = snapshot_window(mirror, addr, end);
-		if (rc)
-			break;
-		if (copy_to_user(buf + cmd->out_pages, mirror->bounce,
-				 nr * sizeof(*buf))) {
-			rc = -EFAULT;
-			break;
-		}
-		cmd->out_pages += nr;
-		addr = end;
-		if (fatal_signal_pending(current))
-			rc = -EINTR;
-		cond_resched();
-	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

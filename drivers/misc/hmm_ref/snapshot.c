@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Looking at a process's memory without faulting anything in.
+ *
+ * hmm_range_fault() without a fault request reports what the CPU maps. Under
+ * mirror->lock, with the sequence unchanged, that is true of one moment, together
+ * with what the device maps. It does not look into mappings without read
+ * permission.
+ */
+#include <linux/hmm.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+static unsigned long range_pages(const struct hmm_range *range)
+{
+	return (range->end - range->start) >> PAGE_SHIFT;
+}
+
+/* What the CPU maps in a range of at most a window, as it is. */
+static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
+	do {
+		range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+		memset(range->hmm_pfns, 0,
+		       range_pages(range) * sizeof(*range->hmm_pfns));
+		if (mmap_read_lock_killable(mm))
+			return -EINTR;
+		rc = hmm_range_fault(range);
+		mmap_read_unlock(mm);
+		if (rc != -EBUSY)
+			return rc;
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/**
+ * hmm_ref_mirror_resident() - how many pages of a range are on the device
+ * @mirror: of the current process
+ * @start: page address
+ * @end: page address, at most a window after @start
+ * @pfns: scratch memory, an element per page
+ *
+ * A snapshot: by the time it returns it may have changed.
+ *
+ * Context: takes mmap_lock.
+ * Return: pages, -EINTR or -EBUSY.
+ */
+long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			     unsigned long end, unsigned long *pfns)
+{
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	long resident = 0;
+	unsigned long i;
+	int rc;
+
+	rc = look(mirror, &range);
+	if (rc)
+		return rc;
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
+		resident = -EBUSY;
+	for (i = 0; i < range_pages(&range) && resident >= 0; i++) {
+		if (pfns[i] & HMM_PFN_VALID)
+			resident += hmm_ref_owns(mirror->dm,
+						 hmm_pfn_to_page(pfns[i]));
+	}
+	mutex_unlock(&mirror->lock);
+	return resident;
+}
+
+static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
+					    unsigned long addr,
+					    unsigned long hmm_pfn)
+{
+	hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	struct hmm_ref_page_state state = {};
+	struct page *page;
+
+	if (hmm_pfn & HMM_PFN_ERROR) {
+		state.where = HMM_REF_PAGE_ERROR;
+		return state;
+	}
+	if (!(hmm_pfn & HMM_PFN_VALID))
+		return state;
+
+	page = hmm_pfn_to_page(hmm_pfn);
+	if (hmm_ref_owns(mirror->dm, page))
+		state.where = HMM_REF_PAGE_DEVICE;
+	else if (is_zero_pfn(page_to_pfn(page)))
+		state.where = HMM_REF_PAGE_ZERO;
+	else
+		state.where = HMM_REF_PAGE_SYSTEM;
+	state.order = hmm_pfn_to_map_order(hmm_pfn);
+	if (hmm_pfn & HMM_PFN_WRITE)
+		state.flags |= HMM_REF_PAGE_WRITE;
+	if (pte & HMM_REF_PTE_VALID)
+		state.flags |= HMM_REF_PAGE_MAPPED;
+	if (pte & HMM_REF_PTE_WRITE)
+		state.flags |= HMM_REF_PAGE_DEV_WRITE;
+	return state;
+}
+
+/*
+ * Fill the bounce buffer with the states of a window that are of one moment.
+ * Return: 0 or an errno.
+ */
+static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end)
+{
+	struct hmm_ref_page_state *states = mirror->bounce;
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	unsigned long i;
+	bool stale;
+	int rc;
+
+	lockdep_assert_held(&mirror->access_lock);
+	do {
+		rc = look(mirror, &range);
+		if (rc)
+			return rc;
+		mutex_lock(&mirror->lock);
+		stale = mmu_interval_read_retry(&mirror->notifier,
+						range.notifier_seq);
+		for (i = 0; i < range_pages(&range) && !stale; i++)
+			states[i] = page_state(mirror, start + i * PAGE_SIZE,
+					       mirror->pfns[i]);
+		mutex_unlock(&mirror->lock);
+		if (!stale)
+			return 0;
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/**
+ * hmm_ref_mirror_snapshot() - the SNAPSHOT command
+ * @mirror: of the current process
+ * @cmd: validated; the output is set, also on error
+ *
+ * Context: process context of the mirrored mm; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
+			    struct hmm_ref_snapshot *cmd)
+{
+	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
+	unsigned long addr = cmd->addr;
+	unsigned long last = cmd->addr + cmd->length;
+	int rc = 0;
+
+	cmd->out_pages = 0;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && addr < last) {
+		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
+		unsigned long nr = (end - addr) >> PAGE_SHIFT;
+
+		rc = snapshot_window(mirror, addr, end);
+		if (rc)
+			break;
+		if (copy_to_user(buf + cmd->out_pages, mirror->bounce,
+				 nr * sizeof(*buf))) {
+			rc = -EFAULT;
+			break;
+		}
+		cmd->out_pages += nr;
+		addr = end;
+		rc = hmm_ref_mirror_interrupted(mirror);
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
