@@ -22,7 +22,7 @@
 
 #include "hmm_ref.h"
 
-/* ---- chunks ------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------ */
 
 static void chunk_free(struct hmm_ref_chunk *chunk)
 {
@@ -121,7 +121,7 @@ err_free:
 	return rc;
 }
 
-/* ---- storage ------------------------------------------------------------ */
+/* ---- storage ----------------------------------------------------------- */
 
 static struct hmm_ref_block *take_bare(struct hmm_ref_devmem *dm)
 {
@@ -175,7 +175,7 @@ static int grow(struct hmm_ref_devmem *dm)
 	return 0;
 }
 
-/* ---- reservations -------------------------------------------------------- */
+/* ---- reservations ------------------------------------------------------ */
 
 static long try_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
 {
@@ -235,7 +235,7 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
 	atomic_long_sub(nr, &dm->committed);
 }
 
-/* ---- shrinker ----------------------------------------------------------- */
+/* ---- shrinker ---------------------------------------------------------- */
 
 /* Take the storage of one block without used pages, if it is not promised. */
 static bool shrink_one(struct hmm_ref_devmem *dm)
@@ -287,7 +287,7 @@ static unsigned long shrink_scan(struct shrinker *shrinker,
 	return freed ?: SHRINK_STOP;
 }
 
-/* ---- life of the whole -------------------------------------------------- */
+/* ---- life of the whole ------------------------------------------------- */
 
 /**
  * hmm_ref_devmem_init() - set up the memory of a device, empty

@@ -31,7 +31,7 @@
 
 #include "hmm_ref.h"
 
-/* ---- owners ------------------------------------------------------------- */
+/* ---- owners ------------------------------------------------------------ */
 
 /**
  * hmm_ref_owner_create() - make an owner for the current process
@@ -62,7 +62,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 		kfree(owner);
 }
 
-/* ---- translation -------------------------------------------------------- */
+/* ---- translation ------------------------------------------------------- */
 
 static struct hmm_ref_chunk *page_chunk(const struct page *dev_page)
 {
@@ -127,7 +127,7 @@ static struct hmm_ref_block *dpfn_block(struct hmm_ref_devmem *dm,
 	return index < chunk->nr_blocks ? &chunk->blocks[index] : NULL;
 }
 
-/* ---- blocks ------------------------------------------------------------- */
+/* ---- blocks ------------------------------------------------------------ */
 
 /**
  * hmm_ref_block_enlist() - put a block on the lists that its counts ask for
@@ -233,7 +233,7 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit)
 	spin_unlock_irqrestore(&block->lock, flags);
 }
 
-/* ---- handout and free --------------------------------------------------- */
+/* ---- handout and free -------------------------------------------------- */
 
 static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
 {
@@ -331,7 +331,7 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 		      offset & (HMM_REF_BLOCK_PAGES - 1));
 }
 
-/* ---- eviction's and the user's view --------------------------------------- */
+/* ---- eviction's and the user's view ------------------------------------ */
 
 /**
  * hmm_ref_devmem_victim() - choose a block to evict

@@ -41,9 +41,9 @@
  * Lock order, outermost first
  *
  *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it
- *   hmm_ref_window::lock          one migration per client; mirror::access_lock is
+ *   hmm_ref_client::migrate_lock  one migration per client; mirror::access_lock is
  *                                 its equal for device accesses, never both
- *   hmm_ref_device::evict_window  one eviction per device
+ *   hmm_ref_device::evict_lock    one eviction per device
  *   hmm_ref_devmem::grow_lock     one grower
  *   mm->mmap_lock                 read, VMA lookup to finalize
  *   folio locks, PTL              the core's
@@ -114,7 +114,7 @@ struct hmm_ref_counters {
 
 #define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
 
-/* ---- engine.c: what hardware would do ------------------------------------ */
+/* ---- engine.c: what hardware would do ---------------------------------- */
 
 /**
  * struct hmm_ref_engine - copy engine and storage of one device
@@ -160,7 +160,7 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
 void hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 			       unsigned int len, bool write);
 
-/* ---- devmem.c, chunk.c, audit.c: device pages --------------------------------------------- */
+/* ---- devmem.c, chunk.c, audit.c: device pages -------------------------- */
 
 /**
  * struct hmm_ref_owner - who a device page was handed out for
@@ -324,7 +324,7 @@ static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
 	       page_pgmap(page)->owner == dm->pgmap_owner;
 }
 
-/* ---- pgtable.c: the device's page table ----------------------------------- */
+/* ---- pgtable.c: the device's page table -------------------------------- */
 
 /*
  * An entry holds the page's number, on the device or in system memory, above the
@@ -367,7 +367,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c, snapshot.c: a process's memory ------------------------------- */
+/* ---- mirror.c, snapshot.c: a process's memory -------------------------- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -412,17 +412,15 @@ int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *pfns);
 
-/* ---- migrate*.c: moving data ----------------------------------------------- */
+/* ---- migrate*.c: moving data ------------------------------------------- */
 
 /**
- * struct hmm_ref_window - scratch memory of one migration
- * @lock: killable; one migration at a time uses the arrays
+ * struct hmm_ref_window - scratch memory of one migration at a time
  * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
  * @dst: its destination entries
  * @dev_pages: device pages handed out for it
  */
 struct hmm_ref_window {
-	struct mutex lock;		/* arrays */
 	unsigned long *src;
 	unsigned long *dst;
 	struct page **dev_pages;
@@ -449,7 +447,7 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev);
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 
-/* ---- main.c: devices and files ---------------------------------------------- */
+/* ---- main.c: devices and files ----------------------------------------- */
 
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
@@ -460,7 +458,8 @@ extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
  * @fault_around: pages that a CPU fault brings back at the most; knob
  * @dm: its memory
  * @counters: totals
- * @evict_window: scratch memory of eviction; its lock makes that one at a time
+ * @evict_lock: covers @evict_window; killable
+ * @evict_window: scratch memory of eviction
  * @clients_lock: covers @clients
  * @clients: open files
  * @misc: character device
@@ -474,6 +473,7 @@ struct hmm_ref_device {
 	u32 fault_around;
 	struct hmm_ref_devmem dm;
 	struct hmm_ref_counters __percpu *counters;
+	struct mutex evict_lock;	/* evict_window */
 	struct hmm_ref_window evict_window;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
@@ -486,6 +486,7 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
+ * @migrate_lock: covers @window; killable
  * @window: scratch memory of its migrations
  * @node: on hmm_ref_device::clients
  */
@@ -493,13 +494,14 @@ struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
+	struct mutex migrate_lock;	/* window */
 	struct hmm_ref_window window;
 	struct list_head node;
 };
 
 void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
 
-/* ---- ioctl.c, debugfs.c ------------------------------------------------------ */
+/* ---- ioctl.c, debugfs.c ------------------------------------------------ */
 
 struct file;
 

@@ -31,7 +31,7 @@ union hmm_ref_cmd {
 	struct hmm_ref_audit audit;
 };
 
-/* ---- handlers ----------------------------------------------------------------- */
+/* ---- handlers ---------------------------------------------------------- */
 
 static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
@@ -81,7 +81,7 @@ static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return 0;
 }
 
-/* ---- dispatcher ---------------------------------------------------------------- */
+/* ---- dispatcher -------------------------------------------------------- */
 
 /**
  * struct hmm_ref_op - what the dispatcher must know of a command

@@ -29,7 +29,7 @@
 
 #define MAX_DEVICES	8
 
-/* ---- module parameters ---------------------------------------------------------- */
+/* ---- module parameters ------------------------------------------------- */
 
 /* Byte sizes, with the suffixes of memparse(). */
 static int param_set_size(const char *val, const struct kernel_param *kp)
@@ -87,7 +87,7 @@ static int check_params(void)
 	return 0;
 }
 
-/* ---- devices ---------------------------------------------------------------------- */
+/* ---- devices ----------------------------------------------------------- */
 
 static void device_release(struct kref *ref)
 {
@@ -124,7 +124,7 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 	}
 }
 
-/* ---- files -------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------- */
 
 static int hmm_ref_open(struct inode *inode, struct file *file)
 {
@@ -142,6 +142,7 @@ static int hmm_ref_open(struct inode *inode, struct file *file)
 	client->owner = hmm_ref_owner_create();
 	if (!client->owner)
 		goto err_free;
+	mutex_init(&client->migrate_lock);
 	rc = hmm_ref_window_init(&client->window);
 	if (rc)
 		goto err_owner;
@@ -203,7 +204,7 @@ static const struct file_operations hmm_ref_fops = {
 	.show_fdinfo = hmm_ref_show_fdinfo,
 };
 
-/* ---- platform driver ------------------------------------------------------------------ */
+/* ---- platform driver --------------------------------------------------- */
 
 static int hmm_ref_probe(struct platform_device *pdev)
 {
@@ -221,6 +222,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	kref_init(&dev->ref);
 	snprintf(dev->name, sizeof(dev->name), "hmm_ref%d", pdev->id);
 	dev->fault_around = fault_around;
+	mutex_init(&dev->evict_lock);
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
 	dev->counters = alloc_percpu(struct hmm_ref_counters);

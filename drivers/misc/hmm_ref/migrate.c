@@ -48,7 +48,7 @@ struct pass {
 	unsigned long refused;	/* pages of a kind that does not move */
 };
 
-/* ---- windows ------------------------------------------------------------- */
+/* ---- windows ----------------------------------------------------------- */
 
 /**
  * hmm_ref_window_init() - allocate the arrays of a window
@@ -58,7 +58,6 @@ struct pass {
  */
 int hmm_ref_window_init(struct hmm_ref_window *window)
 {
-	mutex_init(&window->lock);
 	window->src = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->src),
 			       GFP_KERNEL_ACCOUNT);
 	window->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->dst),
@@ -83,7 +82,7 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 	kvfree(window->dev_pages);
 }
 
-/* ---- steps shared by all directions --------------------------------------- */
+/* ---- steps shared by all directions ------------------------------------ */
 
 /**
  * hmm_ref_src_is_page() - is there a page to move?
@@ -164,7 +163,7 @@ int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
 	return 0;
 }
 
-/* ---- to the device --------------------------------------------------------- */
+/* ---- to the device ----------------------------------------------------- */
 
 /*
  * Holes and anonymous pages move. The core would refuse file pages late and at a cost.
@@ -247,7 +246,7 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	return rc;
 }
 
-/* ---- to system memory -------------------------------------------------------- */
+/* ---- to system memory -------------------------------------------------- */
 
 static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *args,
 			  struct pass *pass)
@@ -280,7 +279,7 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 	return rc;
 }
 
-/* ---- the MIGRATE command ------------------------------------------------------- */
+/* ---- the MIGRATE command ----------------------------------------------- */
 
 /*
  * Reserve device pages for a window, evicting others if need be. Pages that are on
@@ -420,7 +419,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	cmd->out_migrated = 0;
 	cmd->out_already = 0;
 	cmd->out_skipped = 0;
-	if (mutex_lock_killable(&client->window.lock))
+	if (mutex_lock_killable(&client->migrate_lock))
 		return -EINTR;
 	while (addr < last && !rc) {
 		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
@@ -433,7 +432,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 			rc = -ENODEV;
 		cond_resched();
 	}
-	mutex_unlock(&client->window.lock);
+	mutex_unlock(&client->migrate_lock);
 	if (cmd->direction == HMM_REF_TO_DEVICE)
 		hmm_ref_count(client->dev->counters, to_device, cmd->out_migrated);
 	else

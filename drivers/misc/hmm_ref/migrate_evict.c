@@ -28,7 +28,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	unsigned long moved;
 	unsigned long i;
 
-	lockdep_assert_held(&window->lock);
+	lockdep_assert_held(&dev->evict_lock);
 	memset(window->src, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->src));
 	memset(window->dst, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->dst));
 	migrate_device_range(window->src, hmm_ref_block_pfn(block),
@@ -64,7 +64,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	struct hmm_ref_block *block;
 	int rc = -ENOSPC;
 
-	if (mutex_lock_killable(&dev->evict_window.lock))
+	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	do {
 		block = hmm_ref_devmem_victim(&dev->dm);
@@ -80,7 +80,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 		}
 		cond_resched();
 	} while (time_before(jiffies, deadline));
-	mutex_unlock(&dev->evict_window.lock);
+	mutex_unlock(&dev->evict_lock);
 	return rc;
 }
 
@@ -101,10 +101,10 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev)
 	unsigned long moved;
 
 	while (hmm_ref_devmem_used(&dev->dm)) {
-		mutex_lock(&dev->evict_window.lock);
+		mutex_lock(&dev->evict_lock);
 		block = hmm_ref_devmem_victim(&dev->dm);
 		moved = block ? evict_pass(dev, block) : 0;
-		mutex_unlock(&dev->evict_window.lock);
+		mutex_unlock(&dev->evict_lock);
 		if (moved) {
 			delay_ms = 1;
 			cond_resched();

@@ -37,7 +37,7 @@
 
 #include "hmm_ref.h"
 
-/* ---- notifier --------------------------------------------------------------- */
+/* ---- notifier ---------------------------------------------------------- */
 
 static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 			      const struct mmu_notifier_range *range,
@@ -158,7 +158,7 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 	return READ_ONCE(*mirror->gone) ? -ENODEV : 0;
 }
 
-/* ---- range fault -------------------------------------------------------------- */
+/* ---- range fault ------------------------------------------------------- */
 
 static unsigned long range_pages(const struct hmm_range *range)
 {
@@ -287,7 +287,7 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	return -EBUSY;
 }
 
-/* ---- device access -------------------------------------------------------------- */
+/* ---- device access ----------------------------------------------------- */
 
 /* One READ or WRITE command on its way. */
 struct access {

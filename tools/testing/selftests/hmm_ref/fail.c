@@ -212,4 +212,7 @@ TEST_F_TIMEOUT(fail, memory_for_cpu_fault, LONG_TEST)
 	}
 }
 
-HMM_REF_TEST_MAIN
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
