@@ -16,6 +16,7 @@
 #include <linux/gfp.h>
 #include <linux/hmm.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
@@ -35,6 +36,16 @@ static inline void zone_device_folio_init(struct folio *folio,
 #undef vma_alloc_folio
 #define vma_alloc_folio(gfp, order, vma, addr)	\
 	alloc_hooks(vma_alloc_folio_noprof(gfp, order, vma, addr, false))
+
+/* @src_pfns: page frame numbers in, source entries out. */
+static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		migrate_device_range(&src_pfns[i], src_pfns[i], 1);
+	return 0;
+}
 
 #define list_last_entry_or_null(head, type, member)	\
 	(list_empty(head) ? NULL : list_last_entry(head, type, member))

@@ -434,8 +434,8 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 
 bool hmm_ref_src_is_page(unsigned long src);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
-unsigned long hmm_ref_count_moved(const unsigned long *src,
-				  const unsigned long *dst, unsigned long npages);
+unsigned long hmm_ref_mark_left(const unsigned long *src,
+				const unsigned long *dst, unsigned long npages);
 int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
 			     unsigned long *dst, gfp_t gfp,
 			     struct vm_area_struct *vma, unsigned long addr);

@@ -117,23 +117,35 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 	}
 }
 
+static bool has_moved(unsigned long src, unsigned long dst)
+{
+	return dst && (src & MIGRATE_PFN_MIGRATE);
+}
+
 /**
- * hmm_ref_count_moved() - how many pages have moved
- * @src: source entries after migrate_vma_pages()
+ * hmm_ref_mark_left() - after migrate_*_pages(): which pages have left the device?
+ * @src: source entries, device pages
  * @dst: destination entries
  * @npages: of each
  *
- * Return: pages, filled holes included.
+ * The pages are marked as not up to date, under their locks: until finalize drops the
+ * last reference, eviction may get hold of one and must see that the data is gone.
+ *
+ * Return: pages that have left.
  */
-unsigned long hmm_ref_count_moved(const unsigned long *src,
-				  const unsigned long *dst, unsigned long npages)
+unsigned long hmm_ref_mark_left(const unsigned long *src,
+				const unsigned long *dst, unsigned long npages)
 {
-	unsigned long moved = 0;
+	unsigned long left = 0;
 	unsigned long i;
 
-	for (i = 0; i < npages; i++)
-		moved += dst[i] && (src[i] & MIGRATE_PFN_MIGRATE);
-	return moved;
+	for (i = 0; i < npages; i++) {
+		if (!hmm_ref_src_is_page(src[i]) || !has_moved(src[i], dst[i]))
+			continue;
+		folio_clear_uptodate(page_folio(migrate_pfn_to_page(src[i])));
+		left++;
+	}
+	return left;
 }
 
 /**
@@ -241,7 +253,8 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 		pass->refused += hmm_ref_src_is_page(args->src[i]) &&
 				 !wants_device(args->src[i]);
 	migrate_vma_pages(args);
-	pass->moved = hmm_ref_count_moved(args->src, args->dst, args->npages);
+	for (i = 0; i < args->npages; i++)
+		pass->moved += has_moved(args->src[i], args->dst[i]);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -274,7 +287,7 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 		rc = copy_rc;
 	}
 	migrate_vma_pages(args);
-	pass->moved = hmm_ref_count_moved(args->src, args->dst, args->npages);
+	pass->moved = hmm_ref_mark_left(args->src, args->dst, args->npages);
 	migrate_vma_finalize(args);
 	return rc;
 }

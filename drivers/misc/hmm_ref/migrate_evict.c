@@ -2,15 +2,18 @@
 /*
  * Eviction: moving data to system memory without a process that asks for it.
  *
- * A block is emptied through migrate_device_range(), which finds the mappings of
- * its pages by rmap: no mm, no VMA and no mmap_lock are needed, and processes that
- * have forked, exited or moved their mappings are all the same to it. It only tries
- * the page locks, so one pass proves nothing. Eviction for room takes what it gets
- * and turns to the next block; eviction before the device goes repeats until no
- * page is used.
+ * A block is emptied through migrate_device_pfns(), which finds the mappings of its
+ * pages by rmap: no mm, no VMA and no mmap_lock are needed, and processes that have
+ * forked, exited or moved their mappings are all the same to it. It only tries the
+ * page locks, so one pass proves nothing. Eviction for room takes what it gets and
+ * turns to the next block; eviction before the device goes repeats until no page is
+ * used.
  *
- * A page that is off the free map but not yet initialised has no reference and is
- * passed over, like a free one.
+ * migrate_device_pfns() takes any page that has a reference, also one whose data has
+ * just left and whose last reference somebody is about to drop. To migrate that once
+ * more warns in mem_cgroup_migrate() and walks an anon_vma that may be gone. So only
+ * mapped pages are chosen, and of what comes back locked only those are copied that
+ * still hold their data (hmm_ref_mark_left()).
  */
 #include <linux/delay.h>
 #include <linux/gfp.h>
@@ -19,34 +22,60 @@
 
 #include "hmm_ref.h"
 
+/* The mapped pages of a block. Return: how many page frame numbers are in @src. */
+static unsigned long evict_choose(struct hmm_ref_block *block, unsigned long *src)
+{
+	struct page *page = pfn_to_page(hmm_ref_block_pfn(block));
+	unsigned long nr = 0;
+	unsigned long i;
+
+	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++, page++) {
+		if (folio_mapped(page_folio(page)))
+			src[nr++] = page_to_pfn(page);
+	}
+	return nr;
+}
+
+/* Locked by us now: a page with data, neither left nor abandoned? */
+static bool holds_data(unsigned long src)
+{
+	struct folio *folio;
+
+	if (!hmm_ref_src_is_page(src))
+		return false;
+	folio = page_folio(migrate_pfn_to_page(src));
+	return folio_test_anon(folio) && folio_test_uptodate(folio);
+}
+
 /* One pass over a block. Return: pages that left it. */
 static unsigned long evict_pass(struct hmm_ref_device *dev,
 				struct hmm_ref_block *block)
 {
-	struct hmm_ref_window *window = &dev->evict_window;
+	unsigned long *src = dev->evict_window.src;
+	unsigned long *dst = dev->evict_window.dst;
 	struct hmm_ref_job job;
-	unsigned long moved;
+	unsigned long left;
+	unsigned long nr;
 	unsigned long i;
 
 	lockdep_assert_held(&dev->evict_lock);
-	memset(window->src, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->src));
-	memset(window->dst, 0, HMM_REF_BLOCK_PAGES * sizeof(*window->dst));
-	migrate_device_range(window->src, hmm_ref_block_pfn(block),
-			     HMM_REF_BLOCK_PAGES);
+	nr = evict_choose(block, src);
+	memset(dst, 0, nr * sizeof(*dst));
+	migrate_device_pfns(src, nr);
 	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++) {
-		if (hmm_ref_src_is_page(window->src[i]) &&
-		    hmm_ref_fill_system_page(&job, window->src[i], &window->dst[i],
-				     GFP_HIGHUSER_MOVABLE, NULL, 0))
+	for (i = 0; i < nr; i++) {
+		if (holds_data(src[i]) &&
+		    hmm_ref_fill_system_page(&job, src[i], &dst[i],
+					     GFP_HIGHUSER_MOVABLE, NULL, 0))
 			break;
 	}
 	if (hmm_ref_engine_wait(&job))
-		hmm_ref_abandon_all(window->dst, HMM_REF_BLOCK_PAGES);
-	migrate_device_pages(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	moved = hmm_ref_count_moved(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	migrate_device_finalize(window->src, window->dst, HMM_REF_BLOCK_PAGES);
-	hmm_ref_count(dev->counters, evicted, moved);
-	return moved;
+		hmm_ref_abandon_all(dst, nr);
+	migrate_device_pages(src, dst, nr);
+	left = hmm_ref_mark_left(src, dst, nr);
+	migrate_device_finalize(src, dst, nr);
+	hmm_ref_count(dev->counters, evicted, left);
+	return left;
 }
 
 /**

@@ -93,7 +93,7 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	migrate_vma_pages(&args);
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	hmm_ref_count(dev->counters, fault_pages,
-		      hmm_ref_count_moved(src, dst, args.npages));
+		      hmm_ref_mark_left(src, dst, args.npages));
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
 		return VM_FAULT_OOM;
