@@ -73,7 +73,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	unsigned long index = dm->nr_pages >> dm->chunk_shift;
 	struct hmm_ref_chunk *chunk;
 	struct resource *region;
-	unsigned int i;
+	unsigned long i;
 	void *addr;
 	int rc;
 
@@ -153,9 +153,9 @@ static int grow(struct hmm_ref_devmem *dm)
 	if (!block) {
 		if (dm->nr_pages == dm->capacity)
 			return -ENOSPC;
-		rc = chunk_add(dm);
-		if (rc)
-			return rc;
+		/* Whatever the core's reason, there is no memory to be had. */
+		if (chunk_add(dm))
+			return -ENOMEM;
 		block = take_bare(dm);
 		if (!block)
 			return -ENOSPC;

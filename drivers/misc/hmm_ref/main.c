@@ -28,6 +28,8 @@
 #include "hmm_ref.h"
 
 #define MAX_DEVICES	8
+#define MAX_CHUNK_SIZE	(64ULL * SZ_1G)		/* its blocks are one allocation */
+#define MAX_CAPACITY	(64ULL * SZ_1T)		/* more than the address space has */
 
 /* ---- module parameters ------------------------------------------------- */
 
@@ -57,12 +59,11 @@ static unsigned int ndevices = 2;
 module_param(ndevices, uint, 0444);
 MODULE_PARM_DESC(ndevices, "number of devices (default 2)");
 
-static u64 capacity = SZ_1G;
+static u64 capacity;
 module_param_cb(capacity, &param_size_ops, &capacity, 0444);
 MODULE_PARM_DESC(capacity, "memory of each device, a multiple of PMD_SIZE (default 1G)");
 
-/* What request_free_mem_region() rounds to on x86-64. */
-static u64 chunk_size = SZ_128M;
+static u64 chunk_size;
 module_param_cb(chunk_size, &param_size_ops, &chunk_size, 0444);
 MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
 
@@ -72,16 +73,24 @@ MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (
 
 static int check_params(void)
 {
+	/* 128M is what request_free_mem_region() rounds to on x86-64. */
+	if (!chunk_size)
+		chunk_size = max_t(u64, SZ_128M, PMD_SIZE);
+	if (!capacity)
+		capacity = round_up((u64)SZ_1G, PMD_SIZE);
 	if (!ndevices || ndevices > MAX_DEVICES) {
 		pr_err("ndevices must be 1 to %d\n", MAX_DEVICES);
 		return -EINVAL;
 	}
-	if (!is_power_of_2(chunk_size) || chunk_size < PMD_SIZE) {
-		pr_err("chunk_size must be a power of two, at least %lu\n", PMD_SIZE);
+	if (!is_power_of_2(chunk_size) || chunk_size < PMD_SIZE ||
+	    chunk_size > MAX_CHUNK_SIZE) {
+		pr_err("chunk_size must be a power of two from %lu to %llu\n",
+		       PMD_SIZE, MAX_CHUNK_SIZE);
 		return -EINVAL;
 	}
-	if (!capacity || !IS_ALIGNED(capacity, PMD_SIZE)) {
-		pr_err("capacity must be a multiple of %lu\n", PMD_SIZE);
+	if (!IS_ALIGNED(capacity, PMD_SIZE) || capacity > MAX_CAPACITY) {
+		pr_err("capacity must be a multiple of %lu, at most %llu\n",
+		       PMD_SIZE, MAX_CAPACITY);
 		return -EINVAL;
 	}
 	return 0;

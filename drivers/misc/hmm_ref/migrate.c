@@ -31,6 +31,7 @@
  */
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
@@ -276,10 +277,13 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 	pass->tried = true;
 	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
 	for (i = 0; i < args->npages && !rc; i++) {
+		unsigned long addr = args->start + i * PAGE_SIZE;
+
 		if (hmm_ref_src_is_page(args->src[i]))
-			rc = hmm_ref_fill_system_page(&job, args->src[i], &args->dst[i],
-					      GFP_HIGHUSER_MOVABLE, args->vma,
-					      args->start + i * PAGE_SIZE);
+			rc = hmm_ref_fill_system_page(&job, args->src[i],
+						      &args->dst[i],
+						      GFP_HIGHUSER_MOVABLE,
+						      args->vma, addr);
 	}
 	copy_rc = hmm_ref_engine_wait(&job);
 	if (copy_rc) {
@@ -297,36 +301,43 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 /*
  * Reserve device pages for a window, evicting others if need be. Pages that are on
  * the device already need none; they are only looked for when it is full.
- * Return: pages reserved, or an errno when it is none though some are needed.
+ *
+ * What others have reserved and not yet filled cannot be evicted, only waited for.
+ * Nothing is held meanwhile, so two that wait for each other's pages both get there.
+ * Return: pages reserved, fewer than needed if that is all there is after some time,
+ * or an errno.
  */
 static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 			   unsigned long end, struct pass *pass)
 {
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	unsigned long need = (end - start) >> PAGE_SHIFT;
 	long got = hmm_ref_devmem_reserve(dm, need);
-	long more;
-	int rc = 0;
+	long resident;
+	int rc;
 
 	if (got == need || (got < 0 && got != -ENOSPC))
 		return got;
-	got = max(got, 0L);
-	more = hmm_ref_mirror_resident(&client->mirror, start, end,
-				       client->window.dst);
-	if (more > 0)
-		need -= more;
-	while (got < need && !rc) {
+	resident = hmm_ref_mirror_resident(&client->mirror, start, end,
+					   client->window.dst);
+	if (resident > 0)
+		need -= resident;
+	while (got < (long)need && time_before(jiffies, deadline)) {
+		if (got > 0)
+			hmm_ref_devmem_unreserve(dm, got);
 		rc = hmm_ref_evict_some(client->dev);
-		if (rc)
-			break;
-		more = hmm_ref_devmem_reserve(dm, need - got);
-		if (more > 0)
-			got += more;
-		else if (more != -ENOSPC)
-			rc = more;
+		if (rc == -ENOSPC)
+			schedule_timeout_killable(1);
+		if (rc == -EINTR || fatal_signal_pending(current))
+			return -EINTR;
+		got = hmm_ref_devmem_reserve(dm, need);
+		if (got < 0 && got != -ENOSPC)
+			return got;
 	}
+	got = max(got, 0L);
 	pass->starved = got < need;
-	return got || rc == -ENOSPC ? got : rc;
+	return got;
 }
 
 /* One pass over [start, end), cut to the VMA. */

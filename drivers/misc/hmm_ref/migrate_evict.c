@@ -18,9 +18,11 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/migrate.h>
-#include <linux/sched/signal.h>
 
 #include "hmm_ref.h"
+
+/* Blocks that are tried before the caller has to wait. */
+#define EVICT_TRIES	4
 
 /* The mapped pages of a block. Return: how many page frame numbers are in @src. */
 static unsigned long evict_choose(struct hmm_ref_block *block, unsigned long *src)
@@ -85,30 +87,23 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
  * Evicts from the least recently filled block that gives pages up.
  *
  * Context: may sleep and enter reclaim; no folio lock held.
- * Return: 0 when pages have left, -ENOSPC when none can for about a second, -EINTR.
+ * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
  */
 int hmm_ref_evict_some(struct hmm_ref_device *dev)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	struct hmm_ref_block *block;
+	unsigned int tries = 0;
 	int rc = -ENOSPC;
 
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
-	do {
+	while (rc && tries++ < EVICT_TRIES) {
 		block = hmm_ref_devmem_victim(&dev->dm);
 		if (!block)
 			break;
-		if (evict_pass(dev, block)) {
+		if (evict_pass(dev, block))
 			rc = 0;
-			break;
-		}
-		if (fatal_signal_pending(current)) {
-			rc = -EINTR;
-			break;
-		}
-		cond_resched();
-	} while (time_before(jiffies, deadline));
+	}
 	mutex_unlock(&dev->evict_lock);
 	return rc;
 }

@@ -52,10 +52,12 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 	hmm_ref_engine_begin(&dev->dm.engine, &job);
 	for (i = first; i < last; i++) {
 		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
+		unsigned long addr = args->start + i * PAGE_SIZE;
 
-		if (hmm_ref_src_is_page(args->src[i]) &&
-		    hmm_ref_fill_system_page(&job, args->src[i], &args->dst[i], gfp,
-				     args->vma, args->start + i * PAGE_SIZE) &&
+		if (!hmm_ref_src_is_page(args->src[i]))
+			continue;
+		if (hmm_ref_fill_system_page(&job, args->src[i], &args->dst[i],
+					     gfp, args->vma, addr) &&
 		    i == fault_index)
 			rc = -ENOMEM;
 	}
