@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# hmm_ref: the commands of this repository. See README.md, or make help.
+
+ifneq ($(KERNELRELEASE),)
+
+# Called by a kernel's build with M=: the driver as an external module.
+export CONFIG_HMM_REF := m
+subdir-ccflags-y += -I$(src)/include
+obj-m += drivers/misc/hmm_ref/
+
+else
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hmm_ref
+
+# Variables from the command line reach the scripts through the environment.
+help:
+	@sed -n 's/^## \?//p' $(firstword $(MAKEFILE_LIST))
+
+## make run       boot the kernel, migrate a working set to the device and back, print figures
+## make test      selftests on the release and the debug kernel
+## make shell     an interactive guest with the driver loaded
+## make kernel    only build: kernel, driver, selftests
+## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
+## make clean     remove what was built in this clone
+## make distclean and the kernels in the cache, which all clones share
+##
+## Variables, on the command line or in the environment:
+##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
+##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
+##   FLAVOUR=release   or debug
+##   TEST=name         make test: only this program
+##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
+##   ACCEL=kvm|tcg     default: kvm where the CPU has it
+##   TIMEOUT=seconds   until the guest counts as hung
+
+run: kernel
+	@scripts/vm.sh run
+
+test:
+	@scripts/test.sh
+
+shell: kernel
+	@scripts/vm.sh shell
+
+kernel:
+	@scripts/kernel.sh
+
+modules:
+	@grep -qs '^CONFIG_DEVICE_PRIVATE=y' $(KDIR)/include/config/auto.conf || \
+		{ echo 'error: $(KDIR): no kernel build, or one without CONFIG_DEVICE_PRIVATE'; exit 1; }
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+PRODUCTS = *.o *.a *.ko *.mod *.mod.c .*.cmd .module-common.* modules.order Module.symvers
+
+clean:
+	rm -rf build
+	find drivers $(foreach p,$(PRODUCTS),-name '$p' -delete -o) -false
+	rm -f $(PRODUCTS)
+
+distclean: clean
+	rm -rf $(CACHE)
+
+.PHONY: help run test shell kernel modules clean distclean
+
+endif

@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Sourced by every script here: where things are, messages, progress, the lock.
+#
+#   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12, 6.1), KSRC (a kernel tree),
+#        FLAVOUR (release, debug)
+#   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
+#        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm_ref
+KERNEL=${KERNEL:-7.3}
+KSRC=${KSRC:-}
+FLAVOUR=${FLAVOUR:-release}
+# shellcheck disable=SC2034 # for the scripts that source this
+PRODUCTS=$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")-$FLAVOUR
+
+# The kernel's make must not see the variables of the make that called us.
+unset MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKEOVERRIDES MAKELEVEL
+export LC_ALL=C PYTHONDONTWRITEBYTECODE=1
+
+set -E
+trap 'say "error: ${0##*/} stopped at line $LINENO"' ERR
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 2; }
+
+case $FLAVOUR in
+release | debug) ;;
+*) die "FLAVOUR=$FLAVOUR: must be release or debug" ;;
+esac
+
+as_root() {
+	if ((EUID)); then sudo "$@"; else "$@"; fi
+}
+
+# progress LABEL TOTAL: one line on stdin is one file done; show how far that is. A
+# terminal gets one line that is overwritten, a log one line every 10 s. TOTAL 0:
+# not known, show the count.
+progress() {
+	local label=$1 total=$2 count=0 next=0 text='' last=''
+
+	while IFS= read -r _; do
+		count=$((count + 1))
+		if ((total)); then
+			text="$((count < total ? count * 100 / total : 99))%"
+		else
+			text="$count files"
+		fi
+		if [[ -t 2 ]]; then
+			[[ $text == "$last" ]] || printf '\r%s: %s ' "$label" "$text" >&2
+			last=$text
+		elif ((SECONDS >= next)); then
+			say "$label: $text"
+			next=$((SECONDS + 10))
+		fi
+	done
+	[[ ! $last ]] || printf '\r' >&2
+	((count == 0)) || say "$label: done, $count files"
+}
+
+# One run at a time works in the cache. Released when the script ends.
+lock_cache() {
+	mkdir -p "$CACHE"
+	exec 9>"$CACHE/lock"
+	flock -n 9 && return
+	say "waiting for another run that is working in $CACHE"
+	flock 9
+}

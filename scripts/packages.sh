@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Installs what the build and the VM need, through apt-get, only what is missing.
+#
+#   in:  the table below: Debian package, a command or file that it brings, its use
+#   out: exit 0 when everything is there; 2 with the names and reasons when not
+
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+NEEDED='gcc              gcc                          compiles kernel, driver and tests
+libc6-dev        /usr/include/stdlib.h         links the tests statically
+make             make                         builds all of it
+flex             flex                         kernel configuration
+bison            bison                        kernel configuration
+bc               bc                           kernel build: timeconst.h
+perl             perl                         kernel build
+python3          python3                      kernel build
+libelf-dev       /usr/include/libelf.h        kernel build: objtool
+xz-utils         xz                           unpacks the kernel source
+rsync            rsync                        copies KSRC, installs the tests
+kmod             depmod                       module list of the guest
+cpio             cpio                         packs the initramfs
+busybox-static   busybox                      user space of the guest
+qemu-system-x86  qemu-system-x86_64           boots the guest'
+
+have() {
+	case $1 in
+	/*) [[ -e $1 ]] ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+	esac
+}
+
+missing() {
+	local package probe use
+
+	while read -r package probe use; do
+		have "$probe" || printf '%-16s %s\n' "$package" "$use"
+	done <<<"$NEEDED"
+}
+
+install() {
+	say "installing:" "$@"
+	as_root apt-get -qq update >&2 &&
+		as_root env DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install -y --no-install-recommends "$@" >&2
+}
+
+lacking=$(missing)
+[[ $lacking ]] || exit 0
+
+if have apt-get; then
+	mapfile -t packages < <(awk '{ print $1 }' <<<"$lacking")
+	install "${packages[@]}" || say "apt-get could not install all of them"
+	lacking=$(missing)
+fi
+[[ ! $lacking ]] || die "these packages are missing, please install them:
+$lacking"

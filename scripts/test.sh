@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Builds what is needed and runs all tests: those of vm.sh, then the selftests on the
+# release and on the debug kernel.
+#
+#   in:  FLAVOUR (only this one), TEST (only this program), TIMEOUT, and what
+#        kernel.sh and vm.sh read
+#   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
+#        exit 1 when something failed
+
+set -euo pipefail
+here=$(dirname "$0")
+flavours=${FLAVOUR:-release debug}
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+counts=$(mktemp)
+trap 'rm -f "$counts"' EXIT
+
+fail() {
+	echo "  FAIL  $*"
+	echo "0 1 0" >>"$counts"
+}
+
+# Seconds for one program and for all of them; the debug kernel is several times slower.
+selftests() {
+	local one=300 all=600 status=0
+
+	[[ $FLAVOUR == release ]] || one=900 all=1500
+	echo "selftests on the $FLAVOUR kernel"
+	TIMEOUT=${TIMEOUT:-$all} "$here/vm.sh" tests limit=$one ${TEST:+only="$TEST"} |
+		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}
+	((status == 0)) || fail "$FLAVOUR kernel: the run failed, vm.sh status $status"
+}
+
+vm_selftest() {
+	echo "tests of the VM runner"
+	"$here/vm-selftest.sh" | "$here/tap.sh" "$counts" || true
+}
+
+for FLAVOUR in $flavours; do
+	export FLAVOUR
+	if ! "$here/kernel.sh"; then
+		fail "$FLAVOUR kernel: the build failed"
+		continue
+	fi
+	[[ $FLAVOUR != release || ${TEST:-} ]] || vm_selftest
+	selftests
+done
+
+awk '{ passed += $1; failed += $2; skipped += $3 }
+	END {
+		if (passed + failed == 0) { print "  FAIL  no test ran"; failed = 1 }
+		printf "%d passed, %d failed", passed, failed
+		if (skipped) printf ", %d skipped", skipped
+		print ""
+		exit (failed > 0)
+	}' "$counts"

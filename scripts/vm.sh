@@ -1,0 +1,174 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Boots the kernel that kernel.sh made, has the guest do one job and says how it ended.
+#
+#   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
+#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), ACCEL (kvm, tcg),
+#        TIMEOUT (seconds until the guest is killed)
+#   out: the output of the job on stdout, while it runs; the logs in $PRODUCTS.
+#        Exit status: 0 the job succeeded, 1 it failed, 10 timeout, 11 panic, 12 the
+#        guest stopped without its closing line, 13 the tripwire
+#
+# The console (ttyS0) and the output of the job (ttyS1) are two serial ports, so kernel
+# messages do not tear the output. The result is the closing line with this run's
+# nonce, and a console log without a splat: a guest that crashed or hangs has neither.
+
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+SMP=${SMP:-2} MEM=${MEM:-4G} NUMA=${NUMA:-1} COHERENT=${COHERENT:-0}
+ACCEL=${ACCEL:-} TIMEOUT=${TIMEOUT:-600}
+
+job=$1
+shift
+console=$PRODUCTS/$job.console.log
+nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+closing=''
+
+# --- the machine ----------------------------------------------------------------
+
+choose_accel() {
+	# A /dev/kvm on a CPU without virtualisation opens, but runs no guest.
+	if [[ ! $ACCEL ]]; then
+		ACCEL=tcg
+		! grep -qwE 'vmx|svm' /proc/cpuinfo || [[ ! -w /dev/kvm ]] || ACCEL=kvm
+	fi
+	case $ACCEL in
+	kvm) QEMU+=(-accel kvm -cpu host) ;;
+	tcg) QEMU+=(-accel "tcg,thread=multi" -cpu max) ;;
+	*) die "ACCEL=$ACCEL: must be kvm or tcg" ;;
+	esac
+}
+
+megabytes() {
+	case $1 in
+	*[Gg]) echo $((${1%?} * 1024)) ;;
+	*[Mm]) echo "${1%?}" ;;
+	*) echo "$1" ;;
+	esac
+}
+
+add_nodes() {
+	local node cpu cpus
+
+	((NUMA > 1)) || return 0
+	for ((node = 0; node < NUMA; node++)); do
+		cpus=''
+		for ((cpu = node; cpu < SMP; cpu += NUMA)); do
+			cpus+=,cpus=$cpu
+		done
+		QEMU+=(-object "memory-backend-ram,id=m$node,size=$((mem / NUMA))M"
+			-numa "node,nodeid=$node,memdev=m$node$cpus")
+	done
+}
+
+# Windows that the kernel leaves alone, for the driver to use as coherent memory. The
+# machine has its first 3 GiB below 4 GiB and the rest from there.
+add_windows() {
+	local window
+
+	((COHERENT * 256 < mem - 3072 || COHERENT == 0)) ||
+		die "COHERENT=$COHERENT windows need MEM of more than $((COHERENT * 256 + 3072))M"
+	for ((window = 0; window < COHERENT; window++)); do
+		APPEND+=("memmap=256M\$$(((4 << 30) + (window << 28)))")
+	done
+}
+
+describe_machine() {
+	mem=$(megabytes "$MEM")
+	mem=$((mem / NUMA * NUMA))
+	# Without PCI hotplug the ACPI tables are small: the debug kernel boots 7 s sooner.
+	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
+		-machine pc -global PIIX4_PM.acpi-root-pci-hotplug=off
+		-global PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off
+		-smp "$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
+	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
+	choose_accel
+	add_nodes
+	add_windows
+}
+
+# --- one run --------------------------------------------------------------------
+
+# Passes the job's output on, and reads the marked lines with the empty line before
+# them.
+relay() {
+	local line empty=''
+
+	while IFS= read -r line || [[ $line ]]; do
+		case $line in
+		"$nonce "*) empty='' ;;
+		*) printf '%s' "$empty" && empty='' ;;
+		esac
+		case $line in
+		"$nonce booted") say "booted in $SECONDS s" ;;
+		"$nonce exit "*) closing=${line##* } ;;
+		"$nonce "*) printf '@%s\n' "${line#"$nonce "}" ;;
+		'') empty=$'\n' ;;
+		*) printf '%s\n' "$line" ;;
+		esac
+	done
+}
+
+run() {
+	local pipe qemu
+
+	# The console log is complete with ignore_loglevel. After an oops nothing can be
+	# trusted: stop, with the splat printed.
+	APPEND+=(oops=panic ignore_loglevel)
+	pipe=$(mktemp -u "$PRODUCTS/pipe.XXXXXX")
+	mkfifo "$pipe"
+	say "booting $(cat "$PRODUCTS/kernel.release") $FLAVOUR: $SMP CPUs, $MEM, $ACCEL"
+	SECONDS=0
+	timeout --foreground -k 5 "$TIMEOUT" "${QEMU[@]}" -serial "file:$console" \
+		-serial stdio -append "${APPEND[*]}" >"$pipe" </dev/null &
+	qemu=$!
+	# shellcheck disable=SC2064 # this run's process and pipe
+	trap "rm -f '$pipe'; kill $qemu 2>/dev/null || true" EXIT
+	trap 'exit 130' INT TERM HUP
+	relay <"$pipe"
+	qemu_status=0
+	wait "$qemu" || qemu_status=$?
+	rm -f "$pipe"
+	trap - EXIT
+}
+
+verdict() {
+	local splat=0
+
+	"$here/tripwire.sh" "$console" || splat=1
+	if ((qemu_status == 124 || qemu_status == 137)); then
+		say "FAILED: timeout: the guest was still running after $TIMEOUT s ($console)"
+		return 10
+	elif grep -q 'Kernel panic' "$console"; then
+		say "FAILED: the guest's kernel panicked ($console)"
+		return 11
+	elif [[ ! $closing ]] || ((qemu_status)); then
+		say "FAILED: the guest stopped without its closing line, qemu status $qemu_status ($console)"
+		return 12
+	elif ((splat)); then
+		say "FAILED: the kernel complained, see above"
+		return 13
+	elif ((closing)); then
+		say "FAILED: the job '$job' ended with status $closing"
+		return 1
+	fi
+}
+
+interactive() {
+	say "booting $(cat "$PRODUCTS/kernel.release") $FLAVOUR: $SMP CPUs, $MEM, $ACCEL"
+	"${QEMU[@]}" -serial mon:stdio -append "${APPEND[*]} quiet"
+}
+
+[[ -e $PRODUCTS/bzImage ]] || die "there is no kernel in $PRODUCTS: make kernel"
+describe_machine "$@"
+"$here/initramfs.sh" "$PRODUCTS/initramfs.cpio"
+if [[ $job == shell ]]; then
+	interactive
+else
+	run
+	verdict || exit $?
+fi
