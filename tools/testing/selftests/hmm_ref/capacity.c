@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * More pages than the device has: the oldest are evicted, and nobody loses a byte.
+ *
+ * Needs a device that is not too large (module parameter capacity), since all of it
+ * and as much system memory is filled.
+ *
+ * Stands for: eviction that forgets pages it could not move; a device that is full
+ * for ever because pages are not given back; two processes that evict each other.
+ */
+#include "hmm_ref_utils.h"
+
+#define CAPACITY_MAX	(256UL << 20)
+
+FIXTURE(capacity)
+{
+	struct leak_check leak;
+	int fd;
+	unsigned int nr;	/* the smallest device */
+	unsigned long npages;	/* of it */
+};
+
+FIXTURE_SETUP(capacity)
+{
+	unsigned long smallest = ~0UL;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_info info;
+	unsigned int nr;
+	int fd;
+
+	leak_check_begin(_metadata, &self->leak);
+	for (nr = 0; nr < self->leak.devices; nr++) {
+		fd = test_open(nr);
+		test_info(fd, &info);
+		close(fd);
+		if (info.out_capacity < smallest) {
+			smallest = info.out_capacity;
+			self->nr = nr;
+		}
+	}
+	if (smallest > CAPACITY_MAX)
+		SKIP(return, "no device of at most %lu MiB (module parameter capacity)",
+		     CAPACITY_MAX >> 20);
+	self->fd = test_open(self->nr);
+	test_stats(self->fd, &stats);
+	self->npages = smallest / page_size() - stats.out_pages_retired;
+}
+
+FIXTURE_TEARDOWN_PARENT(capacity)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* A piece at a time: each one fits, all together do not. */
+TEST_F_TIMEOUT(capacity, half_as_much_again, 300)
+{
+	unsigned long npages = self->npages + self->npages / 2;
+	unsigned long piece = block_pages() / 2 + 1, i, n;
+	char *mem = test_map_pages(npages);
+	struct hmm_ref_stats before, after;
+
+	test_stats(self->fd, &before);
+	fill_pages(mem, npages, 1);
+	for (i = 0; i < npages; i += n) {
+		n = npages - i < piece ? npages - i : piece;
+		test_to_device(self->fd, mem + i * page_size(), n);
+		test_stats(self->fd, &after);
+		ASSERT_GE(self->npages, after.out_pages_in_use);
+		ASSERT_GE(self->npages + after.out_pages_retired, after.out_pages_total);
+		ASSERT_GE(after.out_pages_total, after.out_storage_pages);
+	}
+	EXPECT_LE(npages - self->npages, after.out_evicted - before.out_evicted);
+	test_dev_data(self->fd, mem, npages, 1);
+	test_cpu_data(mem, npages, 1);
+}
+
+/* The whole range by one command: it says truly what stayed. */
+TEST_F_TIMEOUT(capacity, by_one_command, 300)
+{
+	unsigned long npages = self->npages + self->npages / 4;
+	char *mem = test_map_pages(npages);
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	fill_pages(mem, npages, 1);
+	rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
+	ASSERT_TRUE(!rc || rc == -ENOMEM);
+	if (!rc)
+		ASSERT_EQ(npages, cmd.out_migrated + cmd.out_already + cmd.out_skipped);
+	ASSERT_LT(0, cmd.out_migrated);
+	ASSERT_GE(npages, cmd.out_migrated);
+	test_cpu_data(mem, npages, 1);
+}
+
+/* Device writes, then eviction: what the device wrote last is what comes home. */
+TEST_F_TIMEOUT(capacity, device_writes_survive, 300)
+{
+	unsigned long npages = block_pages() + 13;
+	char *mine = test_map_pages(npages);
+	char *other = test_map_pages(self->npages);
+	unsigned long i, n;
+
+	fill_pages(mine, npages, 1);
+	test_to_device(self->fd, mine, npages);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, mine, npages, 2));
+	for (i = 0; i < self->npages; i += n) {
+		n = self->npages - i < block_pages() ? self->npages - i : block_pages();
+		test_to_device(self->fd, other + i * page_size(), n);
+	}
+	ASSERT_LT(0, pages_at(self->fd, mine, npages, HMM_REF_PAGE_SYSTEM));
+	test_dev_data(self->fd, mine, npages, 2);
+	test_cpu_data(mine, npages, 2);
+}
+
+/* ---- competition ----------------------------------------------------------------- */
+
+struct competitor {
+	unsigned int nr;
+	unsigned long npages;
+	unsigned int seed;
+};
+
+static int compete(void *arg)
+{
+	struct competitor *c = arg;
+	unsigned long piece = block_pages(), i, n;
+	char *mem = map_pages(c->npages);
+	struct hmm_ref_migrate cmd;
+	int fd = hmm_ref_open(c->nr);
+	int round, rc;
+
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	fill_pages(mem, c->npages, c->seed);
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < c->npages; i += n) {
+			n = c->npages - i < piece ? c->npages - i : piece;
+			rc = _test_migrate(fd, HMM_REF_TO_DEVICE,
+					   mem + i * page_size(), n * page_size(), &cmd);
+			if (!CHECK(!rc || rc == -ENOMEM))
+				return 1;
+		}
+		if (!CHECK(!dev_bad_pages(fd, mem, c->npages, c->seed + round)) ||
+		    !CHECK(!dev_fill_pages(fd, mem, c->npages, c->seed + round + 1)))
+			return 1;
+	}
+	return !CHECK(!bad_pages(mem, c->npages, c->seed + 2));
+}
+
+/* Two processes want three quarters of the device each. */
+TEST_F_TIMEOUT(capacity, two_processes, 300)
+{
+	struct competitor competitor[2];
+	pid_t pid[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		competitor[i].nr = self->nr;
+		competitor[i].npages = self->npages / 4 * 3;
+		competitor[i].seed = 10 * (i + 1);
+		pid[i] = child_start(compete, &competitor[i]);
+		ASSERT_LT(0, pid[i]);
+	}
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, child_wait(pid[i], 280000));
+}
+
+/* Given back is free again: full, empty, full. */
+TEST_F_TIMEOUT(capacity, fill_it_three_times, 300)
+{
+	struct hmm_ref_stats stats;
+	unsigned long i, n;
+	char *mem;
+	int round;
+
+	for (round = 0; round < 3; round++) {
+		mem = test_map_pages(self->npages);
+		for (i = 0; i < self->npages; i += n) {
+			n = self->npages - i < block_pages() ? self->npages - i :
+							       block_pages();
+			test_to_device(self->fd, mem + i * page_size(), n);
+		}
+		test_stats(self->fd, &stats);
+		EXPECT_LE(self->npages - self->npages / 8, stats.out_pages_in_use);
+		ASSERT_EQ(0, munmap(mem, self->npages * page_size()));
+		ASSERT_EQ(0, leak_wait(self->fd, self->leak.in_use[self->nr], &stats));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

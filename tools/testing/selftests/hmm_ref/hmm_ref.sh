@@ -1,0 +1,170 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The module comes and goes: with pages of living processes on the devices, with a
+# file open, and with a small device for the tests of eviction.
+#
+#   HMM_REF_KO      the module, where modprobe does not find it
+#   HMM_REF_ROUNDS  how often it is reloaded (default 100, of which every tenth)
+#
+# Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
+
+KSFT_SKIP=4
+here=$(cd "$(dirname "$0")" && pwd)
+rounds=$((${HMM_REF_ROUNDS:-100} / 10))
+[ "$rounds" -gt 0 ] || rounds=1
+number=0
+status=0
+
+skip_all() {
+	echo "1..0 # SKIP $*"
+	exit $KSFT_SKIP
+}
+
+# result STATUS WHAT: 0 is good, 4 is a skip
+result() {
+	number=$((number + 1))
+	case $1 in
+	0) echo "ok $number $2" ;;
+	4) echo "ok $number $2 # SKIP $3" ;;
+	*) echo "not ok $number $2"; status=1 ;;
+	esac
+}
+
+loaded() { [ -d /sys/module/hmm_ref ]; }
+
+load() {
+	if [ -n "$HMM_REF_KO" ]; then
+		insmod "$HMM_REF_KO" "$@"
+	else
+		modprobe hmm_ref "$@"
+	fi || return 1
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		[ -c /dev/hmm_ref0 ] && return 0
+		sleep 1
+	done
+	echo "# the module is loaded and /dev/hmm_ref0 does not appear"
+	return 1
+}
+
+# The parameters that it is loaded with now.
+parameters() {
+	for file in /sys/module/hmm_ref/parameters/*; do
+		[ -r "$file" ] && printf '%s=%s ' "$(basename "$file")" "$(cat "$file")"
+	done
+}
+
+# hold [--open]: a process with pages on the devices, that waits for release
+hold() {
+	rm -f "$dir/in" "$dir/out"
+	mkfifo "$dir/in" || return 1
+	"$here/hold_pages" "$@" <"$dir/in" >"$dir/out" &
+	holder=$!
+	exec 9>"$dir/in"
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		grep -q ready "$dir/out" && return 0
+		kill -0 "$holder" || break
+		sleep 1
+	done
+	echo "# hold_pages did not get its pages to the device"
+	exec 9>&-
+	wait "$holder"
+	return 1
+}
+
+# The process compares its data and exits.
+release() {
+	echo go >&9
+	exec 9>&-
+	wait "$holder"
+}
+
+# Unload while a process has pages on the devices and no file.
+unload_under_a_process() {
+	hold || return 1
+	if ! rmmod hmm_ref || loaded; then
+		echo "# not unloaded"
+		release
+		return 1
+	fi
+	release
+}
+
+# Unload, load again, and only then look at the data.
+reload_under_a_process() {
+	hold || return 1
+	# shellcheck disable=SC2086 # words
+	if ! rmmod hmm_ref || ! load $params; then
+		release
+		return 1
+	fi
+	release
+}
+
+# An open file keeps the module.
+refused_while_open() {
+	hold --open || return 1
+	if rmmod hmm_ref 2>/dev/null; then
+		echo "# rmmod did not mind an open file"
+		release
+		return 1
+	fi
+	release
+}
+
+reload_rounds() {
+	for round in $(seq "$rounds"); do
+		reload_under_a_process || { echo "# in round $round"; return 1; }
+	done
+}
+
+# A device small enough to be filled: the tests of capacity.c, which skip otherwise.
+small_device() {
+	# shellcheck disable=SC2086 # words
+	rmmod hmm_ref && load $params "capacity=$1" "chunk_size=$2" || return 1
+	"$here/capacity" >"$dir/log" 2>&1
+	rc=$?
+	sed 's/^/# /' "$dir/log"
+	# What skips here, skips everywhere.
+	[ $rc = 0 ] && ! grep -q SKIP "$dir/log"
+}
+
+# shellcheck disable=SC2317 # called by trap
+cleanup() {
+	exec 9>&-
+	! loaded || rmmod hmm_ref
+	# shellcheck disable=SC2086 # words
+	[ -z "$was_loaded" ] || load $params
+	rm -rf "$dir"
+}
+
+echo "TAP version 13"
+[ "$(id -u)" = 0 ] || skip_all "run as root"
+[ -x "$here/hold_pages" ] || skip_all "no $here/hold_pages: build the selftests"
+was_loaded=
+params=
+if loaded; then
+	[ -e /sys/module/hmm_ref/initstate ] || skip_all "hmm_ref is built in"
+	was_loaded=1
+	params=$(parameters)
+fi
+dir=$(mktemp -d) || skip_all "no folder for temporary files"
+trap cleanup EXIT
+if [ -n "$was_loaded" ]; then
+	rmmod hmm_ref || skip_all "hmm_ref is in use"
+fi
+load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
+
+echo "1..5"
+refused_while_open
+result $? "rmmod is refused while a file is open"
+unload_under_a_process
+result $? "rmmod with pages of a living process on the device"
+load
+reload_rounds
+result $? "$rounds times reloaded under a living process"
+small_device 32M 32M
+result $? "eviction, device of 32 MiB"
+small_device 6M 2M
+result $? "eviction, device of 6 MiB in chunks"
+exit $status

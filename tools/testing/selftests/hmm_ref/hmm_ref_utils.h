@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of hmm_ref share beyond hmm_ref_dev.h: asserting forms of the
+ * wrappers, children and threads with a checked result, and the leak check.
+ *
+ * Three layers: _test_x() returns 0 or -errno, test_x() asserts success,
+ * test_err_x(errno, ...) asserts that errno. Only a test's own process may
+ * assert. Children and threads use CHECK() and return 0 or 1; whoever starts them
+ * asserts the result.
+ *
+ * Every fixture is a leak test: its teardown runs in the parent after the test's
+ * process has gone with all its memory and files, and demands an AUDIT without
+ * violations and as few pages in use as before the test.
+ *
+ * Nothing waits for ever: use the wait functions here.
+ */
+#ifndef _HMM_REF_UTILS_H
+#define _HMM_REF_UTILS_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+#include "hmm_ref_dev.h"
+
+/* Seconds for tests that take longer than the harness allows by default. */
+#define LONG_TEST		180
+
+/* ---- asserting forms ------------------------------------------------------ */
+
+#define test_info(fd, cmd)	ASSERT_EQ(0, _test_info(fd, cmd))
+#define test_stats(fd, cmd)	ASSERT_EQ(0, _test_stats(fd, cmd))
+#define test_audit(fd, cmd)	ASSERT_EQ(0, _test_audit(fd, cmd))
+
+#define test_migrate(fd, direction, addr, length, cmd) \
+	ASSERT_EQ(0, _test_migrate(fd, direction, addr, length, cmd))
+#define test_err_migrate(err, fd, direction, addr, length, cmd) \
+	ASSERT_EQ(-(err), _test_migrate(fd, direction, addr, length, cmd))
+
+#define test_read(fd, addr, length, buf) \
+	ASSERT_EQ(0, _test_read(fd, addr, length, buf))
+#define test_err_read(err, fd, addr, length, buf) \
+	ASSERT_EQ(-(err), _test_read(fd, addr, length, buf))
+#define test_write(fd, addr, length, buf) \
+	ASSERT_EQ(0, _test_write(fd, addr, length, buf))
+#define test_err_write(err, fd, addr, length, buf) \
+	ASSERT_EQ(-(err), _test_write(fd, addr, length, buf))
+
+#define test_snapshot(fd, addr, length, states, cmd) \
+	ASSERT_EQ(0, _test_snapshot(fd, addr, length, states, cmd))
+
+/* Every page of the range gets there, in the end. */
+static inline void __test_migrate_all(struct __test_metadata *_metadata, int fd,
+				      unsigned int direction, const void *addr,
+				      unsigned long npages)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, _test_migrate_all(fd, direction, addr, npages, &cmd)) {
+		TH_LOG("%lu pages: %llu migrated, %llu already, %llu skipped",
+		       npages, cmd.out_migrated, cmd.out_already,
+		       cmd.out_skipped);
+	}
+}
+
+#define test_to_device(fd, addr, npages) \
+	__test_migrate_all(_metadata, fd, HMM_REF_TO_DEVICE, addr, npages)
+#define test_to_system(fd, addr, npages) \
+	__test_migrate_all(_metadata, fd, HMM_REF_TO_SYSTEM, addr, npages)
+
+/* Data as the CPU and as the device see it; where the pages are. */
+#define test_cpu_data(addr, npages, seed) \
+	ASSERT_EQ(0, bad_pages(addr, npages, seed))
+#define test_dev_data(fd, addr, npages, seed) \
+	ASSERT_EQ(0, dev_bad_pages(fd, addr, npages, seed))
+#define test_pages_at(fd, addr, npages, where, expected) \
+	ASSERT_EQ((long)(expected), pages_at(fd, addr, npages, where))
+
+/* Memory that the test cannot do without. */
+static inline void *__test_map(struct __test_metadata *_metadata, void *mem)
+{
+	ASSERT_NE(MAP_FAILED, mem);
+	return mem;
+}
+
+#define test_map_pages(npages)	__test_map(_metadata, map_pages(npages))
+#define test_map_blocks(n)	__test_map(_metadata, map_blocks(n))
+
+/* Memory that is the same in all processes forked from here. */
+#define test_map_shared(size) \
+	__test_map(_metadata, mmap(NULL, size, PROT_READ | PROT_WRITE, \
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0))
+
+static inline int __test_open(struct __test_metadata *_metadata, unsigned int nr)
+{
+	int fd = hmm_ref_open(nr);
+
+	ASSERT_LE(0, fd);
+	return fd;
+}
+
+#define test_open(nr)		__test_open(_metadata, nr)
+
+/* ---- children and threads ------------------------------------------------- */
+
+static inline bool check_failed(bool ok, const char *what, const char *file,
+				int line)
+{
+	if (!ok)
+		fprintf(stderr, "# %s:%d: pid %d: not true: %s (errno %d)\n",
+			file, line, getpid(), what, errno);
+	return ok;
+}
+
+/* For children and threads: false, with a message, when @cond does not hold. */
+#define CHECK(cond)		check_failed(cond, #cond, __FILE__, __LINE__)
+
+#define CHILD_SIGNAL		256	/* plus the signal that ended it */
+
+/* Runs @fn in a child that does not outlive its parent. */
+static inline pid_t child_start(int (*fn)(void *arg), void *arg)
+{
+	pid_t parent = getpid();
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	_exit(fn(arg));
+}
+
+/*
+ * Returns the exit status, CHILD_SIGNAL + signal, or -ETIMEDOUT for a child that
+ * had to be killed because it did not end by itself.
+ */
+static inline int child_wait(pid_t pid, int timeout_ms)
+{
+	struct pollfd pollfd = { .events = POLLIN };
+	bool late;
+	int status;
+
+	pollfd.fd = syscall(__NR_pidfd_open, pid, 0);
+	if (pollfd.fd < 0)
+		return -errno;
+	late = poll(&pollfd, 1, timeout_ms) != 1;
+	close(pollfd.fd);
+	if (late)
+		kill(pid, SIGKILL);
+	if (waitpid(pid, &status, 0) != pid)
+		return -errno;
+	if (late)
+		return -ETIMEDOUT;
+	return WIFEXITED(status) ? WEXITSTATUS(status) :
+	       CHILD_SIGNAL + WTERMSIG(status);
+}
+
+static inline int child_run(int (*fn)(void *arg), void *arg)
+{
+	pid_t pid = child_start(fn, arg);
+
+	return pid < 0 ? -errno : child_wait(pid, 2 * PATIENCE_MS);
+}
+
+static inline int child_kill(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	return child_wait(pid, PATIENCE_MS);
+}
+
+/* An event works between threads and between processes, with memory. */
+static inline int event_new(void)
+{
+	return eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+}
+
+static inline void event_post(int event)
+{
+	unsigned long long one = 1;
+
+	if (write(event, &one, sizeof(one)) != sizeof(one))
+		perror("# eventfd write");
+}
+
+/* True when the event came. */
+static inline bool event_wait(int event)
+{
+	struct pollfd pollfd = { .fd = event, .events = POLLIN };
+	unsigned long long one;
+
+	return poll(&pollfd, 1, 2 * PATIENCE_MS) == 1 &&
+	       read(event, &one, sizeof(one)) == sizeof(one);
+}
+
+/* Flags and counters that threads or processes share. */
+static inline unsigned long counter_get(const unsigned long *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+static inline void counter_set(unsigned long *counter, unsigned long value)
+{
+	__atomic_store_n(counter, value, __ATOMIC_RELEASE);
+}
+
+static inline unsigned long counter_add(unsigned long *counter, unsigned long n)
+{
+	return __atomic_add_fetch(counter, n, __ATOMIC_ACQ_REL);
+}
+
+/* A thread whose function returns 0 or 1. */
+struct worker {
+	pthread_t thread;
+	int (*fn)(void *arg);
+	void *arg;
+	int rc;
+	bool started;
+};
+
+static inline void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+
+	worker->rc = worker->fn(worker->arg);
+	return NULL;
+}
+
+static inline int worker_start(struct worker *worker, int (*fn)(void *arg),
+			       void *arg)
+{
+	int rc;
+
+	worker->fn = fn;
+	worker->arg = arg;
+	worker->rc = -1;
+	rc = pthread_create(&worker->thread, NULL, worker_main, worker);
+	worker->started = !rc;
+	return -rc;
+}
+
+static inline int worker_wait(struct worker *worker)
+{
+	int rc = pthread_join(worker->thread, NULL);
+
+	return rc ? -rc : worker->rc;
+}
+
+/* ---- small files ----------------------------------------------------------- */
+
+static inline int write_file(const char *path, const char *text)
+{
+	ssize_t len = strlen(text);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, len) != len)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+/* Reads a text file that fits in @size. Returns its length or -errno. */
+static inline int read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t got;
+
+	if (fd < 0)
+		return -errno;
+	do {
+		got = read(fd, text + len, size - 1 - len);
+		if (got > 0)
+			len += got;
+	} while (got > 0);
+	close(fd);
+	text[len] = '\0';
+	return got < 0 ? -errno : (int)len;
+}
+
+/* ---- the leak check -------------------------------------------------------- */
+
+struct leak_check {
+	unsigned int devices;
+	unsigned long long in_use[HMM_REF_MAX_DEVICES];
+};
+
+static inline void leak_check_begin(struct __test_metadata *_metadata,
+				    struct leak_check *leak)
+{
+	struct hmm_ref_stats stats;
+	unsigned int i;
+	int fd;
+
+	leak->devices = hmm_ref_count();
+	for (i = 0; i < leak->devices; i++) {
+		fd = test_open(i);
+		test_stats(fd, &stats);
+		close(fd);
+		leak->in_use[i] = stats.out_pages_in_use;
+	}
+}
+
+/* An exiting process may need a moment to give its pages back. */
+static inline int leak_wait(int fd, unsigned long long in_use,
+			    struct hmm_ref_stats *stats)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	int rc;
+
+	do {
+		rc = _test_stats(fd, stats);
+		if (rc || stats->out_pages_in_use <= in_use)
+			return rc;
+		usleep(10000);
+	} while (now_ms() < deadline);
+	return -ETIMEDOUT;
+}
+
+static inline void audit_check(struct __test_metadata *_metadata, int fd)
+{
+	struct hmm_ref_audit audit;
+
+	EXPECT_EQ(0, _test_audit(fd, &audit));
+	EXPECT_EQ(audit.out_total,
+		  audit.out_free + audit.out_in_use + audit.out_retired);
+	EXPECT_EQ(0, audit.out_violations) {
+		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu",
+		       audit.out_bad_ref, audit.out_bad_lock, audit.out_bad_map,
+		       audit.out_bad_owner, audit.out_bad_both,
+		       audit.out_bad_count);
+	}
+}
+
+static inline void leak_check_end(struct __test_metadata *_metadata,
+				  struct leak_check *leak)
+{
+	struct hmm_ref_stats stats;
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < leak->devices; i++) {
+		fd = test_open(i);
+		EXPECT_EQ(0, leak_wait(fd, leak->in_use[i], &stats)) {
+			TH_LOG("device %u: %llu pages in use, %llu before the test",
+			       i, stats.out_pages_in_use, leak->in_use[i]);
+		}
+		audit_check(_metadata, fd);
+		close(fd);
+	}
+}
+
+/* ---- main ------------------------------------------------------------------ */
+
+/* No device, no test: say why and exit with KSFT_SKIP. */
+static inline void hmm_ref_require(int argc, char **argv)
+{
+	int rc;
+
+	if (argc > 1 && (!strcmp(argv[1], "-l") || !strcmp(argv[1], "-h")))
+		return;
+	rc = hmm_ref_probe();
+	if (!rc)
+		return;
+	ksft_print_header();
+	if (geteuid())
+		ksft_exit_skip("run as root: /dev/hmm_ref0 is for root only\n");
+	if (rc == -ENOENT || rc == -ENODEV || rc == -ENXIO)
+		ksft_exit_skip("no /dev/hmm_ref0: load the module hmm_ref (CONFIG_HMM_REF)\n");
+	ksft_exit_fail_msg("/dev/hmm_ref0: %s\n", strerror(-rc));
+}
+
+static inline int hmm_ref_test_main(int argc, char **argv)
+{
+	hmm_ref_require(argc, argv);
+	return test_harness_run(argc, argv);
+}
+
+#endif /* _HMM_REF_UTILS_H */

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Holes and zero pages: they become cleared pages on the device, and never show
+ * what was there before, neither this process's data nor another's.
+ *
+ * Stands for: device memory given to a hole without being cleared, so that what
+ * MADV_DONTNEED threw away comes back; a fault that copies into a hole on the way
+ * home; memory of another process seen through a page that is handed out again;
+ * pages put behind the back of a userfaultfd.
+ */
+#include <linux/userfaultfd.h>
+
+#include "hmm_ref_utils.h"
+
+#define PAGES	32UL
+
+FIXTURE(holes)
+{
+	struct leak_check leak;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(holes)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_pages(PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(holes)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Zero for the device and for the CPU. */
+static void __test_zero(struct __test_metadata *_metadata, int fd, char *mem,
+			unsigned long npages)
+{
+	char *buf = malloc(page_size());
+	unsigned long i;
+
+	ASSERT_NE(NULL, buf);
+	for (i = 0; i < npages; i++) {
+		memset(buf, 0xcc, page_size());
+		test_read(fd, mem + i * page_size(), page_size(), buf);
+		ASSERT_TRUE(page_is_zero(buf));
+	}
+	for (i = 0; i < npages; i++)
+		ASSERT_TRUE(page_is_zero(mem + i * page_size()));
+	free(buf);
+}
+
+#define test_zero(mem, npages)	__test_zero(_metadata, self->fd, mem, npages)
+
+static void touch_zero_pages(char *mem, unsigned long first, unsigned long step)
+{
+	unsigned long i;
+
+	for (i = first; i < PAGES; i += step)
+		touch_read(mem + i * page_size());
+}
+
+TEST_F(holes, become_device_pages)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_zero(self->mem, PAGES);
+}
+
+TEST_F(holes, zero_pages_become_device_pages)
+{
+	touch_zero_pages(self->mem, 0, 1);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_ZERO, PAGES);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_zero(self->mem, PAGES);
+}
+
+/* A hole, a zero page, data, in turns. */
+TEST_F(holes, mixed)
+{
+	unsigned long i;
+
+	touch_zero_pages(self->mem, 1, 3);
+	for (i = 2; i < PAGES; i += 3)
+		fill_pages_from(self->mem + i * page_size(), 1, 1, i);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	for (i = 0; i < PAGES; i++) {
+		char *page = self->mem + i * page_size();
+
+		ASSERT_TRUE(i % 3 == 2 ? page_holds(page, 1, i) : page_is_zero(page));
+	}
+}
+
+/* A new page can be written at once, by either side. */
+TEST_F(holes, are_writable)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
+	test_cpu_data(self->mem, PAGES, 1);
+	ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_DONTNEED));
+	test_to_device(self->fd, self->mem, PAGES);
+	fill_pages(self->mem, PAGES, 2);
+	test_dev_data(self->fd, self->mem, PAGES, 2);
+}
+
+/* TO_SYSTEM fills no holes. */
+TEST_F(holes, stay_holes_in_system)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_migrate(self->fd, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES, cmd.out_already);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
+
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, madvise(self->mem, PAGES / 2 * page_size(), MADV_DONTNEED));
+	test_migrate(self->fd, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES / 2, cmd.out_already);
+	test_pages_at(self->fd, self->mem, PAGES / 2, HMM_REF_PAGE_NONE, PAGES / 2);
+	test_zero(self->mem, PAGES / 2);
+}
+
+/* The device reads holes as zeros, and writes them. */
+TEST_F(holes, device_access)
+{
+	test_zero(self->mem, PAGES / 2);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* ---- old data ------------------------------------------------------------------- */
+
+/* What was thrown away stays away, whatever page of the device comes next. */
+TEST_F(holes, dontneed_then_migrate)
+{
+	unsigned long i;
+
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	for (i = 0; i < PAGES; i += 3)
+		ASSERT_EQ(0, madvise(self->mem + i * page_size(), page_size(),
+				     MADV_DONTNEED));
+	test_to_device(self->fd, self->mem, PAGES);
+	for (i = 0; i < PAGES; i += 3)
+		test_zero(self->mem + i * page_size(), 1);
+	for (i = 0; i < PAGES; i++)
+		if (i % 3)
+			ASSERT_TRUE(page_holds(self->mem + i * page_size(), 1, i));
+}
+
+TEST_F(holes, dontneed_then_read)
+{
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_DONTNEED));
+	test_zero(self->mem, PAGES);
+}
+
+/* The device wrote through a mapping; throwing the page away ends that mapping. */
+TEST_F(holes, dontneed_then_device_write)
+{
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
+	ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_DONTNEED));
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, 1, 3));
+	test_cpu_data(self->mem, 1, 3);
+	test_zero(self->mem + page_size(), PAGES - 1);
+}
+
+static int fill_device_and_exit(void *arg)
+{
+	unsigned long npages = 2 * block_pages() + 5;
+	struct hmm_ref_migrate cmd;
+	char *mem = map_pages(npages);
+	int fd = hmm_ref_open(0);
+
+	(void)arg;
+	if (!CHECK(mem != MAP_FAILED) || !CHECK(fd >= 0))
+		return 1;
+	fill_pages(mem, npages, 77);
+	return !CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, npages, &cmd));
+}
+
+/* Device pages that another process has left full of data. */
+TEST_F_TIMEOUT(holes, nothing_of_another_process, LONG_TEST)
+{
+	unsigned long npages = 2 * block_pages();
+	char *mem = test_map_pages(npages);
+	unsigned long i;
+
+	ASSERT_EQ(0, child_run(fill_device_and_exit, NULL));
+	test_to_device(self->fd, mem, npages);
+	test_pages_at(self->fd, mem, npages, HMM_REF_PAGE_DEVICE, npages);
+	for (i = 0; i < npages; i++)
+		ASSERT_TRUE(page_is_zero(mem + i * page_size()));
+}
+
+/* And pages of this process, shifted so that none is where it was. */
+TEST_F(holes, nothing_of_its_own)
+{
+	int round;
+
+	for (round = 0; round < 10; round++) {
+		fill_pages(self->mem, PAGES, round + 1);
+		test_to_device(self->fd, self->mem, PAGES);
+		ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_DONTNEED));
+		test_to_device(self->fd, self->mem + page_size() * round,
+			       PAGES - round);
+		test_to_device(self->fd, self->mem, PAGES);
+		test_zero(self->mem, PAGES);
+	}
+}
+
+/* ---- userfaultfd ------------------------------------------------------------------ */
+
+static int uffd_register(char *mem, unsigned long npages)
+{
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range.start = (unsigned long)mem,
+		.range.len = npages * page_size(),
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	if (uffd < 0)
+		return -1;
+	if (ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range)) {
+		close(uffd);
+		return -1;
+	}
+	return uffd;
+}
+
+/* Missing pages belong to the handler: migration must not make them up. */
+TEST_F(holes, uffd_is_not_bypassed)
+{
+	int uffd = uffd_register(self->mem, PAGES);
+	struct hmm_ref_migrate cmd;
+
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated + cmd.out_already);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
+}
+
+struct uffd_handler {
+	int uffd;
+	unsigned long handled;
+	char *page;
+};
+
+static int uffd_main(void *arg)
+{
+	struct uffd_handler *handler = arg;
+	struct pollfd pollfd = { .fd = handler->uffd, .events = POLLIN };
+	struct uffdio_copy copy = {};
+	struct uffd_msg msg;
+
+	while (handler->handled < PAGES) {
+		if (!CHECK(poll(&pollfd, 1, PATIENCE_MS) == 1))
+			return 1;
+		if (read(handler->uffd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		copy.src = (unsigned long)handler->page;
+		copy.dst = msg.arg.pagefault.address & ~(page_size() - 1);
+		copy.len = page_size();
+		copy.mode = 0;
+		if (!CHECK(!ioctl(handler->uffd, UFFDIO_COPY, &copy)))
+			return 1;
+		handler->handled++;
+	}
+	return 0;
+}
+
+/* A device fault asks the handler, as a CPU fault would. */
+TEST_F(holes, uffd_serves_the_device)
+{
+	struct uffd_handler handler = { .page = test_map_pages(1) };
+	char *buf = test_map_pages(PAGES);
+	struct worker worker;
+	unsigned long i;
+
+	handler.uffd = uffd_register(self->mem, PAGES);
+	if (handler.uffd < 0)
+		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
+	fill_pages(handler.page, 1, 5);
+	ASSERT_EQ(0, worker_start(&worker, uffd_main, &handler));
+	test_read(self->fd, self->mem, PAGES * page_size(), buf);
+	ASSERT_EQ(0, worker_wait(&worker));
+	for (i = 0; i < PAGES; i++)
+		ASSERT_TRUE(page_holds(buf + i * page_size(), 5, 0));
+
+	test_to_device(self->fd, self->mem, PAGES);
+	for (i = 0; i < PAGES; i++)
+		ASSERT_TRUE(page_holds(self->mem + i * page_size(), 5, 0));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Migration against everything else at the same time. Every writer owns words that
+ * nobody else writes and knows what they must hold, so a lost or a late write is
+ * seen at once; counters prove that the two sides really met.
+ *
+ * Stands for: a device mapping that stays valid while the page is copied (writes go
+ * to the old page); a stale entry put into the device page table because the
+ * sequence was not moved by one's own migration; mapping after migration without
+ * asking whether the range was invalidated meanwhile (MADV_DONTNEED does not wait
+ * for the page lock), and then using freed device memory.
+ *
+ * HMM_REF_SECONDS is how long each race lasts (default 2).
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES	16UL
+
+struct race {
+	int fd, fd2;		/* two opens of the device */
+	char *mem;
+	unsigned long stop;
+	unsigned long migrated;	/* pages, by the migrating side */
+	unsigned long rounds;	/* of the other sides */
+	unsigned long busy;	/* times that the device gave up */
+};
+
+FIXTURE(race)
+{
+	struct leak_check leak;
+	struct race race;
+	struct hmm_ref_stats before;
+};
+
+FIXTURE_SETUP(race)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->race.fd = test_open(0);
+	self->race.fd2 = test_open(0);
+	self->race.mem = test_map_pages(PAGES);
+	fill_pages(self->race.mem, PAGES, 1);
+	test_stats(self->race.fd, &self->before);
+}
+
+FIXTURE_TEARDOWN_PARENT(race)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+static unsigned long *word_of(struct race *race, unsigned long page,
+			      unsigned long owner)
+{
+	return (unsigned long *)(race->mem + page * page_size()) + owner * 64 + 1;
+}
+
+/* ---- who races ------------------------------------------------------------------- */
+
+static int migrate_to(struct race *race, int fd, unsigned int direction,
+		      unsigned long first, unsigned long npages)
+{
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	rc = _test_migrate(fd, direction, race->mem + first * page_size(),
+			   npages * page_size(), &cmd);
+	if (!CHECK(!rc) ||
+	    !CHECK(cmd.out_migrated + cmd.out_already + cmd.out_skipped == npages))
+		return 1;
+	counter_add(&race->migrated, cmd.out_migrated);
+	return 0;
+}
+
+static int migrate_main(void *arg)
+{
+	struct race *race = arg;
+	unsigned long round;
+
+	for (round = 0; !counter_get(&race->stop); round++)
+		if (migrate_to(race, race->fd, round & 1 ? HMM_REF_TO_SYSTEM :
+			       HMM_REF_TO_DEVICE, 0, PAGES))
+			return 1;
+	return 0;
+}
+
+/* Leaves it to the others to bring the pages back. */
+static int push_main(void *arg)
+{
+	struct race *race = arg;
+
+	while (!counter_get(&race->stop))
+		if (migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, PAGES))
+			return 1;
+	return 0;
+}
+
+/* The device may give up on a range that changes all the time, but not for ever. */
+static int patiently(struct race *race, int fd, bool write, void *addr,
+		     unsigned long length, void *buf)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	int rc;
+
+	do {
+		rc = write ? _test_write(fd, addr, length, buf) :
+			     _test_read(fd, addr, length, buf);
+		if (rc == -EBUSY)
+			counter_add(&race->busy, 1);
+	} while (rc == -EBUSY && now_ms() < deadline);
+	return rc;
+}
+
+struct writer {
+	struct race *race;
+	unsigned long owner;
+	int fd;			/* of the device writer */
+	unsigned long value[PAGES];
+};
+
+static int cpu_writer(void *arg)
+{
+	struct writer *w = arg;
+	unsigned long i;
+
+	while (!counter_get(&w->race->stop)) {
+		for (i = 0; i < PAGES; i++) {
+			unsigned long *word = word_of(w->race, i, w->owner);
+
+			if (!CHECK(counter_get(word) == w->value[i]))
+				return 1;
+			counter_set(word, ++w->value[i]);
+		}
+		counter_add(&w->race->rounds, 1);
+	}
+	return 0;
+}
+
+static int device_writer(void *arg)
+{
+	struct writer *w = arg;
+	unsigned long i, value;
+
+	while (!counter_get(&w->race->stop)) {
+		for (i = 0; i < PAGES; i++) {
+			unsigned long *word = word_of(w->race, i, w->owner);
+
+			if (!CHECK(!patiently(w->race, w->fd, false, word, sizeof(value),
+					      &value)) ||
+			    !CHECK(value == w->value[i]))
+				return 1;
+			value = ++w->value[i];
+			if (!CHECK(!patiently(w->race, w->fd, true, word, sizeof(value),
+					      &value)))
+				return 1;
+		}
+		counter_add(&w->race->rounds, 1);
+	}
+	return 0;
+}
+
+static void writer_init(struct writer *w, struct race *race, unsigned long owner,
+			int fd)
+{
+	unsigned long i;
+
+	w->race = race;
+	w->owner = owner;
+	w->fd = fd;
+	for (i = 0; i < PAGES; i++) {
+		w->value[i] = owner << 32;
+		*word_of(race, i, owner) = w->value[i];
+	}
+}
+
+/* The last write of every writer is in memory, and so is all that nobody wrote. */
+static void check_writers(struct __test_metadata *_metadata, struct race *race,
+			  struct writer *writers, unsigned int n)
+{
+	unsigned long i, owner;
+	unsigned int w;
+
+	for (w = 0; w < n; w++) {
+		owner = writers[w].owner;
+		for (i = 0; i < PAGES; i++) {
+			ASSERT_EQ(writers[w].value[i], *word_of(race, i, owner));
+			*word_of(race, i, owner) = pattern_word(1, i, owner * 64 + 1);
+		}
+	}
+	test_cpu_data(race->mem, PAGES, 1);
+}
+
+/* Lets the workers race, stops them and checks that there was a race. */
+static void run_race(struct __test_metadata *_metadata, struct race *race,
+		     struct worker *workers, unsigned int n)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + PATIENCE_MS;
+	unsigned int i;
+
+	while (now_ms() < end || !counter_get(&race->rounds) ||
+	       !counter_get(&race->migrated)) {
+		if (now_ms() > deadline)
+			break;
+		usleep(10000);
+	}
+	counter_set(&race->stop, 1);
+	for (i = 0; i < n; i++)
+		EXPECT_EQ(0, worker_wait(&workers[i]));
+	EXPECT_LT(0, race->rounds);
+	EXPECT_LT(0, race->migrated);
+	TH_LOG("%lu pages migrated, %lu rounds of the others, EBUSY %lu times",
+	       race->migrated, race->rounds, race->busy);
+}
+
+/* ---- the races --------------------------------------------------------------------- */
+
+TEST_F_TIMEOUT(race, cpu_writers, LONG_TEST)
+{
+	struct writer writers[2];
+	struct worker workers[3];
+	struct hmm_ref_stats after;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		writer_init(&writers[i], &self->race, i + 1, -1);
+		ASSERT_EQ(0, worker_start(&workers[i], cpu_writer, &writers[i]));
+	}
+	ASSERT_EQ(0, worker_start(&workers[2], migrate_main, &self->race));
+	run_race(_metadata, &self->race, workers, 3);
+	test_stats(self->race.fd, &after);
+	EXPECT_LT(self->before.out_cpu_faults, after.out_cpu_faults);
+	check_writers(_metadata, &self->race, writers, 2);
+}
+
+TEST_F_TIMEOUT(race, device_writer, LONG_TEST)
+{
+	struct writer writers[2];
+	struct worker workers[3];
+	struct hmm_ref_stats after;
+
+	writer_init(&writers[0], &self->race, 1, self->race.fd2);
+	writer_init(&writers[1], &self->race, 2, self->race.fd);
+	ASSERT_EQ(0, worker_start(&workers[0], device_writer, &writers[0]));
+	ASSERT_EQ(0, worker_start(&workers[1], device_writer, &writers[1]));
+	ASSERT_EQ(0, worker_start(&workers[2], migrate_main, &self->race));
+	run_race(_metadata, &self->race, workers, 3);
+	test_stats(self->race.fd, &after);
+	EXPECT_LT(self->before.out_device_faults, after.out_device_faults);
+	check_writers(_metadata, &self->race, writers, 2);
+}
+
+/* CPU, device and migration, all on the same pages. */
+TEST_F_TIMEOUT(race, cpu_and_device_writers, LONG_TEST)
+{
+	struct writer writers[2];
+	struct worker workers[3];
+	struct hmm_ref_stats after;
+
+	writer_init(&writers[0], &self->race, 1, self->race.fd2);
+	writer_init(&writers[1], &self->race, 2, -1);
+	ASSERT_EQ(0, worker_start(&workers[0], device_writer, &writers[0]));
+	ASSERT_EQ(0, worker_start(&workers[1], cpu_writer, &writers[1]));
+	ASSERT_EQ(0, worker_start(&workers[2], push_main, &self->race));
+	run_race(_metadata, &self->race, workers, 3);
+	test_stats(self->race.fd, &after);
+	EXPECT_LT(self->before.out_cpu_faults, after.out_cpu_faults);
+	EXPECT_LT(self->before.out_device_faults, after.out_device_faults);
+	check_writers(_metadata, &self->race, writers, 2);
+}
+
+/* Throws pages away and writes them anew. */
+static int discard_main(void *arg)
+{
+	struct race *race = arg;
+	unsigned long page = 0;
+
+	while (!counter_get(&race->stop)) {
+		char *mem = race->mem + page * page_size();
+
+		if (!CHECK(!madvise(mem, page_size(), MADV_DONTNEED)))
+			return 1;
+		if (page & 1)
+			fill_pages_from(mem, 1, 1, page);
+		page = (page + 5) % PAGES;
+		counter_add(&race->rounds, 1);
+	}
+	return 0;
+}
+
+/* Every word is what was written there once, or zero. */
+static int suspicious_reader(void *arg)
+{
+	struct race *race = arg;
+	unsigned long words = page_size() / sizeof(long);
+	unsigned long *buf = malloc(PAGES * page_size());
+	unsigned long i, j, word;
+	int rc = !CHECK(buf);
+
+	while (!rc && !counter_get(&race->stop)) {
+		memset(buf, 0xcc, PAGES * page_size());
+		rc = !CHECK(!patiently(race, race->fd2, false, race->mem,
+				       PAGES * page_size(), buf));
+		for (i = 0; !rc && i < PAGES; i++) {
+			for (j = 0; !rc && j < words; j++) {
+				word = buf[i * words + j];
+				rc = !CHECK(!word || word == pattern_word(1, i, j));
+			}
+		}
+	}
+	free(buf);
+	return rc;
+}
+
+TEST_F_TIMEOUT(race, dontneed_and_device_read, LONG_TEST)
+{
+	struct worker workers[3];
+
+	ASSERT_EQ(0, worker_start(&workers[0], discard_main, &self->race));
+	ASSERT_EQ(0, worker_start(&workers[1], suspicious_reader, &self->race));
+	ASSERT_EQ(0, worker_start(&workers[2], migrate_main, &self->race));
+	run_race(_metadata, &self->race, workers, 3);
+}
+
+/* Maps other memory over the range, and moves it away and back. */
+static int remap_main(void *arg)
+{
+	struct race *race = arg;
+	unsigned long half = PAGES / 2 * page_size();
+	char *elsewhere = map_pages(PAGES / 2);
+	unsigned long round;
+
+	for (round = 0; !counter_get(&race->stop); round++) {
+		if (round & 1) {
+			if (!CHECK(mmap(race->mem, half, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+					-1, 0) == race->mem))
+				return 1;
+			fill_pages(race->mem, PAGES / 2, 1);
+		} else {
+			if (!CHECK(mremap(race->mem, half, half, MREMAP_MAYMOVE |
+					  MREMAP_FIXED, elsewhere) == elsewhere) ||
+			    !CHECK(!bad_pages(elsewhere, PAGES / 2, 1)) ||
+			    !CHECK(mremap(elsewhere, half, half, MREMAP_MAYMOVE |
+					  MREMAP_FIXED, race->mem) == race->mem))
+				return 1;
+		}
+		counter_add(&race->rounds, 1);
+	}
+	return 0;
+}
+
+/* A command may meet the moment at which nothing is mapped there. */
+static int careful_migrate(void *arg)
+{
+	struct race *race = arg;
+	struct hmm_ref_migrate cmd;
+	unsigned long round;
+	int rc;
+
+	for (round = 0; !counter_get(&race->stop); round++) {
+		rc = _test_migrate(race->fd, round & 3 ? HMM_REF_TO_DEVICE :
+				   HMM_REF_TO_SYSTEM, race->mem, PAGES * page_size(), &cmd);
+		if (!CHECK(!rc || rc == -EFAULT))
+			return 1;
+		counter_add(&race->migrated, cmd.out_migrated);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(race, mremap_and_map_over, LONG_TEST)
+{
+	struct worker workers[2];
+
+	/* Last, since no new stack may get a place that remap_main() leaves for a moment. */
+	ASSERT_EQ(0, worker_start(&workers[0], careful_migrate, &self->race));
+	ASSERT_EQ(0, worker_start(&workers[1], remap_main, &self->race));
+	run_race(_metadata, &self->race, workers, 2);
+	test_dev_data(self->race.fd2, self->race.mem, PAGES, 1);
+	test_cpu_data(self->race.mem, PAGES, 1);
+}
+
+struct generation {
+	char *mem;
+	unsigned int seed;
+};
+
+static int verify_generation(void *arg)
+{
+	struct generation *g = arg;
+
+	return !CHECK(!bad_pages(g->mem, PAGES, g->seed));
+}
+
+/*
+ * The child has the data of the moment of fork, although the device writes the
+ * next generation for the parent at once, and pages move all the time.
+ */
+TEST_F_TIMEOUT(race, fork, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	struct generation g = { .mem = self->race.mem, .seed = 1 };
+	char *buf = test_map_pages(PAGES);
+	struct worker worker;
+	pid_t pid;
+
+	ASSERT_EQ(0, worker_start(&worker, migrate_main, &self->race));
+	do {
+		pid = child_start(verify_generation, &g);
+		ASSERT_LT(0, pid);
+		g.seed++;
+		fill_pages(buf, PAGES, g.seed);
+		ASSERT_EQ(0, patiently(&self->race, self->race.fd2, true, g.mem,
+				       PAGES * page_size(), buf));
+		ASSERT_EQ(0, child_wait(pid, 2 * PATIENCE_MS));
+		self->race.rounds++;
+	} while (now_ms() < end || !counter_get(&self->race.migrated));
+	counter_set(&self->race.stop, 1);
+	ASSERT_EQ(0, worker_wait(&worker));
+	test_cpu_data(g.mem, PAGES, g.seed);
+	ASSERT_LT(0, self->race.migrated);
+	TH_LOG("%lu pages migrated, %lu children, EBUSY %lu times",
+	       self->race.migrated, self->race.rounds, self->race.busy);
+}
+
+/* Two threads use one file, on ranges that overlap by half. */
+struct half {
+	struct race *race;
+	unsigned long first;
+	unsigned int direction;
+};
+
+static int half_main(void *arg)
+{
+	struct half *half = arg;
+	struct race *race = half->race;
+	char *buf = malloc(PAGES * page_size());
+	int rc = !CHECK(buf);
+
+	while (!rc && !counter_get(&race->stop)) {
+		rc = migrate_to(race, race->fd, half->direction, half->first, PAGES / 2) ||
+		     !CHECK(!patiently(race, race->fd, false, race->mem,
+				       PAGES * page_size(), buf)) ||
+		     !CHECK(!bad_pages(buf, PAGES, 1));
+		counter_add(&race->rounds, 1);
+	}
+	free(buf);
+	return rc;
+}
+
+TEST_F_TIMEOUT(race, two_threads_one_file, LONG_TEST)
+{
+	struct half halves[2] = {
+		{ .race = &self->race, .direction = HMM_REF_TO_DEVICE },
+		{ .race = &self->race, .direction = HMM_REF_TO_SYSTEM,
+		  .first = PAGES / 4 },
+	};
+	struct worker workers[2];
+	int i;
+
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, worker_start(&workers[i], half_main, &halves[i]));
+	run_race(_metadata, &self->race, workers, 2);
+	test_cpu_data(self->race.mem, PAGES, 1);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Pages that KSM has merged do not go to the device.
+ *
+ * The core would move them: its stable tree then names a device page, which ksmd
+ * compares with the next candidate through the direct map, and oopses. A CPU fault
+ * on one would collect the same page several times and never get by.
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES		64UL
+#define KSM		"/sys/kernel/mm/ksm/"
+
+static long ksm_number(const char *name)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), KSM "%s", name);
+	return read_file(path, text, sizeof(text)) < 0 ? -1 : atol(text);
+}
+
+FIXTURE(ksm)
+{
+	struct leak_check leak;
+	int fd;
+};
+
+FIXTURE_SETUP(ksm)
+{
+	if (access(KSM "run", W_OK))
+		SKIP(return, "no " KSM "run: CONFIG_KSM");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	ASSERT_EQ(0, write_file(KSM "pages_to_scan", "2000"));
+	ASSERT_EQ(0, write_file(KSM "sleep_millisecs", "10"));
+	ASSERT_EQ(0, write_file(KSM "run", "1"));
+}
+
+FIXTURE_TEARDOWN_PARENT(ksm)
+{
+	if (access(KSM "run", W_OK))
+		return;
+	EXPECT_EQ(0, write_file(KSM "run", "0"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Pages that are all the same, merged once this returns. */
+static char *__map_merged(struct __test_metadata *_metadata, long sharing)
+{
+	unsigned long long deadline = now_ms() + 4 * PATIENCE_MS;
+	char *mem = test_map_pages(PAGES);
+
+	memset(mem, 0x5a, PAGES * page_size());
+	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_MERGEABLE));
+	while (ksm_number("pages_sharing") < sharing && now_ms() < deadline)
+		usleep(10000);
+	ASSERT_LE(sharing, ksm_number("pages_sharing"));
+	return mem;
+}
+
+static bool same(const char *mem, int value)
+{
+	unsigned long i;
+
+	for (i = 0; i < PAGES * page_size(); i++)
+		if (mem[i] != value)
+			return false;
+	return true;
+}
+
+TEST_F_TIMEOUT(ksm, merged_pages_stay, LONG_TEST)
+{
+	char *mem = __map_merged(_metadata, PAGES - 1);
+	struct hmm_ref_migrate cmd;
+
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	/* ksmd compares the next ones with what it has in its tree. */
+	__map_merged(_metadata, 2 * PAGES - 1);
+	EXPECT_TRUE(same(mem, 0x5a));
+}
+
+/* A page of one's own again, it moves like any other. */
+TEST_F_TIMEOUT(ksm, written_pages_move, LONG_TEST)
+{
+	char *mem = __map_merged(_metadata, PAGES - 1);
+
+	memset(mem, 0x5a, PAGES * page_size());
+	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_UNMERGEABLE));
+	test_to_device(self->fd, mem, PAGES);
+	EXPECT_TRUE(same(mem, 0x5a));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device goes although somebody keeps it busy for as long as they like.
+ *
+ * A command over a huge range did not look whether the device is gone, and unbind
+ * waited for its end, unkillable. A command that waits for user space, behind a
+ * userfaultfd, blocked the unbind of other devices too, as all shared one SRCU.
+ */
+#include <linux/userfaultfd.h>
+
+#include "hmm_ref_utils.h"
+
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define HUGE_RANGE	(1UL << 44)
+
+FIXTURE(busy)
+{
+	struct leak_check leak;
+	unsigned long *started;
+	char name[24];
+	unsigned int nr;
+	pid_t pid;
+};
+
+FIXTURE_SETUP(busy)
+{
+	if (access(DRIVER "unbind", W_OK))
+		SKIP(return, "no " DRIVER "unbind");
+	leak_check_begin(_metadata, &self->leak);
+	self->nr = self->leak.devices - 1;
+	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
+	self->started = test_map_shared(page_size());
+}
+
+FIXTURE_TEARDOWN_PARENT(busy)
+{
+	if (hmm_ref_count() < self->leak.devices)
+		EXPECT_EQ(0, write_file(DRIVER "bind", self->name));
+	leak_check_end(_metadata, &self->leak);
+}
+
+static int unbind(void *name)
+{
+	return write_file(DRIVER "unbind", name) != 0;
+}
+
+struct client {
+	unsigned int nr;
+	unsigned long *started;
+};
+
+/* Hours of work. */
+static int looks_at_huge_range(void *arg)
+{
+	struct client *client = arg;
+	struct hmm_ref_migrate cmd;
+	int fd = hmm_ref_open(client->nr);
+	void *mem;
+	int rc;
+
+	mem = mmap(NULL, HUGE_RANGE, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	counter_set(client->started, 1);
+	rc = _test_migrate(fd, HMM_REF_TO_SYSTEM, mem, HUGE_RANGE, &cmd);
+	return !CHECK(rc == -ENODEV) || !CHECK(!cmd.out_migrated);
+}
+
+/* Waits until it is killed: nobody serves the fault. */
+static int reads_what_nobody_serves(void *arg)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct client *client = arg;
+	int fd = hmm_ref_open(client->nr);
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	void *mem = map_pages(1);
+	char byte;
+
+	if (!CHECK(fd >= 0) || !CHECK(uffd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	reg.range.start = (unsigned long)mem;
+	reg.range.len = page_size();
+	if (!CHECK(!ioctl(uffd, UFFDIO_API, &api)) ||
+	    !CHECK(!ioctl(uffd, UFFDIO_REGISTER, &reg)))
+		return 1;
+	counter_set(client->started, 1);
+	_test_read(fd, mem, 1, &byte);
+	return 0;
+}
+
+static bool wait_started(unsigned long *started)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+
+	while (!counter_get(started) && now_ms() < deadline)
+		usleep(1000);
+	usleep(100000);
+	return counter_get(started);
+}
+
+TEST_F_TIMEOUT(busy, with_a_huge_range, LONG_TEST)
+{
+	struct client client = { self->nr, self->started };
+
+	self->pid = child_start(looks_at_huge_range, &client);
+	ASSERT_LT(0, self->pid);
+	ASSERT_TRUE(wait_started(self->started));
+	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(0, child_wait(self->pid, PATIENCE_MS));
+}
+
+TEST_F_TIMEOUT(busy, another_device, LONG_TEST)
+{
+	struct client client = { 0, self->started };
+
+	if (!self->nr)
+		SKIP(return, "needs two devices");
+	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
+		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
+	self->pid = child_start(reads_what_nobody_serves, &client);
+	ASSERT_LT(0, self->pid);
+	ASSERT_TRUE(wait_started(self->started));
+	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The contract of every ioctl before it gets to work: struct sizes, flags,
+ * reserved members, pointers, and whose address space it is.
+ *
+ * One variant of the fixture per ioctl, so none can be left out; what an ioctl
+ * does with a bad address range is in range.c.
+ *
+ * Stands for: commands of a file acting on another process's memory, or on the
+ * memory of a process that has gone (a forked child's pages end up in the parent's
+ * device page table; an ioctl retries for ever because the mm is dead); results
+ * that are lost when an error is returned.
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES	4
+
+union any_cmd {
+	__u32 size;
+	struct hmm_ref_info info;
+	struct hmm_ref_migrate migrate;
+	struct hmm_ref_access access;
+	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_audit audit;
+};
+
+FIXTURE(ioctl)
+{
+	struct leak_check leak;
+	struct hmm_ref_stats before;
+	int fd;
+	char *mem;	/* PAGES of data */
+	char *buf;	/* PAGES for the results */
+	char *cmd;	/* two pages for the struct, the second one zero */
+};
+
+FIXTURE_VARIANT(ioctl)
+{
+	unsigned long request;
+	unsigned int size;
+	unsigned int outs;	/* offset of the first output */
+	bool any_mm;
+};
+
+FIXTURE_VARIANT_ADD(ioctl, info)
+{
+	.request = HMM_REF_IOC_INFO,
+	.size = sizeof(struct hmm_ref_info),
+	.outs = offsetof(struct hmm_ref_info, out_page_size),
+	.any_mm = true,
+};
+
+FIXTURE_VARIANT_ADD(ioctl, migrate)
+{
+	.request = HMM_REF_IOC_MIGRATE,
+	.size = sizeof(struct hmm_ref_migrate),
+	.outs = offsetof(struct hmm_ref_migrate, out_migrated),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, read)
+{
+	.request = HMM_REF_IOC_READ,
+	.size = sizeof(struct hmm_ref_access),
+	.outs = offsetof(struct hmm_ref_access, out_bytes),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, write)
+{
+	.request = HMM_REF_IOC_WRITE,
+	.size = sizeof(struct hmm_ref_access),
+	.outs = offsetof(struct hmm_ref_access, out_bytes),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, snapshot)
+{
+	.request = HMM_REF_IOC_SNAPSHOT,
+	.size = sizeof(struct hmm_ref_snapshot),
+	.outs = offsetof(struct hmm_ref_snapshot, out_pages),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, stats)
+{
+	.request = HMM_REF_IOC_STATS,
+	.size = sizeof(struct hmm_ref_stats),
+	.outs = offsetof(struct hmm_ref_stats, out_pages_total),
+	.any_mm = true,
+};
+
+FIXTURE_VARIANT_ADD(ioctl, audit)
+{
+	.request = HMM_REF_IOC_AUDIT,
+	.size = sizeof(struct hmm_ref_audit),
+	.outs = offsetof(struct hmm_ref_audit, out_total),
+	.any_mm = true,
+};
+
+/* A struct that the ioctl accepts: for WRITE it writes what is there already. */
+static void fill_cmd(union any_cmd *cmd, unsigned long request, unsigned int size,
+		     const void *mem, const void *buf)
+{
+	unsigned long addr = (unsigned long)mem;
+	unsigned long length = PAGES * page_size();
+
+	memset(cmd, 0, size);
+	cmd->size = size;
+	switch (request) {
+	case HMM_REF_IOC_MIGRATE:
+		cmd->migrate.direction = HMM_REF_TO_DEVICE;
+		cmd->migrate.addr = addr;
+		cmd->migrate.length = length;
+		break;
+	case HMM_REF_IOC_READ:
+	case HMM_REF_IOC_WRITE:
+		cmd->access.addr = addr;
+		cmd->access.length = length;
+		cmd->access.buf = (unsigned long)buf;
+		break;
+	case HMM_REF_IOC_SNAPSHOT:
+		cmd->snapshot.addr = addr;
+		cmd->snapshot.length = length;
+		cmd->snapshot.buf = (unsigned long)buf;
+		break;
+	}
+}
+
+#define FILL_CMD(cmd) \
+	fill_cmd((union any_cmd *)(cmd), variant->request, variant->size, \
+		 self->mem, self->buf)
+
+FIXTURE_SETUP(ioctl)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_pages(PAGES);
+	self->buf = test_map_pages(PAGES);
+	self->cmd = test_map_pages(2);
+	fill_pages(self->mem, PAGES, 1);
+	fill_pages(self->buf, PAGES, 1);
+	test_stats(self->fd, &self->before);
+}
+
+FIXTURE_TEARDOWN_PARENT(ioctl)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* A refused command must have moved nothing and written nothing. */
+static void __test_refused(struct __test_metadata *_metadata, int fd,
+			   const struct hmm_ref_stats *before,
+			   unsigned long request, void *cmd, int err)
+{
+	struct hmm_ref_stats stats;
+	union any_cmd copy;
+
+	memcpy(&copy, cmd, sizeof(copy));
+	ASSERT_EQ(-err, _test_ioctl(fd, request, cmd));
+	EXPECT_EQ(0, memcmp(&copy, cmd, sizeof(copy)));
+
+	test_stats(fd, &stats);
+	EXPECT_EQ(before->out_pages_in_use, stats.out_pages_in_use);
+	EXPECT_EQ(before->out_to_device, stats.out_to_device);
+	EXPECT_EQ(before->out_device_faults, stats.out_device_faults);
+}
+
+#define test_refused(cmd, err) do { \
+	__test_refused(_metadata, self->fd, &self->before, variant->request, cmd, err); \
+	test_cpu_data(self->mem, PAGES, 1); \
+	test_cpu_data(self->buf, PAGES, 1); \
+} while (0)
+
+/* The base of all that follows: unspoilt, the command works and writes its outputs. */
+TEST_F(ioctl, accepted)
+{
+	unsigned char *cmd = (unsigned char *)self->cmd;
+	unsigned int i;
+
+	FILL_CMD(cmd);
+	memset(cmd + variant->outs, 0xcc, variant->size - variant->outs);
+	ASSERT_EQ(0, _test_ioctl(self->fd, variant->request, cmd));
+
+	for (i = variant->outs; i + 8 <= variant->size; i += 8) {
+		EXPECT_NE(0, memcmp(cmd + i, "\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc", 8)) {
+			TH_LOG("output at offset %u was not written", i);
+		}
+	}
+	for (i = variant->size; i < variant->size + 64; i++)
+		ASSERT_EQ(0, cmd[i]);
+}
+
+/* Inputs are the caller's: the kernel writes out_* only. */
+TEST_F(ioctl, inputs_stay)
+{
+	union any_cmd before;
+
+	FILL_CMD(self->cmd);
+	FILL_CMD(&before);
+	ASSERT_EQ(0, _test_ioctl(self->fd, variant->request, self->cmd));
+	ASSERT_EQ(0, memcmp(&before, self->cmd, variant->outs));
+}
+
+TEST_F(ioctl, short_struct)
+{
+	static const unsigned int cut[] = { 1, 4, 8 };
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cut); i++) {
+		FILL_CMD(cmd);
+		cmd->size = variant->size - cut[i];
+		test_refused(cmd, EINVAL);
+	}
+	FILL_CMD(cmd);
+	cmd->size = 0;
+	test_refused(cmd, EINVAL);
+	cmd->size = sizeof(__u32);
+	test_refused(cmd, EINVAL);
+}
+
+TEST_F(ioctl, grown_struct)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+
+	FILL_CMD(cmd);
+	cmd->size = variant->size + 64;
+	ASSERT_EQ(0, _test_ioctl(self->fd, variant->request, cmd));
+	ASSERT_EQ(variant->size + 64, cmd->size);
+}
+
+TEST_F(ioctl, grown_struct_garbage)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	char *tail = self->cmd + variant->size;
+
+	FILL_CMD(cmd);
+	cmd->size = variant->size + 64;
+	tail[0] = 1;
+	test_refused(cmd, E2BIG);
+	tail[0] = 0;
+	tail[63] = 1;
+	test_refused(cmd, E2BIG);
+
+	FILL_CMD(cmd);
+	cmd->size = page_size() + 1;
+	self->cmd[page_size()] = 1;
+	test_refused(cmd, E2BIG);
+}
+
+/* A size beyond a page is no reason to look at that much memory, or to allocate it. */
+TEST_F(ioctl, huge_struct)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	unsigned long long start = now_ms();
+
+	FILL_CMD(cmd);
+	cmd->size = page_size() + 8;
+	test_refused(cmd, E2BIG);
+	cmd->size = ~0U;
+	test_refused(cmd, E2BIG);
+	ASSERT_GT(5000, now_ms() - start);
+}
+
+TEST_F(ioctl, unknown_flag)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	unsigned int bit;
+
+	for (bit = 0; bit < 32; bit++) {
+		FILL_CMD(cmd);
+		cmd->info.flags = 1U << bit;
+		test_refused(cmd, EOPNOTSUPP);
+	}
+}
+
+TEST_F(ioctl, reserved_member)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+
+	if (variant->request != HMM_REF_IOC_MIGRATE)
+		return;
+	FILL_CMD(cmd);
+	cmd->migrate.__reserved = 1;
+	test_refused(cmd, EOPNOTSUPP);
+	cmd->migrate.__reserved = 1U << 31;
+	test_refused(cmd, EOPNOTSUPP);
+}
+
+TEST_F(ioctl, bad_struct_pointer)
+{
+	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	struct hmm_ref_stats stats;
+	char *end = self->cmd + page_size();
+
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, NULL));
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, (void *)-4096UL));
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, (void *)(1UL << 63)));
+
+	/* The head is there, the tail is not. */
+	FILL_CMD(cmd);
+	memcpy(end - 8, cmd, 8);
+	ASSERT_EQ(0, munmap(end, page_size()));
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, end - 8));
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, end - 2));
+
+	test_stats(self->fd, &stats);
+	ASSERT_EQ(self->before.out_pages_in_use, stats.out_pages_in_use);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* The command ran, and its outputs cannot be delivered: that is EFAULT as well. */
+TEST_F(ioctl, readonly_struct)
+{
+	FILL_CMD(self->cmd);
+	ASSERT_EQ(0, mprotect(self->cmd, page_size(), PROT_READ));
+	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, self->cmd));
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+struct foreign {
+	int fd;
+	unsigned long request;
+	unsigned int size;
+	const char *mem;
+	const char *buf;
+	int expected;
+	int opened, gone;	/* events */
+};
+
+static int foreign_ioctl(void *arg)
+{
+	struct foreign *foreign = arg;
+	union any_cmd cmd;
+
+	fill_cmd(&cmd, foreign->request, foreign->size, foreign->mem, foreign->buf);
+	if (!CHECK(_test_ioctl(foreign->fd, foreign->request, &cmd) ==
+		   foreign->expected))
+		return 1;
+	return !CHECK(!bad_pages(foreign->mem, PAGES, 1));
+}
+
+/* A forked child has the file but is another address space. */
+TEST_F(ioctl, forked_child)
+{
+	struct foreign foreign = {
+		.fd = self->fd,
+		.request = variant->request,
+		.size = variant->size,
+		.mem = self->mem,
+		.buf = self->buf,
+		.expected = variant->any_mm ? 0 : -EBADF,
+	};
+	struct hmm_ref_stats stats;
+
+	ASSERT_EQ(0, child_run(foreign_ioctl, &foreign));
+	test_stats(self->fd, &stats);
+	ASSERT_EQ(self->before.out_pages_in_use, stats.out_pages_in_use);
+	test_cpu_data(self->mem, PAGES, 1);
+	test_cpu_data(self->buf, PAGES, 1);
+}
+
+/* So is one that the file was left to by a parent that has gone. */
+static int orphan_main(struct foreign *foreign)
+{
+	if (!CHECK(event_wait(foreign->gone)))
+		return 1;
+	return foreign_ioctl(foreign);
+}
+
+static int parent_main(void *arg)
+{
+	struct foreign *foreign = arg;
+	pid_t pid;
+
+	foreign->fd = hmm_ref_open(0);
+	if (!CHECK(foreign->fd >= 0))
+		return 1;
+	pid = fork();
+	if (!pid)
+		_exit(orphan_main(foreign));
+	return !CHECK(pid > 0);
+}
+
+TEST_F(ioctl, opener_is_gone)
+{
+	struct foreign foreign = {
+		.request = variant->request,
+		.size = variant->size,
+		.mem = self->mem,
+		.buf = self->buf,
+		.expected = variant->any_mm ? 0 : -EBADF,
+		.gone = event_new(),
+	};
+	int status;
+
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	ASSERT_EQ(0, child_run(parent_main, &foreign));
+	event_post(foreign.gone);
+	ASSERT_LT(0, waitpid(-1, &status, 0));
+	ASSERT_EQ(0, status);
+}
+
+#define STACK_PAGES	16
+
+/* vfork shares the address space; so do threads. */
+TEST_F(ioctl, same_mm)
+{
+	struct foreign foreign = {
+		.fd = self->fd,
+		.request = variant->request,
+		.size = variant->size,
+		.mem = self->mem,
+		.buf = self->buf,
+	};
+	char *stack = test_map_pages(STACK_PAGES);
+	struct worker worker;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, worker_start(&worker, foreign_ioctl, &foreign));
+	ASSERT_EQ(0, worker_wait(&worker));
+
+	pid = clone(foreign_ioctl, stack + STACK_PAGES * page_size(),
+		    CLONE_VM | CLONE_VFORK | SIGCHLD, &foreign);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+}
+
+/* The file survives exec, the address space that it mirrors does not. */
+#define EXEC_FD		"HMM_REF_UAPI_EXEC_FD"
+#define EXEC_CMD	"HMM_REF_UAPI_EXEC_CMD"
+
+static int exec_main(void)
+{
+	struct foreign foreign = {
+		.fd = env_number(EXEC_FD, 0),
+		.request = _IO(HMM_REF_IOC_TYPE, env_number(EXEC_CMD, 0) >> 16),
+		.size = env_number(EXEC_CMD, 0) & 0xfff,
+		.expected = env_number(EXEC_CMD, 0) & 0x8000 ? 0 : -EBADF,
+		.mem = map_pages(PAGES),
+		.buf = map_pages(PAGES),
+	};
+
+	fill_pages((void *)foreign.mem, PAGES, 1);
+	fill_pages((void *)foreign.buf, PAGES, 1);
+	return foreign_ioctl(&foreign);
+}
+
+static int exec_child(void *arg)
+{
+	char *const argv[] = { "uapi", NULL };
+
+	execv("/proc/self/exe", argv);
+	return !CHECK(!"execv");
+}
+
+TEST_F(ioctl, after_exec)
+{
+	char text[24];
+	int fd = dup(self->fd);
+
+	ASSERT_LT(0, fd);
+	snprintf(text, sizeof(text), "%d", fd);
+	setenv(EXEC_FD, text, 1);
+	snprintf(text, sizeof(text), "%lu", _IOC_NR(variant->request) << 16 |
+		 (variant->any_mm ? 0x8000UL : 0) | variant->size);
+	setenv(EXEC_CMD, text, 1);
+	ASSERT_EQ(0, child_run(exec_child, NULL));
+}
+
+/* ---- the file itself -------------------------------------------------------- */
+
+FIXTURE(file)
+{
+	struct leak_check leak;
+	int fd;
+};
+
+FIXTURE_SETUP(file)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+}
+
+FIXTURE_TEARDOWN_PARENT(file)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+TEST_F(file, unknown_ioctl)
+{
+	union any_cmd cmd = { .size = sizeof(cmd) };
+	unsigned int nr;
+
+	for (nr = HMM_REF_CMD_AUDIT + 1; nr < 256; nr++)
+		ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
+					       _IO(HMM_REF_IOC_TYPE, nr), &cmd));
+	/* The right number with another type, direction or size. */
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IO(HMM_REF_IOC_TYPE ^ 1, 0), &cmd));
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
+				       _IOWR(HMM_REF_IOC_TYPE, 0, struct hmm_ref_info),
+				       &cmd));
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOR(HMM_REF_IOC_TYPE, 5, int), &cmd));
+}
+
+TEST_F(file, info_makes_sense)
+{
+	struct hmm_ref_info info;
+
+	test_info(self->fd, &info);
+	EXPECT_EQ(sysconf(_SC_PAGESIZE), info.out_page_size);
+	EXPECT_EQ(HMM_REF_MEMORY_PRIVATE, info.out_memory_type);
+	EXPECT_LT(info.out_page_size, info.out_block_size);
+	EXPECT_EQ(0, info.out_block_size & (info.out_block_size - 1));
+	EXPECT_EQ(0, info.out_chunk_size % info.out_block_size);
+	EXPECT_LT(0, info.out_chunk_size);
+	EXPECT_LE(info.out_block_size, info.out_capacity);
+	EXPECT_EQ(0, info.out_capacity % info.out_page_size);
+}
+
+static int open_as_nobody(void *arg)
+{
+	if (!CHECK(!setgid(65534)) || !CHECK(!setuid(65534)))
+		return 1;
+	return !CHECK(hmm_ref_open(0) == -EACCES);
+}
+
+TEST_F(file, for_root_only)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	ASSERT_TRUE(S_ISCHR(st.st_mode));
+	ASSERT_EQ(0600, st.st_mode & 07777);
+	ASSERT_EQ(0, child_run(open_as_nobody, NULL));
+}
+
+int main(int argc, char **argv)
+{
+	if (getenv(EXEC_FD))
+		return hmm_ref_probe() ? 1 : exec_main();
+	return hmm_ref_test_main(argc, argv);
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device goes (sysfs unbind) with pages of living processes on it: open files
+ * get ENODEV, everybody keeps every byte, and the device can be bound again.
+ *
+ * Uses the last device, so that a failure leaves the others usable.
+ *
+ * Stands for: an eviction that tries once and leaves what it could not lock, and a
+ * remove that then waits for ever; pages handed out while the device goes; device
+ * memory used after it was unmapped.
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES		64UL
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define ROUNDS		10
+
+FIXTURE(unbind)
+{
+	struct leak_check leak;
+	char name[24];		/* of the platform device */
+	unsigned int nr;
+	int fd;
+	char *mem;
+};
+
+static int unbind(const char *name)
+{
+	return write_file(DRIVER "unbind", name);
+}
+
+static int bind(const char *name)
+{
+	return write_file(DRIVER "bind", name);
+}
+
+FIXTURE_SETUP(unbind)
+{
+	if (access(DRIVER "unbind", W_OK))
+		SKIP(return, "no " DRIVER "unbind");
+	leak_check_begin(_metadata, &self->leak);
+	self->nr = self->leak.devices - 1;
+	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
+	self->fd = test_open(self->nr);
+	self->mem = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(unbind)
+{
+	/* Whatever the test was doing, the device is there for the next one. */
+	if (hmm_ref_count() < self->leak.devices)
+		bind(self->name);
+	leak_check_end(_metadata, &self->leak);
+}
+
+static void __test_gone(struct __test_metadata *_metadata, int fd, char *mem)
+{
+	struct hmm_ref_page_state states[PAGES];
+	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_migrate migrate;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_audit audit;
+	struct hmm_ref_info info;
+	char word[8] = "notmine";
+
+	EXPECT_EQ(-ENODEV, _test_info(fd, &info));
+	EXPECT_EQ(-ENODEV, _test_stats(fd, &stats));
+	EXPECT_EQ(-ENODEV, _test_audit(fd, &audit));
+	EXPECT_EQ(-ENODEV, _test_migrate(fd, HMM_REF_TO_DEVICE, mem,
+					 PAGES * page_size(), &migrate));
+	EXPECT_EQ(-ENODEV, _test_migrate(fd, HMM_REF_TO_SYSTEM, mem,
+					 PAGES * page_size(), &migrate));
+	EXPECT_EQ(-ENODEV, _test_read(fd, mem, sizeof(word), word));
+	EXPECT_EQ(-ENODEV, _test_write(fd, mem, sizeof(word), word));
+	EXPECT_EQ(-ENODEV, _test_snapshot(fd, mem, PAGES * page_size(), states,
+					  &snapshot));
+	EXPECT_STREQ("notmine", word);
+}
+
+#define test_gone(fd)	__test_gone(_metadata, fd, self->mem)
+
+/* Bound again, it works as on the first day. */
+static int __test_rebind(struct __test_metadata *_metadata, const char *name,
+			 unsigned int nr, char *mem)
+{
+	struct hmm_ref_stats stats;
+	int fd;
+
+	ASSERT_EQ(0, bind(name));
+	fd = test_open(nr);
+	test_stats(fd, &stats);
+	EXPECT_EQ(0, stats.out_pages_in_use);
+	EXPECT_EQ(0, stats.out_to_device);
+	fill_pages(mem, PAGES, 1);
+	test_to_device(fd, mem, PAGES);
+	test_dev_data(fd, mem, PAGES, 1);
+	return fd;
+}
+
+#define test_rebind() \
+	(self->fd = __test_rebind(_metadata, self->name, self->nr, self->mem))
+
+TEST_F_TIMEOUT(unbind, file_open, LONG_TEST)
+{
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		ASSERT_EQ(0, unbind(self->name));
+		test_gone(self->fd);
+		EXPECT_EQ(-ENOENT, hmm_ref_open(self->nr));
+		test_cpu_data(self->mem, PAGES, 1);
+		old = self->fd;
+		test_rebind();
+		/* The old file stays dead. */
+		test_gone(old);
+		ASSERT_EQ(0, close(old));
+	}
+}
+
+TEST_F_TIMEOUT(unbind, file_closed, LONG_TEST)
+{
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		ASSERT_EQ(0, close(self->fd));
+		ASSERT_EQ(0, unbind(self->name));
+		test_cpu_data(self->mem, PAGES, 1);
+		test_rebind();
+	}
+}
+
+/* ---- somebody is at it ------------------------------------------------------------- */
+
+struct victim {
+	int fd;
+	char *mem;
+	unsigned long stop;
+	unsigned long rounds;
+	int ready, go;		/* events */
+};
+
+/* Migrates until the device is gone. */
+static int migrate_main(void *arg)
+{
+	struct victim *v = arg;
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	do {
+		rc = _test_migrate(v->fd, HMM_REF_TO_DEVICE, v->mem,
+				   PAGES * page_size(), &cmd);
+		if (!rc)
+			counter_add(&v->rounds, 1);
+		if (!CHECK(!bad_pages(v->mem, PAGES, 1)))
+			return 1;
+	} while (!rc);
+	return !CHECK(rc == -ENODEV);
+}
+
+TEST_F_TIMEOUT(unbind, while_migrating, LONG_TEST)
+{
+	struct victim v = { .mem = self->mem };
+	struct worker worker;
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		v.fd = self->fd;
+		v.rounds = 0;
+		ASSERT_EQ(0, worker_start(&worker, migrate_main, &v));
+		while (!counter_get(&v.rounds))
+			sched_yield();
+		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, worker_wait(&worker));
+		test_cpu_data(self->mem, PAGES, 1);
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+}
+
+/* The device reads and writes until it is gone. */
+static int access_main(void *arg)
+{
+	struct victim *v = arg;
+	unsigned long *word = (unsigned long *)v->mem;
+	unsigned long value = word[0];
+	int rc;
+
+	for (;;) {
+		rc = _test_write(v->fd, word, sizeof(value), &value);
+		if (rc)
+			return !CHECK(rc == -ENODEV);
+		rc = dev_bad_pages(v->fd, v->mem, PAGES, 1);
+		if (rc)
+			return !CHECK(rc == -ENODEV);
+		counter_add(&v->rounds, 1);
+	}
+}
+
+TEST_F_TIMEOUT(unbind, while_accessing, LONG_TEST)
+{
+	struct victim v = { .mem = self->mem };
+	struct worker worker;
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		v.fd = self->fd;
+		v.rounds = 0;
+		ASSERT_EQ(0, worker_start(&worker, access_main, &v));
+		while (!counter_get(&v.rounds))
+			sched_yield();
+		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, worker_wait(&worker));
+		test_cpu_data(self->mem, PAGES, 1);
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+}
+
+/* Touches its pages all the time. */
+static int touch_main(void *arg)
+{
+	struct victim *v = arg;
+
+	while (!counter_get(&v->stop)) {
+		if (!CHECK(!bad_pages(v->mem, PAGES, 1)))
+			return 1;
+		counter_add(&v->rounds, 1);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(unbind, while_touching, LONG_TEST)
+{
+	struct victim v = { .mem = self->mem };
+	struct worker worker;
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		v.stop = 0;
+		v.rounds = 0;
+		ASSERT_EQ(0, worker_start(&worker, touch_main, &v));
+		ASSERT_EQ(0, unbind(self->name));
+		while (!counter_get(&v.rounds))
+			sched_yield();
+		counter_set(&v.stop, 1);
+		ASSERT_EQ(0, worker_wait(&worker));
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+}
+
+/* A process that has the pages from its parent and no file. */
+static int child_main(void *arg)
+{
+	struct victim *v = arg;
+
+	close(v->fd);
+	event_post(v->ready);
+	return !CHECK(event_wait(v->go)) || !CHECK(!bad_pages(v->mem, PAGES, 1));
+}
+
+TEST_F_TIMEOUT(unbind, with_a_child, LONG_TEST)
+{
+	struct victim v = { .mem = self->mem, .ready = event_new(), .go = event_new() };
+	pid_t pid;
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		v.fd = self->fd;
+		pid = child_start(child_main, &v);
+		ASSERT_LT(0, pid);
+		ASSERT_TRUE(event_wait(v.ready));
+		ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES / 2, 2));
+		ASSERT_EQ(0, unbind(self->name));
+		event_post(v.go);
+		ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+		ASSERT_EQ(0, bad_pages(self->mem, PAGES / 2, 2));
+		ASSERT_EQ(0, bad_pages_from(self->mem + PAGES / 2 * page_size(),
+					    PAGES / 2, 1, PAGES / 2));
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+}
+
+/* A file that is closed only after the device was bound again. */
+TEST_F(unbind, file_of_the_past)
+{
+	int old[ROUNDS], i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		old[i] = self->fd;
+		ASSERT_EQ(0, unbind(self->name));
+		test_rebind();
+	}
+	for (i = 0; i < ROUNDS; i++) {
+		test_gone(old[i]);
+		ASSERT_EQ(0, close(old[i]));
+	}
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
