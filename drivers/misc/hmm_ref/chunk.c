@@ -242,6 +242,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_block *block;
 	bool idle;
+	long left;
 
 	spin_lock_irq(&dm->lock);
 	block = list_last_entry_or_null(&dm->whole, struct hmm_ref_block, avail);
@@ -251,8 +252,9 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 
 	spin_lock_irq(&block->lock);
 	spin_lock(&dm->lock);
+	left = dm->backed - atomic_long_read(&dm->committed);
 	idle = block->backed && block->nr_free == HMM_REF_BLOCK_PAGES &&
-	       dm->backed - atomic_long_read(&dm->committed) >= block->nr_free;
+	       left >= (long)block->nr_free;
 	if (idle) {
 		block->backed = false;
 		dm->backed -= block->nr_free;

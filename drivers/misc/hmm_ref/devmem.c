@@ -285,7 +285,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  * owner left: clear or overwrite it. One that is not used after all is unlocked
  * and put (rule 4).
  *
- * Context: may sleep; locks pages, which nobody else can hold.
+ * Context: may sleep; locks pages, which nobody holds for long.
  * Return: how many were handed out. Less than @nr when the device is going or when
  * pages were retired since they were reserved. What was handed out is no longer
  * reserved; the caller returns the rest of the reservation.

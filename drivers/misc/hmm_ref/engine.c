@@ -20,6 +20,7 @@
  */
 #include <linux/fault-inject.h>
 #include <linux/highmem.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "hmm_ref.h"
@@ -224,13 +225,21 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
  * @buf: where a load goes, where a store comes from
  * @len: bytes, not past the end of the page
  * @write: store
+ *
+ * Return: 0, or -EFAULT for memory that the kernel itself must not touch: the core's
+ * range fault returns pages of memfd_secret() like any others.
  */
-void hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
-			       unsigned int len, bool write)
+int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
+			      unsigned int len, bool write)
 {
-	void *mem = kmap_local_pfn(pfn);
+	void *mem = kmap_local_pfn(pfn) + offset;
+	u8 probe;
+	int rc;
 
 	/* mock: real hardware would go through its DMA mapping of the page */
-	engine_access(mem + offset, buf, len, write);
+	rc = copy_from_kernel_nofault(&probe, mem, 1);
+	if (!rc)
+		engine_access(mem, buf, len, write);
 	kunmap_local(mem);
+	return rc ? -EFAULT : 0;
 }

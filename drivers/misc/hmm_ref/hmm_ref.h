@@ -157,8 +157,8 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job);
 void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
 			       unsigned int offset, void *buf, unsigned int len,
 			       bool write);
-void hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
-			       unsigned int len, bool write);
+int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
+			      unsigned int len, bool write);
 
 /* ---- devmem.c, chunk.c, audit.c: device pages -------------------------- */
 

@@ -298,26 +298,27 @@ struct access {
 	u64 faults;
 };
 
-/* Access bytes of one page if the device page table allows it. */
-static bool try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
-		       unsigned int len, bool write)
+/* Access bytes of one page. Return: 0, -EAGAIN for a device fault, -EFAULT. */
+static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
+		      unsigned int len, bool write)
 {
 	unsigned int offset = offset_in_page(addr);
 	hmm_ref_pte_t pte;
-	bool done;
+	int rc = 0;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
-	done = (pte & HMM_REF_PTE_VALID) && (!write || (pte & HMM_REF_PTE_WRITE));
-	if (done && (pte & HMM_REF_PTE_DEVICE))
+	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE)))
+		rc = -EAGAIN;
+	else if (pte & HMM_REF_PTE_DEVICE)
 		hmm_ref_engine_access_dev(&mirror->dm->engine,
 					  hmm_ref_pte_number(pte), offset, buf,
 					  len, write);
-	else if (done)
-		hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset, buf,
-					  len, write);
+	else
+		rc = hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset,
+					       buf, len, write);
 	mutex_unlock(&mirror->lock);
-	return done;
+	return rc;
 }
 
 /*
@@ -332,31 +333,35 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	unsigned long page = addr & PAGE_MASK;
-	int rc = 0;
+	int fault_rc = 0;
+	int rc;
 
-	while (!try_access(mirror, addr, buf, len, access->write)) {
+	for (;;) {
 		unsigned long end = min3(PAGE_ALIGN(access->end),
 					 ALIGN(page + 1, PMD_SIZE),
 					 page + access->ahead);
+		bool alone = end - page == PAGE_SIZE;
 
-		rc = rc ?: hmm_ref_mirror_interrupted(mirror);
+		rc = try_access(mirror, addr, buf, len, access->write);
+		if (rc != -EAGAIN)
+			return rc;
+		rc = fault_rc ?: hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;
 		access->faults++;
-		rc = mirror_fault(mirror, page, end, access->write,
-				  end - page > PAGE_SIZE ? HMM_REF_PATIENCE / 10 :
-							   HMM_REF_PATIENCE);
-		if (rc && end - page > PAGE_SIZE) {
+		fault_rc = mirror_fault(mirror, page, end, access->write,
+					alone ? HMM_REF_PATIENCE :
+						HMM_REF_PATIENCE / 10);
+		if (fault_rc && !alone) {
 			access->ahead = PAGE_SIZE;
 			deadline = jiffies + HMM_REF_PATIENCE;
-			rc = 0;
-		} else if (!rc && time_after(jiffies, deadline)) {
-			rc = -EBUSY;
-		} else if (!rc && access->ahead < PMD_SIZE) {
+			fault_rc = 0;
+		} else if (!fault_rc && time_after(jiffies, deadline)) {
+			fault_rc = -EBUSY;
+		} else if (!fault_rc && access->ahead < PMD_SIZE) {
 			access->ahead *= 2;
 		}
 	}
-	return 0;
 }
 
 /* Access the bytes that fit into the bounce buffer. Return: how many are done. */

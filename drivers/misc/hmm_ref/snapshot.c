@@ -8,7 +8,6 @@
  * permission.
  */
 #include <linux/hmm.h>
-#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
 #include "hmm_ref.h"
@@ -18,8 +17,11 @@ static unsigned long range_pages(const struct hmm_range *range)
 	return (range->end - range->start) >> PAGE_SHIFT;
 }
 
-/* What the CPU maps in a range of at most a window, as it is. */
-static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+/*
+ * What the CPU maps in a range of at most a window. Return: 0 with mirror->lock held:
+ * until it is dropped, that stays true; or an errno.
+ */
+static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	struct mm_struct *mm = mirror->notifier.mm;
@@ -33,8 +35,15 @@ static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 			return -EINTR;
 		rc = hmm_range_fault(range);
 		mmap_read_unlock(mm);
-		if (rc != -EBUSY)
+		if (!rc) {
+			mutex_lock(&mirror->lock);
+			if (!mmu_interval_read_retry(&mirror->notifier,
+						     range->notifier_seq))
+				return 0;
+			mutex_unlock(&mirror->lock);
+		} else if (rc != -EBUSY) {
 			return rc;
+		}
 		rc = hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;
@@ -52,7 +61,7 @@ static int look(struct hmm_ref_mirror *mirror, struct hmm_range *range)
  * A snapshot: by the time it returns it may have changed.
  *
  * Context: takes mmap_lock.
- * Return: pages, -EINTR or -EBUSY.
+ * Return: pages, -EINTR, -ENODEV or -EBUSY.
  */
 long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *pfns)
@@ -68,13 +77,10 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	unsigned long i;
 	int rc;
 
-	rc = look(mirror, &range);
+	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
-	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
-		resident = -EBUSY;
-	for (i = 0; i < range_pages(&range) && resident >= 0; i++) {
+	for (i = 0; i < range_pages(&range); i++) {
 		if (pfns[i] & HMM_PFN_VALID)
 			resident += hmm_ref_owns(mirror->dm,
 						 hmm_pfn_to_page(pfns[i]));
@@ -123,7 +129,6 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end)
 {
 	struct hmm_ref_page_state *states = mirror->bounce;
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -132,28 +137,17 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	unsigned long i;
-	bool stale;
 	int rc;
 
 	lockdep_assert_held(&mirror->access_lock);
-	do {
-		rc = look(mirror, &range);
-		if (rc)
-			return rc;
-		mutex_lock(&mirror->lock);
-		stale = mmu_interval_read_retry(&mirror->notifier,
-						range.notifier_seq);
-		for (i = 0; i < range_pages(&range) && !stale; i++)
-			states[i] = page_state(mirror, start + i * PAGE_SIZE,
-					       mirror->pfns[i]);
-		mutex_unlock(&mirror->lock);
-		if (!stale)
-			return 0;
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+	rc = look_locked(mirror, &range);
+	if (rc)
+		return rc;
+	for (i = 0; i < range_pages(&range); i++)
+		states[i] = page_state(mirror, start + i * PAGE_SIZE,
+				       mirror->pfns[i]);
+	mutex_unlock(&mirror->lock);
+	return 0;
 }
 
 /**

@@ -165,26 +165,61 @@ TEST_F_TIMEOUT(capacity, two_processes, 300)
 		EXPECT_EQ(0, child_wait(pid[i], 280000));
 }
 
+/* As much as the device has: nearly all of it is used then. */
+static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
+			unsigned long npages)
+{
+	struct hmm_ref_stats stats;
+	unsigned long i, n;
+
+	for (i = 0; i < npages; i += n) {
+		n = npages - i < block_pages() ? npages - i : block_pages();
+		test_to_device(fd, mem + i * page_size(), n);
+	}
+	test_stats(fd, &stats);
+	EXPECT_LE(npages - npages / 8, stats.out_pages_in_use);
+}
+
+#define test_fill(mem)	__test_fill(_metadata, self->fd, mem, self->npages)
+
 /* Given back is free again: full, empty, full. */
 TEST_F_TIMEOUT(capacity, fill_it_three_times, 300)
 {
 	struct hmm_ref_stats stats;
-	unsigned long i, n;
 	char *mem;
 	int round;
 
 	for (round = 0; round < 3; round++) {
 		mem = test_map_pages(self->npages);
-		for (i = 0; i < self->npages; i += n) {
-			n = self->npages - i < block_pages() ? self->npages - i :
-							       block_pages();
-			test_to_device(self->fd, mem + i * page_size(), n);
-		}
-		test_stats(self->fd, &stats);
-		EXPECT_LE(self->npages - self->npages / 8, stats.out_pages_in_use);
+		test_fill(mem);
 		ASSERT_EQ(0, munmap(mem, self->npages * page_size()));
 		ASSERT_EQ(0, leak_wait(self->fd, self->leak.in_use[self->nr], &stats));
 	}
+}
+
+/*
+ * Commands that move nothing, because the pages are there already or never move,
+ * take nothing from the device that they do not give back.
+ */
+TEST_F_TIMEOUT(capacity, nothing_stays_reserved, 300)
+{
+	unsigned long npages = block_pages() / 2, i;
+	char *shared = test_map_shared(npages * page_size());
+	char *there = test_map_pages(npages);
+	struct hmm_ref_migrate cmd;
+
+	memset(shared, 1, npages * page_size());
+	test_to_device(self->fd, there, npages);
+	for (i = 0; i < 2 * self->npages; i += npages) {
+		test_migrate(self->fd, HMM_REF_TO_DEVICE, there, npages * page_size(), &cmd);
+		EXPECT_EQ(npages, cmd.out_already);
+		test_migrate(self->fd, HMM_REF_TO_DEVICE, shared, npages * page_size(), &cmd);
+		EXPECT_EQ(npages, cmd.out_skipped);
+		test_err_migrate(EFAULT, self->fd, HMM_REF_TO_DEVICE, (void *)page_size(),
+				 page_size(), &cmd);
+	}
+	ASSERT_EQ(0, munmap(there, npages * page_size()));
+	test_fill(test_map_pages(self->npages));
 }
 
 int main(int argc, char **argv)
