@@ -403,12 +403,12 @@ static int migrate_window(struct hmm_ref_client *client,
 		nr = (*end - start) >> PAGE_SHIFT;
 		moved += pass.moved;
 		skipped = 0;
-		if (moved >= nr)
+		if (!tries && moved == nr)
 			break;
 		resident = hmm_ref_mirror_resident(&client->mirror, start, *end,
 						   client->window.dst);
 		if (resident < 0 || pass.blind)
-			skipped = nr - moved;
+			skipped = nr - min(moved, nr);
 		else
 			skipped = to_device ? nr - resident : resident;
 	} while (!rc && !pass.starved && skipped > pass.refused &&
@@ -416,8 +416,8 @@ static int migrate_window(struct hmm_ref_client *client,
 
 	if (!pass.tried && !moved)
 		return rc;
-	moved = min(moved, nr);
-	skipped = min(skipped, nr - moved);
+	/* A page that was evicted between two tries has moved twice. */
+	moved = min(moved, nr - skipped);
 	cmd->out_migrated += moved;
 	cmd->out_skipped += skipped;
 	cmd->out_already += nr - moved - skipped;
