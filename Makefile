@@ -22,6 +22,7 @@ help:
 ## make test      selftests on the release and the debug kernel
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
+## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
 ## make distclean and the kernels in the cache, which all clones share
@@ -47,6 +48,9 @@ shell: kernel
 kernel:
 	@scripts/kernel.sh
 
+check: kernel
+	@scripts/check.sh
+
 modules:
 	@grep -qs '^CONFIG_DEVICE_PRIVATE=y' $(KDIR)/include/config/auto.conf || \
 		{ echo 'error: $(KDIR): no kernel build, or one without CONFIG_DEVICE_PRIVATE'; exit 1; }
@@ -62,6 +66,6 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test shell kernel modules clean distclean
+.PHONY: help run test shell kernel check modules clean distclean
 
 endif

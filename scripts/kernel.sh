@@ -5,7 +5,8 @@
 # and up to date is left alone: after a change of the driver only the driver is built.
 #
 #   in:  KERNEL or KSRC, FLAVOUR; configs/*.config
-#   out: $PRODUCTS: bzImage, kernel.release, *.ko, selftests/, selftests.list
+#   out: $PRODUCTS: bzImage, kernel.release, *.ko, selftests/, selftests.list, build (the folder
+#        where it was built)
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -131,6 +132,7 @@ smake() {
 publish() {
 	rm -rf "$PRODUCTS"
 	mkdir -p "$PRODUCTS"
+	echo "$build" >"$PRODUCTS/build"
 	cp "$build/arch/x86/boot/bzImage" "$build/include/config/kernel.release" "$PRODUCTS"
 	cp "$build/drivers/misc/hmm_ref/hmm_ref.ko" "$PRODUCTS"
 	cp "$build/lib/test_hmm.ko" "$PRODUCTS" 2>/dev/null || true

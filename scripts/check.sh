@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
+# sparse, kernel-doc; and shellcheck for the scripts, if it is installed.
+#
+#   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
+#   out: what they have to say; exit 1 if that is anything but the known exceptions
+
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+failed=0
+command -v sparse >/dev/null || die "sparse is not installed: apt-get install sparse"
+[[ -e $PRODUCTS/build ]] || die "there is no kernel in $PRODUCTS: make kernel"
+build=$(cat "$PRODUCTS/build")
+tree=$(readlink -f "$build/source")
+lock_cache
+
+# report NAME COMMAND...: complain if the command prints anything.
+report() {
+	local name=$1 found
+
+	shift
+	found=$("$@")
+	if [[ $found ]]; then
+		printf '%s:\n%s\n' "$name" "$found"
+		failed=1
+	else
+		echo "$name: nothing"
+	fi
+}
+
+# compat.h is what mainline leaves out, so checkpatch does not like it.
+checkpatch() {
+	local file ignore
+
+	for file in drivers/misc/hmm_ref/*.[ch] include/uapi/hmm_ref.h \
+		tools/testing/selftests/hmm_ref/*.[ch]; do
+		ignore=''
+		[[ $file != */compat.h ]] ||
+			ignore=LINUX_VERSION_CODE,CONSTANT_COMPARISON,MACRO_ARG_UNUSED
+		perl "$tree/scripts/checkpatch.pl" --strict --no-tree --terse --no-summary \
+			${ignore:+--ignore "$ignore"} -f "$file" | grep -v ' CHECK: ' || true
+	done
+}
+
+# All of the driver anew, with further arguments for make.
+rebuild() {
+	rm -f "$build"/drivers/misc/hmm_ref/*.o
+	make -C "$tree" O="$build" -j"$(nproc)" "$@" drivers/misc/hmm_ref/hmm_ref.ko 2>&1 |
+		grep -E 'hmm_ref.*(warning|error)|(warning|error).*hmm_ref' || true
+}
+
+# sparse 0.6.4 cannot evaluate what every module's parameters expand to.
+run_sparse() {
+	rebuild C=2 CHECK="$ROOT/scripts/sparse.sh" | grep -v 'main.c:.*bad constant expression' || true
+}
+
+kernel_doc() {
+	local tool=$tree/tools/docs/kernel-doc
+
+	[[ -x $tool ]] || tool=$tree/scripts/kernel-doc
+	"$tool" -none -Wall drivers/misc/hmm_ref/*.[ch] include/uapi/hmm_ref.h 2>&1 || true
+}
+
+shell_check() {
+	shellcheck -x scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
+}
+
+cd "$ROOT"
+report "checkpatch --strict" checkpatch
+report "W=1" rebuild W=1
+report "sparse" run_sparse
+report "kernel-doc" kernel_doc
+! command -v shellcheck >/dev/null || report "shellcheck" shell_check
+exit "$failed"

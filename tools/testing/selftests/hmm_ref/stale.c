@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device page table against a range that changes under a device fault.
+ *
+ * A device fault looks at the process's pages and then puts them into the device
+ * page table. What is invalidated between the two must not get there: nothing would
+ * ever take it out again, and the device would use a page that has been freed.
+ *
+ * One thread changes the pages and then leaves them alone; another lets the device
+ * read them all the time. A read that begins and ends while nothing changes has to
+ * see the last value in every page: after a fault at the wrong moment, it does not.
+ *
+ * Stands for: mapping without asking whether the range was invalidated meanwhile; own
+ * migrations that do not count as invalidations; two opens of one device of
+ * which the second is not told.
+ *
+ * HMM_REF_SECONDS is how long each variant lasts (default 2).
+ */
+#include "hmm_ref_utils.h"
+
+#define PAGES	16UL
+
+enum change { DISCARD, MIGRATE, MIGRATE_AND_TOUCH, REMAP };
+
+struct stage {
+	int fd, fd2;		/* the reader's, the changer's */
+	char *mem;
+	unsigned long stop;
+	unsigned long seq;	/* odd while the pages change */
+	unsigned long value;	/* in every page while seq is even */
+	unsigned long checked;	/* the last seq at which the reader was content */
+	unsigned long reads;	/* while nothing changed */
+	unsigned long faults;
+};
+
+FIXTURE(stale)
+{
+	struct leak_check leak;
+	struct stage stage;
+};
+
+FIXTURE_VARIANT(stale)
+{
+	enum change change;
+	bool shared_file;	/* the changer uses the reader's file */
+};
+
+FIXTURE_VARIANT_ADD(stale, discard) { .change = DISCARD };
+FIXTURE_VARIANT_ADD(stale, migrate) { .change = MIGRATE };
+FIXTURE_VARIANT_ADD(stale, migrate_one_file) { .change = MIGRATE, .shared_file = true };
+FIXTURE_VARIANT_ADD(stale, migrate_and_touch) { .change = MIGRATE_AND_TOUCH };
+FIXTURE_VARIANT_ADD(stale, remap) { .change = REMAP };
+
+FIXTURE_SETUP(stale)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->stage.fd = test_open(0);
+	self->stage.fd2 = variant->shared_file ? self->stage.fd : test_open(0);
+	self->stage.mem = test_map_pages(PAGES);
+	memset(self->stage.mem, 0, PAGES * page_size());
+}
+
+FIXTURE_TEARDOWN_PARENT(stale)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+static unsigned long *word_of(struct stage *stage, unsigned long page)
+{
+	return (unsigned long *)(stage->mem + page * page_size());
+}
+
+/* From the first word to the last. */
+#define SPAN	((PAGES - 1) * page_size() + sizeof(long))
+
+static bool all_are(const char *buf, unsigned long value)
+{
+	unsigned long i, word;
+
+	for (i = 0; i < PAGES; i++) {
+		memcpy(&word, buf + i * page_size(), sizeof(word));
+		if (word == value)
+			continue;
+		fprintf(stderr, "# page %lu: the device reads %lu, and it is %lu\n",
+			i, word, value);
+		return false;
+	}
+	return true;
+}
+
+static int reader_main(void *arg)
+{
+	struct stage *stage = arg;
+	char *buf = malloc(PAGES * page_size());
+	unsigned long seq, value;
+	struct hmm_ref_access cmd;
+	int rc = !CHECK(buf);
+
+	while (!rc && !counter_get(&stage->stop)) {
+		seq = counter_get(&stage->seq);
+		value = counter_get(&stage->value);
+		rc = _test_access(stage->fd, HMM_REF_IOC_READ, stage->mem, SPAN, buf, &cmd);
+		stage->faults += cmd.out_faults;
+		/* It may change all the time, and for a moment not be mapped. */
+		if ((rc == -EBUSY || rc == -EFAULT) && counter_get(&stage->seq) != seq)
+			rc = 0;
+		else if (!CHECK(!rc))
+			break;
+		if ((seq & 1) || counter_get(&stage->seq) != seq)
+			continue;
+		if (!CHECK(all_are(buf, value)))
+			rc = 1;
+		counter_add(&stage->reads, 1);
+		counter_set(&stage->checked, seq);
+		while (counter_get(&stage->seq) == seq && !counter_get(&stage->stop))
+			sched_yield();
+	}
+	free(buf);
+	return rc != 0;
+}
+
+static int cpu_writes(struct stage *stage, unsigned long value)
+{
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i++)
+		counter_set(word_of(stage, i), value);
+	return 0;
+}
+
+static int device_writes(struct stage *stage, unsigned long value)
+{
+	unsigned long i;
+	int rc = 0;
+
+	for (i = 0; i < PAGES && !rc; i++) {
+		do {
+			rc = _test_write(stage->fd2, word_of(stage, i), sizeof(value), &value);
+		} while (rc == -EBUSY);
+	}
+	return rc;
+}
+
+/* Long enough for the reader's fault to be anywhere. */
+static void dawdle(unsigned int *random)
+{
+	unsigned long n = random_next(random) % 3000;
+
+	while (n--)
+		counter_get(&n);
+}
+
+static int change(struct stage *stage, enum change how, unsigned long value,
+		  unsigned int *random)
+{
+	struct hmm_ref_migrate cmd;
+	unsigned long size = PAGES * page_size();
+	int rc = 0;
+
+	switch (how) {
+	case DISCARD:
+		rc = madvise(stage->mem, size, MADV_DONTNEED);
+		dawdle(random);
+		rc |= madvise(stage->mem, size, MADV_DONTNEED);
+		return rc ? rc : cpu_writes(stage, value);
+	case REMAP:
+		rc = mmap(stage->mem, size, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			  MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED;
+		dawdle(random);
+		return rc ? rc : cpu_writes(stage, value);
+	case MIGRATE:
+		rc = _test_migrate(stage->fd2, value & 1 ? HMM_REF_TO_DEVICE :
+				   HMM_REF_TO_SYSTEM, stage->mem, size, &cmd);
+		dawdle(random);
+		return rc ? rc : device_writes(stage, value);
+	case MIGRATE_AND_TOUCH:
+		rc = _test_migrate(stage->fd2, HMM_REF_TO_DEVICE, stage->mem, size, &cmd);
+		dawdle(random);
+		return rc ? rc : cpu_writes(stage, value);
+	}
+	return rc;
+}
+
+TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned int random = random_seed("HMM_REF_SEED");
+	struct stage *stage = &self->stage;
+	unsigned long long deadline;
+	struct worker worker;
+	unsigned long value;
+	int rc = 0;
+
+	ASSERT_EQ(0, worker_start(&worker, reader_main, stage));
+	for (value = 1; !rc && now_ms() < end; value++) {
+		counter_add(&stage->seq, 1);
+		rc = change(stage, variant->change, value, &random);
+		counter_set(&stage->value, value);
+		counter_add(&stage->seq, 1);
+		deadline = now_ms() + PATIENCE_MS;
+		while (!rc && counter_get(&stage->checked) != stage->seq) {
+			if (now_ms() > deadline)
+				rc = -ETIMEDOUT;
+			sched_yield();
+		}
+	}
+	counter_set(&stage->stop, 1);
+	EXPECT_EQ(0, worker_wait(&worker));
+	EXPECT_EQ(0, rc);
+	EXPECT_LT(0, stage->reads);
+	EXPECT_LT(0, stage->faults);
+	TH_LOG("%lu changes, %lu quiet reads, %lu device faults", value,
+	       stage->reads, stage->faults);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
