@@ -14,7 +14,7 @@
  */
 #include "hmm_ref.h"
 
-static void audit_free_page(const struct page *page, struct hmm_ref_audit *audit)
+static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
 {
 	audit->out_bad_ref += page_ref_count(page) != 0;
 	audit->out_bad_lock += PageLocked(page);
@@ -23,7 +23,7 @@ static void audit_free_page(const struct page *page, struct hmm_ref_audit *audit
 }
 
 /* Return: whether the page is used beyond doubt. */
-static bool audit_used_page(const struct page *page, struct hmm_ref_audit *audit)
+static bool audit_used_page(struct page *page, struct hmm_ref_audit *audit)
 {
 	if (!page_ref_count(page))
 		return false;

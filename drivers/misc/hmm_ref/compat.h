@@ -3,7 +3,7 @@
  * Older kernels get the names of the newest one here and nowhere else. A driver
  * that is merged leaves this file out.
  *
- * Supported: 6.12. There folio_free is page_free, and migrate_to_ram() comes
+ * Supported: 6.12 and 6.1. There folio_free is page_free, and migrate_to_ram() comes
  * without the page lock; device pages are order 0.
  */
 #ifndef _HMM_REF_COMPAT_H
@@ -33,9 +33,15 @@ static inline void zone_device_folio_init(struct folio *folio,
 	zone_device_page_init(folio_page(folio, 0));
 }
 
+static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
+						    struct vm_area_struct *vma,
+						    unsigned long addr)
+{
+	return vma_alloc_folio(gfp, order, vma, addr, false);
+}
+
 #undef vma_alloc_folio
-#define vma_alloc_folio(gfp, order, vma, addr)	\
-	alloc_hooks(vma_alloc_folio_noprof(gfp, order, vma, addr, false))
+#define vma_alloc_folio		hmm_ref_vma_alloc_folio
 
 /* @src_pfns: page frame numbers in, source entries out. */
 static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npages)
@@ -91,5 +97,79 @@ static inline void hmm_ref_compat_page_free(struct page *page)
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
 
 #endif /* < 7.0 */
+
+#ifndef kzalloc_obj
+#define kzalloc_obj(obj, gfp)	((typeof(obj) *)kzalloc(sizeof(obj), gfp))
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+
+#include <linux/platform_device.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
+
+/* Without a return value. */
+#define remove			remove_new
+
+/* A shrinker that is allocated and has private data. */
+struct hmm_ref_shrinker {
+	struct shrinker base;
+	unsigned long (*count_objects)(struct hmm_ref_shrinker *shrinker,
+				       struct shrink_control *sc);
+	unsigned long (*scan_objects)(struct hmm_ref_shrinker *shrinker,
+				      struct shrink_control *sc);
+	void *private_data;
+	const char *name;
+};
+
+static inline unsigned long hmm_ref_compat_count(struct shrinker *base,
+						 struct shrink_control *sc)
+{
+	struct hmm_ref_shrinker *shrinker =
+		container_of(base, struct hmm_ref_shrinker, base);
+
+	return shrinker->count_objects(shrinker, sc);
+}
+
+static inline unsigned long hmm_ref_compat_scan(struct shrinker *base,
+						struct shrink_control *sc)
+{
+	struct hmm_ref_shrinker *shrinker =
+		container_of(base, struct hmm_ref_shrinker, base);
+
+	return shrinker->scan_objects(shrinker, sc);
+}
+
+static inline struct hmm_ref_shrinker *
+shrinker_alloc(unsigned int flags, const char *fmt, const char *name)
+{
+	struct hmm_ref_shrinker *shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
+
+	if (!shrinker)
+		return NULL;
+	shrinker->base.count_objects = hmm_ref_compat_count;
+	shrinker->base.scan_objects = hmm_ref_compat_scan;
+	shrinker->base.seeks = DEFAULT_SEEKS;
+	shrinker->base.flags = flags;
+	shrinker->name = name;
+	return shrinker;
+}
+
+/* Fails only for want of memory at load, and then the storage is not shrunk. */
+static inline void shrinker_register(struct hmm_ref_shrinker *shrinker)
+{
+	if (register_shrinker(&shrinker->base, "%s", shrinker->name))
+		pr_warn("hmm_ref: no shrinker\n");
+}
+
+static inline void shrinker_free(struct hmm_ref_shrinker *shrinker)
+{
+	unregister_shrinker(&shrinker->base);
+	kfree(shrinker);
+}
+
+#define shrinker		hmm_ref_shrinker
+
+#endif /* < 6.7 */
 
 #endif /* _HMM_REF_COMPAT_H */

@@ -18,8 +18,8 @@
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
  */
-#include <linux/fault-inject.h>
 #include <linux/highmem.h>
+#include <linux/fault-inject.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 

@@ -304,7 +304,7 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 }
 
 /* Rule 1 of devmem.c: what a page on the free map is like. */
-static inline bool hmm_ref_page_is_idle(const struct page *page)
+static inline bool hmm_ref_page_is_idle(struct page *page)
 {
 	return !page_ref_count(page) && !PageLocked(page) && !page->mapping &&
 	       !page->zone_device_data;
@@ -318,7 +318,7 @@ static inline bool hmm_ref_page_is_idle(const struct page *page)
  * Return: true when @page is one of @dm's.
  */
 static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
-				const struct page *page)
+				struct page *page)
 {
 	return is_device_private_page(page) &&
 	       page_pgmap(page)->owner == dm->pgmap_owner;

@@ -12,7 +12,7 @@
  */
 #include "hmm_ref_utils.h"
 
-#define PAGES	64UL
+#define PAGES	50UL
 #define HALF	(PAGES / 2)
 
 /* "At once", on a debug kernel in an emulator. */

@@ -12,7 +12,7 @@
  */
 #include "hmm_ref_utils.h"
 
-#define PAGES	48UL
+#define PAGES	54UL
 #define THIRD	(PAGES / 3)
 
 FIXTURE(vma)
