@@ -99,7 +99,7 @@ static inline void hmm_ref_compat_page_free(struct page *page)
 #endif /* < 7.0 */
 
 #ifndef kzalloc_obj
-#define kzalloc_obj(obj, gfp)	((typeof(obj) *)kzalloc(sizeof(obj), gfp))
+#define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
