@@ -57,7 +57,8 @@ FIXTURE_SETUP(fail)
 		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	self->mem = test_map_pages(PAGES);
+	/* One window, or a failure would end the command at its end. */
+	self->mem = test_map_blocks(1);
 	fill_pages(self->mem, PAGES, 1);
 }
 
@@ -87,7 +88,7 @@ TEST_F(fail, copy_to_device)
 
 TEST_F(fail, clear_of_a_hole)
 {
-	char *hole = test_map_pages(PAGES);
+	char *hole = test_map_blocks(1);
 	struct hmm_ref_migrate cmd;
 
 	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));

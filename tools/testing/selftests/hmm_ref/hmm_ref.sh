@@ -57,15 +57,13 @@ parameters() {
 # hold [--open]: a process with pages on the devices, that waits for release
 hold() {
 	rm -f "$dir/in" "$dir/out"
-	mkfifo "$dir/in" || return 1
+	mkfifo "$dir/in" "$dir/out" || return 1
 	"$here/hold_pages" "$@" <"$dir/in" >"$dir/out" &
 	holder=$!
 	exec 9>"$dir/in"
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		grep -q ready "$dir/out" && return 0
-		kill -0 "$holder" || break
-		sleep 1
-	done
+	answer=
+	read -r answer <"$dir/out"
+	[ "$answer" = ready ] && return 0
 	echo "# hold_pages did not get its pages to the device"
 	exec 9>&-
 	wait "$holder"
@@ -163,8 +161,8 @@ result $? "rmmod with pages of a living process on the device"
 load
 reload_rounds
 result $? "$rounds times reloaded under a living process"
-small_device 32M 32M
-result $? "eviction, device of 32 MiB"
+small_device 16M 16M
+result $? "eviction, device of 16 MiB"
 small_device 6M 2M
 result $? "eviction, device of 6 MiB in chunks"
 exit $status
