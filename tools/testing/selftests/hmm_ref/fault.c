@@ -197,7 +197,7 @@ struct crowd {
 	bool write;
 };
 
-#define CROWD_ROUNDS	40
+#define CROWD_ROUNDS	25
 
 static int crowd_main(void *arg)
 {

@@ -44,17 +44,23 @@ FIXTURE_TEARDOWN_PARENT(ksm)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Pages that are all the same, merged once this returns. */
-static char *__map_merged(struct __test_metadata *_metadata, long sharing)
+/* Pages that KSM has merged: those that stand for others, and the others. */
+static long merged(void)
+{
+	return ksm_number("pages_shared") + ksm_number("pages_sharing");
+}
+
+/* Pages that are all the same. Once this returns, @total are merged in all. */
+static char *__map_merged(struct __test_metadata *_metadata, long total)
 {
 	unsigned long long deadline = now_ms() + 4 * PATIENCE_MS;
 	char *mem = test_map_pages(PAGES);
 
 	memset(mem, 0x5a, PAGES * page_size());
 	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_MERGEABLE));
-	while (ksm_number("pages_sharing") < sharing && now_ms() < deadline)
+	while (merged() < total && now_ms() < deadline)
 		usleep(10000);
-	ASSERT_LE(sharing, ksm_number("pages_sharing"));
+	ASSERT_LE(total, merged());
 	return mem;
 }
 
@@ -70,21 +76,21 @@ static bool same(const char *mem, int value)
 
 TEST_F_TIMEOUT(ksm, merged_pages_stay, LONG_TEST)
 {
-	char *mem = __map_merged(_metadata, PAGES - 1);
+	char *mem = __map_merged(_metadata, PAGES);
 	struct hmm_ref_migrate cmd;
 
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd);
 	EXPECT_EQ(0, cmd.out_migrated);
 	EXPECT_EQ(PAGES, cmd.out_skipped);
 	/* ksmd compares the next ones with what it has in its tree. */
-	__map_merged(_metadata, 2 * PAGES - 1);
+	__map_merged(_metadata, 2 * PAGES);
 	EXPECT_TRUE(same(mem, 0x5a));
 }
 
 /* A page of one's own again, it moves like any other. */
 TEST_F_TIMEOUT(ksm, written_pages_move, LONG_TEST)
 {
-	char *mem = __map_merged(_metadata, PAGES - 1);
+	char *mem = __map_merged(_metadata, PAGES);
 
 	memset(mem, 0x5a, PAGES * page_size());
 	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_UNMERGEABLE));
