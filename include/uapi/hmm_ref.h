@@ -118,8 +118,8 @@ enum hmm_ref_direction {
  * @out_migrated: pages moved by this call, filled holes included
  * @out_already: pages that needed no move: TO_DEVICE, already on this device;
  *	TO_SYSTEM, not on this device (holes too)
- * @out_skipped: pages that could not be moved: shared file pages, pages merged by
- *	KSM, pinned or swapped-out pages, pages of another device, holes that
+ * @out_skipped: pages that could not be moved: shared file pages, pages in
+ *	mappings that KSM may merge, pinned or swapped-out pages, pages of another device, holes that
  *	userfaultfd waits for, pages in use by someone else each time they were
  *	tried; in a mapping without read permission all that did not move
  *

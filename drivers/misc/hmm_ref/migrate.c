@@ -178,22 +178,24 @@ int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
 
 /* ---- to the device ----------------------------------------------------- */
 
-/*
- * Holes and anonymous pages move. The core would refuse file pages late and at a cost.
- * It would not refuse pages merged by KSM, but it cannot cope with them on a device:
- * ksmd reads the page it has merged, and a CPU fault collects one page several times.
- */
+/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
 static bool wants_device(unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
-	struct folio *folio;
 
 	if (!(src & MIGRATE_PFN_MIGRATE))
 		return false;
-	if (!page)
-		return true;
-	folio = page_folio(page);
-	return folio_test_anon(folio) && !folio_test_ksm(folio);
+	return !page || folio_test_anon(page_folio(page));
+}
+
+/*
+ * Where KSM may merge, pages stay. The core cannot cope with merged pages on a device
+ * (ksmd goes on to read them), and not even with trying: ksmd forgets a mapping that
+ * it finds to be a migration entry, and nobody finds that entry again to restore it.
+ */
+static bool vma_stays(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_MERGEABLE;
 }
 
 /*
@@ -243,6 +245,11 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	unsigned long i;
 	int rc;
 
+	if (vma_stays(args->vma)) {
+		pass->tried = true;
+		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
+		return 0;
+	}
 	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
 	rc = migrate_vma_setup(args);
 	if (rc)
