@@ -325,6 +325,8 @@ TEST_F(vma, other_advice)
 		madvise(self->middle, self->size, harmless[i]);
 		test_dev_data(self->fd, self->mem, PAGES, 1);
 		test_cpu_data(self->mem, PAGES, 1);
+		/* What KSM may merge stays where it is: see regress_ksm.c. */
+		madvise(self->middle, self->size, MADV_UNMERGEABLE);
 	}
 }
 
