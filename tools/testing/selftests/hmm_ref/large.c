@@ -385,13 +385,17 @@ static int parent_main(void *arg)
 	struct orphan *orphan = arg;
 	int fd = hmm_ref_open(0);
 	struct hmm_ref_migrate cmd;
+	pid_t pid;
 
 	if (!CHECK(fd >= 0))
 		return 1;
 	if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, orphan->mem, block_size(),
 				  &cmd)))
 		return 1;
-	return !CHECK(child_start(orphan_main, orphan) > 0);
+	pid = fork();
+	if (!pid)
+		_exit(orphan_main(orphan));
+	return !CHECK(pid > 0) || !CHECK(event_wait(orphan->ready));
 }
 
 TEST_F(scarce, for_eviction_of_an_orphan)
@@ -402,14 +406,17 @@ TEST_F(scarce, for_eviction_of_an_orphan)
 		.go = event_new(),
 	};
 
-	/* A block of its own: this process maps the first copy-on-write. */
-	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DOFORK));
+	int status;
+
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
 	ASSERT_EQ(0, child_run(parent_main, &orphan));
-	ASSERT_TRUE(event_wait(orphan.ready));
 	munmap(self->mem, block_size());
+	close(self->fd);
 	test_no_large_from_now();
 	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
 	event_post(orphan.go);
+	ASSERT_LT(0, waitpid(-1, &status, 0));
+	ASSERT_EQ(0, status);
 }
 
 int main(int argc, char **argv)
