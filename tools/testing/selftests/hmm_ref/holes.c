@@ -103,6 +103,26 @@ TEST_F(holes, are_writable)
 	test_dev_data(self->fd, self->mem, PAGES, 2);
 }
 
+/* Writable for the device right away: it neither asks for a copy nor moves the page. */
+TEST_F(holes, need_no_copy)
+{
+	struct hmm_ref_page_state states[PAGES];
+	struct hmm_ref_stats before, after;
+	struct hmm_ref_snapshot cmd;
+	unsigned long i;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	test_snapshot(self->fd, self->mem, PAGES * page_size(), states, &cmd);
+	for (i = 0; i < PAGES; i++)
+		ASSERT_EQ(HMM_REF_PAGE_WRITE, states[i].flags & HMM_REF_PAGE_WRITE);
+	test_stats(self->fd, &before);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
+	test_stats(self->fd, &after);
+	EXPECT_EQ(before.out_cow_breaks, after.out_cow_breaks);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
 /* TO_SYSTEM fills no holes. */
 TEST_F(holes, stay_holes_in_system)
 {
