@@ -12,6 +12,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-release debug}
+export COHERENT=${COHERENT:-2}
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 

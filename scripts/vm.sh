@@ -69,13 +69,16 @@ add_nodes() {
 # Windows that the kernel leaves alone, for the driver to use as coherent memory. The
 # machine has its first 3 GiB below 4 GiB and the rest from there.
 add_windows() {
-	local window
+	local window start coherent=''
 
 	((COHERENT * 256 < mem - 3072 || COHERENT == 0)) ||
 		die "COHERENT=$COHERENT windows need MEM of more than $((COHERENT * 256 + 3072))M"
 	for ((window = 0; window < COHERENT; window++)); do
-		APPEND+=("memmap=256M\$$(((4 << 30) + (window << 28)))")
+		start=$(((4 << 30) + (window << 28)))
+		APPEND+=("memmap=256M\$$start")
+		coherent+=${coherent:+,}$start
 	done
+	[[ ! $coherent ]] || APPEND+=("coherent=$coherent")
 }
 
 describe_machine() {

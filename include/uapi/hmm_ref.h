@@ -92,9 +92,12 @@ struct hmm_ref_info {
  * enum hmm_ref_memory_type - kind of device memory
  * @HMM_REF_MEMORY_PRIVATE: the CPU cannot access it; a CPU touch brings the page
  *	back to system memory
+ * @HMM_REF_MEMORY_COHERENT: the CPU accesses it like its own; a page stays until it
+ *	is migrated
  */
 enum hmm_ref_memory_type {
 	HMM_REF_MEMORY_PRIVATE = 1,
+	HMM_REF_MEMORY_COHERENT = 2,
 };
 
 /**
@@ -178,12 +181,13 @@ struct hmm_ref_access {
 
 /**
  * enum hmm_ref_page_where - where a page is
- * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, or memory of another
- *	device
+ * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, or private memory of
+ *	another device
  * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
  * @HMM_REF_PAGE_ZERO: the zero page of the base page size
  * @HMM_REF_PAGE_DEVICE: in this device's memory
  * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access
+ * @HMM_REF_PAGE_REMOTE: in another device's memory that the CPU can access
  */
 enum hmm_ref_page_where {
 	HMM_REF_PAGE_NONE = 0,
@@ -191,6 +195,7 @@ enum hmm_ref_page_where {
 	HMM_REF_PAGE_ZERO = 2,
 	HMM_REF_PAGE_DEVICE = 3,
 	HMM_REF_PAGE_ERROR = 4,
+	HMM_REF_PAGE_REMOTE = 5,
 };
 
 #define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */

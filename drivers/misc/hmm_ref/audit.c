@@ -11,6 +11,8 @@
  *                           or on its way through folio_free. Nothing is promised
  *   off it, count not 0     used: has an owner. The owner is set before the count
  *                           and cleared after it
+ *
+ * Of a large folio the first page has the count and the owner for all.
  */
 #include "hmm_ref.h"
 
@@ -25,6 +27,7 @@ static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
 /* Return: whether the page is used beyond doubt. */
 static bool audit_used_page(struct page *page, struct hmm_ref_audit *audit)
 {
+	page = folio_page(page_folio(page), 0);
 	if (!page_ref_count(page))
 		return false;
 	smp_rmb(); /* the owner was set before the count: pairs with handout */

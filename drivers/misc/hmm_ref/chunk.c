@@ -2,7 +2,10 @@
 /*
  * How much device memory there is: chunks, storage, reservations.
  *
- * A device starts with nothing. Memory grows in two steps, both when a migration
+ * Coherent memory is one chunk, the window that it was given. It is all there from
+ * the start, and there is never a second.
+ *
+ * A device with private memory starts with nothing. Memory grows in two steps, both when a migration
  * reserves: a chunk adds struct pages, and a block of it gets storage from the
  * engine. Storage of blocks that nobody uses goes back when the system asks for it
  * (shrinker); chunks stay until the device goes.
@@ -17,6 +20,7 @@
  * nothing can be added it returns less, and the caller evicts (migrate.c).
  */
 #include <linux/ioport.h>
+#include <linux/log2.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -65,6 +69,17 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	return chunk;
 }
 
+/* Address space for a chunk: the window of coherent memory, or some that is unused. */
+static struct resource *chunk_region(struct hmm_ref_devmem *dm, u64 size)
+{
+	struct resource *region;
+
+	if (dm->type == MEMORY_DEVICE_PRIVATE)
+		return request_free_mem_region(&iomem_resource, size, "hmm_ref");
+	region = request_mem_region(dm->window, size, "hmm_ref");
+	return region ?: ERR_PTR(-EBUSY);
+}
+
 /* Add the struct pages of one more chunk; the core makes them idle. */
 static int chunk_add(struct hmm_ref_devmem *dm)
 {
@@ -81,8 +96,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	chunk = chunk_alloc(dm, nr_pages);
 	if (!chunk)
 		return -ENOMEM;
-	region = request_free_mem_region(&iomem_resource, nr_pages << PAGE_SHIFT,
-					 "hmm_ref");
+	region = chunk_region(dm, (u64)nr_pages << PAGE_SHIFT);
 	if (IS_ERR(region)) {
 		rc = PTR_ERR(region);
 		goto err_free;
@@ -92,7 +106,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	if (rc)
 		goto err_free;
 
-	chunk->pagemap.type = MEMORY_DEVICE_PRIVATE;
+	chunk->pagemap.type = dm->type;
 	chunk->pagemap.range.start = region->start;
 	chunk->pagemap.range.end = region->start + (nr_pages << PAGE_SHIFT) - 1;
 	chunk->pagemap.nr_range = 1;
@@ -103,6 +117,8 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 		rc = PTR_ERR(addr);
 		goto err_release;
 	}
+	if (dm->type == MEMORY_DEVICE_COHERENT)
+		hmm_ref_engine_set_window(&dm->engine, addr);
 	for (i = 0; i < nr_pages; i++)
 		hmm_ref_sane(hmm_ref_page_is_idle(pfn_to_page(hmm_ref_chunk_pfn(chunk) + i)));
 
@@ -119,6 +135,18 @@ err_release:
 err_free:
 	chunk_free(chunk);
 	return rc;
+}
+
+static void free_chunks(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+
+	xa_for_each(&dm->chunks, index, chunk) {
+		memunmap_pages(&chunk->pagemap);
+		chunk_free(chunk);
+	}
+	xa_destroy(&dm->chunks);
 }
 
 /* ---- storage ----------------------------------------------------------- */
@@ -235,6 +263,24 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
 	atomic_long_sub(nr, &dm->committed);
 }
 
+/**
+ * hmm_ref_devmem_want_whole() - see to it that there is a whole free block
+ * @dm: device memory
+ *
+ * For a migration that has reserved and would like a large folio. Free pages may be
+ * spread over many blocks; if the capacity allows it, one more gets storage.
+ *
+ * Context: as hmm_ref_devmem_reserve().
+ */
+void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm)
+{
+	if (!list_empty(&dm->whole) || mutex_lock_killable(&dm->grow_lock))
+		return;
+	if (list_empty(&dm->whole))
+		grow(dm);
+	mutex_unlock(&dm->grow_lock);
+}
+
 /* ---- shrinker ---------------------------------------------------------- */
 
 /* Take the storage of one block without used pages, if it is not promised. */
@@ -275,6 +321,8 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 	struct hmm_ref_devmem *dm = shrinker->private_data;
 	long left = READ_ONCE(dm->backed) - atomic_long_read(&dm->committed);
 
+	if (dm->type == MEMORY_DEVICE_COHERENT)
+		return 0;
 	return left < (long)HMM_REF_BLOCK_PAGES ? 0 : left;
 }
 
@@ -291,26 +339,39 @@ static unsigned long shrink_scan(struct shrinker *shrinker,
 
 /* ---- life of the whole ------------------------------------------------- */
 
+static int add_window(struct hmm_ref_devmem *dm)
+{
+	int rc;
+
+	mutex_lock(&dm->grow_lock);
+	rc = chunk_add(dm);
+	mutex_unlock(&dm->grow_lock);
+	return rc;
+}
+
 /**
- * hmm_ref_devmem_init() - set up the memory of a device, empty
+ * hmm_ref_devmem_init() - set up the memory of a device, with no page used
  * @dm: to set up; its address is the pgmap owner
- * @ops: pagemap callbacks
- * @node: NUMA node for struct pages and storage
- * @capacity: bytes, a multiple of PMD_SIZE
- * @chunk_size: bytes, a power of two and at least PMD_SIZE
- * @name: for the shrinker
+ * @params: what it is like
  *
- * Return: 0 or -ENOMEM.
+ * Return: 0, -ENOMEM, or -EBUSY when the window of coherent memory is in use or
+ * ordinary memory.
  */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
-			const struct dev_pagemap_ops *ops, int node,
-			u64 capacity, u64 chunk_size, const char *name)
+			const struct hmm_ref_devmem_params *params)
 {
+	bool coherent = params->window;
+	u64 chunk_size = coherent ? roundup_pow_of_two(params->capacity) :
+				    params->chunk_size;
+	int rc;
+
 	dm->pgmap_owner = dm;
-	dm->ops = ops;
-	dm->capacity = capacity >> PAGE_SHIFT;
+	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
+	dm->window = params->window;
+	dm->ops = params->ops;
+	dm->capacity = params->capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
-	hmm_ref_engine_init(&dm->engine, node);
+	hmm_ref_engine_init(&dm->engine, params->node);
 	xa_init(&dm->chunks);
 	mutex_init(&dm->grow_lock);
 	spin_lock_init(&dm->lock);
@@ -319,9 +380,14 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	INIT_LIST_HEAD(&dm->partial);
 	INIT_LIST_HEAD(&dm->lru);
 
-	dm->shrinker = shrinker_alloc(0, "%s", name);
-	if (!dm->shrinker)
+	rc = coherent ? add_window(dm) : 0;
+	if (rc)
+		return rc;
+	dm->shrinker = shrinker_alloc(0, "%s", params->name);
+	if (!dm->shrinker) {
+		free_chunks(dm);
 		return -ENOMEM;
+	}
 	dm->shrinker->count_objects = shrink_count;
 	dm->shrinker->scan_objects = shrink_scan;
 	dm->shrinker->private_data = dm;
@@ -353,14 +419,7 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
  */
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 {
-	struct hmm_ref_chunk *chunk;
-	unsigned long index;
-
 	shrinker_free(dm->shrinker);
-	xa_for_each(&dm->chunks, index, chunk) {
-		memunmap_pages(&chunk->pagemap);
-		chunk_free(chunk);
-	}
-	xa_destroy(&dm->chunks);
+	free_chunks(dm);
 	hmm_ref_engine_exit(&dm->engine);
 }

@@ -4,6 +4,8 @@
  *
  *   fail_copy      fault attribute: batches of the copy engine fail (if the kernel
  *                  has CONFIG_FAULT_INJECTION_DEBUG_FS)
+ *   fail_large     fault attribute: large pages are not to be had, on a device or in
+ *                  the system
  *
  * and for each device, in hmm_refN/
  *
@@ -105,6 +107,7 @@ void hmm_ref_debugfs_init(void)
 {
 	debugfs_root = debugfs_create_dir("hmm_ref", NULL);
 	hmm_ref_engine_debugfs(debugfs_root);
+	hmm_ref_migrate_debugfs(debugfs_root);
 }
 
 /**

@@ -5,7 +5,7 @@
  * The four rules of an idle-start driver:
  *
  * 1. A page on the free map has reference count 0, no lock, no mapping and no
- *    owner. Always; chunks are created that way, too.
+ *    owner, and is no part of a folio. Always; chunks are created that way, too.
  * 2. The first reference is taken at handout: off the free map under the lock,
  *    then the owner, then zone_device_folio_init() makes the count 1.
  * 3. A page returns in one place: folio_free, which the core calls when the count
@@ -24,6 +24,7 @@
  * folio lock (chunk.c).
  *
  * The arithmetic with page frame numbers is here and, for making chunks, in chunk.c.
+ * Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>
 #include <linux/sched.h>
@@ -187,49 +188,66 @@ static unsigned long block_take(struct hmm_ref_block *block,
 	return got;
 }
 
-/* A bad page is back: it leaves circulation. */
-static void block_retire_used(struct hmm_ref_block *block)
+/* Bad pages are on the free map: they leave circulation. */
+static void block_retire(struct hmm_ref_block *block)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
+	unsigned int bit;
 
 	lockdep_assert_held(&block->lock);
-	block->nr_retired++;
-	spin_lock(&dm->lock);
-	dm->backed--;
+	lockdep_assert_held(&dm->lock);
+	for_each_set_bit(bit, block->bad, HMM_REF_BLOCK_PAGES) {
+		if (!__test_and_clear_bit(bit, block->free))
+			continue;
+		block->nr_free--;
+		block->nr_retired++;
+		if (block->backed)
+			dm->backed--;
+	}
 	hmm_ref_block_enlist(block);
-	spin_unlock(&dm->lock);
+}
+
+static bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
+{
+	return find_next_bit(bitmap, bit + nr, bit) < bit + nr;
 }
 
 /*
- * Publish a page: the only way to the free map. The lock's release is what lets
- * another CPU see it.
+ * Publish pages that one folio had: the only way to the free map. The lock's release is
+ * what lets another CPU see them.
  */
-static void block_publish(struct hmm_ref_block *block, unsigned int bit)
+static void block_publish(struct hmm_ref_block *block, unsigned int bit,
+			  unsigned int nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 	unsigned long flags;
+	unsigned int i;
+	bool enlist;
+	bool bad;
 
-	hmm_ref_sane(hmm_ref_page_is_idle(block_page(block, bit)));
+	for (i = 0; i < nr; i++)
+		hmm_ref_sane(hmm_ref_page_is_idle(block_page(block, bit + i)));
 
 	spin_lock_irqsave(&block->lock, flags);
-	if (WARN_ON_ONCE(test_bit(bit, block->free))) {
+	if (WARN_ON_ONCE(any_set(block->free, bit, nr))) {
 		spin_unlock_irqrestore(&block->lock, flags);
 		return;
 	}
-	block->nr_used--;
-	if (unlikely(test_bit(bit, block->bad))) {
-		block_retire_used(block);
-	} else {
-		__set_bit(bit, block->free);
-		block->nr_free++;
-		if (block->nr_free == 1 || !block->nr_used) {
-			spin_lock(&dm->lock);
+	bad = any_set(block->bad, bit, nr);
+	enlist = !block->nr_free || block->nr_used == nr;
+	bitmap_set(block->free, bit, nr);
+	block->nr_free += nr;
+	block->nr_used -= nr;
+	if (enlist || bad) {
+		spin_lock(&dm->lock);
+		if (bad)
+			block_retire(block);
+		else
 			hmm_ref_block_enlist(block);
-			spin_unlock(&dm->lock);
-		}
+		spin_unlock(&dm->lock);
 	}
-	/* After the page can be found: a reservation is a promise. */
-	atomic_long_dec(&dm->committed);
+	/* After the pages can be found: a reservation is a promise. */
+	atomic_long_sub(nr, &dm->committed);
 	spin_unlock_irqrestore(&block->lock, flags);
 }
 
@@ -323,12 +341,15 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	struct hmm_ref_chunk *chunk = page_chunk(page);
 	unsigned long offset = dpfn - chunk->first_dpfn;
 	struct hmm_ref_owner *owner = page->zone_device_data;
+	unsigned int nr = folio_nr_pages(folio);
 
 	hmm_ref_sane(owner);
+	if (folio_test_large(folio))
+		hmm_ref_devmem_dissolve(folio);
 	page->zone_device_data = NULL;
-	hmm_ref_owner_put(owner, 1);
+	hmm_ref_owner_put(owner, nr);
 	block_publish(&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER],
-		      offset & (HMM_REF_BLOCK_PAGES - 1));
+		      offset & (HMM_REF_BLOCK_PAGES - 1), nr);
 }
 
 /* ---- eviction's and the user's view ------------------------------------ */
@@ -399,13 +420,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);
 	__set_bit(bit, block->bad);
-	if (__test_and_clear_bit(bit, block->free)) {
-		block->nr_free--;
-		block->nr_retired++;
-		if (block->backed)
-			dm->backed--;
-		hmm_ref_block_enlist(block);
-	}
+	block_retire(block);
 	spin_unlock(&dm->lock);
 	spin_unlock_irqrestore(&block->lock, flags);
 	return 0;

@@ -7,7 +7,8 @@
  * Nothing else in the driver knows that; everybody else names device memory by
  * device page numbers (dpfn).
  *
- * Storage is given to whole blocks. chunk.c backs a block before the first of its
+ * Coherent memory is its own storage: the CPU has an address for it. Storage of private
+ * memory is given to whole blocks. chunk.c backs a block before the first of its
  * pages is handed out and takes the storage away when none is used, so an
  * access to a used page always finds it, without a lock.
  *
@@ -58,8 +59,21 @@ void hmm_ref_engine_debugfs(struct dentry *parent)
 void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
 {
 	engine->node = node;
+	engine->window = NULL;
 	xa_init(&engine->storage);
 	atomic_long_set(&engine->nr_blocks, 0);
+}
+
+/**
+ * hmm_ref_engine_set_window() - name the storage of coherent memory
+ * @engine: engine without storage
+ * @window: kernel address of device page 0, the others follow
+ *
+ * All blocks have their storage from now on.
+ */
+void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window)
+{
+	engine->window = window;
 }
 
 /**
@@ -91,6 +105,10 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
 	void *storage;
 	int rc;
 
+	if (engine->window) {
+		atomic_long_inc(&engine->nr_blocks);
+		return 0;
+	}
 	/* mock: real hardware has its memory on board */
 	storage = vmalloc_huge_node(PMD_SIZE, gfp, engine->node);
 	if (!storage)
@@ -114,14 +132,18 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
  */
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn)
 {
-	vfree(xa_erase(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER));
+	if (!engine->window)
+		vfree(xa_erase(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER));
 	atomic_long_dec(&engine->nr_blocks);
 }
 
 static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 {
-	void *storage = xa_load(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER);
+	void *storage;
 
+	if (engine->window)
+		return engine->window + (dpfn << PAGE_SHIFT);
+	storage = xa_load(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER);
 	return storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
@@ -137,47 +159,61 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 }
 
 /**
- * hmm_ref_engine_copy_in() - copy a page to the device
+ * hmm_ref_engine_copy_in() - copy pages to the device
  * @job: batch
  * @dpfn: destination
  * @sys_page: source, which must not change before the batch is waited for
+ * @nr: pages, contiguous on both sides and in one block
  */
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page)
+			    struct page *sys_page, unsigned long nr)
 {
-	void *from = kmap_local_page(sys_page);
+	void *to = engine_addr(job->engine, dpfn);
+	unsigned long i;
 
 	/* mock: real hardware would queue a descriptor */
-	copy_page(engine_addr(job->engine, dpfn), from);
-	kunmap_local(from);
-	job->nr_copies++;
+	for (i = 0; i < nr; i++) {
+		void *from = kmap_local_page(sys_page + i);
+
+		copy_page(to + i * PAGE_SIZE, from);
+		kunmap_local(from);
+	}
+	job->nr_copies += nr;
 }
 
 /**
- * hmm_ref_engine_copy_out() - copy a page from the device
+ * hmm_ref_engine_copy_out() - copy pages from the device
  * @job: batch
  * @sys_page: destination
  * @dpfn: source
+ * @nr: pages, contiguous on both sides and in one block
  */
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn)
+			     unsigned long dpfn, unsigned long nr)
 {
-	void *to = kmap_local_page(sys_page);
+	void *from = engine_addr(job->engine, dpfn);
+	unsigned long i;
 
-	copy_page(to, engine_addr(job->engine, dpfn));
-	kunmap_local(to);
-	job->nr_copies++;
+	for (i = 0; i < nr; i++) {
+		void *to = kmap_local_page(sys_page + i);
+
+		copy_page(to, from + i * PAGE_SIZE);
+		kunmap_local(to);
+	}
+	job->nr_copies += nr;
 }
 
 /**
- * hmm_ref_engine_clear() - zero a page of the device
+ * hmm_ref_engine_clear() - zero pages of the device
  * @job: batch
  * @dpfn: destination
+ * @nr: pages, contiguous and in one block
  */
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn)
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
+			  unsigned long nr)
 {
-	clear_page(engine_addr(job->engine, dpfn));
-	job->nr_copies++;
+	memset(engine_addr(job->engine, dpfn), 0, nr * PAGE_SIZE);
+	job->nr_copies += nr;
 }
 
 /**

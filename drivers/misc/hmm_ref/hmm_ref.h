@@ -7,14 +7,16 @@
  *   main.c, ioctl.c, debugfs.c    devices, files, the user's requests
  *   migrate*.c       mirror.c, snapshot.c
  *                                 moving data         | seeing a process's memory
- *   devmem.c         pgtable.c    device pages        | the device's page table
+ *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
  *
  * Vocabulary
  *
  *   sys_page    page of system memory
- *   dev_page    page of device memory (ZONE_DEVICE, MEMORY_DEVICE_PRIVATE)
+ *   dev_page    page of device memory (ZONE_DEVICE): private, which only the device
+ *               can access, or coherent, which the CPU can access as well
+ *   large       a folio of one block, mapped by one PMD; all others are one page
  *   src_, dst_  the arrays of migrate_vma, nothing else
  *   addr        user virtual address; [start, end) with end exclusive
  *   dpfn        device page number: a page's address on the device, in pages
@@ -49,6 +51,7 @@
  *   folio locks, PTL              the core's
  *   hmm_ref_mirror::lock          page table of the device; taken in reclaim, so
  *                                 nothing is allocated under it
+ *   hmm_ref_small::lock           leaf
  *   hmm_ref_block::lock           free map; irqsave, taken by folio_free
  *   hmm_ref_devmem::lock          lists of blocks, reservations; irqsave, leaf
  *
@@ -71,6 +74,7 @@
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include <uapi/hmm_ref.h>
@@ -78,6 +82,7 @@
 #include "compat.h"
 
 struct dentry;
+struct migrate_vma;
 struct hmm_ref_client;
 struct hmm_ref_device;
 
@@ -120,11 +125,13 @@ struct hmm_ref_counters {
  * struct hmm_ref_engine - copy engine and storage of one device
  * @node: NUMA node that the storage is taken from
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
+ * @window: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
  */
 struct hmm_ref_engine {
 	int node;
 	struct xarray storage;
+	void *window;
 	atomic_long_t nr_blocks;
 };
 
@@ -143,15 +150,17 @@ struct hmm_ref_job {
 void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
 void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
 void hmm_ref_engine_debugfs(struct dentry *parent);
+void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job);
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page);
+			    struct page *sys_page, unsigned long nr);
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn);
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn);
+			     unsigned long dpfn, unsigned long nr);
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
+			  unsigned long nr);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
 void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
@@ -160,7 +169,7 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
 int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 			      unsigned int len, bool write);
 
-/* ---- devmem.c, chunk.c, audit.c: device pages -------------------------- */
+/* ---- devmem*.c, chunk.c, audit.c: device pages ------------------------- */
 
 /**
  * struct hmm_ref_owner - who a device page was handed out for
@@ -229,6 +238,8 @@ struct hmm_ref_chunk {
 /**
  * struct hmm_ref_devmem - the memory of one device
  * @pgmap_owner: tells our device pages from others'
+ * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
+ * @window: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
  * @engine: the device's copy engine and storage
  * @capacity: pages at the most
@@ -250,6 +261,8 @@ struct hmm_ref_chunk {
  */
 struct hmm_ref_devmem {
 	void *pgmap_owner;
+	enum memory_type type;
+	phys_addr_t window;
 	const struct dev_pagemap_ops *ops;
 	struct hmm_ref_engine engine;
 	unsigned long capacity;
@@ -268,20 +281,57 @@ struct hmm_ref_devmem {
 	struct shrinker *shrinker;
 };
 
+/**
+ * struct hmm_ref_devmem_params - what hmm_ref_devmem_init() needs to know
+ * @ops: pagemap callbacks
+ * @node: NUMA node for struct pages and storage
+ * @window: physical address of memory that the CPU can access; 0 for private memory
+ * @capacity: bytes, a multiple of PMD_SIZE
+ * @chunk_size: bytes that private memory grows by, a power of two and at least
+ *	PMD_SIZE
+ * @name: for the shrinker
+ */
+struct hmm_ref_devmem_params {
+	const struct dev_pagemap_ops *ops;
+	int node;
+	phys_addr_t window;
+	u64 capacity;
+	u64 chunk_size;
+	const char *name;
+};
+
 /* chunk.c */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
-			const struct dev_pagemap_ops *ops, int node,
-			u64 capacity, u64 chunk_size, const char *name);
+			const struct hmm_ref_devmem_params *params);
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
 long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr);
 void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr);
+void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm);
 
 /* devmem.c */
 unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 				     struct hmm_ref_owner *owner,
 				     struct page **dev_pages, unsigned long nr);
 void hmm_ref_devmem_folio_free(struct folio *folio);
+
+/* devmem_large.c */
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
+					   struct hmm_ref_owner *owner);
+void hmm_ref_devmem_dissolve(struct folio *folio);
+void hmm_ref_devmem_folio_split(struct folio *head, struct folio *tail);
+#else
+static inline struct folio *
+hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm, struct hmm_ref_owner *owner)
+{
+	return NULL;
+}
+
+static inline void hmm_ref_devmem_dissolve(struct folio *folio)
+{
+}
+#endif
 
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
 unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
@@ -306,8 +356,8 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 /* Rule 1 of devmem.c: what a page on the free map is like. */
 static inline bool hmm_ref_page_is_idle(struct page *page)
 {
-	return !page_ref_count(page) && !PageLocked(page) && !page->mapping &&
-	       !page->zone_device_data;
+	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
+	       !page->mapping && !page->zone_device_data;
 }
 
 /**
@@ -320,8 +370,21 @@ static inline bool hmm_ref_page_is_idle(struct page *page)
 static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
 				struct page *page)
 {
-	return is_device_private_page(page) &&
+	return (is_device_private_page(page) || is_device_coherent_page(page)) &&
 	       page_pgmap(page)->owner == dm->pgmap_owner;
+}
+
+/**
+ * hmm_ref_has_large() - can pages be large folios?
+ * @dm: device memory
+ *
+ * The core splits and moves large folios of private memory only.
+ *
+ * Return: true when they can.
+ */
+static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
+{
+	return thp_migration_supported() && dm->type == MEMORY_DEVICE_PRIVATE;
 }
 
 /* ---- pgtable.c: the device's page table -------------------------------- */
@@ -349,7 +412,7 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 
 /**
  * struct hmm_ref_pgtable - device page table of one address space
- * @tables: struct of PTEs by addr >> PMD_SHIFT
+ * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
  *
  * Entries are covered by the caller's lock; see pgtable.c.
  */
@@ -359,9 +422,12 @@ struct hmm_ref_pgtable {
 
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
-int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr);
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
+			    bool leaf);
 bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte);
+bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
+			      hmm_ref_pte_t pte);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
@@ -427,18 +493,29 @@ struct hmm_ref_window {
 };
 
 /* migrate.c */
-int hmm_ref_window_init(struct hmm_ref_window *window);
-void hmm_ref_window_exit(struct hmm_ref_window *window);
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
 			  struct hmm_ref_migrate *cmd);
 
+/* migrate_common.c */
+int hmm_ref_window_init(struct hmm_ref_window *window);
+void hmm_ref_window_exit(struct hmm_ref_window *window);
+void hmm_ref_migrate_debugfs(struct dentry *parent);
+bool hmm_ref_large_fails(void);
+
 bool hmm_ref_src_is_page(unsigned long src);
+unsigned long hmm_ref_src_pages(unsigned long src);
+unsigned long hmm_ref_moved(unsigned long src, unsigned long dst);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_mark_left(const unsigned long *src,
 				const unsigned long *dst, unsigned long npages);
-int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
-			     unsigned long *dst, gfp_t gfp,
-			     struct vm_area_struct *vma, unsigned long addr);
+int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
+		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
+		       unsigned long addr);
+int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
+		       unsigned long *dst, struct vm_area_struct *vma,
+		       unsigned long addr);
+int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
+			  bool large, unsigned long *moved);
 
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
@@ -446,6 +523,64 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev);
 
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
+int hmm_ref_fault_init(void);
+void hmm_ref_fault_exit(void);
+
+/**
+ * struct hmm_ref_small - worker that migrates large folios as single pages
+ * @work: one PMD at a time
+ * @lock: covers @mm and @addr
+ * @mm: referenced; NULL when there is nothing to do
+ * @addr: start of the PMD
+ * @window: scratch memory of the worker
+ */
+struct hmm_ref_small {
+	struct work_struct work;
+	spinlock_t lock;		/* what is to be done */
+	struct mm_struct *mm;
+	unsigned long addr;
+	struct hmm_ref_window window;
+};
+
+/* migrate_small.c */
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+int hmm_ref_small_init(struct hmm_ref_device *dev);
+void hmm_ref_small_exit(struct hmm_ref_device *dev);
+void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
+			 unsigned long addr);
+bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
+			   unsigned long addr);
+unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
+				  struct hmm_ref_block *block,
+				  struct hmm_ref_window *window);
+#else
+static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
+{
+	return 0;
+}
+
+static inline void hmm_ref_small_exit(struct hmm_ref_device *dev)
+{
+}
+
+static inline void hmm_ref_small_later(struct hmm_ref_device *dev,
+				       struct mm_struct *mm, unsigned long addr)
+{
+}
+
+static inline bool hmm_ref_small_pending(struct hmm_ref_device *dev,
+					 struct mm_struct *mm, unsigned long addr)
+{
+	return false;
+}
+
+static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
+						struct hmm_ref_block *block,
+						struct hmm_ref_window *window)
+{
+	return 0;
+}
+#endif
 
 /* ---- main.c: devices and files ----------------------------------------- */
 
@@ -460,6 +595,7 @@ extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
  * @counters: totals
  * @evict_lock: covers @evict_window; killable
  * @evict_window: scratch memory of eviction
+ * @small: for large folios that no large page is to be had for
  * @clients_lock: covers @clients
  * @clients: open files
  * @misc: character device
@@ -475,6 +611,7 @@ struct hmm_ref_device {
 	struct hmm_ref_counters __percpu *counters;
 	struct mutex evict_lock;	/* evict_window */
 	struct hmm_ref_window evict_window;
+	struct hmm_ref_small small;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
 	struct miscdevice misc;
@@ -488,6 +625,8 @@ struct hmm_ref_device {
  * @mirror: of the mm that opened the file
  * @migrate_lock: covers @window; killable
  * @window: scratch memory of its migrations
+ * @fail_large: the next large page that a migration wants is not to be had; for the
+ *	old interface
  * @node: on hmm_ref_device::clients
  */
 struct hmm_ref_client {
@@ -496,6 +635,7 @@ struct hmm_ref_client {
 	struct hmm_ref_mirror mirror;
 	struct mutex migrate_lock;	/* window */
 	struct hmm_ref_window window;
+	bool fail_large;
 	struct list_head node;
 };
 

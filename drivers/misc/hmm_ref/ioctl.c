@@ -38,7 +38,8 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	const struct hmm_ref_devmem *dm = &client->dev->dm;
 
 	cmd->info.out_page_size = PAGE_SIZE;
-	cmd->info.out_memory_type = HMM_REF_MEMORY_PRIVATE;
+	cmd->info.out_memory_type = dm->type == MEMORY_DEVICE_COHERENT ?
+				    HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
 	cmd->info.out_block_size = PMD_SIZE;
 	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
 	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;

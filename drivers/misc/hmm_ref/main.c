@@ -28,6 +28,7 @@
 #include "hmm_ref.h"
 
 #define MAX_DEVICES	8
+#define MAX_WINDOWS	4
 #define MAX_CHUNK_SIZE	(64ULL * SZ_1G)		/* its blocks are one allocation */
 #define MAX_CAPACITY	(64ULL * SZ_1T)		/* more than the address space has */
 
@@ -71,6 +72,36 @@ static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
 module_param(fault_around, uint, 0444);
 MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (default 16)");
 
+static unsigned long long coherent[MAX_WINDOWS];
+static unsigned int nwindows;
+module_param_array(coherent, ullong, &nwindows, 0444);
+MODULE_PARM_DESC(coherent, "addresses of reserved memory for coherent devices, which follow the others");
+
+static u64 coherent_size;
+module_param_cb(coherent_size, &param_size_ops, &coherent_size, 0444);
+MODULE_PARM_DESC(coherent_size, "size of each of these windows, a multiple of PMD_SIZE (default 256M)");
+
+static int check_windows(void)
+{
+	unsigned int i;
+
+	if (!coherent_size)
+		coherent_size = round_up((u64)SZ_256M, PMD_SIZE);
+	if (!IS_ALIGNED(coherent_size, PMD_SIZE) || coherent_size > MAX_CHUNK_SIZE) {
+		pr_err("coherent_size must be a multiple of %lu, at most %llu\n",
+		       PMD_SIZE, MAX_CHUNK_SIZE);
+		return -EINVAL;
+	}
+	for (i = 0; i < nwindows; i++) {
+		if (!coherent[i] || !IS_ALIGNED(coherent[i], PMD_SIZE)) {
+			pr_err("coherent: addresses must be multiples of %lu\n",
+			       PMD_SIZE);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
 static int check_params(void)
 {
 	/* 128M is what request_free_mem_region() rounds to on x86-64. */
@@ -93,8 +124,14 @@ static int check_params(void)
 		       PMD_SIZE, MAX_CAPACITY);
 		return -EINVAL;
 	}
-	return 0;
+	return check_windows();
 }
+
+/* Platform data: memory of a coherent device; a private one has no start. */
+struct window {
+	phys_addr_t start;
+	u64 size;
+};
 
 /* ---- devices ----------------------------------------------------------- */
 
@@ -218,6 +255,14 @@ static const struct file_operations hmm_ref_fops = {
 static int hmm_ref_probe(struct platform_device *pdev)
 {
 	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
+	const struct window *window = dev_get_platdata(&pdev->dev);
+	struct hmm_ref_devmem_params params = {
+		.ops = &hmm_ref_pagemap_ops,
+		.node = dev_to_node(&pdev->dev),
+		.window = window->start,
+		.capacity = window->start ? window->size : capacity,
+		.chunk_size = chunk_size,
+	};
 	int rc;
 
 	if (!dev)
@@ -231,6 +276,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	kref_init(&dev->ref);
 	snprintf(dev->name, sizeof(dev->name), "hmm_ref%d", pdev->id);
 	dev->fault_around = fault_around;
+	params.name = dev->name;
 	mutex_init(&dev->evict_lock);
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
@@ -240,11 +286,14 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	rc = hmm_ref_window_init(&dev->evict_window);
 	if (rc)
 		goto err_put;
-	rc = hmm_ref_devmem_init(&dev->dm, &hmm_ref_pagemap_ops,
-				 dev_to_node(&pdev->dev), capacity, chunk_size,
-				 dev->name);
+	rc = hmm_ref_small_init(dev);
 	if (rc)
 		goto err_window;
+	rc = hmm_ref_devmem_init(&dev->dm, &params);
+	if (rc) {
+		dev_err(&pdev->dev, "no device memory: %d\n", rc);
+		goto err_small;
+	}
 
 	dev->misc.minor = MISC_DYNAMIC_MINOR;
 	dev->misc.name = dev->name;
@@ -260,6 +309,8 @@ static int hmm_ref_probe(struct platform_device *pdev)
 
 err_devmem:
 	hmm_ref_devmem_exit(&dev->dm);
+err_small:
+	hmm_ref_small_exit(dev);
 err_window:
 	hmm_ref_window_exit(&dev->evict_window);
 err_put:
@@ -288,6 +339,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	synchronize_srcu(&dev->unplug);
 	zap_clients(dev);
 	hmm_ref_evict_all(dev);
+	hmm_ref_small_exit(dev);
 	hmm_ref_devmem_exit(&dev->dm);
 	hmm_ref_window_exit(&dev->evict_window);
 	kref_put(&dev->ref, device_release);
@@ -301,13 +353,13 @@ static struct platform_driver hmm_ref_driver = {
 	},
 };
 
-static struct platform_device *platform_devices[MAX_DEVICES];
+static struct platform_device *platform_devices[MAX_DEVICES + MAX_WINDOWS];
 
 static void unregister_devices(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < ndevices; i++)
+	for (i = 0; i < ndevices + nwindows; i++)
 		platform_device_unregister(platform_devices[i]);
 }
 
@@ -316,10 +368,14 @@ static int __init register_devices(void)
 	unsigned int i;
 	int rc;
 
-	for (i = 0; i < ndevices; i++) {
+	for (i = 0; i < ndevices + nwindows; i++) {
+		struct window window = { .size = coherent_size };
 		struct platform_device *pdev;
 
-		pdev = platform_device_register_simple("hmm_ref", i, NULL, 0);
+		if (i >= ndevices)
+			window.start = coherent[i - ndevices];
+		pdev = platform_device_register_data(NULL, "hmm_ref", i, &window,
+						     sizeof(window));
 		if (IS_ERR(pdev)) {
 			rc = PTR_ERR(pdev);
 			while (i--)
@@ -337,6 +393,9 @@ static int __init hmm_ref_init(void)
 
 	if (rc)
 		return rc;
+	rc = hmm_ref_fault_init();
+	if (rc)
+		return rc;
 	hmm_ref_debugfs_init();
 	rc = platform_driver_register(&hmm_ref_driver);
 	if (rc)
@@ -350,6 +409,7 @@ err_driver:
 	platform_driver_unregister(&hmm_ref_driver);
 err_debugfs:
 	hmm_ref_debugfs_exit();
+	hmm_ref_fault_exit();
 	return rc;
 }
 
@@ -358,6 +418,7 @@ static void __exit hmm_ref_exit(void)
 	unregister_devices();
 	platform_driver_unregister(&hmm_ref_driver);
 	hmm_ref_debugfs_exit();
+	hmm_ref_fault_exit();
 }
 
 module_init(hmm_ref_init);

@@ -2,8 +2,9 @@
 /*
  * Moving data: to the device and to system memory, for the MIGRATE command.
  *
- * migrate_fault.c moves it for the CPU, migrate_evict.c for room; both share the
- * steps here and follow the rules below.
+ * migrate_fault.c moves it for the CPU, migrate_evict.c for room, migrate_small.c where
+ * large pages are short. All share the steps of migrate_common.c and follow the rules
+ * below.
  *
  * A migration handles one window, at most a block, with four steps of the core
  * around ours:
@@ -25,6 +26,8 @@
  * - What happened is in src after migrate_vma_pages(), not in cpages.
  * - A hole has no page: it is cleared on the way to the device and does not
  *   exist on the way back.
+ * - Large folios stay whole where a large page can be had, and move as single pages
+ *   where not. A large hole is filled with all of its pages or with none.
  * - Nothing is mapped for the device here. DONTNEED does not wait for page locks,
  *   so a page that has just arrived may be on its way out again; mirror.c maps,
  *   under the notifier's sequence.
@@ -45,136 +48,10 @@ struct pass {
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* the device could not make room */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
+	bool large;		/* keep large folios whole */
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
-
-/* ---- windows ----------------------------------------------------------- */
-
-/**
- * hmm_ref_window_init() - allocate the arrays of a window
- * @window: to set up
- *
- * Return: 0 or -ENOMEM.
- */
-int hmm_ref_window_init(struct hmm_ref_window *window)
-{
-	window->src = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->src),
-			       GFP_KERNEL_ACCOUNT);
-	window->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->dst),
-			       GFP_KERNEL_ACCOUNT);
-	window->dev_pages = kvcalloc(HMM_REF_BLOCK_PAGES,
-				     sizeof(*window->dev_pages),
-				     GFP_KERNEL_ACCOUNT);
-	if (window->src && window->dst && window->dev_pages)
-		return 0;
-	hmm_ref_window_exit(window);
-	return -ENOMEM;
-}
-
-/**
- * hmm_ref_window_exit() - free the arrays of a window
- * @window: unused from now on
- */
-void hmm_ref_window_exit(struct hmm_ref_window *window)
-{
-	kvfree(window->src);
-	kvfree(window->dst);
-	kvfree(window->dev_pages);
-}
-
-/* ---- steps shared by all directions ------------------------------------ */
-
-/**
- * hmm_ref_src_is_page() - is there a page to move?
- * @src: source entry after setup
- *
- * Return: false for holes and for what setup did not get.
- */
-bool hmm_ref_src_is_page(unsigned long src)
-{
-	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
-}
-
-/**
- * hmm_ref_abandon_all() - give the destinations back, move nothing
- * @dst: destination entries; cleared
- * @npages: of them
- *
- * Rule 4 of devmem.c for device pages; system pages are freed the same way.
- */
-void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
-{
-	unsigned long i;
-
-	for (i = 0; i < npages; i++) {
-		struct page *page = migrate_pfn_to_page(dst[i]);
-
-		if (page) {
-			unlock_page(page);
-			put_page(page);
-		}
-		dst[i] = 0;
-	}
-}
-
-static bool has_moved(unsigned long src, unsigned long dst)
-{
-	return dst && (src & MIGRATE_PFN_MIGRATE);
-}
-
-/**
- * hmm_ref_mark_left() - after migrate_*_pages(): which pages have left the device?
- * @src: source entries, device pages
- * @dst: destination entries
- * @npages: of each
- *
- * The pages are marked as not up to date, under their locks: until finalize drops the
- * last reference, eviction may get hold of one and must see that the data is gone.
- *
- * Return: pages that have left.
- */
-unsigned long hmm_ref_mark_left(const unsigned long *src,
-				const unsigned long *dst, unsigned long npages)
-{
-	unsigned long left = 0;
-	unsigned long i;
-
-	for (i = 0; i < npages; i++) {
-		if (!hmm_ref_src_is_page(src[i]) || !has_moved(src[i], dst[i]))
-			continue;
-		folio_clear_uptodate(page_folio(migrate_pfn_to_page(src[i])));
-		left++;
-	}
-	return left;
-}
-
-/**
- * hmm_ref_fill_system_page() - give a device page a system page, queue the copy
- * @job: batch that the copy joins
- * @src: source entry of the device page
- * @dst: destination entry to set
- * @gfp: for the system page
- * @vma: that maps it, for the NUMA policy; NULL when not known
- * @addr: user address in @vma
- *
- * Return: 0 or -ENOMEM, with @dst as it was.
- */
-int hmm_ref_fill_system_page(struct hmm_ref_job *job, unsigned long src,
-			     unsigned long *dst, gfp_t gfp,
-			     struct vm_area_struct *vma, unsigned long addr)
-{
-	struct folio *folio;
-
-	folio = vma ? vma_alloc_folio(gfp, 0, vma, addr) : folio_alloc(gfp, 0);
-	if (!folio)
-		return -ENOMEM;
-	folio_lock(folio);
-	hmm_ref_engine_copy_out(job, folio_page(folio, 0),
-				hmm_ref_page_dpfn(migrate_pfn_to_page(src)));
-	*dst = migrate_pfn(folio_pfn(folio));
-	return 0;
-}
 
 /* ---- to the device ----------------------------------------------------- */
 
@@ -198,40 +75,96 @@ static bool vma_stays(const struct vm_area_struct *vma)
 	return vma->vm_flags & VM_MERGEABLE;
 }
 
-/*
- * Hand out device pages for the entries that setup has collected, and fill them.
- * Entries beyond @reserved stay where they are.
- */
-static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
-		       unsigned long reserved, unsigned long *handed_out)
+static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
+		       struct page *sys_page, unsigned long nr)
 {
-	struct hmm_ref_devmem *dm = &client->dev->dm;
+	unsigned long dpfn = hmm_ref_page_dpfn(dev_page);
+
+	if (sys_page)
+		hmm_ref_engine_copy_in(job, dpfn, sys_page, nr);
+	else
+		hmm_ref_engine_clear(job, dpfn, nr);
+}
+
+/* Fill one large entry with a large folio. Return: pages handed out for it. */
+static unsigned long fill_large(struct hmm_ref_client *client,
+				struct migrate_vma *args, struct hmm_ref_job *job)
+{
+	struct folio *folio;
+
+	if (xchg(&client->fail_large, false) || hmm_ref_large_fails())
+		return 0;
+	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
+	if (!folio)
+		return 0;
+	queue_copy(job, folio_page(folio, 0), migrate_pfn_to_page(args->src[0]),
+		   HMM_REF_BLOCK_PAGES);
+	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
+	return HMM_REF_BLOCK_PAGES;
+}
+
+/* As many single pages for a large entry. Return: pages handed out. */
+static unsigned long fill_split(struct hmm_ref_client *client,
+				struct migrate_vma *args, struct hmm_ref_job *job)
+{
+	struct page **dev_pages = client->window.dev_pages;
+	struct page *sys_page = migrate_pfn_to_page(args->src[0]);
+	unsigned long got;
+	unsigned long i;
+
+	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
+				     HMM_REF_BLOCK_PAGES);
+	for (i = 0; i < got; i++) {
+		queue_copy(job, dev_pages[i], sys_page ? sys_page + i : NULL, 1);
+		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
+	}
+	if (got < HMM_REF_BLOCK_PAGES && !sys_page)
+		hmm_ref_abandon_all(args->dst, got);
+	return got;
+}
+
+/* Single pages for up to @reserved of the entries. Return: pages handed out. */
+static unsigned long fill_single(struct hmm_ref_client *client,
+				 struct migrate_vma *args,
+				 struct hmm_ref_job *job, unsigned long reserved)
+{
 	struct page **dev_pages = client->window.dev_pages;
 	unsigned long wanted = 0;
 	unsigned long next = 0;
-	struct hmm_ref_job job;
+	unsigned long got;
 	unsigned long i;
-	int rc;
 
 	for (i = 0; i < args->npages; i++)
 		wanted += wants_device(args->src[i]);
-	*handed_out = hmm_ref_devmem_handout(dm, client->owner, dev_pages,
-					     min(wanted, reserved));
-
-	hmm_ref_engine_begin(&dm->engine, &job);
-	for (i = 0; i < args->npages && next < *handed_out; i++) {
-		struct page *sys_page = migrate_pfn_to_page(args->src[i]);
-		unsigned long dpfn;
-
+	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
+				     min(wanted, reserved));
+	for (i = 0; i < args->npages && next < got; i++) {
 		if (!wants_device(args->src[i]))
 			continue;
-		dpfn = hmm_ref_page_dpfn(dev_pages[next]);
-		if (sys_page)
-			hmm_ref_engine_copy_in(&job, dpfn, sys_page);
-		else
-			hmm_ref_engine_clear(&job, dpfn);
+		queue_copy(job, dev_pages[next], migrate_pfn_to_page(args->src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
 	}
+	return got;
+}
+
+/*
+ * Hand out device pages for the entries that setup has collected, and fill them. What
+ * is handed out comes off @reserved. A large entry fills the whole window.
+ */
+static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
+		       long *reserved)
+{
+	struct hmm_ref_job job;
+	unsigned long got = 0;
+	int rc;
+
+	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
+	if (!(args->src[0] & MIGRATE_PFN_COMPOUND))
+		got = fill_single(client, args, &job, *reserved);
+	else if (wants_device(args->src[0]))
+		got = fill_large(client, args, &job) ?:
+		      fill_split(client, args, &job);
+	*reserved -= got;
 	rc = hmm_ref_engine_wait(&job);
 	if (rc)
 		hmm_ref_abandon_all(args->dst, args->npages);
@@ -241,7 +174,6 @@ static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
 static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
 			  long *reserved, struct pass *pass)
 {
-	unsigned long handed_out;
 	unsigned long i;
 	int rc;
 
@@ -250,19 +182,22 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return 0;
 	}
+	args->pgmap_owner = client->dev->dm.pgmap_owner;
 	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
+	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES)
+		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
 	pass->tried = true;
-	rc = fill_device(client, args, *reserved, &handed_out);
-	*reserved -= handed_out;
-	for (i = 0; i < args->npages; i++)
-		pass->refused += hmm_ref_src_is_page(args->src[i]) &&
-				 !wants_device(args->src[i]);
+	rc = fill_device(client, args, reserved);
+	for (i = 0; i < args->npages; i++) {
+		if (hmm_ref_src_is_page(args->src[i]) && !wants_device(args->src[i]))
+			pass->refused += hmm_ref_src_pages(args->src[i]);
+	}
 	migrate_vma_pages(args);
 	for (i = 0; i < args->npages; i++)
-		pass->moved += has_moved(args->src[i], args->dst[i]);
+		pass->moved += hmm_ref_moved(args->src[i], args->dst[i]);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -272,34 +207,11 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *args,
 			  struct pass *pass)
 {
-	struct hmm_ref_job job;
-	unsigned long i;
-	int copy_rc;
+	bool large = pass->large && !xchg(&client->fail_large, false);
 	int rc;
 
-	args->flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	rc = migrate_vma_setup(args);
-	if (rc)
-		return rc;
-	pass->tried = true;
-	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
-	for (i = 0; i < args->npages && !rc; i++) {
-		unsigned long addr = args->start + i * PAGE_SIZE;
-
-		if (hmm_ref_src_is_page(args->src[i]))
-			rc = hmm_ref_fill_system_page(&job, args->src[i],
-						      &args->dst[i],
-						      GFP_HIGHUSER_MOVABLE,
-						      args->vma, addr);
-	}
-	copy_rc = hmm_ref_engine_wait(&job);
-	if (copy_rc) {
-		hmm_ref_abandon_all(args->dst, args->npages);
-		rc = copy_rc;
-	}
-	migrate_vma_pages(args);
-	pass->moved = hmm_ref_mark_left(args->src, args->dst, args->npages);
-	migrate_vma_finalize(args);
+	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, &pass->moved);
+	pass->tried = rc != -EINVAL;
 	return rc;
 }
 
@@ -324,6 +236,8 @@ static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 	long resident;
 	int rc;
 
+	if (got == need && pass->large)
+		hmm_ref_devmem_want_whole(dm);
 	if (got == need || (got < 0 && got != -ENOSPC))
 		return got;
 	resident = hmm_ref_mirror_resident(&client->mirror, start, end,
@@ -357,7 +271,6 @@ static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 		.start = start,
 		.src = client->window.src,
 		.dst = client->window.dst,
-		.pgmap_owner = client->dev->dm.pgmap_owner,
 	};
 	long reserved = 0;
 	int rc = -EFAULT;
@@ -375,6 +288,7 @@ static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 	if (args.vma) {
 		*end = min(*end, args.vma->vm_end);
 		args.end = *end;
+		pass->large &= args.end - args.start == PMD_SIZE;
 		pass->blind = !(args.vma->vm_flags & VM_READ);
 		if (direction == HMM_REF_TO_DEVICE)
 			rc = pass_to_device(client, &args, &reserved, pass);
@@ -403,7 +317,11 @@ static int migrate_window(struct hmm_ref_client *client,
 	int rc;
 
 	do {
-		pass = (struct pass){};
+		/* What does not move whole gets its second chance as single pages. */
+		pass = (struct pass){
+			.large = !tries && *end - start == PMD_SIZE &&
+				 hmm_ref_has_large(&client->dev->dm),
+		};
 		rc = migrate_pass(client, cmd->direction, start, end, &pass);
 		if (!pass.tried)
 			break;

@@ -7,7 +7,7 @@
  * forked, exited or moved their mappings are all the same to it. It only tries the
  * page locks, so one pass proves nothing. Eviction for room takes what it gets and
  * turns to the next block; eviction before the device goes repeats until no page is
- * used.
+ * used. A large folio moves as one, or with the help of migrate_small.c.
  *
  * migrate_device_pfns() takes any page that has a reference, also one whose data has
  * just left and whose last reference somebody is about to drop. To migrate that once
@@ -55,6 +55,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 {
 	unsigned long *src = dev->evict_window.src;
 	unsigned long *dst = dev->evict_window.dst;
+	bool no_large = false;
 	struct hmm_ref_job job;
 	unsigned long left;
 	unsigned long nr;
@@ -66,16 +67,20 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	migrate_device_pfns(src, nr);
 	hmm_ref_engine_begin(&dev->dm.engine, &job);
 	for (i = 0; i < nr; i++) {
-		if (holds_data(src[i]) &&
-		    hmm_ref_fill_system_page(&job, src[i], &dst[i],
-					     GFP_HIGHUSER_MOVABLE, NULL, 0))
-			break;
+		if (!holds_data(src[i]) ||
+		    !hmm_ref_fill_folio(&job, src[i], &dst[i],
+					GFP_HIGHUSER_MOVABLE, NULL, 0))
+			continue;
+		no_large = src[i] & MIGRATE_PFN_COMPOUND;
+		break;
 	}
 	if (hmm_ref_engine_wait(&job))
 		hmm_ref_abandon_all(dst, nr);
 	migrate_device_pages(src, dst, nr);
 	left = hmm_ref_mark_left(src, dst, nr);
 	migrate_device_finalize(src, dst, nr);
+	if (no_large)
+		left += hmm_ref_small_evict(dev, block, &dev->evict_window);
 	hmm_ref_count(dev->counters, evicted, left);
 	return left;
 }

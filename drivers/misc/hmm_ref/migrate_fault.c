@@ -7,6 +7,16 @@
  * without it the page would never move. Neighbours come along as far as that costs
  * nothing: one fault for a few pages, with arrays on the stack.
  *
+ * A large folio comes in two ways:
+ *
+ *   mapped by a PMD         vmf->pte is NULL. All of it is migrated, with arrays from a
+ *                           mempool, or none: because of the fault's reference the core
+ *                           cannot split it (migrate_small.c)
+ *   mapped by PTEs          the core splits it in setup, but forgets which folio the
+ *                           fault has locked then: this round moves nothing, the next
+ *                           finds a single page. With neighbours in the range the core
+ *                           would unlock a page that nobody has locked
+ *
  * What the callback may return:
  *
  *   0               also when the page did not move, because someone else has it:
@@ -16,12 +26,108 @@
  */
 #include <linux/gfp.h>
 #include <linux/log2.h>
+#include <linux/mempool.h>
 #include <linux/migrate.h>
+#include <linux/sched.h>
 
 #include "hmm_ref.h"
 
 /* Only a neighbour that costs nothing to bring is worth it. */
 #define GFP_NEIGHBOUR	((GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) | __GFP_NOWARN)
+
+/* The arrays for a PMD. */
+struct fault_window {
+	unsigned long src[HMM_REF_BLOCK_PAGES];
+	unsigned long dst[HMM_REF_BLOCK_PAGES];
+};
+
+/* Faults that find no memory for their arrays wait for those that have some. */
+#define FAULT_WINDOWS	4
+
+static mempool_t *fault_windows;
+
+/**
+ * hmm_ref_fault_init() - allocate what CPU faults share
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_fault_init(void)
+{
+	fault_windows = mempool_create_kmalloc_pool(FAULT_WINDOWS,
+						    sizeof(struct fault_window));
+	return fault_windows ? 0 : -ENOMEM;
+}
+
+/**
+ * hmm_ref_fault_exit() - free what CPU faults share
+ */
+void hmm_ref_fault_exit(void)
+{
+	mempool_destroy(fault_windows);
+}
+
+/* ---- a PMD ------------------------------------------------------------- */
+
+/*
+ * Migrate the folio of a PMD. Return: 0, -ENOMEM or -EIO when it has to be split, -EINVAL
+ * when the VMA does not migrate.
+ */
+static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
+{
+	struct hmm_ref_job job;
+	int rc = 0;
+
+	if (migrate_vma_setup(args))
+		return -EINVAL;
+	hmm_ref_engine_begin(&dev->dm.engine, &job);
+	if (hmm_ref_src_is_page(args->src[0]) && (args->src[0] & MIGRATE_PFN_COMPOUND))
+		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
+					args->vma, args->start);
+	if (hmm_ref_engine_wait(&job)) {
+		hmm_ref_abandon_all(args->dst, 1);
+		rc = -EIO; /* page by page it will show which one is bad */
+	}
+	migrate_vma_pages(args);
+	hmm_ref_count(dev->counters, fault_pages,
+		      hmm_ref_mark_left(args->src, args->dst, args->npages));
+	migrate_vma_finalize(args);
+	return rc;
+}
+
+static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
+{
+	unsigned long addr = vmf->address & PMD_MASK;
+	struct fault_window *window;
+	struct migrate_vma args = {
+		.vma = vmf->vma,
+		.start = addr,
+		.end = addr + PMD_SIZE,
+		.pgmap_owner = dev->dm.pgmap_owner,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 MIGRATE_VMA_SELECT_COMPOUND,
+		.fault_page = vmf->page,
+	};
+	int rc;
+
+	if (hmm_ref_small_pending(dev, vmf->vma->vm_mm, addr)) {
+		cond_resched();
+		return 0;
+	}
+	window = mempool_alloc(fault_windows, GFP_KERNEL);
+	memset(window, 0, sizeof(*window));
+	args.src = window->src;
+	args.dst = window->dst;
+	rc = fault_folio(dev, &args);
+	mempool_free(window, fault_windows);
+	hmm_ref_count(dev->counters, cpu_faults, 1);
+	if (rc == -EINVAL)
+		return VM_FAULT_SIGBUS;
+	if (rc)
+		hmm_ref_small_later(dev, vmf->vma->vm_mm, addr);
+	return 0;
+}
+
+/* ---- single pages ------------------------------------------------------ */
 
 /* The pages around a fault that may come along: naturally aligned, in the VMA. */
 static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
@@ -32,6 +138,8 @@ static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
 				    (u32)HMM_REF_FAULT_AROUND_MAX);
 	unsigned long size = rounddown_pow_of_two(pages) << PAGE_SHIFT;
 
+	if (folio_test_large(page_folio(vmf->page)))
+		size = PAGE_SIZE;
 	args->start = max(ALIGN_DOWN(addr, size), vmf->vma->vm_start);
 	args->end = min(ALIGN_DOWN(addr, size) + size, vmf->vma->vm_end);
 }
@@ -56,9 +164,8 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 
 		if (!hmm_ref_src_is_page(args->src[i]))
 			continue;
-		if (hmm_ref_fill_system_page(&job, args->src[i], &args->dst[i],
-					     gfp, args->vma, addr) &&
-		    i == fault_index)
+		if (hmm_ref_fill_folio(&job, args->src[i], &args->dst[i], gfp,
+				       args->vma, addr) && i == fault_index)
 			rc = -ENOMEM;
 	}
 	if (hmm_ref_engine_wait(&job)) {
@@ -85,6 +192,8 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	unsigned long index;
 	int rc;
 
+	if (!vmf->pte)
+		return fault_pmd(dev, vmf);
 	fault_range(dev, vmf, &args);
 	index = (vmf->address - args.start) >> PAGE_SHIFT;
 	if (migrate_vma_setup(&args))
@@ -104,6 +213,9 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 	.folio_free = hmm_ref_pagemap_folio_free,
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+	.folio_split = hmm_ref_devmem_folio_split,
+#endif
 	.migrate_to_ram = migrate_to_ram,
 	.memory_failure = hmm_ref_devmem_memory_failure,
 };

@@ -205,6 +205,12 @@ static int break_cow(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 	return changed;
 }
 
+/* Does the CPU map it by a PMD, so that the device can? */
+static bool is_leaf(unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER;
+}
+
 static hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
@@ -214,6 +220,20 @@ static hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_p
 		return hmm_ref_pte(hmm_ref_page_dpfn(page),
 				   bits | HMM_REF_PTE_DEVICE);
 	return hmm_ref_pte(page_to_pfn(page), bits);
+}
+
+/*
+ * What holds for a page of a PMD mapping holds for the whole PMD. The PMD's first page
+ * is found by alignment: hmm_vma_handle_absent_pmd() takes no account of where in the
+ * PMD the range begins.
+ */
+static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
+		     unsigned long hmm_pfn)
+{
+	const u64 index = (HMM_REF_BLOCK_PAGES - 1) << HMM_REF_PTE_SHIFT;
+
+	return hmm_ref_pgtable_map_leaf(&mirror->pt, addr,
+					make_pte(mirror, hmm_pfn) & ~index);
 }
 
 /*
@@ -231,14 +251,19 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 		goto out;
 	for (i = 0; i < range_pages(range); i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
+		unsigned long addr = range->start + i * PAGE_SIZE;
 
-		mapped = hmm_ref_pgtable_map(&mirror->pt,
-					     range->start + i * PAGE_SIZE,
-					     make_pte(mirror, hmm_pfn));
+		if (is_leaf(hmm_pfn))
+			mapped = map_leaf(mirror, addr, hmm_pfn);
+		else
+			mapped = hmm_ref_pgtable_map(&mirror->pt, addr,
+						     make_pte(mirror, hmm_pfn));
 		if (!mapped)
 			break;
 		if (hmm_pfn & HMM_PFN_WRITE)
 			folio_mark_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
+		if (is_leaf(hmm_pfn))
+			break;
 	}
 out:
 	mutex_unlock(&mirror->lock);
@@ -267,14 +292,14 @@ static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	lockdep_assert_held(&mirror->access_lock);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	do {
-		rc = hmm_ref_pgtable_prepare(&mirror->pt, start);
-		if (rc)
-			return rc;
 		rc = range_fault(&range, patience);
-		if (rc)
-			return rc;
-		if (write)
+		if (!rc && write)
 			rc = break_cow(mirror, &range);
+		if (rc < 0)
+			return rc;
+		if (!rc)
+			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
+						     is_leaf(range.hmm_pfns[0]));
 		if (rc < 0)
 			return rc;
 		if (!rc && map_range(mirror, &range))

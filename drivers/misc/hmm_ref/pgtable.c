@@ -2,13 +2,15 @@
 /*
  * The device's page table: two levels, as simple hardware has.
  *
- * The upper level is an xarray by PMD index, the lower one a table of PTEs. The
- * code knows no mm and has no lock of its own: the caller's lock covers the
- * entries. That lock is taken in reclaim, so entries are only written under it:
- * tables are made before it is taken (prepare), and what has vanished by the time
- * that it is held makes map() fail, which the caller answers by starting again.
+ * The upper level is an xarray by PMD index. What it holds is a leaf entry, an xarray
+ * value, that maps the whole PMD; or a table of PTEs. The code knows no mm and has no
+ * lock of its own: the caller's lock covers the entries. That lock is taken in reclaim,
+ * so entries are only written under it: room for them is made before it is taken
+ * (prepare), and what has vanished by the time that it is held makes map() fail, which
+ * the caller answers by starting again.
  *
- * Zapping a whole table frees it, so memory is bounded by what is mapped.
+ * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. Zapping a
+ * whole table frees it, so memory is bounded by what is mapped.
  */
 #include <linux/slab.h>
 
@@ -26,6 +28,12 @@ static unsigned long table_index(unsigned long addr)
 static unsigned long pte_index_of(unsigned long addr)
 {
 	return (addr & ~PMD_MASK) >> PAGE_SHIFT;
+}
+
+static void table_free(struct pt_table *table)
+{
+	if (!xa_is_value(table))
+		kfree(table);
 }
 
 /**
@@ -47,31 +55,36 @@ void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 	unsigned long index;
 
 	xa_for_each(&pt->tables, index, table)
-		kfree(table);
+		table_free(table);
 	xa_destroy(&pt->tables);
 }
 
 /**
- * hmm_ref_pgtable_prepare() - make the table that an address needs
+ * hmm_ref_pgtable_prepare() - make room for an entry
  * @pt: page table
  * @addr: any address in the PMD
+ * @leaf: for one that maps the PMD
+ *
+ * Room for a leaf is one that maps nothing.
  *
  * Context: may sleep and enter reclaim; not under the lock of the entries.
  * Return: 0 or -ENOMEM.
  */
-int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr)
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
+			    bool leaf)
 {
-	struct pt_table *table;
+	void *room = xa_mk_value(0);
 	int rc;
 
 	if (xa_load(&pt->tables, table_index(addr)))
 		return 0;
-	table = kzalloc_obj(*table, GFP_KERNEL_ACCOUNT);
-	if (!table)
+	if (!leaf)
+		room = kzalloc_obj(struct pt_table, GFP_KERNEL_ACCOUNT);
+	if (!room)
 		return -ENOMEM;
-	rc = xa_insert(&pt->tables, table_index(addr), table, GFP_KERNEL_ACCOUNT);
+	rc = xa_insert(&pt->tables, table_index(addr), room, GFP_KERNEL_ACCOUNT);
 	if (rc)
-		kfree(table);
+		table_free(room);
 	return rc == -EBUSY ? 0 : rc;
 }
 
@@ -81,6 +94,8 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr)
  * @addr: page address
  * @pte: entry
  *
+ * A leaf in the way is zapped.
+ *
  * Context: the lock of the entries; does not allocate.
  * Return: false when there is no table: prepare and try again.
  */
@@ -89,9 +104,35 @@ bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 {
 	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
 
-	if (!table)
+	if (xa_is_value(table))
+		xa_erase(&pt->tables, table_index(addr));
+	if (!table || xa_is_value(table))
 		return false;
 	table->pte[pte_index_of(addr)] = pte;
+	return true;
+}
+
+/**
+ * hmm_ref_pgtable_map_leaf() - write an entry that maps a PMD
+ * @pt: page table
+ * @addr: any address in the PMD
+ * @pte: entry for the PMD's first page
+ *
+ * A table in the way is freed.
+ *
+ * Context: the lock of the entries; does not allocate.
+ * Return: false when there is no room: prepare and try again.
+ */
+bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
+			      hmm_ref_pte_t pte)
+{
+	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
+
+	if (!table)
+		return false;
+	/* Replaces what is there, which takes no memory. */
+	xa_store(&pt->tables, table_index(addr), xa_mk_value(pte), GFP_NOWAIT);
+	table_free(table);
 	return true;
 }
 
@@ -107,12 +148,18 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr)
 {
 	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
+	hmm_ref_pte_t leaf;
 
-	return table ? table->pte[pte_index_of(addr)] : 0;
+	if (!xa_is_value(table))
+		return table ? table->pte[pte_index_of(addr)] : 0;
+	leaf = xa_to_value(table);
+	if (!(leaf & HMM_REF_PTE_VALID))
+		return 0;
+	return leaf + ((hmm_ref_pte_t)pte_index_of(addr) << HMM_REF_PTE_SHIFT);
 }
 
 /**
- * hmm_ref_pgtable_zap() - unmap a range, exact to the page
+ * hmm_ref_pgtable_zap() - unmap a range, and the rest of a leaf that it cuts
  * @pt: page table
  * @start: page address
  * @end: page address, exclusive; ULONG_MAX for everything
@@ -133,9 +180,10 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 		unsigned long from = max(start, base);
 		unsigned long last = min(end - 1, base + PMD_SIZE - 1);
 
-		if (from == base && last == base + PMD_SIZE - 1) {
+		if (xa_is_value(table) ||
+		    (from == base && last == base + PMD_SIZE - 1)) {
 			xa_erase(&pt->tables, index);
-			kfree(table);
+			table_free(table);
 		} else {
 			memset(&table->pte[pte_index_of(from)], 0,
 			       (pte_index_of(last) - pte_index_of(from) + 1) *

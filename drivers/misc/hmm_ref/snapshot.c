@@ -107,6 +107,8 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 	page = hmm_pfn_to_page(hmm_pfn);
 	if (hmm_ref_owns(mirror->dm, page))
 		state.where = HMM_REF_PAGE_DEVICE;
+	else if (is_device_coherent_page(page))
+		state.where = HMM_REF_PAGE_REMOTE;
 	else if (is_zero_pfn(page_to_pfn(page)))
 		state.where = HMM_REF_PAGE_ZERO;
 	else

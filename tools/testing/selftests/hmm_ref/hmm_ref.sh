@@ -50,7 +50,8 @@ load() {
 # The parameters that it is loaded with now.
 parameters() {
 	for file in /sys/module/hmm_ref/parameters/*; do
-		[ -r "$file" ] && printf '%s=%s ' "$(basename "$file")" "$(cat "$file")"
+		value=$(cat "$file" 2>/dev/null)
+		[ -z "$value" ] || printf '%s=%s ' "$(basename "$file")" "$value"
 	done
 }
 

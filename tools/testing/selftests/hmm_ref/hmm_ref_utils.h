@@ -290,6 +290,33 @@ static inline int read_file(const char *path, char *text, size_t size)
 	return got < 0 ? -errno : (int)len;
 }
 
+/* Fault attribute: fail once @space calls have passed, @times times; -1 is for ever. */
+static inline int attr_arm(const char *attr, int space, int times)
+{
+	const struct { const char *name; int value; } settings[] = {
+		{ "verbose", 0 }, { "interval", 1 }, { "space", space },
+		{ "times", times }, { "probability", 100 },
+	};
+	char path[128], value[16];
+	unsigned int i;
+	int rc = 0;
+
+	for (i = 0; !rc && i < ARRAY_SIZE(settings); i++) {
+		snprintf(path, sizeof(path), "%s%s", attr, settings[i].name);
+		snprintf(value, sizeof(value), "%d", settings[i].value);
+		rc = write_file(path, value);
+	}
+	return rc;
+}
+
+static inline int attr_disarm(const char *attr)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%sprobability", attr);
+	return write_file(path, "0");
+}
+
 /* ---- the leak check -------------------------------------------------------- */
 
 struct leak_check {

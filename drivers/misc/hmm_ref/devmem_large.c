@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Device pages as PMD folios.
+ *
+ * A whole free block is handed out as one folio: naturally aligned, contiguous on the
+ * device, one entry in every page table. What large folios add to the rules of
+ * devmem.c:
+ *
+ * - On the free map there are only single pages. folio_free takes a large folio
+ *   apart, since the core leaves it compound, and the next who gets a page of the
+ *   block may get it alone.
+ * - The owner is referenced once per page. So a split, which the core does with
+ *   interrupts off and which cannot fail, has nothing to count: a new folio points
+ *   at the owner of the old one.
+ * - Parts of a folio that was split come back one by one. The block is whole again
+ *   with the last of them; nothing is merged.
+ */
+#include <linux/pagemap.h>
+
+#include "hmm_ref.h"
+
+/* Take all pages of a free block off the free map. */
+static struct hmm_ref_block *take_whole(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_block *block;
+	unsigned long flags;
+	bool taken;
+
+	spin_lock_irqsave(&dm->lock, flags);
+	block = list_first_entry_or_null(&dm->whole, struct hmm_ref_block, avail);
+	spin_unlock_irqrestore(&dm->lock, flags);
+	if (!block)
+		return NULL;
+
+	spin_lock_irqsave(&block->lock, flags);
+	taken = !READ_ONCE(dm->stopped) && block->backed &&
+		block->nr_free == HMM_REF_BLOCK_PAGES;
+	if (taken) {
+		bitmap_zero(block->free, HMM_REF_BLOCK_PAGES);
+		block->nr_free = 0;
+		block->nr_used = HMM_REF_BLOCK_PAGES;
+		spin_lock(&dm->lock);
+		hmm_ref_block_enlist(block);
+		list_move_tail(&block->lru, &dm->lru);
+		spin_unlock(&dm->lock);
+	}
+	spin_unlock_irqrestore(&block->lock, flags);
+	return taken ? block : NULL;
+}
+
+/**
+ * hmm_ref_devmem_handout_large() - hand out a block as one folio
+ * @dm: device memory
+ * @owner: who it is for; gets a reference per page
+ *
+ * As hmm_ref_devmem_handout() for HMM_REF_BLOCK_PAGES reserved pages at once.
+ *
+ * Context: may sleep; locks the folio.
+ * Return: the folio, locked and with one reference; NULL when no block is free as a
+ * whole, with the reservation as it was.
+ */
+struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
+					   struct hmm_ref_owner *owner)
+{
+	struct hmm_ref_block *block = take_whole(dm);
+	struct page *page;
+	unsigned int i;
+
+	if (!block)
+		return NULL;
+	page = pfn_to_page(hmm_ref_block_pfn(block));
+	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++)
+		hmm_ref_sane(hmm_ref_page_is_idle(page + i));
+	refcount_add(HMM_REF_BLOCK_PAGES, &owner->refs);
+	page->zone_device_data = owner;
+	smp_wmb(); /* a page that has a reference has an owner: pairs with the audit */
+	zone_device_folio_init((struct folio *)page, &block->chunk->pagemap,
+			       HMM_REF_BLOCK_ORDER);
+	return page_folio(page);
+}
+
+/**
+ * hmm_ref_devmem_dissolve() - take a folio that is being freed apart
+ * @folio: large folio without references
+ *
+ * Leaves single pages as rule 1 wants them. The members of the folio that lie in its
+ * second to fourth page leave values where a page has its mapping and its owner.
+ *
+ * Context: folio_free's.
+ */
+void hmm_ref_devmem_dissolve(struct folio *folio)
+{
+	struct dev_pagemap *pagemap = folio->pgmap;
+	unsigned long nr = folio_nr_pages(folio);
+	unsigned long i;
+
+	folio_reset_order(folio);
+	ClearPageHead(folio_page(folio, 0));
+	for (i = 1; i < nr; i++) {
+		struct folio *tail = (struct folio *)folio_page(folio, i);
+
+		clear_compound_head(&tail->page);
+		tail->pgmap = pagemap;
+		tail->mapping = NULL;
+		tail->page.zone_device_data = NULL;
+	}
+}
+
+/**
+ * hmm_ref_devmem_folio_split() - the pagemap's folio_split
+ * @head: folio that is being split
+ * @tail: new folio made of some of its pages; NULL at the end
+ *
+ * Context: interrupts off, both folios frozen.
+ */
+void hmm_ref_devmem_folio_split(struct folio *head, struct folio *tail)
+{
+	if (!tail)
+		return;
+	tail->pgmap = head->pgmap;
+	tail->page.zone_device_data = head->page.zone_device_data;
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The steps that all migrations share. migrate.c has their order and its rules.
+ *
+ * An entry of src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large folio
+ * (or a hole as large); the entries behind it are then 0. Its dst is
+ *
+ *   one large folio         with MIGRATE_PFN_COMPOUND in dst, too
+ *   as many single pages    in the entries from there on. migrate_vma_pages() then
+ *                           splits the source and writes the entries of src. It
+ *                           cannot where somebody else has a reference, such as a
+ *                           CPU fault, nor can migrate_device_pages()
+ *
+ * To system memory a large folio that cannot be had is answered with single pages, as
+ * far as the caller may do that.
+ */
+#include <linux/fault-inject.h>
+#include <linux/migrate.h>
+#include <linux/pagemap.h>
+
+#include "hmm_ref.h"
+
+/* The attempt is worth some compaction; nobody fails for want of a large page. */
+#define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)
+
+#ifdef CONFIG_FAULT_INJECTION
+static DECLARE_FAULT_ATTR(fail_large);
+
+/**
+ * hmm_ref_large_fails() - may tests have it that there is no large page?
+ *
+ * Return: true when this one is not to be had, on the device or in the system.
+ */
+bool hmm_ref_large_fails(void)
+{
+	return should_fail(&fail_large, 1);
+}
+#else
+bool hmm_ref_large_fails(void)
+{
+	return false;
+}
+#endif
+
+/**
+ * hmm_ref_migrate_debugfs() - let tests make allocations of large pages fail
+ * @parent: folder for the fault attribute fail_large
+ */
+void hmm_ref_migrate_debugfs(struct dentry *parent)
+{
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+	fault_create_debugfs_attr("fail_large", parent, &fail_large);
+#endif
+}
+
+/* ---- windows ----------------------------------------------------------- */
+
+/**
+ * hmm_ref_window_init() - allocate the arrays of a window
+ * @window: to set up
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_window_init(struct hmm_ref_window *window)
+{
+	window->src = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->src),
+			       GFP_KERNEL_ACCOUNT);
+	window->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->dst),
+			       GFP_KERNEL_ACCOUNT);
+	window->dev_pages = kvcalloc(HMM_REF_BLOCK_PAGES,
+				     sizeof(*window->dev_pages),
+				     GFP_KERNEL_ACCOUNT);
+	if (window->src && window->dst && window->dev_pages)
+		return 0;
+	hmm_ref_window_exit(window);
+	return -ENOMEM;
+}
+
+/**
+ * hmm_ref_window_exit() - free the arrays of a window
+ * @window: unused from now on
+ */
+void hmm_ref_window_exit(struct hmm_ref_window *window)
+{
+	kvfree(window->src);
+	kvfree(window->dst);
+	kvfree(window->dev_pages);
+}
+
+/* ---- entries ----------------------------------------------------------- */
+
+/**
+ * hmm_ref_src_is_page() - is there a page to move?
+ * @src: source entry after setup
+ *
+ * Return: false for holes and for what setup did not get.
+ */
+bool hmm_ref_src_is_page(unsigned long src)
+{
+	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
+}
+
+/**
+ * hmm_ref_src_pages() - how much does an entry stand for?
+ * @src: source entry
+ *
+ * Return: pages.
+ */
+unsigned long hmm_ref_src_pages(unsigned long src)
+{
+	return src & MIGRATE_PFN_COMPOUND ? HMM_REF_BLOCK_PAGES : 1;
+}
+
+/**
+ * hmm_ref_moved() - after migrate_*_pages(): how much has moved?
+ * @src: source entry
+ * @dst: destination entry
+ *
+ * Return: pages.
+ */
+unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
+{
+	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
+}
+
+/**
+ * hmm_ref_abandon_all() - give the destinations back, move nothing
+ * @dst: destination entries; cleared
+ * @npages: of them
+ *
+ * Rule 4 of devmem.c for device pages; system pages are freed the same way.
+ */
+void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++) {
+		struct page *page = migrate_pfn_to_page(dst[i]);
+
+		if (page) {
+			unlock_page(page);
+			put_page(page);
+		}
+		dst[i] = 0;
+	}
+}
+
+/**
+ * hmm_ref_mark_left() - after migrate_*_pages(): which pages have left the device?
+ * @src: source entries, device pages
+ * @dst: destination entries
+ * @npages: of each
+ *
+ * The pages are marked as not up to date, under their locks: until finalize drops the
+ * last reference, eviction may get hold of one and must see that the data is gone.
+ *
+ * Return: pages that have left.
+ */
+unsigned long hmm_ref_mark_left(const unsigned long *src,
+				const unsigned long *dst, unsigned long npages)
+{
+	unsigned long left = 0;
+	unsigned long i;
+
+	for (i = 0; i < npages; i++) {
+		unsigned long nr = hmm_ref_moved(src[i], dst[i]);
+
+		if (!nr || !hmm_ref_src_is_page(src[i]))
+			continue;
+		folio_clear_uptodate(page_folio(migrate_pfn_to_page(src[i])));
+		left += nr;
+	}
+	return left;
+}
+
+/* ---- to system memory -------------------------------------------------- */
+
+static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
+		unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
+		unsigned long addr)
+{
+	struct folio *folio;
+
+	folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
+		      folio_alloc(gfp, order);
+	if (!folio)
+		return -ENOMEM;
+	folio_lock(folio);
+	hmm_ref_engine_copy_out(job, folio_page(folio, 0), dpfn, 1UL << order);
+	*dst = migrate_pfn(folio_pfn(folio));
+	return 0;
+}
+
+/**
+ * hmm_ref_fill_folio() - give a device folio a system folio of its size, queue the copy
+ * @job: batch that the copy joins
+ * @src: source entry of the device folio
+ * @dst: destination entry to set
+ * @gfp: for the system page, if it is a single one
+ * @vma: that maps it, for the NUMA policy; NULL when not known
+ * @addr: user address in @vma
+ *
+ * Return: 0 or -ENOMEM, with @dst as it was.
+ */
+int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
+		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
+		       unsigned long addr)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(migrate_pfn_to_page(src));
+	int rc;
+
+	if (!(src & MIGRATE_PFN_COMPOUND))
+		return fill(job, dpfn, 0, dst, gfp, vma, addr);
+	if (hmm_ref_large_fails())
+		return -ENOMEM;
+	rc = fill(job, dpfn, HMM_REF_BLOCK_ORDER, dst, GFP_LARGE, vma, addr);
+	if (!rc)
+		*dst |= MIGRATE_PFN_COMPOUND;
+	return rc;
+}
+
+/**
+ * hmm_ref_fill_small() - give a large device folio single pages, queue the copies
+ * @job: batch that the copies join
+ * @src: source entry of the folio
+ * @dst: destination entries to set, one per page
+ * @vma: that maps it
+ * @addr: user address in @vma
+ *
+ * Return: 0, or -ENOMEM when there are not enough: those after it keep their @dst.
+ */
+int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
+		       unsigned long *dst, struct vm_area_struct *vma,
+		       unsigned long addr)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(migrate_pfn_to_page(src));
+	unsigned long i;
+	int rc = 0;
+
+	for (i = 0; i < HMM_REF_BLOCK_PAGES && !rc; i++)
+		rc = fill(job, dpfn + i, 0, dst + i, GFP_HIGHUSER_MOVABLE, vma,
+			  addr + i * PAGE_SIZE);
+	return rc;
+}
+
+/**
+ * hmm_ref_vma_to_system() - move what a VMA has on the device to system memory
+ * @dm: device memory
+ * @args: range in a VMA, with arrays for it; pgmap_owner and flags are set here
+ * @large: keep large folios whole where large pages can be had; else the core splits
+ *	them in setup
+ * @moved: pages moved
+ *
+ * Context: mmap_lock of the VMA's mm.
+ * Return: 0 when setup has run and nothing went wrong; -EINVAL for a VMA that does not
+ * migrate; -ENOMEM or -EIO, with @moved pages moved before it.
+ */
+int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
+			  bool large, unsigned long *moved)
+{
+	struct hmm_ref_job job;
+	unsigned long i;
+	int rc;
+
+	args->pgmap_owner = dm->pgmap_owner;
+	args->flags = dm->type == MEMORY_DEVICE_COHERENT ?
+		      MIGRATE_VMA_SELECT_DEVICE_COHERENT :
+		      MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (large)
+		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
+	rc = migrate_vma_setup(args);
+	if (rc)
+		return rc;
+	hmm_ref_engine_begin(&dm->engine, &job);
+	for (i = 0; i < args->npages && !rc; i++) {
+		unsigned long addr = args->start + i * PAGE_SIZE;
+		unsigned long src = args->src[i];
+
+		if (!hmm_ref_src_is_page(src))
+			continue;
+		rc = hmm_ref_fill_folio(&job, src, &args->dst[i],
+					GFP_HIGHUSER_MOVABLE, args->vma, addr);
+		if (rc && (src & MIGRATE_PFN_COMPOUND))
+			rc = hmm_ref_fill_small(&job, src, &args->dst[i],
+						args->vma, addr);
+	}
+	if (hmm_ref_engine_wait(&job)) {
+		hmm_ref_abandon_all(args->dst, args->npages);
+		rc = -EIO;
+	}
+	migrate_vma_pages(args);
+	*moved = hmm_ref_mark_left(args->src, args->dst, args->npages);
+	migrate_vma_finalize(args);
+	return rc;
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Coherent devices: memory that the device and the CPU both access in place.
+ *
+ * Stands for: a second mapping of the window when it is full; page counts that go
+ * wrong because the last reference is dropped in an interrupt; pages that a long-term
+ * pin would keep on the device.
+ *
+ * Needs the module's parameter coherent=ADDRESS and memory reserved there.
+ */
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include "hmm_ref_utils.h"
+
+#define PAGES	32UL
+#define DRIVER	"/sys/bus/platform/drivers/hmm_ref/"
+
+FIXTURE(coherent)
+{
+	struct leak_check leak;
+	struct hmm_ref_info info;
+	char name[16];
+	unsigned int nr;
+	int fd;
+	char *mem;
+};
+
+/* The first coherent device. Return: its file, or -ENODEV. */
+static int open_coherent(unsigned int *nr, struct hmm_ref_info *info)
+{
+	unsigned int count = hmm_ref_count();
+	int fd;
+
+	for (*nr = 0; *nr < count; (*nr)++) {
+		fd = hmm_ref_open(*nr);
+		if (fd < 0)
+			continue;
+		if (!_test_info(fd, info) &&
+		    info->out_memory_type == HMM_REF_MEMORY_COHERENT)
+			return fd;
+		close(fd);
+	}
+	return -ENODEV;
+}
+
+FIXTURE_SETUP(coherent)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = open_coherent(&self->nr, &self->info);
+	if (self->fd < 0)
+		SKIP(return, "no coherent device (module parameter coherent)");
+	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
+	self->mem = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(coherent)
+{
+	if (self->fd < 0)
+		return;
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Nothing but a migration moves a page: all are still on the device. */
+#define test_still_there() \
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES)
+
+TEST_F(coherent, both_access_in_place)
+{
+	struct hmm_ref_stats before, after;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	test_stats(self->fd, &before);
+	ASSERT_EQ(PAGES, before.out_pages_client);
+	test_cpu_data(self->mem, PAGES, 1);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	fill_pages(self->mem, PAGES, 2);
+	test_dev_data(self->fd, self->mem, PAGES, 2);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 3));
+	test_cpu_data(self->mem, PAGES, 3);
+	test_still_there();
+	test_stats(self->fd, &after);
+	ASSERT_EQ(before.out_cpu_faults, after.out_cpu_faults);
+
+	test_to_system(self->fd, self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 3);
+	test_stats(self->fd, &after);
+	ASSERT_EQ(0, after.out_pages_client);
+}
+
+TEST_F(coherent, holes)
+{
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 4));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_DONTNEED));
+	test_to_device(self->fd, self->mem, PAGES);
+	for (unsigned long i = 0; i < PAGES; i++)
+		ASSERT_TRUE(page_is_zero(self->mem + i * page_size()));
+	test_still_there();
+}
+
+/* Order 0 only: the core splits huge pages on the way. */
+TEST_F(coherent, huge_page)
+{
+	unsigned long n = block_pages();
+	char *mem = test_map_blocks(1);
+
+	madvise(mem, block_size(), MADV_HUGEPAGE);
+	fill_pages(mem, n, 5);
+	test_to_device(self->fd, mem, n);
+	test_dev_data(self->fd, mem, n, 5);
+	test_cpu_data(mem, n, 5);
+	test_pages_at(self->fd, mem, n, HMM_REF_PAGE_DEVICE, n);
+	test_to_system(self->fd, mem, n);
+	test_cpu_data(mem, n, 5);
+}
+
+static int child_writes(void *arg)
+{
+	if (!CHECK(!bad_pages(arg, PAGES, 1)))
+		return 1;
+	fill_pages(arg, PAGES, 6);
+	return !CHECK(!bad_pages(arg, PAGES, 6));
+}
+
+TEST_F(coherent, fork)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, child_run(child_writes, self->mem));
+	test_cpu_data(self->mem, PAGES, 1);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 7));
+	test_cpu_data(self->mem, PAGES, 7);
+}
+
+/* Another device sees where it is, and moves it not. */
+TEST_F(coherent, another_device)
+{
+	struct hmm_ref_migrate cmd;
+	int other = test_open(self->nr ? 0 : 1);
+
+	test_to_device(self->fd, self->mem, PAGES);
+	test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_REMOTE, PAGES);
+	test_migrate(other, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(), &cmd);
+	ASSERT_EQ(PAGES, cmd.out_already);
+	test_dev_data(other, self->mem, PAGES, 1);
+	ASSERT_EQ(0, dev_fill_pages(other, self->mem, PAGES, 8));
+	test_cpu_data(self->mem, PAGES, 8);
+	test_still_there();
+}
+
+TEST_F_TIMEOUT(coherent, unbind, LONG_TEST)
+{
+	test_to_device(self->fd, self->mem, PAGES);
+	close(self->fd);
+	ASSERT_EQ(0, write_file(DRIVER "unbind", self->name));
+	test_cpu_data(self->mem, PAGES, 1);
+	ASSERT_EQ(0, write_file(DRIVER "bind", self->name));
+	self->fd = test_open(self->nr);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+/* More than there is: the first to come is the first to go, and nothing is lost. */
+TEST_F_TIMEOUT(coherent, half_as_much_again, LONG_TEST)
+{
+	unsigned long nblocks = self->info.out_capacity / block_size();
+	unsigned long n = (nblocks + nblocks / 2) * block_pages();
+	struct hmm_ref_stats stats;
+	char *mem;
+
+	mem = test_map_blocks(nblocks + nblocks / 2);
+	fill_pages(mem, n, 9);
+	for (unsigned long i = 0; i < n; i += block_pages())
+		test_to_device(self->fd, mem + i * page_size(), block_pages());
+	test_stats(self->fd, &stats);
+	ASSERT_EQ(1, stats.out_chunks);
+	ASSERT_LE(stats.out_pages_in_use,
+		  self->info.out_capacity / page_size());
+	test_cpu_data(mem, n, 9);
+	test_dev_data(self->fd, mem, n, 9);
+}
+
+/* The references of a direct read or write are dropped when it is complete. */
+TEST_F(coherent, direct_io)
+{
+	unsigned long size = PAGES * page_size();
+	int disk = open("/dev/ram0", O_RDWR | O_DIRECT);
+
+	if (disk < 0)
+		SKIP(return, "no /dev/ram0");
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(size, pwrite(disk, self->mem, size, 0));
+	fill_pages(self->mem, PAGES, 2);
+	ASSERT_EQ(size, pread(disk, self->mem, size, 0));
+	test_cpu_data(self->mem, PAGES, 1);
+	test_still_there();
+	test_to_system(self->fd, self->mem, PAGES);
+	close(disk);
+}
+
+/* A pipe holds the pages: they stay on the device until it lets go. */
+TEST_F(coherent, pinned_by_a_pipe)
+{
+	struct iovec iov = { self->mem, 4 * page_size() };
+	char *buf = malloc(4 * page_size());
+	struct hmm_ref_migrate cmd;
+	int pipes[2];
+
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(0, pipe(pipes));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(4 * page_size(), vmsplice(pipes[1], &iov, 1, 0));
+	test_migrate(self->fd, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(), &cmd);
+	ASSERT_EQ(PAGES - 4, cmd.out_migrated);
+	ASSERT_EQ(4, cmd.out_skipped);
+	ASSERT_EQ(4 * page_size(), read(pipes[0], buf, 4 * page_size()));
+	ASSERT_EQ(0, memcmp(buf, self->mem, 4 * page_size()));
+	close(pipes[0]);
+	close(pipes[1]);
+	test_to_system(self->fd, self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+	free(buf);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

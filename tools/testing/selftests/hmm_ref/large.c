@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Large folios: a huge page goes to the device and comes back as one, is used in
+ * parts, and moves also where no large page is to be had for it.
+ *
+ * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
+ * is free; eviction that cannot do without one; a device access to the middle of a
+ * huge page that gets its beginning; counts in folios instead of pages.
+ */
+#include "hmm_ref_utils.h"
+
+#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define HUGE_ORDER	9
+
+FIXTURE(large)
+{
+	struct leak_check leak;
+	struct hmm_ref_info info;
+	unsigned long pages;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(large)
+{
+	struct hmm_ref_page_state state;
+	struct hmm_ref_snapshot cmd;
+
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	test_info(self->fd, &self->info);
+	self->pages = block_pages();
+	self->mem = test_map_blocks(1);
+	if (madvise(self->mem, block_size(), MADV_HUGEPAGE))
+		SKIP(return, "no transparent huge pages");
+	fill_pages(self->mem, self->pages, 1);
+	test_snapshot(self->fd, self->mem, page_size(), &state, &cmd);
+	if (state.order != HUGE_ORDER)
+		SKIP(return, "no huge page to be had");
+	if (self->info.out_memory_type != HMM_REF_MEMORY_PRIVATE)
+		SKIP(return, "not a private device");
+}
+
+FIXTURE_TEARDOWN_PARENT(large)
+{
+	if (!access(FAIL_LARGE "probability", F_OK))
+		EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
+	write_file(DRIVER "bind", "hmm_ref.0");
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Every page of the block is at @where, mapped by entries of @order. */
+static void __test_block(struct __test_metadata *_metadata, int fd, char *mem,
+			 unsigned int where, unsigned int order)
+{
+	struct hmm_ref_page_state *states = calloc(block_pages(), sizeof(*states));
+	struct hmm_ref_snapshot cmd;
+	unsigned long i;
+
+	ASSERT_NE(NULL, states);
+	test_snapshot(fd, mem, block_size(), states, &cmd);
+	for (i = 0; i < block_pages(); i++) {
+		ASSERT_EQ(where, states[i].where) {
+			TH_LOG("page %lu", i);
+		}
+		ASSERT_EQ(order, states[i].order) {
+			TH_LOG("page %lu", i);
+		}
+	}
+	free(states);
+}
+
+#define test_block(where, order) \
+	__test_block(_metadata, self->fd, self->mem, where, order)
+
+static void __test_one_migrate(struct __test_metadata *_metadata, int fd, char *mem,
+			       unsigned int direction)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_migrate(fd, direction, mem, block_size(), &cmd);
+	ASSERT_EQ(block_pages(), cmd.out_migrated);
+	ASSERT_EQ(0, cmd.out_already);
+	ASSERT_EQ(0, cmd.out_skipped);
+}
+
+#define test_one_migrate(direction) \
+	__test_one_migrate(_metadata, self->fd, self->mem, direction)
+
+#define test_fail_large() do {							\
+	if (access(FAIL_LARGE "probability", F_OK))				\
+		SKIP(return, "no " FAIL_LARGE);					\
+	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));				\
+} while (0)
+
+TEST_F(large, there_and_back)
+{
+	struct hmm_ref_stats before, after;
+
+	test_stats(self->fd, &before);
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, HUGE_ORDER);
+	test_stats(self->fd, &after);
+	ASSERT_EQ(self->pages, after.out_pages_in_use - before.out_pages_in_use);
+	ASSERT_EQ(self->pages, after.out_pages_client);
+	ASSERT_EQ(self->pages, after.out_to_device - before.out_to_device);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, self->pages, 2));
+	test_block(HMM_REF_PAGE_DEVICE, HUGE_ORDER);
+	test_one_migrate(HMM_REF_TO_SYSTEM);
+	test_block(HMM_REF_PAGE_SYSTEM, HUGE_ORDER);
+	test_cpu_data(self->mem, self->pages, 2);
+}
+
+TEST_F(large, cpu_fault)
+{
+	struct hmm_ref_stats before, after;
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_stats(self->fd, &before);
+	touch_read(self->mem + 300 * page_size());
+	test_stats(self->fd, &after);
+	test_block(HMM_REF_PAGE_SYSTEM, HUGE_ORDER);
+	test_cpu_data(self->mem, self->pages, 1);
+	ASSERT_EQ(self->pages, after.out_fault_pages - before.out_fault_pages);
+}
+
+/* Each page by a command of its own, so that each fault starts in the middle. */
+TEST_F(large, device_reads_each_page)
+{
+	char *buf = malloc(page_size());
+	unsigned long i;
+
+	ASSERT_NE(NULL, buf);
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	for (i = self->pages; i--; ) {
+		test_read(self->fd, self->mem + i * page_size(), page_size(), buf);
+		ASSERT_TRUE(page_holds(buf, 1, i));
+		/* Zap what the device has mapped. */
+		if (i % 8 == 0) {
+			ASSERT_EQ(0, mprotect(self->mem, block_size(), PROT_READ));
+			ASSERT_EQ(0, mprotect(self->mem, block_size(),
+					      PROT_READ | PROT_WRITE));
+		}
+	}
+	free(buf);
+}
+
+TEST_F(large, hole)
+{
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, HUGE_ORDER);
+	ASSERT_TRUE(page_is_zero(self->mem));
+	ASSERT_TRUE(page_is_zero(self->mem + block_size() - page_size()));
+	test_block(HMM_REF_PAGE_SYSTEM, HUGE_ORDER);
+}
+
+TEST_F(large, huge_zero_page)
+{
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	touch_read(self->mem);
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, HUGE_ORDER);
+	test_one_migrate(HMM_REF_TO_SYSTEM);
+	ASSERT_TRUE(page_is_zero(self->mem + 17 * page_size()));
+}
+
+/* A part of it moves: the core splits the folio, on either side. */
+TEST_F(large, in_parts)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_to_system(self->fd, self->mem + 100 * page_size(), 10);
+	test_pages_at(self->fd, self->mem, self->pages, HMM_REF_PAGE_DEVICE,
+		      self->pages - 10);
+	test_to_device(self->fd, self->mem, self->pages);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	test_one_migrate(HMM_REF_TO_SYSTEM);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* The CPU touches a page of a folio that is mapped by single entries. */
+TEST_F(large, cpu_fault_on_a_part)
+{
+	unsigned long left;
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	ASSERT_EQ(0, munmap(self->mem, page_size()));
+	touch_read(self->mem + 30 * page_size());
+	left = pages_at(self->fd, self->mem + page_size(), self->pages - 1,
+			HMM_REF_PAGE_DEVICE);
+	ASSERT_GE(self->pages - 2, left);
+	ASSERT_LE(self->pages / 2, left);
+	ASSERT_EQ(0, bad_pages_from(self->mem + page_size(), self->pages - 1, 1, 1));
+}
+
+/* ---- no large pages, for good --------------------------------------------------- */
+
+TEST_F(large, none_to_device)
+{
+	test_fail_large();
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(large, none_for_a_hole)
+{
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	test_fail_large();
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	ASSERT_TRUE(page_is_zero(self->mem + 5 * page_size()));
+}
+
+TEST_F(large, none_to_system)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_fail_large();
+	test_one_migrate(HMM_REF_TO_SYSTEM);
+	test_block(HMM_REF_PAGE_SYSTEM, 0);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(large, none_for_cpu_fault)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_fail_large();
+	touch_read(self->mem + 77 * page_size());
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* Two processes map the folio. */
+static int read_all(void *arg)
+{
+	return !CHECK(!bad_pages(arg, block_pages(), 1));
+}
+
+TEST_F(large, none_for_cpu_fault_of_a_child)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_fail_large();
+	ASSERT_EQ(0, child_run(read_all, self->mem));
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(large, none_for_eviction)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_fail_large();
+	close(self->fd);
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* The process that migrated it is gone, and with it the only known mm. */
+struct orphan {
+	char *mem;
+	int ready;
+	int go;
+};
+
+static int orphan_main(void *arg)
+{
+	struct orphan *orphan = arg;
+
+	event_post(orphan->ready);
+	if (!CHECK(event_wait(orphan->go)))
+		return 1;
+	return read_all(orphan->mem);
+}
+
+static int parent_main(void *arg)
+{
+	struct orphan *orphan = arg;
+	int fd = hmm_ref_open(0);
+	struct hmm_ref_migrate cmd;
+
+	if (!CHECK(fd >= 0))
+		return 1;
+	if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, orphan->mem, block_size(),
+				  &cmd)))
+		return 1;
+	return !CHECK(child_start(orphan_main, orphan) > 0);
+}
+
+TEST_F(large, none_for_eviction_of_an_orphan)
+{
+	struct orphan orphan = {
+		.mem = self->mem,
+		.ready = event_new(),
+		.go = event_new(),
+	};
+
+	/* A block of its own: this process maps the first copy-on-write. */
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DOFORK));
+	ASSERT_EQ(0, child_run(parent_main, &orphan));
+	ASSERT_TRUE(event_wait(orphan.ready));
+	munmap(self->mem, block_size());
+	test_fail_large();
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	event_post(orphan.go);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
