@@ -90,15 +90,17 @@ static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
 static unsigned long fill_large(struct hmm_ref_client *client,
 				struct migrate_vma *args, struct hmm_ref_job *job)
 {
+	struct page *sys_page = migrate_pfn_to_page(args->src[0]);
 	struct folio *folio;
 
+	if (!sys_page && (args->vma->vm_flags & VM_NOHUGEPAGE))
+		return 0;
 	if (xchg(&client->fail_large, false) || hmm_ref_large_fails())
 		return 0;
 	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
 	if (!folio)
 		return 0;
-	queue_copy(job, folio_page(folio, 0), migrate_pfn_to_page(args->src[0]),
-		   HMM_REF_BLOCK_PAGES);
+	queue_copy(job, folio_page(folio, 0), sys_page, HMM_REF_BLOCK_PAGES);
 	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
 	return HMM_REF_BLOCK_PAGES;
 }
@@ -317,9 +319,10 @@ static int migrate_window(struct hmm_ref_client *client,
 	int rc;
 
 	do {
-		/* What does not move whole gets its second chance as single pages. */
+		/* What does not move whole gets its last chance as single pages. */
 		pass = (struct pass){
-			.large = !tries && *end - start == PMD_SIZE &&
+			.large = tries + 1 < MIGRATE_TRIES &&
+				 *end - start == PMD_SIZE &&
 				 hmm_ref_has_large(&client->dev->dm),
 		};
 		rc = migrate_pass(client, cmd->direction, start, end, &pass);

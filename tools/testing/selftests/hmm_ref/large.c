@@ -16,36 +16,77 @@
 FIXTURE(large)
 {
 	struct leak_check leak;
-	struct hmm_ref_info info;
 	unsigned long pages;
 	int fd;
 	char *mem;
 };
 
-FIXTURE_SETUP(large)
+/* One huge page, if the system has one. Return: why not, or NULL. */
+static const char *map_huge(int fd, char *mem)
 {
 	struct hmm_ref_page_state state;
 	struct hmm_ref_snapshot cmd;
+	struct hmm_ref_info info;
+
+	if (_test_info(fd, &info) || info.out_memory_type != HMM_REF_MEMORY_PRIVATE)
+		return "not a private device";
+	if (madvise(mem, block_size(), MADV_HUGEPAGE))
+		return "no transparent huge pages";
+	fill_pages(mem, block_pages(), 1);
+	if (_test_snapshot(fd, mem, page_size(), &state, &cmd) ||
+	    state.order != HUGE_ORDER)
+		return "no huge page to be had";
+	return NULL;
+}
+
+FIXTURE_SETUP(large)
+{
+	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	test_info(self->fd, &self->info);
 	self->pages = block_pages();
 	self->mem = test_map_blocks(1);
-	if (madvise(self->mem, block_size(), MADV_HUGEPAGE))
-		SKIP(return, "no transparent huge pages");
-	fill_pages(self->mem, self->pages, 1);
-	test_snapshot(self->fd, self->mem, page_size(), &state, &cmd);
-	if (state.order != HUGE_ORDER)
-		SKIP(return, "no huge page to be had");
-	if (self->info.out_memory_type != HMM_REF_MEMORY_PRIVATE)
-		SKIP(return, "not a private device");
+	why_not = map_huge(self->fd, self->mem);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 }
 
 FIXTURE_TEARDOWN_PARENT(large)
 {
-	if (!access(FAIL_LARGE "probability", F_OK))
-		EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
+	write_file(DRIVER "bind", "hmm_ref.0");
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* The same, and no large page is to be had from the time that a test says so. */
+FIXTURE(scarce)
+{
+	struct leak_check leak;
+	unsigned long pages;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(scarce)
+{
+	const char *why_not;
+
+	if (access(FAIL_LARGE "probability", F_OK))
+		SKIP(return, "no " FAIL_LARGE ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->pages = block_pages();
+	self->mem = test_map_blocks(1);
+	why_not = map_huge(self->fd, self->mem);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+}
+
+FIXTURE_TEARDOWN_PARENT(scarce)
+{
+	if (access(FAIL_LARGE "probability", F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
 	write_file(DRIVER "bind", "hmm_ref.0");
 	leak_check_end(_metadata, &self->leak);
 }
@@ -88,11 +129,7 @@ static void __test_one_migrate(struct __test_metadata *_metadata, int fd, char *
 #define test_one_migrate(direction) \
 	__test_one_migrate(_metadata, self->fd, self->mem, direction)
 
-#define test_fail_large() do {							\
-	if (access(FAIL_LARGE "probability", F_OK))				\
-		SKIP(return, "no " FAIL_LARGE);					\
-	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));				\
-} while (0)
+#define test_no_large_from_now()	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1))
 
 TEST_F(large, there_and_back)
 {
@@ -196,41 +233,111 @@ TEST_F(large, cpu_fault_on_a_part)
 	ASSERT_EQ(0, bad_pages_from(self->mem + page_size(), self->pages - 1, 1, 1));
 }
 
+TEST_F(large, hole_where_huge_pages_are_not_wanted)
+{
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	ASSERT_TRUE(page_is_zero(self->mem + 9 * page_size()));
+}
+
+/* A page of each block goes bad while a block is used as one folio. */
+TEST_F(large, retired_page)
+{
+	struct hmm_ref_audit audit;
+	struct hmm_ref_stats stats;
+	unsigned long nblocks;
+	char text[32];
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_stats(self->fd, &stats);
+	nblocks = stats.out_pages_total / self->pages;
+	for (unsigned long i = 0; i < nblocks; i++) {
+		snprintf(text, sizeof(text), "%lu", i * self->pages + 3);
+		if (write_file("/sys/kernel/debug/hmm_ref/hmm_ref0/retire", text))
+			SKIP(return, "no debugfs");
+	}
+	test_audit(self->fd, &audit);
+	ASSERT_EQ(nblocks - 1, audit.out_retired);
+	touch_read(self->mem);
+	test_audit(self->fd, &audit);
+	ASSERT_EQ(0, audit.out_violations);
+	ASSERT_EQ(nblocks, audit.out_retired);
+
+	/* No block is whole any more. */
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	test_cpu_data(self->mem, self->pages, 1);
+	close(self->fd);
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+}
+
 /* ---- no large pages, for good --------------------------------------------------- */
 
-TEST_F(large, none_to_device)
+TEST_F(scarce, to_device)
 {
-	test_fail_large();
+	test_no_large_from_now();
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_block(HMM_REF_PAGE_DEVICE, 0);
 	test_dev_data(self->fd, self->mem, self->pages, 1);
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-TEST_F(large, none_for_a_hole)
+TEST_F(scarce, for_a_hole)
 {
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
-	test_fail_large();
+	test_no_large_from_now();
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_block(HMM_REF_PAGE_DEVICE, 0);
 	ASSERT_TRUE(page_is_zero(self->mem + 5 * page_size()));
 }
 
-TEST_F(large, none_to_system)
+TEST_F(scarce, to_system)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_fail_large();
+	test_no_large_from_now();
 	test_one_migrate(HMM_REF_TO_SYSTEM);
 	test_block(HMM_REF_PAGE_SYSTEM, 0);
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-TEST_F(large, none_for_cpu_fault)
+TEST_F(scarce, for_cpu_fault)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_fail_large();
+	test_no_large_from_now();
 	touch_read(self->mem + 77 * page_size());
 	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* Many touch it at once: each holds the folio's lock now and then. */
+static int touch_all(void *arg)
+{
+	char *mem = arg;
+	unsigned long i;
+
+	for (i = 0; i < block_pages(); i++)
+		touch_read(mem + i * page_size());
+	return 0;
+}
+
+TEST_F(scarce, for_many_cpu_faults)
+{
+	struct worker workers[8];
+	unsigned int i, round;
+
+	for (round = 0; round < 5; round++) {
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		fill_pages(self->mem, self->pages, 1);
+		test_to_device(self->fd, self->mem, self->pages);
+		test_no_large_from_now();
+		for (i = 0; i < ARRAY_SIZE(workers); i++)
+			ASSERT_EQ(0, worker_start(&workers[i], touch_all, self->mem));
+		for (i = 0; i < ARRAY_SIZE(workers); i++)
+			ASSERT_EQ(0, worker_wait(&workers[i]));
+		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+		test_cpu_data(self->mem, self->pages, 1);
+	}
 }
 
 /* Two processes map the folio. */
@@ -239,18 +346,18 @@ static int read_all(void *arg)
 	return !CHECK(!bad_pages(arg, block_pages(), 1));
 }
 
-TEST_F(large, none_for_cpu_fault_of_a_child)
+TEST_F(scarce, for_cpu_fault_of_a_child)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_fail_large();
+	test_no_large_from_now();
 	ASSERT_EQ(0, child_run(read_all, self->mem));
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-TEST_F(large, none_for_eviction)
+TEST_F(scarce, for_eviction)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_fail_large();
+	test_no_large_from_now();
 	close(self->fd);
 	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
 	test_cpu_data(self->mem, self->pages, 1);
@@ -287,7 +394,7 @@ static int parent_main(void *arg)
 	return !CHECK(child_start(orphan_main, orphan) > 0);
 }
 
-TEST_F(large, none_for_eviction_of_an_orphan)
+TEST_F(scarce, for_eviction_of_an_orphan)
 {
 	struct orphan orphan = {
 		.mem = self->mem,
@@ -300,7 +407,7 @@ TEST_F(large, none_for_eviction_of_an_orphan)
 	ASSERT_EQ(0, child_run(parent_main, &orphan));
 	ASSERT_TRUE(event_wait(orphan.ready));
 	munmap(self->mem, block_size());
-	test_fail_large();
+	test_no_large_from_now();
 	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
 	event_post(orphan.go);
 }
