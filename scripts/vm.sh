@@ -51,6 +51,7 @@ megabytes() {
 	esac
 }
 
+# A socket per CPU: a cache that two nodes share makes the kernel complain.
 add_nodes() {
 	local node cpu cpus
 
@@ -87,7 +88,7 @@ describe_machine() {
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
 		-machine pc -global PIIX4_PM.acpi-root-pci-hotplug=off
 		-global PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off
-		-smp "$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
+		-smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
 	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
 	choose_accel
 	add_nodes

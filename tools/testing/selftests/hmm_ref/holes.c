@@ -5,11 +5,8 @@
  *
  * Stands for: device memory given to a hole without being cleared, so that what
  * MADV_DONTNEED threw away comes back; a fault that copies into a hole on the way
- * home; memory of another process seen through a page that is handed out again;
- * pages put behind the back of a userfaultfd.
+ * home; memory of another process seen through a page that is handed out again.
  */
-#include <linux/userfaultfd.h>
-
 #include "hmm_ref_utils.h"
 
 #define PAGES	32UL
@@ -104,6 +101,26 @@ TEST_F(holes, are_writable)
 	test_to_device(self->fd, self->mem, PAGES);
 	fill_pages(self->mem, PAGES, 2);
 	test_dev_data(self->fd, self->mem, PAGES, 2);
+}
+
+/* Writable for the device right away: it neither asks for a copy nor moves the page. */
+TEST_F(holes, need_no_copy)
+{
+	struct hmm_ref_page_state states[PAGES];
+	struct hmm_ref_stats before, after;
+	struct hmm_ref_snapshot cmd;
+	unsigned long i;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	test_snapshot(self->fd, self->mem, PAGES * page_size(), states, &cmd);
+	for (i = 0; i < PAGES; i++)
+		ASSERT_EQ(HMM_REF_PAGE_WRITE, states[i].flags & HMM_REF_PAGE_WRITE);
+	test_stats(self->fd, &before);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
+	test_stats(self->fd, &after);
+	EXPECT_EQ(before.out_cow_breaks, after.out_cow_breaks);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
 }
 
 /* TO_SYSTEM fills no holes. */
@@ -216,93 +233,6 @@ TEST_F(holes, nothing_of_its_own)
 		test_to_device(self->fd, self->mem, PAGES);
 		test_zero(self->mem, PAGES);
 	}
-}
-
-/* ---- userfaultfd ------------------------------------------------------------------ */
-
-static int uffd_register(char *mem, unsigned long npages)
-{
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = {
-		.range.start = (unsigned long)mem,
-		.range.len = npages * page_size(),
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
-	if (uffd < 0)
-		return -1;
-	if (ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range)) {
-		close(uffd);
-		return -1;
-	}
-	return uffd;
-}
-
-/* Missing pages belong to the handler: migration must not make them up. */
-TEST_F(holes, uffd_is_not_bypassed)
-{
-	int uffd = uffd_register(self->mem, PAGES);
-	struct hmm_ref_migrate cmd;
-
-	if (uffd < 0)
-		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
-	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
-	EXPECT_EQ(0, cmd.out_migrated + cmd.out_already);
-	EXPECT_EQ(PAGES, cmd.out_skipped);
-	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
-}
-
-struct uffd_handler {
-	int uffd;
-	unsigned long handled;
-	char *page;
-};
-
-static int uffd_main(void *arg)
-{
-	struct uffd_handler *handler = arg;
-	struct pollfd pollfd = { .fd = handler->uffd, .events = POLLIN };
-	struct uffdio_copy copy = {};
-	struct uffd_msg msg;
-
-	while (handler->handled < PAGES) {
-		if (!CHECK(poll(&pollfd, 1, PATIENCE_MS) == 1))
-			return 1;
-		if (read(handler->uffd, &msg, sizeof(msg)) != sizeof(msg))
-			continue;
-		copy.src = (unsigned long)handler->page;
-		copy.dst = msg.arg.pagefault.address & ~(page_size() - 1);
-		copy.len = page_size();
-		copy.mode = 0;
-		if (!CHECK(!ioctl(handler->uffd, UFFDIO_COPY, &copy)))
-			return 1;
-		handler->handled++;
-	}
-	return 0;
-}
-
-/* A device fault asks the handler, as a CPU fault would. */
-TEST_F(holes, uffd_serves_the_device)
-{
-	struct uffd_handler handler = { .page = test_map_pages(1) };
-	char *buf = test_map_pages(PAGES);
-	struct worker worker;
-	unsigned long i;
-
-	handler.uffd = uffd_register(self->mem, PAGES);
-	if (handler.uffd < 0)
-		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
-	fill_pages(handler.page, 1, 5);
-	ASSERT_EQ(0, worker_start(&worker, uffd_main, &handler));
-	test_read(self->fd, self->mem, PAGES * page_size(), buf);
-	ASSERT_EQ(0, worker_wait(&worker));
-	for (i = 0; i < PAGES; i++)
-		ASSERT_TRUE(page_holds(buf + i * page_size(), 5, 0));
-
-	test_to_device(self->fd, self->mem, PAGES);
-	for (i = 0; i < PAGES; i++)
-		ASSERT_TRUE(page_holds(self->mem + i * page_size(), 5, 0));
 }
 
 int main(int argc, char **argv)

@@ -111,6 +111,55 @@ TEST_F(lifetime, close_is_no_eviction)
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
 }
 
+struct neighbour {
+	int ready, go;
+};
+
+/* Another process with pages on the device; they are there until it lets go. */
+static int neighbour_main(void *arg)
+{
+	struct neighbour *n = arg;
+	struct hmm_ref_migrate cmd;
+	char *mem = map_pages(PAGES);
+	int fd = hmm_ref_open(0);
+
+	fill_pages(mem, PAGES, 2);
+	if (!CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, PAGES, &cmd)))
+		return 1;
+	event_post(n->ready);
+	return !CHECK(event_wait(n->go)) ||
+	       !CHECK(pages_at(fd, mem, PAGES, HMM_REF_PAGE_DEVICE) == (long)PAGES) ||
+	       !CHECK(!dev_bad_pages(fd, mem, PAGES, 2)) ||
+	       !CHECK(!bad_pages(mem, PAGES, 2));
+}
+
+/* Nor does closing the file of a client that has pages: not even its own go. */
+TEST_F(lifetime, close_leaves_all_pages)
+{
+	struct neighbour n = { event_new(), event_new() };
+	struct hmm_ref_stats before, after;
+	char *mem = test_map_pages(PAGES);
+	int other = test_open(0);
+	pid_t pid;
+
+	fill_pages(mem, PAGES, 3);
+	test_to_device(other, mem, PAGES);
+	pid = child_start(neighbour_main, &n);
+	ASSERT_TRUE(event_wait(n.ready));
+	test_stats(self->fd, &before);
+	EXPECT_EQ(PAGES, before.out_pages_client);
+	EXPECT_LE(3 * PAGES, before.out_pages_in_use);
+	ASSERT_EQ(0, close(other));
+	test_stats(self->fd, &after);
+	EXPECT_EQ(before.out_pages_in_use, after.out_pages_in_use);
+	EXPECT_EQ(PAGES, after.out_pages_client);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_pages_at(self->fd, mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	event_post(n.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_cpu_data(mem, PAGES, 3);
+}
+
 static int migrate_and_exit(void *arg)
 {
 	struct hmm_ref_migrate cmd;

@@ -9,21 +9,8 @@
  * sequence was not moved by one's own migration; mapping after migration without
  * asking whether the range was invalidated meanwhile (MADV_DONTNEED does not wait
  * for the page lock), and then using freed device memory.
- *
- * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
-#include "hmm_ref_utils.h"
-
-#define PAGES	16UL
-
-struct race {
-	int fd, fd2;		/* two opens of the device */
-	char *mem;
-	unsigned long stop;
-	unsigned long migrated;	/* pages, by the migrating side */
-	unsigned long rounds;	/* of the other sides */
-	unsigned long busy;	/* times that the device gave up */
-};
+#include "hmm_ref_race.h"
 
 FIXTURE(race)
 {
@@ -47,67 +34,7 @@ FIXTURE_TEARDOWN_PARENT(race)
 	leak_check_end(_metadata, &self->leak);
 }
 
-static unsigned long *word_of(struct race *race, unsigned long page,
-			      unsigned long owner)
-{
-	return (unsigned long *)(race->mem + page * page_size()) + owner * 64 + 1;
-}
-
 /* ---- who races ------------------------------------------------------------------- */
-
-static int migrate_to(struct race *race, int fd, unsigned int direction,
-		      unsigned long first, unsigned long npages)
-{
-	struct hmm_ref_migrate cmd;
-	int rc;
-
-	rc = _test_migrate(fd, direction, race->mem + first * page_size(),
-			   npages * page_size(), &cmd);
-	if (!CHECK(!rc) ||
-	    !CHECK(cmd.out_migrated + cmd.out_already + cmd.out_skipped == npages))
-		return 1;
-	counter_add(&race->migrated, cmd.out_migrated);
-	return 0;
-}
-
-static int migrate_main(void *arg)
-{
-	struct race *race = arg;
-	unsigned long round;
-
-	for (round = 0; !counter_get(&race->stop); round++)
-		if (migrate_to(race, race->fd, round & 1 ? HMM_REF_TO_SYSTEM :
-			       HMM_REF_TO_DEVICE, 0, PAGES))
-			return 1;
-	return 0;
-}
-
-/* Leaves it to the others to bring the pages back. */
-static int push_main(void *arg)
-{
-	struct race *race = arg;
-
-	while (!counter_get(&race->stop))
-		if (migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, PAGES))
-			return 1;
-	return 0;
-}
-
-/* The device may give up on a range that changes all the time, but not for ever. */
-static int patiently(struct race *race, int fd, bool write, void *addr,
-		     unsigned long length, void *buf)
-{
-	unsigned long long deadline = now_ms() + PATIENCE_MS;
-	int rc;
-
-	do {
-		rc = write ? _test_write(fd, addr, length, buf) :
-			     _test_read(fd, addr, length, buf);
-		if (rc == -EBUSY)
-			counter_add(&race->busy, 1);
-	} while (rc == -EBUSY && now_ms() < deadline);
-	return rc;
-}
 
 struct writer {
 	struct race *race;
@@ -124,10 +51,12 @@ static int cpu_writer(void *arg)
 	while (!counter_get(&w->race->stop)) {
 		for (i = 0; i < PAGES; i++) {
 			unsigned long *word = word_of(w->race, i, w->owner);
+			unsigned long look = race_look(w->race);
 
 			if (!CHECK(counter_get(word) == w->value[i]))
 				return 1;
 			counter_set(word, ++w->value[i]);
+			race_met(w->race, look);
 		}
 		counter_add(&w->race->rounds, 1);
 	}
@@ -186,29 +115,6 @@ static void check_writers(struct __test_metadata *_metadata, struct race *race,
 		}
 	}
 	test_cpu_data(race->mem, PAGES, 1);
-}
-
-/* Lets the workers race, stops them and checks that there was a race. */
-static void run_race(struct __test_metadata *_metadata, struct race *race,
-		     struct worker *workers, unsigned int n)
-{
-	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + PATIENCE_MS;
-	unsigned int i;
-
-	while (now_ms() < end || !counter_get(&race->rounds) ||
-	       !counter_get(&race->migrated)) {
-		if (now_ms() > deadline)
-			break;
-		usleep(10000);
-	}
-	counter_set(&race->stop, 1);
-	for (i = 0; i < n; i++)
-		EXPECT_EQ(0, worker_wait(&workers[i]));
-	EXPECT_LT(0, race->rounds);
-	EXPECT_LT(0, race->migrated);
-	TH_LOG("%lu pages migrated, %lu rounds of the others, EBUSY %lu times",
-	       race->migrated, race->rounds, race->busy);
 }
 
 /* ---- the races --------------------------------------------------------------------- */
@@ -275,11 +181,13 @@ static int discard_main(void *arg)
 
 	while (!counter_get(&race->stop)) {
 		char *mem = race->mem + page * page_size();
+		unsigned long look = race_look(race);
 
 		if (!CHECK(!madvise(mem, page_size(), MADV_DONTNEED)))
 			return 1;
 		if (page & 1)
 			fill_pages_from(mem, 1, 1, page);
+		race_met(race, look);
 		page = (page + 5) % PAGES;
 		counter_add(&race->rounds, 1);
 	}
@@ -329,6 +237,8 @@ static int remap_main(void *arg)
 	unsigned long round;
 
 	for (round = 0; !counter_get(&race->stop); round++) {
+		unsigned long look = race_look(race);
+
 		if (round & 1) {
 			if (!CHECK(mmap(race->mem, half, PROT_READ | PROT_WRITE,
 					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
@@ -343,6 +253,7 @@ static int remap_main(void *arg)
 					  MREMAP_FIXED, race->mem) == race->mem))
 				return 1;
 		}
+		race_met(race, look);
 		counter_add(&race->rounds, 1);
 	}
 	return 0;
@@ -357,8 +268,11 @@ static int careful_migrate(void *arg)
 	int rc;
 
 	for (round = 0; !counter_get(&race->stop); round++) {
+		counter_add(&race->running, 1);
+		counter_add(&race->begun, 1);
 		rc = _test_migrate(race->fd, round & 3 ? HMM_REF_TO_DEVICE :
 				   HMM_REF_TO_SYSTEM, race->mem, PAGES * page_size(), &cmd);
+		counter_add(&race->running, -1UL);
 		if (!CHECK(!rc || rc == -EFAULT))
 			return 1;
 		counter_add(&race->migrated, cmd.out_migrated);
@@ -417,8 +331,9 @@ TEST_F_TIMEOUT(race, fork, LONG_TEST)
 	ASSERT_EQ(0, worker_wait(&worker));
 	test_cpu_data(g.mem, PAGES, g.seed);
 	ASSERT_LT(0, self->race.migrated);
-	TH_LOG("%lu pages migrated, %lu children, EBUSY %lu times",
-	       self->race.migrated, self->race.rounds, self->race.busy);
+	ASSERT_LT(0, self->race.met);
+	TH_LOG("%lu pages migrated, %lu children, met %lu times, EBUSY %lu times",
+	       self->race.migrated, self->race.rounds, self->race.met, self->race.busy);
 }
 
 /* Two threads use one file, on ranges that overlap by half. */

@@ -371,6 +371,20 @@ TEST_F(vma, mlock)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
+/* Locked once they are touched: until then they may be anywhere. */
+TEST_F(vma, mlock_onfault)
+{
+	if (mlock2(self->middle, self->size, MLOCK_ONFAULT))
+		SKIP(return, "mlock2: %s", strerror(errno));
+	test_pages_at(self->fd, self->middle, THIRD, HMM_REF_PAGE_DEVICE, THIRD);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_third(self->middle, 1, THIRD);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
+	ASSERT_EQ(0, munlock(self->middle, self->size));
+	test_to_device(self->fd, self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
 TEST_F(vma, mlockall)
 {
 	ASSERT_EQ(0, mlockall(MCL_CURRENT));
@@ -378,6 +392,31 @@ TEST_F(vma, mlockall)
 	ASSERT_EQ(0, munlockall());
 	test_to_device(self->fd, self->mem, PAGES);
 	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+/* ---- huge pages ----------------------------------------------------------------- */
+
+#define MADV_COLLAPSE_NR	25	/* MADV_COLLAPSE */
+
+/* Asked to make a huge page of what is partly on the device: it may, or refuse. */
+TEST_F(vma, collapse)
+{
+	unsigned long npages = block_pages();
+	char *mem = test_map_blocks(1);
+	unsigned long part, i;
+
+	ASSERT_EQ(0, madvise(mem, block_size(), MADV_NOHUGEPAGE));
+	fill_pages(mem, npages, 1);
+	ASSERT_EQ(0, madvise(mem, block_size(), MADV_HUGEPAGE));
+	for (part = 1; part <= npages; part *= 8) {
+		for (i = 0; i < npages; i += npages / part)
+			test_to_device(self->fd, mem + i * page_size(), 1);
+		madvise(mem, block_size(), MADV_COLLAPSE_NR);
+		test_dev_data(self->fd, mem, npages, part);
+		ASSERT_EQ(0, dev_fill_pages(self->fd, mem, npages, part * 8));
+		test_cpu_data(mem, npages, part * 8);
+	}
+	test_the_others();
 }
 
 /* ---- the same for a part of what was a huge page --------------------------------- */

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the races share: PAGES pages, those who migrate them, patience with a device
+ * that gives up for a moment, and the proof that the sides have met.
+ *
+ * Every writer owns a word of each page that nobody else writes, and knows what it
+ * must hold.
+ *
+ * The proof: whoever migrates says so while it does. Whoever does something to the
+ * pages asks before and after: what overlapped with a migration is counted in
+ * race::met, and a race without it is a failure.
+ *
+ * HMM_REF_SECONDS is how long each race lasts (default 2).
+ */
+#ifndef _HMM_REF_RACE_H
+#define _HMM_REF_RACE_H
+
+#include "hmm_ref_utils.h"
+
+#define PAGES	16UL
+
+struct race {
+	int fd, fd2;		/* two opens of the device */
+	char *mem;
+	unsigned long pause_us;	/* between two migrations */
+	unsigned long stop;
+	unsigned long running;	/* migrations under way */
+	unsigned long begun;	/* migrations ever */
+	unsigned long migrated;	/* pages, by the migrating side */
+	unsigned long rounds;	/* of the other sides */
+	unsigned long met;	/* of their steps, those during a migration */
+	unsigned long busy;	/* times that the device gave up */
+};
+
+static inline unsigned long *word_of(struct race *race, unsigned long page,
+				     unsigned long owner)
+{
+	return (unsigned long *)(race->mem + page * page_size()) + owner * 64 + 1;
+}
+
+/* Before a step of another side: to be given to race_met() after it. */
+static inline unsigned long race_look(struct race *race)
+{
+	return counter_get(&race->running) ? 0 : counter_get(&race->begun) + 1;
+}
+
+static inline void race_met(struct race *race, unsigned long look)
+{
+	if (!look || counter_get(&race->begun) != look - 1)
+		counter_add(&race->met, 1);
+}
+
+/* ---- those who migrate --------------------------------------------------------- */
+
+static inline int migrate_to(struct race *race, int fd, unsigned int direction,
+			     unsigned long first, unsigned long npages)
+{
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	counter_add(&race->running, 1);
+	counter_add(&race->begun, 1);
+	rc = _test_migrate(fd, direction, race->mem + first * page_size(),
+			   npages * page_size(), &cmd);
+	counter_add(&race->running, -1UL);
+	if (!CHECK(!rc) ||
+	    !CHECK(cmd.out_migrated + cmd.out_already + cmd.out_skipped == npages))
+		return 1;
+	counter_add(&race->migrated, cmd.out_migrated);
+	if (race->pause_us)
+		usleep(race->pause_us);
+	return 0;
+}
+
+static inline int migrate_main(void *arg)
+{
+	struct race *race = arg;
+	unsigned long round;
+
+	for (round = 0; !counter_get(&race->stop); round++)
+		if (migrate_to(race, race->fd, round & 1 ? HMM_REF_TO_SYSTEM :
+			       HMM_REF_TO_DEVICE, 0, PAGES))
+			return 1;
+	return 0;
+}
+
+/* Leaves it to the others to bring the pages back. */
+static inline int push_main(void *arg)
+{
+	struct race *race = arg;
+
+	while (!counter_get(&race->stop))
+		if (migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, PAGES))
+			return 1;
+	return 0;
+}
+
+/* ---- those who use the device --------------------------------------------------- */
+
+/* The device may give up on a range that changes all the time, but not for ever. */
+static inline int patiently(struct race *race, int fd, bool write, void *addr,
+			    unsigned long length, void *buf)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	unsigned long look = race_look(race);
+	int rc;
+
+	do {
+		rc = write ? _test_write(fd, addr, length, buf) :
+			     _test_read(fd, addr, length, buf);
+		if (rc == -EBUSY)
+			counter_add(&race->busy, 1);
+	} while (rc == -EBUSY && now_ms() < deadline);
+	race_met(race, look);
+	return rc;
+}
+
+/* ---- the race -------------------------------------------------------------------- */
+
+/* Lets the workers race, stops them and checks that there was a race. */
+static inline void run_race(struct __test_metadata *_metadata, struct race *race,
+			    struct worker *workers, unsigned int n)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + PATIENCE_MS;
+	unsigned int i;
+
+	while (now_ms() < end || !counter_get(&race->rounds) ||
+	       !counter_get(&race->migrated) || !counter_get(&race->met)) {
+		if (now_ms() > deadline)
+			break;
+		usleep(10000);
+	}
+	counter_set(&race->stop, 1);
+	for (i = 0; i < n; i++)
+		EXPECT_EQ(0, worker_wait(&workers[i]));
+	EXPECT_LT(0, race->rounds);
+	EXPECT_LT(0, race->migrated);
+	EXPECT_LT(0, race->met);
+	TH_LOG("%lu pages migrated, %lu rounds of the others, met %lu times, EBUSY %lu times",
+	       race->migrated, race->rounds, race->met, race->busy);
+}
+
+#endif /* _HMM_REF_RACE_H */

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A huge page on the device is cut up in every way, at its first, a middle and its last
+ * page, and comes back in every way: each variant is a cut and a place, each test a
+ * way back. FORK: a child unmaps the page, and the parent has the folio whole; WRITE:
+ * the device writes to it for the parent.
+ *
+ * Stands for: a large folio whose parts are found by its head; a page of it copied for
+ * another; split folios that are freed twice, or never; a device page table that goes
+ * on mapping what was cut out; a way back that needs the folio whole.
+ */
+#include "hmm_ref_utils.h"
+
+#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define HUGE_ORDER	9
+
+enum cut { NOTHING, MUNMAP, MPROTECT, MREMAP, FORK, WRITE, DONTNEED };
+enum place { FIRST, MIDDLE, LAST };
+
+struct split {
+	enum cut cut;
+	unsigned long page;	/* that is cut out */
+	unsigned long pages;	/* of the folio */
+	int fd;
+	char *mem;
+	char *elsewhere;	/* where MREMAP puts it */
+	pid_t child;		/* of FORK and WRITE */
+	int ready, go;
+};
+
+FIXTURE(split)
+{
+	struct leak_check leak;
+	struct split s;
+};
+
+FIXTURE_VARIANT(split)
+{
+	enum cut cut;
+	enum place place;
+};
+
+#define CUT_AT(name, what, where) \
+	FIXTURE_VARIANT_ADD(split, name) { .cut = what, .place = where }
+
+CUT_AT(nothing, NOTHING, FIRST);
+CUT_AT(munmap_first, MUNMAP, FIRST);
+CUT_AT(munmap_middle, MUNMAP, MIDDLE);
+CUT_AT(munmap_last, MUNMAP, LAST);
+CUT_AT(mprotect_first, MPROTECT, FIRST);
+CUT_AT(mprotect_middle, MPROTECT, MIDDLE);
+CUT_AT(mprotect_last, MPROTECT, LAST);
+CUT_AT(mremap_first, MREMAP, FIRST);
+CUT_AT(mremap_middle, MREMAP, MIDDLE);
+CUT_AT(mremap_last, MREMAP, LAST);
+CUT_AT(fork_first, FORK, FIRST);
+CUT_AT(fork_middle, FORK, MIDDLE);
+CUT_AT(fork_last, FORK, LAST);
+CUT_AT(write_first, WRITE, FIRST);
+CUT_AT(write_middle, WRITE, MIDDLE);
+CUT_AT(write_last, WRITE, LAST);
+CUT_AT(dontneed_first, DONTNEED, FIRST);
+CUT_AT(dontneed_middle, DONTNEED, MIDDLE);
+CUT_AT(dontneed_last, DONTNEED, LAST);
+
+static char *page_at(struct split *s, unsigned long page)
+{
+	return s->mem + page * page_size();
+}
+
+/* ---- there --------------------------------------------------------------------- */
+
+static unsigned int order_at(int fd, char *mem)
+{
+	struct hmm_ref_page_state state;
+	struct hmm_ref_snapshot cmd;
+
+	return _test_snapshot(fd, mem, page_size(), &state, &cmd) ? ~0U : state.order;
+}
+
+/* Return: false when there is no huge page to be had. */
+static bool split_begin(struct __test_metadata *_metadata, struct split *s,
+			enum cut cut, enum place place)
+{
+	struct hmm_ref_migrate cmd;
+
+	s->cut = cut;
+	s->pages = block_pages();
+	s->page = place == FIRST ? 0 : place == LAST ? s->pages - 1 : s->pages / 2 + 3;
+	s->mem = test_map_blocks(1);
+	s->elsewhere = test_map_pages(1);
+	s->ready = event_new();
+	s->go = event_new();
+	if (madvise(s->mem, block_size(), MADV_HUGEPAGE))
+		return false;
+	fill_pages(s->mem, s->pages, 1);
+	if (order_at(s->fd, s->mem) != HUGE_ORDER)
+		return false;
+	test_migrate(s->fd, HMM_REF_TO_DEVICE, s->mem, block_size(), &cmd);
+	EXPECT_EQ(s->pages, cmd.out_migrated);
+	EXPECT_EQ(HUGE_ORDER, order_at(s->fd, s->mem));
+	test_pages_at(s->fd, s->mem, s->pages, HMM_REF_PAGE_DEVICE, s->pages);
+	/* Mapped by the device as a whole, too. */
+	test_dev_data(s->fd, s->mem, s->pages, 1);
+	return true;
+}
+
+FIXTURE_SETUP(split)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->s.fd = test_open(0);
+	if (!split_begin(_metadata, &self->s, variant->cut, variant->place))
+		SKIP(return, "no huge page to be had");
+}
+
+FIXTURE_TEARDOWN_PARENT(split)
+{
+	if (access("/dev/hmm_ref0", F_OK))
+		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* ---- cut ------------------------------------------------------------------------ */
+
+/* Has what was there at fork, whatever the parent does; FORK: but for a page. */
+static int child_main(void *arg)
+{
+	struct split *s = arg;
+	unsigned long i;
+
+	if (s->cut == FORK && !CHECK(!munmap(page_at(s, s->page), page_size())))
+		return 1;
+	event_post(s->ready);
+	if (!CHECK(event_wait(s->go)))
+		return 1;
+	for (i = 0; i < s->pages; i++)
+		if ((s->cut != FORK || i != s->page) &&
+		    !CHECK(page_holds(page_at(s, i), 1, i)))
+			return 1;
+	return 0;
+}
+
+static void split_cut(struct __test_metadata *_metadata, struct split *s)
+{
+	char *buf = test_map_pages(1);
+	char *at = page_at(s, s->page);
+
+	switch (s->cut) {
+	case NOTHING:
+		break;
+	case MUNMAP:
+		ASSERT_EQ(0, munmap(at, page_size()));
+		break;
+	case MPROTECT:
+		ASSERT_EQ(0, mprotect(at, page_size(), PROT_READ));
+		test_err_write(EPERM, s->fd, at, 1, buf);
+		break;
+	case MREMAP:
+		ASSERT_EQ(s->elsewhere, mremap(at, page_size(), page_size(), MREMAP_MAYMOVE |
+					       MREMAP_FIXED, s->elsewhere));
+		break;
+	case FORK:
+	case WRITE:
+		s->child = child_start(child_main, s);
+		ASSERT_LT(0, s->child);
+		ASSERT_TRUE(event_wait(s->ready));
+		if (s->cut == FORK)
+			break;
+		fill_pages_from(buf, 1, 2, s->page);
+		test_write(s->fd, at, page_size(), buf);
+		break;
+	case DONTNEED:
+		ASSERT_EQ(0, madvise(at, page_size(), MADV_DONTNEED));
+		break;
+	}
+}
+
+static bool is_mapped(const struct split *s, unsigned long page)
+{
+	return page != s->page || (s->cut != MUNMAP && s->cut != MREMAP);
+}
+
+static bool is_good(const struct split *s, const char *mem, unsigned long page)
+{
+	if (page != s->page)
+		return page_holds(mem, 1, page);
+	return s->cut == DONTNEED ? page_is_zero(mem) :
+	       page_holds(mem, s->cut == WRITE ? 2 : 1, page);
+}
+
+/* As the device sees it. That brings nothing back, so it comes first. */
+static void split_check_device(struct __test_metadata *_metadata, struct split *s)
+{
+	char *buf = test_map_pages(1);
+	unsigned long i;
+
+	for (i = 0; i < s->pages; i++) {
+		memset(buf, 0xcc, page_size());
+		if (!is_mapped(s, i)) {
+			test_err_read(EFAULT, s->fd, page_at(s, i), 1, buf);
+			continue;
+		}
+		test_read(s->fd, page_at(s, i), page_size(), buf);
+		ASSERT_TRUE(is_good(s, buf, i)) {
+			report_bad_page("device", i, buf, 1);
+		}
+	}
+	if (s->cut != MREMAP)
+		return;
+	test_read(s->fd, s->elsewhere, page_size(), buf);
+	ASSERT_TRUE(page_holds(buf, 1, s->page));
+}
+
+/* ---- back ------------------------------------------------------------------------ */
+
+static int split_check_cpu(struct split *s)
+{
+	unsigned long i;
+
+	for (i = 0; i < s->pages; i++) {
+		if (!is_mapped(s, i) || is_good(s, page_at(s, i), i))
+			continue;
+		report_bad_page("cpu", i, page_at(s, i), 1);
+		return 1;
+	}
+	return s->cut == MREMAP && !page_holds(s->elsewhere, 1, s->page);
+}
+
+static int check_cpu_main(void *arg)
+{
+	return split_check_cpu(arg);
+}
+
+/* All the data is there, all of it in system memory, and the child is content. */
+static void split_end(struct __test_metadata *_metadata, struct split *s)
+{
+	ASSERT_EQ(0, split_check_cpu(s));
+	if (s->child) {
+		event_post(s->go);
+		ASSERT_EQ(0, child_wait(s->child, PATIENCE_MS));
+		ASSERT_EQ(0, split_check_cpu(s));
+	}
+}
+
+static void back_by_cpu(struct __test_metadata *_metadata, struct split *s)
+{
+	struct hmm_ref_stats before, after;
+
+	test_stats(s->fd, &before);
+	split_end(_metadata, s);
+	test_stats(s->fd, &after);
+	/* In pages, whatever they came in. A device write to a shared page brings them. */
+	if (s->cut != WRITE) {
+		EXPECT_LT(before.out_cpu_faults, after.out_cpu_faults);
+		EXPECT_LE(s->pages - 1, after.out_fault_pages - before.out_fault_pages);
+	}
+	EXPECT_GE(s->pages, after.out_fault_pages - before.out_fault_pages);
+	EXPECT_EQ(0, after.out_pages_client);
+}
+
+static void back_by_ioctl(struct __test_metadata *_metadata, struct split *s)
+{
+	struct hmm_ref_stats before, after;
+	unsigned long behind = s->page + 1;
+
+	test_stats(s->fd, &before);
+	if (s->page)
+		test_to_system(s->fd, s->mem, s->page);
+	if (is_mapped(s, s->page))
+		test_to_system(s->fd, page_at(s, s->page), 1);
+	if (behind < s->pages)
+		test_to_system(s->fd, page_at(s, behind), s->pages - behind);
+	if (s->cut == MREMAP)
+		test_to_system(s->fd, s->elsewhere, 1);
+	test_stats(s->fd, &after);
+	if (s->cut != WRITE)
+		EXPECT_LE(s->pages - 1, after.out_to_system - before.out_to_system);
+	EXPECT_GE(s->pages, after.out_to_system - before.out_to_system);
+	EXPECT_EQ(before.out_cpu_faults, after.out_cpu_faults);
+	EXPECT_EQ(0, after.out_pages_client);
+	split_end(_metadata, s);
+}
+
+/* The file goes, and a child has all of it, and then this process. */
+static void back_after_close(struct __test_metadata *_metadata, struct split *s)
+{
+	ASSERT_EQ(0, close(s->fd));
+	ASSERT_EQ(0, child_run(check_cpu_main, s));
+	split_end(_metadata, s);
+}
+
+static void back_by_eviction(struct __test_metadata *_metadata, struct split *s)
+{
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	split_end(_metadata, s);
+	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+}
+
+TEST_F(split, by_cpu)
+{
+	split_cut(_metadata, &self->s);
+	back_by_cpu(_metadata, &self->s);
+}
+
+TEST_F(split, by_ioctl)
+{
+	split_cut(_metadata, &self->s);
+	back_by_ioctl(_metadata, &self->s);
+}
+
+TEST_F(split, after_close)
+{
+	split_cut(_metadata, &self->s);
+	back_after_close(_metadata, &self->s);
+}
+
+TEST_F(split, by_eviction)
+{
+	split_cut(_metadata, &self->s);
+	back_by_eviction(_metadata, &self->s);
+}
+
+/* The device sees the cut at once, and then all that is left. */
+TEST_F(split, device_sees_it)
+{
+	split_cut(_metadata, &self->s);
+	split_check_device(_metadata, &self->s);
+	split_end(_metadata, &self->s);
+}
+
+/* Cut and dropped: the teardown sees whether the device has all of it back. */
+TEST_F(split, gone_with_the_process)
+{
+	split_cut(_metadata, &self->s);
+	if (self->s.child)
+		ASSERT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->s.child));
+}
+
+/* There once more: single pages now, or a huge page where it is whole. */
+TEST_F(split, there_again)
+{
+	struct split *s = &self->s;
+
+	split_cut(_metadata, s);
+	ASSERT_EQ(0, split_check_cpu(s));
+	if (s->page)
+		test_to_device(s->fd, s->mem, s->page);
+	if (s->page + 1 < s->pages)
+		test_to_device(s->fd, page_at(s, s->page + 1), s->pages - s->page - 1);
+	split_check_device(_metadata, s);
+	split_end(_metadata, s);
+}
+
+/* ---- without large pages, for good ------------------------------------------------ */
+
+FIXTURE(scarce)
+{
+	struct leak_check leak;
+};
+
+FIXTURE_VARIANT(scarce)
+{
+	void (*back)(struct __test_metadata *_metadata, struct split *s);
+};
+
+FIXTURE_VARIANT_ADD(scarce, by_cpu) { .back = back_by_cpu };
+FIXTURE_VARIANT_ADD(scarce, by_ioctl) { .back = back_by_ioctl };
+FIXTURE_VARIANT_ADD(scarce, after_close) { .back = back_after_close };
+FIXTURE_VARIANT_ADD(scarce, by_eviction) { .back = back_by_eviction };
+
+FIXTURE_SETUP(scarce)
+{
+	if (access(FAIL_LARGE "probability", F_OK))
+		SKIP(return, "no " FAIL_LARGE ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+}
+
+FIXTURE_TEARDOWN_PARENT(scarce)
+{
+	if (!access(FAIL_LARGE "probability", F_OK))
+		EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
+	if (access("/dev/hmm_ref0", F_OK))
+		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* All cuts at all places: what is left of the folio has to come back in single pages. */
+TEST_F_TIMEOUT(scarce, back, LONG_TEST)
+{
+	unsigned int cut, place;
+
+	for (cut = NOTHING; cut <= DONTNEED; cut++) {
+		for (place = FIRST; place <= LAST; place++) {
+			struct split s = { .fd = test_open(0) };
+
+			ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+			if (!split_begin(_metadata, &s, cut, place))
+				SKIP(return, "no huge page to be had");
+			ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
+			split_cut(_metadata, &s);
+			variant->back(_metadata, &s);
+			close(s.fd);
+			munmap(s.mem, block_size());
+			munmap(s.elsewhere, page_size());
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

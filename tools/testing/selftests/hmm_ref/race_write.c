@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Writes against migration in both directions, while pages are thrown away or shared
+ * with a child at the same time: no write is lost, and no page that was thrown away
+ * comes back.
+ *
+ * Stands for: the old page written to after it was copied; a page mapped for the
+ * device after it was thrown away; a copy put where a page was thrown away meanwhile;
+ * a device that writes to a page which fork has just shared.
+ */
+#include "hmm_ref_race.h"
+
+FIXTURE(discard)
+{
+	struct leak_check leak;
+	struct race race;
+	struct hmm_ref_stats before;
+};
+
+FIXTURE_VARIANT(discard)
+{
+	bool by_device;		/* who writes */
+	bool other_file;	/* than the one that migrates */
+	bool apart;		/* another thread discards */
+};
+
+FIXTURE_VARIANT_ADD(discard, cpu) { .by_device = false };
+FIXTURE_VARIANT_ADD(discard, device) { .by_device = true };
+FIXTURE_VARIANT_ADD(discard, other_file) { .by_device = true, .other_file = true };
+FIXTURE_VARIANT_ADD(discard, cpu_apart) { .apart = true };
+FIXTURE_VARIANT_ADD(discard, device_apart) { .by_device = true, .apart = true };
+FIXTURE_VARIANT_ADD(discard, other_file_apart) { .by_device = true, .other_file = true,
+						 .apart = true };
+
+FIXTURE_SETUP(discard)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->race.fd = test_open(0);
+	self->race.fd2 = test_open(0);
+	self->race.mem = test_map_pages(PAGES);
+	memset(self->race.mem, 0, PAGES * page_size());
+	/* A migration waits for pages of the other CPU, and makes others wait for it. */
+	self->race.pause_us = 500;
+	test_stats(self->race.fd, &self->before);
+}
+
+FIXTURE_TEARDOWN_PARENT(discard)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* ---- writers ------------------------------------------------------------------------ */
+
+struct writer {
+	struct race *race;
+	unsigned long owner;
+	int fd;			/* -1: by CPU */
+	bool discards;		/* and nobody else does */
+	unsigned long value[PAGES];
+};
+
+static int put(struct writer *w, unsigned long page, unsigned long value)
+{
+	unsigned long *word = word_of(w->race, page, w->owner);
+	unsigned long look = race_look(w->race);
+
+	if (w->fd >= 0)
+		return patiently(w->race, w->fd, true, word, sizeof(value), &value);
+	counter_set(word, value);
+	race_met(w->race, look);
+	return 0;
+}
+
+static int get(struct writer *w, unsigned long page, bool by_device,
+	       unsigned long *value)
+{
+	unsigned long *word = word_of(w->race, page, w->owner);
+	unsigned long look = race_look(w->race);
+
+	if (by_device && w->fd >= 0)
+		return patiently(w->race, w->fd, false, word, sizeof(*value), value);
+	*value = counter_get(word);
+	race_met(w->race, look);
+	return 0;
+}
+
+static int discard_page(struct race *race, unsigned long page)
+{
+	unsigned long look = race_look(race);
+	int rc = madvise(race->mem + page * page_size(), page_size(), MADV_DONTNEED);
+
+	race_met(race, look);
+	return rc;
+}
+
+static bool is_right(struct writer *w, unsigned long page, unsigned long value,
+		     const char *when)
+{
+	unsigned long expected = w->value[page];
+
+	if (value == expected || (!w->discards && !value))
+		return true;
+	fprintf(stderr, "# %s: page %lu is %lu, and not %lu\n", when, page, value, expected);
+	return false;
+}
+
+/*
+ * A page holds the last value, or nothing if somebody throws pages away. An older
+ * value is a lost write, or a page that came back.
+ */
+static int writer_page(struct writer *w, unsigned long page, unsigned long round)
+{
+	unsigned long value;
+
+	if (!CHECK(!get(w, page, round & 1, &value)) ||
+	    !CHECK(is_right(w, page, value, "before the write")))
+		return 1;
+	w->value[page] = w->owner << 32 | round;
+	if (!CHECK(!put(w, page, w->value[page])) ||
+	    !CHECK(!get(w, page, round & 2, &value)) ||
+	    !CHECK(is_right(w, page, value, "after the write")))
+		return 1;
+	if (!w->discards || (round + page) % 3)
+		return 0;
+	w->value[page] = 0;
+	return !CHECK(!discard_page(w->race, page)) ||
+	       !CHECK(!get(w, page, round & 2, &value)) ||
+	       !CHECK(is_right(w, page, value, "after it was thrown away"));
+}
+
+static int writer_main(void *arg)
+{
+	struct writer *w = arg;
+	unsigned long round, i;
+
+	for (round = 1; !counter_get(&w->race->stop); round++) {
+		for (i = 0; i < PAGES; i++)
+			if (writer_page(w, i, round))
+				return 1;
+		counter_add(&w->race->rounds, 1);
+	}
+	return 0;
+}
+
+static int discard_main(void *arg)
+{
+	struct race *race = arg;
+	unsigned long page = 0;
+
+	while (!counter_get(&race->stop)) {
+		if (!CHECK(!discard_page(race, page)))
+			return 1;
+		page = (page + 5) % PAGES;
+		usleep(200);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(discard, and_write, LONG_TEST)
+{
+	struct race *race = &self->race;
+	struct writer writer = {
+		.race = race, .owner = 1, .discards = !variant->apart,
+		.fd = !variant->by_device ? -1 : variant->other_file ? race->fd2 : race->fd,
+	};
+	struct worker workers[3];
+	struct hmm_ref_stats after;
+
+	ASSERT_EQ(0, worker_start(&workers[0], writer_main, &writer));
+	ASSERT_EQ(0, worker_start(&workers[1], migrate_main, race));
+	if (variant->apart)
+		ASSERT_EQ(0, worker_start(&workers[2], discard_main, race));
+	run_race(_metadata, race, workers, variant->apart ? 3 : 2);
+	test_stats(race->fd, &after);
+	if (variant->by_device)
+		EXPECT_LT(self->before.out_device_faults, after.out_device_faults);
+	TH_LOG("device faults %llu, of these repeated %llu",
+	       after.out_device_faults - self->before.out_device_faults,
+	       after.out_retries - self->before.out_retries);
+}
+
+/* ---- fork --------------------------------------------------------------------------- */
+
+#define WRITERS	2
+
+FIXTURE(share)
+{
+	struct leak_check leak;
+	struct race race;
+};
+
+FIXTURE_SETUP(share)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->race.fd = test_open(0);
+	self->race.fd2 = test_open(0);
+	self->race.mem = test_map_pages(PAGES);
+	memset(self->race.mem, 0, PAGES * page_size());
+	/* A migration waits for pages of the other CPU, and makes others wait for it. */
+	self->race.pause_us = 500;
+}
+
+FIXTURE_TEARDOWN_PARENT(share)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* What a child compares: written by the parent, which is on the shared page. */
+struct bounds {
+	unsigned long low[WRITERS][PAGES];
+	unsigned long high[WRITERS][PAGES];
+	unsigned long go;
+};
+
+struct snapshot {
+	struct race *race;
+	struct bounds *bounds;
+};
+
+/* A writer has got at least to @low before the fork, and at most to @high after it. */
+static int child_main(void *arg)
+{
+	struct snapshot *s = arg;
+	unsigned long seen[WRITERS][PAGES], w, i;
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+
+	for (i = 0; i < PAGES; i++)
+		for (w = 0; w < WRITERS; w++)
+			seen[w][i] = counter_get(word_of(s->race, i, w + 1));
+	while (!counter_get(&s->bounds->go) && now_ms() < deadline)
+		usleep(1000);
+	for (i = 0; i < PAGES; i++) {
+		for (w = 0; w < WRITERS; w++) {
+			unsigned long now = counter_get(word_of(s->race, i, w + 1));
+
+			if (!CHECK(now == seen[w][i]) ||
+			    !CHECK(now >= s->bounds->low[w][i]) ||
+			    !CHECK(now <= s->bounds->high[w][i] + 1))
+				return 1;
+		}
+	}
+	return 0;
+}
+
+static void sample(struct writer *writers, unsigned long (*values)[PAGES])
+{
+	unsigned long w, i;
+
+	for (w = 0; w < WRITERS; w++)
+		for (i = 0; i < PAGES; i++)
+			values[w][i] = counter_get(&writers[w].value[i]);
+}
+
+/* A writer of single words, without looks that would slow it down. */
+static int counting_main(void *arg)
+{
+	struct writer *w = arg;
+	unsigned long i, value;
+
+	while (!counter_get(&w->race->stop)) {
+		for (i = 0; i < PAGES; i++) {
+			if (!CHECK(!put(w, i, w->value[i] + 1)) ||
+			    !CHECK(!get(w, i, true, &value)) ||
+			    !CHECK(value == w->value[i] + 1))
+				return 1;
+			counter_add(&w->value[i], 1);
+		}
+		counter_add(&w->race->rounds, 1);
+	}
+	return 0;
+}
+
+/*
+ * The CPU and the device count on all the time while children are made. A child has
+ * the counters of the moment of fork, and they stay; the parent loses no count.
+ */
+TEST_F_TIMEOUT(share, fork_and_write, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	struct bounds *bounds = test_map_shared(sizeof(*bounds));
+	struct snapshot snapshot = { &self->race, bounds };
+	struct worker workers[WRITERS + 1];
+	struct writer writers[WRITERS] = {
+		{ .race = &self->race, .owner = 1, .fd = -1 },
+		{ .race = &self->race, .owner = 2, .fd = self->race.fd2 },
+	};
+	unsigned long children, i, w;
+	int rc = 0;
+	pid_t pid;
+
+	for (i = 0; i < WRITERS; i++)
+		ASSERT_EQ(0, worker_start(&workers[i], counting_main, &writers[i]));
+	ASSERT_EQ(0, worker_start(&workers[i], migrate_main, &self->race));
+	for (children = 0; !rc && now_ms() < end; children++) {
+		counter_set(&bounds->go, 0);
+		sample(writers, bounds->low);
+		pid = child_start(child_main, &snapshot);
+		sample(writers, bounds->high);
+		usleep(2000);
+		counter_set(&bounds->go, 1);
+		rc = pid > 0 ? child_wait(pid, 2 * PATIENCE_MS) : -1;
+	}
+	EXPECT_EQ(0, rc);
+	run_race(_metadata, &self->race, workers, WRITERS + 1);
+	EXPECT_LT(1, children);
+	TH_LOG("%lu children", children);
+	for (w = 0; w < WRITERS; w++)
+		for (i = 0; i < PAGES; i++)
+			ASSERT_EQ(writers[w].value[i], *word_of(&self->race, i, w + 1));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

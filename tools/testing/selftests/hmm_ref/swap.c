@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Swap and memory cgroups with pages on the device: what was swapped out, what is in
+ * the swap cache, and what reclaim wants while it cannot have it.
+ *
+ * The swap space is /dev/ram0, made and taken away by each test.
+ *
+ * Stands for: a device page's entry taken for one of swap; a page that comes back
+ * from the device, or that the device has written to, and is dropped as clean
+ * although swap has older data; a page of the swap cache that does not migrate;
+ * device memory that its owner's cgroup is not charged for.
+ */
+#include <sys/swap.h>
+
+#include "hmm_ref_utils.h"
+
+#define PAGES		64UL
+#define HALF		(PAGES / 2)
+#define DISK		"/dev/ram0"
+#define DISK_PAGES	8192U
+
+FIXTURE(swap)
+{
+	struct leak_check leak;
+	char *mem;
+	size_t size;
+	int fd;
+};
+
+/* The header that mkswap would write. */
+static int make_swap(void)
+{
+	__u32 *header = calloc(1, page_size());
+	int disk = open(DISK, O_RDWR | O_CLOEXEC);
+	int rc = -errno;
+
+	if (disk < 0)
+		return rc;
+	header[1024 / sizeof(*header)] = 1;			/* version */
+	header[1024 / sizeof(*header) + 1] = DISK_PAGES - 1;	/* last page */
+	memcpy((char *)header + page_size() - 10, "SWAPSPACE2", 10);
+	rc = pwrite(disk, header, page_size(), 0) == page_size() ? 0 : -errno;
+	close(disk);
+	free(header);
+	return rc ? rc : swapon(DISK, 0) ? -errno : 0;
+}
+
+FIXTURE_SETUP(swap)
+{
+	int rc;
+
+	leak_check_begin(_metadata, &self->leak);
+	rc = make_swap();
+	if (rc == -ENOENT || rc == -ENOSYS)
+		SKIP(return, "no swap space: %s (CONFIG_SWAP, CONFIG_BLK_DEV_RAM)",
+		     strerror(-rc));
+	ASSERT_EQ(0, rc);
+	self->fd = test_open(0);
+	self->size = PAGES * page_size();
+	self->mem = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(swap)
+{
+	if (swapoff(DISK))
+		EXPECT_EQ(EINVAL, errno);
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Until none of the pages is mapped any more. They may be in the swap cache still. */
+static int swap_out(int fd, char *mem, unsigned long npages)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+
+	do {
+		if (madvise(mem, npages * page_size(), MADV_PAGEOUT))
+			return -errno;
+		if (pages_at(fd, mem, npages, HMM_REF_PAGE_NONE) == (long)npages)
+			return 0;
+		usleep(1000);
+	} while (now_ms() < deadline);
+	return -ETIMEDOUT;
+}
+
+#define test_swap_out(mem, npages) \
+	ASSERT_EQ(0, swap_out(self->fd, mem, npages))
+
+/* Pages that are swapped out stay out, and are counted. */
+TEST_F(swap, swapped_pages_are_skipped)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_swap_out(self->mem, PAGES);
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
+	EXPECT_EQ(0, cmd.out_migrated + cmd.out_already);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+TEST_F(swap, device_swaps_in)
+{
+	test_swap_out(self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+
+	test_swap_out(self->mem, PAGES);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
+	test_cpu_data(self->mem, PAGES, 2);
+	test_swap_out(self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
+/*
+ * Read back from swap, a page is clean, and swap still has it: what is written to it
+ * afterwards must not be dropped for that. Here it goes to the device for the write.
+ */
+TEST_F(swap, swap_cache_goes_to_the_device)
+{
+	int i;
+
+	for (i = 1; i < 6; i++) {
+		test_swap_out(self->mem, PAGES);
+		test_cpu_data(self->mem, PAGES, i);
+		test_to_device(self->fd, self->mem, PAGES);
+		ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, i + 1));
+		if (i & 1)
+			test_to_system(self->fd, self->mem, PAGES);
+		else
+			touch_read(self->mem);
+		test_to_system(self->fd, self->mem, PAGES);
+		test_swap_out(self->mem, PAGES);
+		test_cpu_data(self->mem, PAGES, i + 1);
+	}
+}
+
+/* And here the device writes to it in system memory. */
+TEST_F(swap, device_write_makes_dirty)
+{
+	int i;
+
+	for (i = 1; i < 6; i++) {
+		test_swap_out(self->mem, PAGES);
+		test_cpu_data(self->mem, PAGES, i);
+		ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, i + 1));
+		test_swap_out(self->mem, PAGES);
+		test_dev_data(self->fd, self->mem, PAGES, i + 1);
+	}
+	test_cpu_data(self->mem, PAGES, i);
+}
+
+/* Reclaim takes what it can have and leaves what is on the device. */
+TEST_F(swap, page_out_leaves_the_device_alone)
+{
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i += 2)
+		test_to_device(self->fd, self->mem + i * page_size(), 1);
+	for (i = 1; i < PAGES; i += 2)
+		test_swap_out(self->mem + i * page_size(), 1);
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_COLD));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, HALF);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, HALF);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* swapoff() walks all entries that are not present: those of the device are not its. */
+TEST_F(swap, swapoff_leaves_the_device_alone)
+{
+	test_to_device(self->fd, self->mem, HALF);
+	test_swap_out(self->mem + self->size / 2, HALF);
+	ASSERT_EQ(0, swapoff(DISK));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, HALF);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, HALF);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+struct family {
+	int ready, go;
+	char *mem;
+};
+
+static int reads_when_told(void *arg)
+{
+	struct family *family = arg;
+
+	event_post(family->ready);
+	return !CHECK(event_wait(family->go)) ||
+	       !CHECK(!bad_pages(family->mem, PAGES, 1));
+}
+
+/* Swapped out, shared with a child, and then the parent's go to the device. */
+TEST_F(swap, fork)
+{
+	struct family family = { event_new(), event_new(), self->mem };
+	struct hmm_ref_migrate cmd;
+	pid_t pid;
+
+	test_to_device(self->fd, self->mem, HALF);
+	test_swap_out(self->mem + self->size / 2, HALF);
+	pid = child_start(reads_when_told, &family);
+	ASSERT_TRUE(event_wait(family.ready));
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
+	event_post(family.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_dev_data(self->fd, self->mem, PAGES, 2);
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
+/* ---- memory cgroups ------------------------------------------------------------- */
+
+#define CGROUPS		"/sys/fs/cgroup/"
+#define GROUP		CGROUPS "hmm_ref/"
+#define GROUP_MAX	(16UL << 20)
+
+static long group_number(const char *name)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), GROUP "%s", name);
+	return read_file(path, text, sizeof(text)) < 0 ? -1 : atol(text);
+}
+
+FIXTURE(memcg)
+{
+	FIXTURE_DATA(swap) swap;
+	unsigned long npages;
+};
+
+FIXTURE_SETUP(memcg)
+{
+	char text[32];
+	int rc;
+
+	leak_check_begin(_metadata, &self->swap.leak);
+	if (write_file(CGROUPS "cgroup.subtree_control", "+memory") ||
+	    (mkdir(GROUP, 0755) && errno != EEXIST))
+		SKIP(return, "no memory controller in " CGROUPS " (CONFIG_MEMCG)");
+	rc = make_swap();
+	if (rc == -ENOENT || rc == -ENOSYS)
+		SKIP(return, "no swap space: %s (CONFIG_SWAP, CONFIG_BLK_DEV_RAM)",
+		     strerror(-rc));
+	ASSERT_EQ(0, rc);
+	self->swap.fd = test_open(0);
+	self->npages = GROUP_MAX / page_size();
+	snprintf(text, sizeof(text), "%lu", GROUP_MAX);
+	ASSERT_EQ(0, write_file(GROUP "memory.max", text));
+}
+
+FIXTURE_TEARDOWN_PARENT(memcg)
+{
+	if (swapoff(DISK))
+		EXPECT_EQ(EINVAL, errno);
+	leak_check_end(_metadata, &self->swap.leak);
+	rmdir(GROUP);
+}
+
+/* In the group: half as much again as it may have, a quarter of that on the device. */
+static int overcommit(void *arg)
+{
+	FIXTURE_DATA(memcg) *self = arg;
+	unsigned long npages = self->npages / 2 * 3;
+	unsigned long ndev = self->npages / 4;
+	struct hmm_ref_migrate cmd;
+	long before, after, there;
+	char *mem = map_pages(npages);
+	int fd = hmm_ref_open(0);
+
+	if (!CHECK(!write_file(GROUP "cgroup.procs", "0")) || !CHECK(fd >= 0) ||
+	    !CHECK(mem != MAP_FAILED))
+		return 1;
+	fill_pages(mem, ndev, 1);
+	before = group_number("memory.current");
+	if (!CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, ndev, &cmd)))
+		return 1;
+	/* Moved, not given back: the charge goes along. */
+	after = group_number("memory.current");
+	if (!CHECK(after >= (long)(ndev * page_size())) ||
+	    !CHECK(after < before + (long)(ndev * page_size() / 2)))
+		return 1;
+	fill_pages_from(mem + ndev * page_size(), npages - ndev, 1, ndev);
+	there = pages_at(fd, mem, npages, HMM_REF_PAGE_DEVICE);
+	write_file(GROUP "memory.reclaim", "8M");
+	if (!CHECK(there == (long)ndev) ||
+	    !CHECK(there == pages_at(fd, mem, npages, HMM_REF_PAGE_DEVICE)) ||
+	    !CHECK(pages_at(fd, mem, npages, HMM_REF_PAGE_NONE) > 0))
+		return 1;
+	return !CHECK(!dev_bad_pages(fd, mem, npages, 1)) ||
+	       !CHECK(!dev_fill_pages(fd, mem, npages, 2)) ||
+	       !CHECK(!bad_pages(mem, npages, 2));
+}
+
+TEST_F_TIMEOUT(memcg, more_than_it_may_have, LONG_TEST)
+{
+	ASSERT_EQ(0, child_run(overcommit, self));
+	/* Its memory went with it. */
+	ASSERT_GT((long)(GROUP_MAX / 4), group_number("memory.current"));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
