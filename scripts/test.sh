@@ -12,7 +12,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-release debug}
-export COHERENT=${COHERENT:-2}
+export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
