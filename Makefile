@@ -6,7 +6,8 @@ ifneq ($(KERNELRELEASE),)
 
 # Called by a kernel's build with M=: the driver as an external module.
 export CONFIG_HMM_REF := m
-subdir-ccflags-y += -I$(src)/include
+export CONFIG_HMM_REF_DMIRROR := y
+subdir-ccflags-y += -I$(src)/include -DCONFIG_HMM_REF_DMIRROR=1
 obj-m += drivers/misc/hmm_ref/
 
 else

@@ -11,7 +11,6 @@
  * A new command is a struct in the uapi header, a handler and a line in the table.
  */
 #include <linux/fs.h>
-#include <linux/overflow.h>
 #include <linux/sched.h>
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
@@ -56,12 +55,12 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false);
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false, NULL);
 }
 
 static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true);
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true, NULL);
 }
 
 static int cmd_snapshot(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -132,25 +131,11 @@ static const struct hmm_ref_op hmm_ref_ops[] = {
 	OP(AUDIT, hmm_ref_audit, out_violations, .handler = cmd_audit),
 };
 
-static int check_range(const struct hmm_ref_op *op, const union hmm_ref_cmd *cmd)
-{
-	const u64 *range = (const void *)cmd + op->range;
-	u64 addr = range[0];
-	u64 length = range[1];
-	u64 end;
-
-	if (!length || !IS_ALIGNED(addr | length, op->align))
-		return -EINVAL;
-	if (check_add_overflow(addr, length, &end) || end > ULONG_MAX)
-		return -EOVERFLOW;
-	if (!access_ok((void __user *)(unsigned long)addr, length))
-		return -EFAULT;
-	return 0;
-}
-
 static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
 		     const union hmm_ref_cmd *cmd)
 {
+	const u64 *range = (const void *)cmd + op->range;
+
 	if (cmd->common.flags)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(const u32 *)((const void *)cmd + op->reserved))
@@ -159,7 +144,7 @@ static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
 		return 0;
 	if (current->mm != client->mirror.notifier.mm)
 		return -EBADF;
-	return check_range(op, cmd);
+	return hmm_ref_check_range(range[0], range[1], op->align);
 }
 
 static long hmm_ref_dispatch(struct hmm_ref_client *client,

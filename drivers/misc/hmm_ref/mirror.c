@@ -321,6 +321,7 @@ struct access {
 	unsigned long end;	/* of the request */
 	unsigned long ahead;	/* bytes that a fault maps at the most */
 	u64 faults;
+	u64 most;		/* faults served for one page, at the most */
 };
 
 /* Access bytes of one page. Return: 0, -EAGAIN for a device fault, -EFAULT. */
@@ -358,6 +359,7 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	unsigned long page = addr & PAGE_MASK;
+	u64 served = 0;
 	int fault_rc = 0;
 	int rc;
 
@@ -377,6 +379,8 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 		fault_rc = mirror_fault(mirror, page, end, access->write,
 					alone ? HMM_REF_PATIENCE :
 						HMM_REF_PATIENCE / 10);
+		if (!fault_rc)
+			access->most = max(access->most, ++served);
 		if (fault_rc && !alone) {
 			access->ahead = PAGE_SIZE;
 			deadline = jiffies + HMM_REF_PATIENCE;
@@ -412,6 +416,7 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
  * @mirror: of the current process
  * @cmd: validated; the outputs are set, also on error
  * @write: the device writes
+ * @most: set to how many device faults the page that needed the most has needed; or NULL
  *
  * User buffers are touched without mirror->lock: a CPU fault there may migrate.
  *
@@ -419,7 +424,7 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write)
+			  struct hmm_ref_access *cmd, bool write, u64 *most)
 {
 	void __user *buf = u64_to_user_ptr(cmd->buf);
 	struct access access = {
@@ -452,6 +457,8 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	cmd->out_faults = access.faults;
+	if (most)
+		*most = access.most;
 	mutex_unlock(&mirror->access_lock);
 	return rc;
 }
