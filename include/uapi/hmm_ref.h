@@ -46,7 +46,7 @@
  *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
  *    that was under way then ends with it, and its outputs are true.
  *  - ENOMEM: no memory for the operation, in the system or on the device.
- *  - EBUSY: the range kept changing for longer than the driver waits (about 1 s
+ *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
  *    for a page).
  *  - EINTR: a fatal signal ended the command.
  *  - EIO: the copy engine failed. The data of the page is where it was.

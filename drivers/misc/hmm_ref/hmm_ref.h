@@ -93,7 +93,7 @@ struct hmm_ref_device;
 #define HMM_REF_BLOCK_PAGES	BIT(HMM_REF_BLOCK_ORDER)
 
 /* How long an operation insists on a range that keeps changing, in jiffies. */
-#define HMM_REF_PATIENCE	HZ
+#define HMM_REF_PATIENCE	(3 * HZ)
 
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
