@@ -5,7 +5,7 @@
  * Files, callers above callees; calls only go down:
  *
  *   main.c, ioctl.c, debugfs.c    devices, files, the user's requests
- *   migrate*.c       mirror.c, snapshot.c
+ *   migrate*.c       mirror.c, snapshot.c, exclusive.c
  *                                 moving data         | seeing a process's memory
  *   devmem.c         pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
@@ -110,6 +110,7 @@ struct hmm_ref_counters {
 	u64 invalidations;
 	u64 retries;
 	u64 cow_breaks;
+	u64 exclusive;
 };
 
 #define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
@@ -159,6 +160,9 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
 			       bool write);
 int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 			      unsigned int len, bool write);
+void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       struct hmm_ref_atomic *atomic);
+void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic);
 
 /* ---- devmem.c, chunk.c, audit.c: device pages -------------------------- */
 
@@ -335,7 +339,8 @@ typedef u64 hmm_ref_pte_t;
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
 #define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
-#define HMM_REF_PTE_SHIFT	3
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* nobody else maps the page */
+#define HMM_REF_PTE_SHIFT	4
 
 static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
 {
@@ -367,7 +372,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c, snapshot.c: a process's memory -------------------------- */
+/* ---- mirror.c, snapshot.c, exclusive.c: a process's memory -------------- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -404,7 +409,15 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write);
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+
+/* exclusive.c */
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd);
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_atomic *cmd);
 
 /* snapshot.c */
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
