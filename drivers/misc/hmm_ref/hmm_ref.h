@@ -7,7 +7,7 @@
  *   main.c, ioctl.c, dmirror.c, debugfs.c
  *                                 devices, the user's requests
  *   client.c                      open files
- *   migrate*.c       mirror.c, snapshot.c
+ *   migrate*.c       mirror.c, snapshot.c, exclusive.c
  *                                 moving data         | seeing a process's memory
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
@@ -117,6 +117,7 @@ struct hmm_ref_counters {
 	u64 invalidations;
 	u64 retries;
 	u64 cow_breaks;
+	u64 exclusive;
 };
 
 #define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
@@ -170,6 +171,9 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
 			       bool write);
 int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 			      unsigned int len, bool write);
+void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       struct hmm_ref_atomic *atomic);
+void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic);
 
 /* ---- devmem*.c, chunk.c, audit.c: device pages ------------------------- */
 
@@ -400,7 +404,8 @@ typedef u64 hmm_ref_pte_t;
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
 #define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
-#define HMM_REF_PTE_SHIFT	3
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* nobody else maps the page */
+#define HMM_REF_PTE_SHIFT	4
 
 static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
 {
@@ -435,7 +440,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c, snapshot.c: a process's memory -------------------------- */
+/* ---- mirror.c, snapshot.c, exclusive.c: a process's memory -------------- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -472,7 +477,15 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write, u64 *most);
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+
+/* exclusive.c */
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd);
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_atomic *cmd);
 
 /* snapshot.c */
 typedef int (*hmm_ref_seen_t)(void *arg, struct hmm_ref_page_state *states,

@@ -28,6 +28,8 @@ union hmm_ref_cmd {
 	struct hmm_ref_snapshot snapshot;
 	struct hmm_ref_stats stats;
 	struct hmm_ref_audit audit;
+	struct hmm_ref_exclusive exclusive;
+	struct hmm_ref_atomic atomic;
 };
 
 /* ---- handlers ---------------------------------------------------------- */
@@ -81,6 +83,37 @@ static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return 0;
 }
 
+static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_mirror_exclusive(&client->mirror, &cmd->exclusive);
+}
+
+static bool atomic_is_valid(const struct hmm_ref_atomic *atomic)
+{
+	if (atomic->length != 4 && atomic->length != 8)
+		return false;
+	if (!IS_ALIGNED(atomic->addr, atomic->length))
+		return false;
+	if (atomic->length == 4 && (atomic->operand | atomic->compare) > U32_MAX)
+		return false;
+	switch (atomic->op) {
+	case HMM_REF_ATOMIC_ADD:
+	case HMM_REF_ATOMIC_EXCHANGE:
+		return !atomic->compare;
+	case HMM_REF_ATOMIC_COMPARE_EXCHANGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	if (!atomic_is_valid(&cmd->atomic))
+		return -EINVAL;
+	return hmm_ref_mirror_atomic(&client->mirror, &cmd->atomic);
+}
+
 /* ---- dispatcher -------------------------------------------------------- */
 
 /**
@@ -129,6 +162,11 @@ static const struct hmm_ref_op hmm_ref_ops[] = {
 	   RANGE(hmm_ref_snapshot, PAGE_SIZE)),
 	OP(STATS, hmm_ref_stats, out_cow_breaks, .handler = cmd_stats),
 	OP(AUDIT, hmm_ref_audit, out_violations, .handler = cmd_audit),
+	OP(EXCLUSIVE, hmm_ref_exclusive, out_pages, .handler = cmd_exclusive,
+	   RANGE(hmm_ref_exclusive, PAGE_SIZE)),
+	OP(ATOMIC, hmm_ref_atomic, out_faults, .handler = cmd_atomic,
+	   .reserved = offsetof(struct hmm_ref_atomic, __reserved),
+	   RANGE(hmm_ref_atomic, 4)),
 };
 
 static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,

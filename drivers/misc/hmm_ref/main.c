@@ -157,6 +157,7 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 		stats->out_invalidations += c->invalidations;
 		stats->out_retries += c->retries;
 		stats->out_cow_breaks += c->cow_breaks;
+		stats->out_exclusive += c->exclusive;
 	}
 }
 

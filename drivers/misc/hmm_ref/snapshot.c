@@ -101,8 +101,18 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 		state.where = HMM_REF_PAGE_ERROR;
 		return state;
 	}
-	if (!(hmm_pfn & HMM_PFN_VALID))
+	if (pte & HMM_REF_PTE_VALID)
+		state.flags |= HMM_REF_PAGE_MAPPED;
+	if (pte & HMM_REF_PTE_WRITE)
+		state.flags |= HMM_REF_PAGE_DEV_WRITE;
+	if (pte & HMM_REF_PTE_EXCLUSIVE)
+		state.flags |= HMM_REF_PAGE_EXCLUSIVE;
+	if (!(hmm_pfn & HMM_PFN_VALID)) {
+		/* Exclusive to the device: only its page table tells. */
+		if (pte & HMM_REF_PTE_VALID)
+			state.where = HMM_REF_PAGE_SYSTEM;
 		return state;
+	}
 
 	page = hmm_pfn_to_page(hmm_pfn);
 	if (hmm_ref_owns(mirror->dm, page))
@@ -116,10 +126,6 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 	state.order = hmm_pfn_to_map_order(hmm_pfn);
 	if (hmm_pfn & HMM_PFN_WRITE)
 		state.flags |= HMM_REF_PAGE_WRITE;
-	if (pte & HMM_REF_PTE_VALID)
-		state.flags |= HMM_REF_PAGE_MAPPED;
-	if (pte & HMM_REF_PTE_WRITE)
-		state.flags |= HMM_REF_PAGE_DEV_WRITE;
 	return state;
 }
 
