@@ -114,6 +114,18 @@ static int cmd_write(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
 	return access_range(client, cmd, true);
 }
 
+static int cmd_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	struct hmm_ref_exclusive exclusive = {
+		.addr = cmd->addr,
+		.length = range_end(cmd) - cmd->addr,
+	};
+	int rc = hmm_ref_mirror_exclusive(&client->mirror, &exclusive);
+
+	cmd->out_pages = exclusive.out_pages;
+	return rc ?: cmd_read(client, cmd);
+}
+
 /* ---- migration --------------------------------------------------------- */
 
 static int check_readable(struct mm_struct *mm, u64 addr, u64 end)
@@ -211,6 +223,8 @@ static u8 state_byte(const struct hmm_ref_devmem *dm,
 {
 	u8 byte = DMIRROR_AT_NOTHING;
 
+	if (state->flags & HMM_REF_PAGE_EXCLUSIVE)
+		return DMIRROR_AT_NOTHING; /* the CPU has no entry */
 	switch (state->where) {
 	case HMM_REF_PAGE_ERROR:
 		return DMIRROR_AT_ERROR;
@@ -259,6 +273,25 @@ static int cmd_snapshot(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
 				   report_bytes, &snapshot);
 }
 
+static int refuse_exclusive(void *arg, struct hmm_ref_page_state *states,
+			    unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		if (states[i].flags & HMM_REF_PAGE_EXCLUSIVE)
+			return -EPERM;
+	}
+	return 0;
+}
+
+/* Has all the exclusive access been taken back? */
+static int cmd_check_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	return hmm_ref_mirror_look(&client->mirror, cmd->addr, range_end(cmd),
+				   refuse_exclusive, NULL);
+}
+
 /* ---- dispatcher -------------------------------------------------------- */
 
 static const struct {
@@ -270,6 +303,8 @@ static const struct {
 	[DMIRROR_TO_DEVICE] = { cmd_to_device },
 	[DMIRROR_TO_SYSTEM] = { cmd_to_system },
 	[DMIRROR_SNAPSHOT] = { cmd_snapshot },
+	[DMIRROR_EXCLUSIVE] = { cmd_exclusive },
+	[DMIRROR_CHECK_EXCLUSIVE] = { cmd_check_exclusive },
 	[DMIRROR_RELEASE] = { cmd_release, .no_range = true },
 	[DMIRROR_FLAGS] = { cmd_flags, .no_range = true },
 	[DMIRROR_READ_UNLOCKED] = { cmd_read },
@@ -319,8 +354,7 @@ static long dmirror_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 {
 	unsigned int nr = _IOC_NR(cmd);
 
-	if (nr >= ARRAY_SIZE(dmirror_ops) || cmd != DMIRROR_IOC(nr) ||
-	    !dmirror_ops[nr].handler)
+	if (nr >= ARRAY_SIZE(dmirror_ops) || cmd != DMIRROR_IOC(nr))
 		return -ENOTTY;
 	return dispatch(file->private_data, nr, (void __user *)arg);
 }
