@@ -190,8 +190,10 @@ static void zap_clients(struct hmm_ref_device *dev)
 	mutex_unlock(&dev->clients_lock);
 }
 
-static void device_remove(struct hmm_ref_device *dev)
+static void hmm_ref_remove(struct platform_device *pdev)
 {
+	struct hmm_ref_device *dev = platform_get_drvdata(pdev);
+
 	hmm_ref_devmem_stop(&dev->dm);
 	WRITE_ONCE(dev->gone, true);
 	misc_deregister(&dev->misc);
@@ -261,7 +263,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	platform_set_drvdata(pdev, dev);
 	rc = hmm_ref_dmirror_add(dev, window->start ? pdev->id - ndevices : pdev->id);
 	if (rc)
-		device_remove(dev); /* somebody may have opened it already */
+		hmm_ref_remove(pdev); /* somebody may have opened it already */
 	return rc;
 
 err_devmem:
@@ -273,11 +275,6 @@ err_window:
 err_put:
 	hmm_ref_device_put(dev);
 	return rc;
-}
-
-static void hmm_ref_remove(struct platform_device *pdev)
-{
-	device_remove(platform_get_drvdata(pdev));
 }
 
 static struct platform_driver hmm_ref_driver = {

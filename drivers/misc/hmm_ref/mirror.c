@@ -457,14 +457,15 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
 
 /**
  * hmm_ref_mirror_access() - the READ and WRITE commands
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @cmd: validated; the outputs are set, also on error
  * @write: the device writes
  * @most: set to how many device faults the page that needed the most has needed; or NULL
  *
- * User buffers are touched without mirror->lock: a CPU fault there may migrate.
+ * User buffers, which are the current process's, are touched without mirror->lock: a
+ * CPU fault there may migrate.
  *
- * Context: process context of the mirrored mm; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,

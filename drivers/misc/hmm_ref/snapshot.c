@@ -53,7 +53,7 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 
 /**
  * hmm_ref_mirror_resident() - how many pages of a range are on the device
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
  * @pfns: scratch memory, an element per page
@@ -160,7 +160,7 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 
 /**
  * hmm_ref_mirror_look() - look at a range of any size, window by window
- * @mirror: of an mm that is alive
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address
  * @seen: is given the states of one window, an element per page, to use in place; other
@@ -207,10 +207,10 @@ static int report_states(void *arg, struct hmm_ref_page_state *states, unsigned 
 
 /**
  * hmm_ref_mirror_snapshot() - the SNAPSHOT command
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @cmd: validated; the output is set, also on error
  *
- * Context: process context of the mirrored mm; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
