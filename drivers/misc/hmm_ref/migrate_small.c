@@ -69,10 +69,16 @@ static void small_work(struct work_struct *work)
 		.end = small->addr + PMD_SIZE,
 	};
 	unsigned int tries = 0;
+	unsigned long moved;
 
 	/* The fault that comes again holds the folio's lock, but not all the time. */
-	while (!move_small(dev, &at, &small->window) && ++tries < WORK_TRIES)
+	for (;;) {
+		moved = move_small(dev, &at, &small->window);
+		if (moved || ++tries == WORK_TRIES)
+			break;
 		fsleep(1000);
+	}
+	hmm_ref_count(dev->counters, fault_pages, moved);
 	spin_lock(&small->lock);
 	small->mm = NULL;
 	spin_unlock(&small->lock);

@@ -14,8 +14,11 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		32UL
-#define DISK		"/dev/ram0"
 #define HUGEPAGES	"/proc/sys/vm/nr_hugepages"
+
+/* Its first page tells whether it is in use: that is left alone. */
+#define DISK		"/dev/ram0"
+#define DISK_START	((off_t)page_size())
 
 enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 
@@ -66,6 +69,7 @@ static int open_kind(enum kind kind)
 static int map_kind(struct mapping *m, enum kind kind, bool shared)
 {
 	int flags = shared ? MAP_SHARED : MAP_PRIVATE;
+	off_t start = kind == RAMDISK ? DISK_START : 0;
 
 	m->size = kind == HUGETLB ? block_size() : PAGES * page_size();
 	m->file = open_kind(kind);
@@ -73,12 +77,13 @@ static int map_kind(struct mapping *m, enum kind kind, bool shared)
 		flags |= MAP_ANONYMOUS;
 	else if (m->file < 0 || (kind != RAMDISK && ftruncate(m->file, m->size)))
 		return -errno;
-	m->mem = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->file, 0);
+	m->mem = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->file, start);
 	if (m->mem == MAP_FAILED)
 		return -errno;
 	if (kind == ANON)
 		return 0;
-	m->alias = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->file, 0);
+	m->alias = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->file,
+			start);
 	return m->alias == MAP_FAILED ? -errno : 0;
 }
 
@@ -335,7 +340,7 @@ TEST_F(file, written_back)
 	for (i = 1; i < 5; i++) {
 		ASSERT_EQ(0, dev_fill_pages(self->fd, m.mem, PAGES, i));
 		ASSERT_EQ(0, msync(m.mem, m.size, MS_SYNC));
-		ASSERT_EQ(m.size, pread(disk, copy, m.size, 0));
+		ASSERT_EQ(m.size, pread(disk, copy, m.size, DISK_START));
 		test_cpu_data(copy, PAGES, i);
 		/* Clean now, and read by the CPU, so that it is mapped. */
 		test_cpu_data(m.mem, PAGES, i);
