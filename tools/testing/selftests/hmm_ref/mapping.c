@@ -16,9 +16,9 @@
 #define PAGES		32UL
 #define HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
-/* Its first page tells whether it is in use: that is left alone. */
+/* The first page of the disk tells whether it is in use: it is left alone. */
 #define DISK		"/dev/ram0"
-#define DISK_START	((off_t)page_size())
+#define DISK_START	((off_t)1 << 20)
 
 enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 

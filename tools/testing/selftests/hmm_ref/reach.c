@@ -196,9 +196,9 @@ TEST_F(reach, proc_files)
 
 /* ---- DMA ----------------------------------------------------------------------- */
 
-/* Its first page tells whether it is in use: that is left alone. */
+/* The first page of the disk tells whether it is in use: it is left alone. */
 #define DISK		"/dev/ram0"
-#define DISK_START	((off_t)page_size())
+#define DISK_START	((off_t)1 << 20)
 
 static int open_disk(void)
 {
