@@ -16,9 +16,7 @@
 #define PAGES		32UL
 #define HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
-/* The first page of the disk tells whether it is in use: it is left alone. */
 #define DISK		"/dev/ram0"
-#define DISK_START	((off_t)1 << 20)
 
 enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 
@@ -66,10 +64,23 @@ static int open_kind(enum kind kind)
 	}
 }
 
+/* Whoever needs a disk that is not in use looks for zeros at its start. */
+static int clear_disk(void)
+{
+	char *page = calloc(1, page_size());
+	int disk = open(DISK, O_WRONLY | O_CLOEXEC);
+	int rc = 0;
+
+	if (disk >= 0 && pwrite(disk, page, page_size(), 0) != page_size())
+		rc = -errno;
+	close(disk);
+	free(page);
+	return rc;
+}
+
 static int map_kind(struct mapping *m, enum kind kind, bool shared)
 {
 	int flags = shared ? MAP_SHARED : MAP_PRIVATE;
-	off_t start = kind == RAMDISK ? DISK_START : 0;
 
 	m->size = kind == HUGETLB ? block_size() : PAGES * page_size();
 	m->file = open_kind(kind);
@@ -77,13 +88,12 @@ static int map_kind(struct mapping *m, enum kind kind, bool shared)
 		flags |= MAP_ANONYMOUS;
 	else if (m->file < 0 || (kind != RAMDISK && ftruncate(m->file, m->size)))
 		return -errno;
-	m->mem = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->file, start);
+	m->mem = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->file, 0);
 	if (m->mem == MAP_FAILED)
 		return -errno;
 	if (kind == ANON)
 		return 0;
-	m->alias = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->file,
-			start);
+	m->alias = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->file, 0);
 	return m->alias == MAP_FAILED ? -errno : 0;
 }
 
@@ -114,6 +124,7 @@ FIXTURE_TEARDOWN_PARENT(mapping)
 {
 	if (self->m.old[0])
 		EXPECT_EQ(0, write_file(HUGEPAGES, self->m.old));
+	EXPECT_EQ(0, clear_disk());
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -282,6 +293,7 @@ FIXTURE_SETUP(file)
 
 FIXTURE_TEARDOWN_PARENT(file)
 {
+	EXPECT_EQ(0, clear_disk());
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -339,8 +351,8 @@ TEST_F(file, written_back)
 	ASSERT_EQ(0, map_kind(&m, RAMDISK, true));
 	for (i = 1; i < 5; i++) {
 		ASSERT_EQ(0, dev_fill_pages(self->fd, m.mem, PAGES, i));
-		ASSERT_EQ(0, msync(m.mem, m.size, MS_SYNC));
-		ASSERT_EQ(m.size, pread(disk, copy, m.size, DISK_START));
+		ASSERT_EQ(0, fsync(m.file));
+		ASSERT_EQ(m.size, pread(disk, copy, m.size, 0));
 		test_cpu_data(copy, PAGES, i);
 		/* Clean now, and read by the CPU, so that it is mapped. */
 		test_cpu_data(m.mem, PAGES, i);
