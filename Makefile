@@ -6,6 +6,7 @@ ifneq ($(KERNELRELEASE),)
 
 # Called by a kernel's build with M=: the driver as an external module.
 export CONFIG_HMM_REF := m
+export CONFIG_HMM_REF_DMIRROR := y
 subdir-ccflags-y += -I$(src)/include
 obj-m += drivers/misc/hmm_ref/
 
@@ -20,6 +21,7 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
+## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
@@ -41,6 +43,9 @@ run: kernel
 
 test:
 	@scripts/test.sh
+
+hmm-tests:
+	@TEST=hmm-tests scripts/test.sh
 
 shell: kernel
 	@scripts/vm.sh shell
@@ -66,6 +71,6 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test shell kernel check modules clean distclean
+.PHONY: help run test hmm-tests shell kernel check modules clean distclean
 
 endif

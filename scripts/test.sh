@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs all tests: those of vm.sh, then the selftests on the
-# release and on the debug kernel.
+# Builds what is needed and runs all tests: those of vm.sh, then the selftests and
+# the kernel's hmm-tests, on the release and on the debug kernel.
 #
-#   in:  FLAVOUR (only this one), TEST (only this program), TIMEOUT, and what
+#   in:  FLAVOUR (only this one), TEST (only this program, or hmm-tests), TIMEOUT, and what
 #        kernel.sh and vm.sh read
 #   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
 #        exit 1 when something failed
@@ -12,7 +12,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-release debug}
-export COHERENT=${COHERENT:-2}
+export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
@@ -35,6 +35,16 @@ selftests() {
 	((status == 0)) || fail "$FLAVOUR kernel: the run failed, vm.sh status $status"
 }
 
+hmm_tests() {
+	local limit=500 status=0
+
+	[[ $FLAVOUR == release ]] || limit=1200
+	echo "hmm-tests of the $FLAVOUR kernel"
+	TIMEOUT=${TIMEOUT:-$((limit + 60))} "$here/hmm-tests.sh" limit=$limit |
+		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}
+	((status == 0)) || fail "$FLAVOUR kernel: hmm-tests failed, vm.sh status $status"
+}
+
 vm_selftest() {
 	echo "tests of the VM runner"
 	"$here/vm-selftest.sh" | "$here/tap.sh" "$counts" || true
@@ -47,7 +57,8 @@ for FLAVOUR in $flavours; do
 		continue
 	fi
 	[[ $FLAVOUR != release || ${TEST:-} ]] || vm_selftest
-	selftests
+	[[ ${TEST:-} == hmm-tests ]] || selftests
+	[[ ${TEST:-hmm-tests} != hmm-tests ]] || hmm_tests
 done
 
 awk '{ passed += $1; failed += $2; skipped += $3 }

@@ -36,12 +36,14 @@
  *  - EOPNOTSUPP: an unknown flag is set or a reserved member is not 0.
  *  - EINVAL: a member has a bad value: ``size`` shorter than the first version of
  *    the struct, a length of 0, an unaligned range where alignment is required,
- *    an unknown direction; or MIGRATE met a mapping that can never be migrated
- *    (hugetlb, DAX, or a device's mmap).
+ *    an unknown direction or operation; or a mapping that the command is never
+ *    possible in (MIGRATE: hugetlb, DAX, or a device's mmap; EXCLUSIVE and ATOMIC:
+ *    shared mappings and hugetlb).
  *  - EOVERFLOW: addr + length wraps around.
  *  - EFAULT: the range is outside of user space, not mapped, or of a kind that
  *    a device cannot access; or a pointer could not be read or written.
- *  - EPERM: a device write to memory that the process may not write.
+ *  - EPERM: a device write to memory that the process may not write; EXCLUSIVE and
+ *    ATOMIC count as writes.
  *  - EBADF: the file belongs to another address space.
  *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
  *    that was under way then ends with it, and its outputs are true.
@@ -62,6 +64,8 @@ enum {
 	HMM_REF_CMD_SNAPSHOT	= 0x04,
 	HMM_REF_CMD_STATS	= 0x05,
 	HMM_REF_CMD_AUDIT	= 0x06,
+	HMM_REF_CMD_EXCLUSIVE	= 0x07,
+	HMM_REF_CMD_ATOMIC	= 0x08,
 };
 
 /**
@@ -123,9 +127,10 @@ enum hmm_ref_direction {
  *	TO_SYSTEM, not on this device (holes too)
  * @out_skipped: pages that could not be moved: shared file pages, pages in
  *	mappings that KSM may merge (MADV_MERGEABLE), pinned or swapped-out pages,
- *	pages of another device, holes that userfaultfd waits for, pages in use by
- *	someone else each time they were tried; in a mapping without read
- *	permission all that did not move
+ *	pages that a device has exclusive access to, pages of another device,
+ *	holes that userfaultfd waits for, pages in use by someone else each time
+ *	they were tried; in a mapping without read permission all that did not
+ *	move
  *
  * Migration is best effort: success means that every page was tried. On success
  * the three counts add up to the pages of the range; after an error they add
@@ -181,8 +186,8 @@ struct hmm_ref_access {
 
 /**
  * enum hmm_ref_page_where - where a page is
- * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, or private memory of
- *	another device
+ * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, private memory of another
+ *	device, or exclusive to another device or file
  * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
  * @HMM_REF_PAGE_ZERO: the zero page of the base page size
  * @HMM_REF_PAGE_DEVICE: in this device's memory
@@ -201,6 +206,7 @@ enum hmm_ref_page_where {
 #define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */
 #define HMM_REF_PAGE_MAPPED	(1 << 1) /* in the device page table */
 #define HMM_REF_PAGE_DEV_WRITE	(1 << 2) /* and writable there */
+#define HMM_REF_PAGE_EXCLUSIVE	(1 << 3) /* and made exclusive to the device */
 
 /**
  * struct hmm_ref_page_state - what SNAPSHOT reports of one page
@@ -258,6 +264,7 @@ struct hmm_ref_snapshot {
  * @out_invalidations: invalidations received from the core
  * @out_retries: device faults repeated because the range changed meanwhile
  * @out_cow_breaks: device writes that made a private copy first
+ * @out_exclusive: pages of system memory made exclusive to the device
  *
  * Totals of the device since it was bound, but for @out_pages_client. Allowed
  * from any address space.
@@ -280,6 +287,7 @@ struct hmm_ref_stats {
 	__aligned_u64 out_invalidations;
 	__aligned_u64 out_retries;
 	__aligned_u64 out_cow_breaks;
+	__aligned_u64 out_exclusive;
 };
 
 #define HMM_REF_IOC_STATS _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_STATS)
@@ -324,5 +332,80 @@ struct hmm_ref_audit {
 };
 
 #define HMM_REF_IOC_AUDIT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_AUDIT)
+
+/**
+ * struct hmm_ref_exclusive - ioctl(HMM_REF_IOC_EXCLUSIVE)
+ * @size: sizeof(struct hmm_ref_exclusive)
+ * @flags: must be 0
+ * @addr: start of the range, page aligned
+ * @length: bytes, a multiple of the page size, not 0
+ * @out_pages: pages that were made exclusive or needed not be, counted from @addr
+ *
+ * Gives the device exclusive access to pages of system memory: nobody else maps them,
+ * until the next touch by a CPU, fork(), or an access by another device or through
+ * another file takes the page back. Pages in the device's own memory stay there, as its
+ * atomic operations work there anyway. What is missing is faulted in, for writing.
+ *
+ * For anonymous memory: private mappings, private copies of file pages included.
+ * EINVAL in a shared mapping and for hugetlb. EPERM without write permission, EFAULT
+ * where nothing is mapped or without read permission: as for WRITE. Stops at the first
+ * page that fails. Kernels before 6.15 can do of a large folio no page but the first:
+ * EBUSY.
+ */
+struct hmm_ref_exclusive {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 out_pages;
+};
+
+#define HMM_REF_IOC_EXCLUSIVE _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_EXCLUSIVE)
+
+/**
+ * enum hmm_ref_atomic_op - what ATOMIC does with the value in memory
+ * @HMM_REF_ATOMIC_ADD: add the operand, modulo the width
+ * @HMM_REF_ATOMIC_EXCHANGE: store the operand
+ * @HMM_REF_ATOMIC_COMPARE_EXCHANGE: store the operand if the value is that to compare
+ *	with
+ */
+enum hmm_ref_atomic_op {
+	HMM_REF_ATOMIC_ADD = 1,
+	HMM_REF_ATOMIC_EXCHANGE = 2,
+	HMM_REF_ATOMIC_COMPARE_EXCHANGE = 3,
+};
+
+/**
+ * struct hmm_ref_atomic - ioctl(HMM_REF_IOC_ATOMIC)
+ * @size: sizeof(struct hmm_ref_atomic)
+ * @flags: must be 0
+ * @op: one of enum hmm_ref_atomic_op
+ * @__reserved: must be 0
+ * @addr: of the value, a multiple of @length
+ * @length: its bytes: 4 or 8
+ * @operand: at most @length bytes
+ * @compare: at most @length bytes; 0 but for COMPARE_EXCHANGE
+ * @out_old: what the value was before; valid on success only
+ * @out_faults: device page faults taken for it
+ *
+ * One operation of the device on the process's memory, in the byte order of the CPU,
+ * atomic with respect to CPUs and all devices. A page in system memory is made exclusive
+ * first, as EXCLUSIVE does, with the same errors; also for a comparison that then
+ * stores nothing. CPU and devices may contend for the page: it goes to and fro.
+ */
+struct hmm_ref_atomic {
+	__u32 size;
+	__u32 flags;
+	__u32 op;
+	__u32 __reserved;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 operand;
+	__aligned_u64 compare;
+	__aligned_u64 out_old;
+	__aligned_u64 out_faults;
+};
+
+#define HMM_REF_IOC_ATOMIC _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_ATOMIC)
 
 #endif /* _UAPI_HMM_REF_H */

@@ -19,6 +19,7 @@
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
+#include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
@@ -144,6 +145,26 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 		cond_resched();
 	} while (time_before(jiffies, deadline));
 	return -EBUSY;
+}
+
+/*
+ * -EBUSY when the page is locked by somebody else, and for all but the first page of
+ * a large folio.
+ */
+static inline struct page *make_device_exclusive(struct mm_struct *mm,
+						 unsigned long addr, void *owner,
+						 struct folio **foliop)
+{
+	struct page *page = NULL;
+	int rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page,
+					     owner);
+
+	if (rc < 0)
+		return ERR_PTR(rc);
+	if (!page)
+		return ERR_PTR(-EBUSY);
+	*foliop = page_folio(page);
+	return page;
 }
 
 /* The pagemap's callback takes a page there, the driver's a folio. */

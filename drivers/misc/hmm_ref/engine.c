@@ -19,12 +19,15 @@
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
  */
+#include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/fault-inject.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "hmm_ref.h"
+
+#define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
 #ifdef CONFIG_FAULT_INJECTION
 static DECLARE_FAULT_ATTR(fail_copy);
@@ -278,4 +281,77 @@ int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 		engine_access(mem, buf, len, write);
 	kunmap_local(mem);
 	return rc ? -EFAULT : 0;
+}
+
+/* What an operation makes of @old. Return: false when it stores nothing. */
+static bool atomic_result(const struct hmm_ref_atomic *atomic, u64 old, u64 *new)
+{
+	switch (atomic->op) {
+	case HMM_REF_ATOMIC_ADD:
+		*new = old + atomic->operand;
+		return true;
+	case HMM_REF_ATOMIC_EXCHANGE:
+		*new = atomic->operand;
+		return true;
+	default:
+		*new = atomic->operand;
+		return old == atomic->compare;
+	}
+}
+
+static u64 load(const void *mem, unsigned int len)
+{
+	return len == 4 ? READ_ONCE(*(const u32 *)mem) : READ_ONCE(*(const u64 *)mem);
+}
+
+static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
+{
+	if (len == 4)
+		return cmpxchg((u32 *)mem, (u32)old, (u32)new) == (u32)old;
+	return cmpxchg((u64 *)mem, old, new) == old;
+}
+
+/**
+ * hmm_ref_engine_atomic_dev() - an atomic operation in the device's own memory
+ * @engine: engine
+ * @dpfn: page
+ * @atomic: valid; the offset in the page is that of its address, its out_old is set
+ *
+ * Atomic for all who can access the memory, through whatever mirror.
+ */
+void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       struct hmm_ref_atomic *atomic)
+{
+	void *mem = engine_addr(engine, dpfn) + offset_in_page(atomic->addr);
+	u64 new;
+
+	/* mock: real hardware has atomics in its memory controller */
+	do {
+		atomic->out_old = load(mem, atomic->length);
+	} while (atomic_result(atomic, atomic->out_old, &new) &&
+		 !store_if_unchanged(mem, atomic->length, atomic->out_old, new));
+}
+
+/**
+ * hmm_ref_engine_atomic_sys() - an atomic operation in system memory
+ * @pfn: page that the device has exclusive access to
+ * @atomic: valid; the offset in the page is that of its address, its out_old is set
+ *
+ * Nothing but the exclusive access makes it atomic.
+ */
+void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic)
+{
+	void *mem = kmap_local_pfn(pfn) + offset_in_page(atomic->addr);
+	u64 new;
+
+	/* mock: a link without atomics: a load, a round trip, a store */
+	atomic->out_old = load(mem, atomic->length);
+	if (atomic_result(atomic, atomic->out_old, &new)) {
+		ndelay(ROUND_TRIP_NS);
+		if (atomic->length == 4)
+			WRITE_ONCE(*(u32 *)mem, new);
+		else
+			WRITE_ONCE(*(u64 *)mem, new);
+	}
+	kunmap_local(mem);
 }

@@ -4,8 +4,10 @@
  *
  * Files, callers above callees; calls only go down:
  *
- *   main.c, ioctl.c, debugfs.c    devices, files, the user's requests
- *   migrate*.c       mirror.c, snapshot.c
+ *   main.c, ioctl.c, dmirror.c, debugfs.c
+ *                                 devices, the user's requests
+ *   client.c                      open files
+ *   migrate*.c       mirror.c, snapshot.c, exclusive.c
  *                                 moving data         | seeing a process's memory
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
@@ -115,6 +117,7 @@ struct hmm_ref_counters {
 	u64 invalidations;
 	u64 retries;
 	u64 cow_breaks;
+	u64 exclusive;
 };
 
 #define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
@@ -168,6 +171,9 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
 			       bool write);
 int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 			      unsigned int len, bool write);
+void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
+			       struct hmm_ref_atomic *atomic);
+void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic);
 
 /* ---- devmem*.c, chunk.c, audit.c: device pages ------------------------- */
 
@@ -399,7 +405,8 @@ typedef u64 hmm_ref_pte_t;
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
 #define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
-#define HMM_REF_PTE_SHIFT	3
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* nobody else maps the page */
+#define HMM_REF_PTE_SHIFT	4
 
 static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
 {
@@ -434,7 +441,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c, snapshot.c: a process's memory -------------------------- */
+/* ---- mirror.c, snapshot.c, exclusive.c: a process's memory -------------- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -470,10 +477,22 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write);
+			  struct hmm_ref_access *cmd, bool write, u64 *most);
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 
+/* exclusive.c */
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd);
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_atomic *cmd);
+
 /* snapshot.c */
+typedef int (*hmm_ref_seen_t)(void *arg, struct hmm_ref_page_state *states,
+			      unsigned long nr);
+int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
+			unsigned long end, hmm_ref_seen_t seen, void *arg);
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 			    struct hmm_ref_snapshot *cmd);
 long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
@@ -583,7 +602,7 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 }
 #endif
 
-/* ---- main.c: devices and files ----------------------------------------- */
+/* ---- main.c: devices --------------------------------------------------- */
 
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
@@ -600,6 +619,8 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
  * @clients_lock: covers @clients
  * @clients: open files
  * @misc: character device
+ * @dmirror: the same for the old interface; @dmirror_name is empty if there is none
+ * @dmirror_name: of @dmirror
  * @debugfs: folder
  */
 struct hmm_ref_device {
@@ -616,6 +637,8 @@ struct hmm_ref_device {
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
 	struct miscdevice misc;
+	struct miscdevice dmirror;
+	char dmirror_name[16];
 	struct dentry *debugfs;
 };
 
@@ -642,11 +665,41 @@ struct hmm_ref_client {
 
 void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
 
-/* ---- ioctl.c, debugfs.c ------------------------------------------------ */
+/* ---- client.c: open files ---------------------------------------------- */
 
 struct file;
+struct inode;
+struct seq_file;
+
+void hmm_ref_device_put(struct hmm_ref_device *dev);
+int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev);
+int hmm_ref_client_release(struct inode *inode, struct file *file);
+void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file);
+int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
+
+/* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */
 
 long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+#ifdef CONFIG_HMM_REF_DMIRROR
+int hmm_ref_dmirror_check(void);
+int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index);
+void hmm_ref_dmirror_remove(struct hmm_ref_device *dev);
+#else
+static inline int hmm_ref_dmirror_check(void)
+{
+	return 0;
+}
+
+static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
+{
+	return 0;
+}
+
+static inline void hmm_ref_dmirror_remove(struct hmm_ref_device *dev)
+{
+}
+#endif
 
 void hmm_ref_debugfs_init(void);
 void hmm_ref_debugfs_exit(void);

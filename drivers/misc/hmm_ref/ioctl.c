@@ -11,7 +11,6 @@
  * A new command is a struct in the uapi header, a handler and a line in the table.
  */
 #include <linux/fs.h>
-#include <linux/overflow.h>
 #include <linux/sched.h>
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
@@ -29,6 +28,8 @@ union hmm_ref_cmd {
 	struct hmm_ref_snapshot snapshot;
 	struct hmm_ref_stats stats;
 	struct hmm_ref_audit audit;
+	struct hmm_ref_exclusive exclusive;
+	struct hmm_ref_atomic atomic;
 };
 
 /* ---- handlers ---------------------------------------------------------- */
@@ -56,12 +57,12 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false);
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false, NULL);
 }
 
 static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true);
+	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true, NULL);
 }
 
 static int cmd_snapshot(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -80,6 +81,37 @@ static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
 	return 0;
+}
+
+static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_mirror_exclusive(&client->mirror, &cmd->exclusive);
+}
+
+static bool atomic_is_valid(const struct hmm_ref_atomic *atomic)
+{
+	if (atomic->length != 4 && atomic->length != 8)
+		return false;
+	if (!IS_ALIGNED(atomic->addr, atomic->length))
+		return false;
+	if (atomic->length == 4 && (atomic->operand | atomic->compare) > U32_MAX)
+		return false;
+	switch (atomic->op) {
+	case HMM_REF_ATOMIC_ADD:
+	case HMM_REF_ATOMIC_EXCHANGE:
+		return !atomic->compare;
+	case HMM_REF_ATOMIC_COMPARE_EXCHANGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	if (!atomic_is_valid(&cmd->atomic))
+		return -EINVAL;
+	return hmm_ref_mirror_atomic(&client->mirror, &cmd->atomic);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
@@ -130,27 +162,18 @@ static const struct hmm_ref_op hmm_ref_ops[] = {
 	   RANGE(hmm_ref_snapshot, PAGE_SIZE)),
 	OP(STATS, hmm_ref_stats, out_cow_breaks, .handler = cmd_stats),
 	OP(AUDIT, hmm_ref_audit, out_violations, .handler = cmd_audit),
+	OP(EXCLUSIVE, hmm_ref_exclusive, out_pages, .handler = cmd_exclusive,
+	   RANGE(hmm_ref_exclusive, PAGE_SIZE)),
+	OP(ATOMIC, hmm_ref_atomic, out_faults, .handler = cmd_atomic,
+	   .reserved = offsetof(struct hmm_ref_atomic, __reserved),
+	   RANGE(hmm_ref_atomic, 4)),
 };
-
-static int check_range(const struct hmm_ref_op *op, const union hmm_ref_cmd *cmd)
-{
-	const u64 *range = (const void *)cmd + op->range;
-	u64 addr = range[0];
-	u64 length = range[1];
-	u64 end;
-
-	if (!length || !IS_ALIGNED(addr | length, op->align))
-		return -EINVAL;
-	if (check_add_overflow(addr, length, &end) || end > ULONG_MAX)
-		return -EOVERFLOW;
-	if (!access_ok((void __user *)(unsigned long)addr, length))
-		return -EFAULT;
-	return 0;
-}
 
 static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
 		     const union hmm_ref_cmd *cmd)
 {
+	const u64 *range = (const void *)cmd + op->range;
+
 	if (cmd->common.flags)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(const u32 *)((const void *)cmd + op->reserved))
@@ -159,7 +182,7 @@ static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
 		return 0;
 	if (current->mm != client->mirror.notifier.mm)
 		return -EBADF;
-	return check_range(op, cmd);
+	return hmm_ref_check_range(range[0], range[1], op->align);
 }
 
 static long hmm_ref_dispatch(struct hmm_ref_client *client,

@@ -21,7 +21,6 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
-#include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -135,15 +134,6 @@ struct window {
 
 /* ---- devices ----------------------------------------------------------- */
 
-static void device_release(struct kref *ref)
-{
-	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
-
-	cleanup_srcu_struct(&dev->unplug);
-	free_percpu(dev->counters);
-	kfree(dev);
-}
-
 /**
  * hmm_ref_device_stats() - the STATS command but for the client's member
  * @dev: device that is not gone
@@ -167,6 +157,7 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 		stats->out_invalidations += c->invalidations;
 		stats->out_retries += c->retries;
 		stats->out_cow_breaks += c->cow_breaks;
+		stats->out_exclusive += c->exclusive;
 	}
 }
 
@@ -174,83 +165,48 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 
 static int hmm_ref_open(struct inode *inode, struct file *file)
 {
-	struct hmm_ref_device *dev = container_of(file->private_data,
-						  struct hmm_ref_device, misc);
-	struct hmm_ref_client *client;
-	int rc = -ENOMEM;
-
-	if (!current->mm)
-		return -EINVAL;
-	client = kzalloc_obj(*client, GFP_KERNEL_ACCOUNT);
-	if (!client)
-		return -ENOMEM;
-	client->dev = dev;
-	client->owner = hmm_ref_owner_create();
-	if (!client->owner)
-		goto err_free;
-	mutex_init(&client->migrate_lock);
-	rc = hmm_ref_window_init(&client->window);
-	if (rc)
-		goto err_owner;
-	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
-				 dev->counters, &dev->gone);
-	if (rc)
-		goto err_window;
-
-	/* misc_open() excludes misc_deregister(), so the device is still there. */
-	kref_get(&dev->ref);
-	mutex_lock(&dev->clients_lock);
-	list_add(&client->node, &dev->clients);
-	mutex_unlock(&dev->clients_lock);
-	file->private_data = client;
-	return 0;
-
-err_window:
-	hmm_ref_window_exit(&client->window);
-err_owner:
-	hmm_ref_owner_put(client->owner, 1);
-err_free:
-	kfree(client);
-	return rc;
-}
-
-/* The client's pages stay on the device: whoever maps them may still need them. */
-static int hmm_ref_release(struct inode *inode, struct file *file)
-{
-	struct hmm_ref_client *client = file->private_data;
-	struct hmm_ref_device *dev = client->dev;
-
-	mutex_lock(&dev->clients_lock);
-	list_del(&client->node);
-	mutex_unlock(&dev->clients_lock);
-	hmm_ref_mirror_exit(&client->mirror);
-	hmm_ref_window_exit(&client->window);
-	hmm_ref_owner_put(client->owner, 1);
-	kfree(client);
-	kref_put(&dev->ref, device_release);
-	return 0;
-}
-
-static void hmm_ref_show_fdinfo(struct seq_file *m, struct file *file)
-{
-	struct hmm_ref_client *client = file->private_data;
-
-	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", client->owner->pid);
-	seq_printf(m, "hmm_ref-pages:\t%u\n",
-		   refcount_read(&client->owner->refs) - 1);
+	return hmm_ref_client_open(file, container_of(file->private_data,
+						      struct hmm_ref_device, misc));
 }
 
 static const struct file_operations hmm_ref_fops = {
 	.owner = THIS_MODULE,
 	.open = hmm_ref_open,
-	.release = hmm_ref_release,
+	.release = hmm_ref_client_release,
 	.unlocked_ioctl = hmm_ref_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.show_fdinfo = hmm_ref_show_fdinfo,
+	.show_fdinfo = hmm_ref_client_show_fdinfo,
 };
 
 /* ---- platform driver --------------------------------------------------- */
+
+static void zap_clients(struct hmm_ref_device *dev)
+{
+	struct hmm_ref_client *client;
+
+	mutex_lock(&dev->clients_lock);
+	list_for_each_entry(client, &dev->clients, node)
+		hmm_ref_mirror_zap_all(&client->mirror);
+	mutex_unlock(&dev->clients_lock);
+}
+
+static void hmm_ref_remove(struct platform_device *pdev)
+{
+	struct hmm_ref_device *dev = platform_get_drvdata(pdev);
+
+	hmm_ref_devmem_stop(&dev->dm);
+	WRITE_ONCE(dev->gone, true);
+	misc_deregister(&dev->misc);
+	hmm_ref_dmirror_remove(dev);
+	hmm_ref_debugfs_remove(dev);
+	synchronize_srcu(&dev->unplug);
+	zap_clients(dev);
+	hmm_ref_evict_all(dev);
+	hmm_ref_small_exit(dev);
+	hmm_ref_devmem_exit(&dev->dm);
+	hmm_ref_window_exit(&dev->evict_window);
+	hmm_ref_device_put(dev);
+}
 
 static int hmm_ref_probe(struct platform_device *pdev)
 {
@@ -305,7 +261,10 @@ static int hmm_ref_probe(struct platform_device *pdev)
 		goto err_devmem;
 	hmm_ref_debugfs_add(dev);
 	platform_set_drvdata(pdev, dev);
-	return 0;
+	rc = hmm_ref_dmirror_add(dev, window->start ? pdev->id - ndevices : pdev->id);
+	if (rc)
+		hmm_ref_remove(pdev); /* somebody may have opened it already */
+	return rc;
 
 err_devmem:
 	hmm_ref_devmem_exit(&dev->dm);
@@ -314,35 +273,8 @@ err_small:
 err_window:
 	hmm_ref_window_exit(&dev->evict_window);
 err_put:
-	kref_put(&dev->ref, device_release);
+	hmm_ref_device_put(dev);
 	return rc;
-}
-
-static void zap_clients(struct hmm_ref_device *dev)
-{
-	struct hmm_ref_client *client;
-
-	mutex_lock(&dev->clients_lock);
-	list_for_each_entry(client, &dev->clients, node)
-		hmm_ref_mirror_zap_all(&client->mirror);
-	mutex_unlock(&dev->clients_lock);
-}
-
-static void hmm_ref_remove(struct platform_device *pdev)
-{
-	struct hmm_ref_device *dev = platform_get_drvdata(pdev);
-
-	hmm_ref_devmem_stop(&dev->dm);
-	WRITE_ONCE(dev->gone, true);
-	misc_deregister(&dev->misc);
-	hmm_ref_debugfs_remove(dev);
-	synchronize_srcu(&dev->unplug);
-	zap_clients(dev);
-	hmm_ref_evict_all(dev);
-	hmm_ref_small_exit(dev);
-	hmm_ref_devmem_exit(&dev->dm);
-	hmm_ref_window_exit(&dev->evict_window);
-	kref_put(&dev->ref, device_release);
 }
 
 static struct platform_driver hmm_ref_driver = {
@@ -391,6 +323,9 @@ static int __init hmm_ref_init(void)
 {
 	int rc = check_params();
 
+	if (rc)
+		return rc;
+	rc = hmm_ref_dmirror_check();
 	if (rc)
 		return rc;
 	rc = hmm_ref_fault_init();

@@ -356,10 +356,10 @@ static int migrate_window(struct hmm_ref_client *client,
 
 /**
  * hmm_ref_migrate_range() - the MIGRATE command
- * @client: open file of the current process
+ * @client: open file of the current process, or of an mm that the caller keeps alive
  * @cmd: validated but for what is mapped; the counts are set, also on error
  *
- * Context: process context of the mirrored mm; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)

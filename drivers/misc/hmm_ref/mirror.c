@@ -12,13 +12,15 @@
  *                                   still the same, else start again
  *
  * Invariant: while mirror->lock is held, what the device page table maps is what
- * the CPU page table maps, with no more rights. A device access holds the lock to
+ * the CPU page table maps, with no more rights, or what an exclusive entry there keeps
+ * for the device (exclusive.c). A device access holds the lock to
  * its end, as zapping on hardware waits for the accesses under way.
  *
- * invalidate() filters nothing, not even our own migrations: migrate_vma_setup()
- * thus zaps the device before data moves, in both directions, and the device then
- * faults and waits for the migration to end. To skip events by owner would be
- * right only for the mirror that migrates, and only where it zaps by itself.
+ * invalidate() filters one event, see own_exclusive(), and not our own migrations:
+ * migrate_vma_setup() thus zaps the device before data moves, in both directions,
+ * and the device then faults and waits for the migration to end. To skip that event by
+ * owner would be right only for the mirror that migrates, and only where it zaps by
+ * itself.
  *
  * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so when
  * a mirror is made rather than by luck.
@@ -39,6 +41,20 @@
 
 /* ---- notifier ---------------------------------------------------------- */
 
+/*
+ * The event by which make_device_exclusive() takes the CPU's entry away for this very
+ * mirror. The page stays where it is and the device's rights grow, so what it maps
+ * already is right. The sequence must stay, or the mirror could never map the page.
+ *
+ * Another mirror's event has another owner: this mirror is one of those that lose
+ * the page. What ends exclusive access comes without an owner.
+ */
+static bool own_exclusive(const struct hmm_ref_mirror *mirror,
+			  const struct mmu_notifier_range *range)
+{
+	return range->event == MMU_NOTIFY_EXCLUSIVE && range->owner == mirror;
+}
+
 static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 			      const struct mmu_notifier_range *range,
 			      unsigned long cur_seq)
@@ -46,6 +62,8 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 	struct hmm_ref_mirror *mirror = container_of(notifier, struct hmm_ref_mirror,
 						     notifier);
 
+	if (own_exclusive(mirror, range))
+		return true;
 	if (mmu_notifier_range_blockable(range))
 		mutex_lock(&mirror->lock);
 	else if (!mutex_trylock(&mirror->lock))
@@ -270,13 +288,22 @@ out:
 	return mapped;
 }
 
-/*
- * A device fault: make the pages of [start, end), within one PMD, present in the
- * device page table. They may be zapped again by the time this returns. -EBUSY when
- * the range does not hold still for @patience jiffies.
+/**
+ * hmm_ref_mirror_fault() - a device fault
+ * @mirror: whose access_lock is held
+ * @start: page address
+ * @end: page address, exclusive, in the same PMD
+ * @write: for the device to write
+ * @patience: how long to insist on a range that does not hold still, in jiffies
+ *
+ * Makes pages present in the device page table. They may be zapped again by the time
+ * that this returns. Ends exclusive access to any of them, the mirror's own, too.
+ *
+ * Context: process context, the mm is alive; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
  */
-static int mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
-			unsigned long end, bool write, unsigned long patience)
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience)
 {
 	unsigned long deadline = jiffies + patience;
 	struct hmm_range range = {
@@ -321,6 +348,7 @@ struct access {
 	unsigned long end;	/* of the request */
 	unsigned long ahead;	/* bytes that a fault maps at the most */
 	u64 faults;
+	u64 most;		/* faults served for one page, at the most */
 };
 
 /* Access bytes of one page. Return: 0, -EAGAIN for a device fault, -EFAULT. */
@@ -346,6 +374,21 @@ static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *b
 	return rc;
 }
 
+/* Cut [start, end) before the first page that a fault would lose exclusive access to. */
+static unsigned long before_exclusive(struct hmm_ref_mirror *mirror,
+				      unsigned long start, unsigned long end)
+{
+	unsigned long addr;
+
+	mutex_lock(&mirror->lock);
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		if (hmm_ref_pgtable_lookup(&mirror->pt, addr) & HMM_REF_PTE_EXCLUSIVE)
+			break;
+	}
+	mutex_unlock(&mirror->lock);
+	return addr;
+}
+
 /*
  * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
  * what is left of the request, as far as @access->ahead. Where that does not work out,
@@ -358,6 +401,7 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	unsigned long page = addr & PAGE_MASK;
+	u64 served = 0;
 	int fault_rc = 0;
 	int rc;
 
@@ -365,7 +409,7 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 		unsigned long end = min3(PAGE_ALIGN(access->end),
 					 ALIGN(page + 1, PMD_SIZE),
 					 page + access->ahead);
-		bool alone = end - page == PAGE_SIZE;
+		bool alone;
 
 		rc = try_access(mirror, addr, buf, len, access->write);
 		if (rc != -EAGAIN)
@@ -373,10 +417,14 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 		rc = fault_rc ?: hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;
+		end = before_exclusive(mirror, page + PAGE_SIZE, end);
+		alone = end - page == PAGE_SIZE;
 		access->faults++;
-		fault_rc = mirror_fault(mirror, page, end, access->write,
-					alone ? HMM_REF_PATIENCE :
-						HMM_REF_PATIENCE / 10);
+		fault_rc = hmm_ref_mirror_fault(mirror, page, end, access->write,
+						alone ? HMM_REF_PATIENCE :
+							HMM_REF_PATIENCE / 10);
+		if (!fault_rc)
+			access->most = max(access->most, ++served);
 		if (fault_rc && !alone) {
 			access->ahead = PAGE_SIZE;
 			deadline = jiffies + HMM_REF_PATIENCE;
@@ -409,17 +457,19 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
 
 /**
  * hmm_ref_mirror_access() - the READ and WRITE commands
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @cmd: validated; the outputs are set, also on error
  * @write: the device writes
+ * @most: set to how many device faults the page that needed the most has needed; or NULL
  *
- * User buffers are touched without mirror->lock: a CPU fault there may migrate.
+ * User buffers, which are the current process's, are touched without mirror->lock: a
+ * CPU fault there may migrate.
  *
- * Context: process context of the mirrored mm; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write)
+			  struct hmm_ref_access *cmd, bool write, u64 *most)
 {
 	void __user *buf = u64_to_user_ptr(cmd->buf);
 	struct access access = {
@@ -452,6 +502,8 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	cmd->out_faults = access.faults;
+	if (most)
+		*most = access.most;
 	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

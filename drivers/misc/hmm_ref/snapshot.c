@@ -53,7 +53,7 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 
 /**
  * hmm_ref_mirror_resident() - how many pages of a range are on the device
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
  * @pfns: scratch memory, an element per page
@@ -101,8 +101,18 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 		state.where = HMM_REF_PAGE_ERROR;
 		return state;
 	}
-	if (!(hmm_pfn & HMM_PFN_VALID))
+	if (pte & HMM_REF_PTE_VALID)
+		state.flags |= HMM_REF_PAGE_MAPPED;
+	if (pte & HMM_REF_PTE_WRITE)
+		state.flags |= HMM_REF_PAGE_DEV_WRITE;
+	if (pte & HMM_REF_PTE_EXCLUSIVE)
+		state.flags |= HMM_REF_PAGE_EXCLUSIVE;
+	if (!(hmm_pfn & HMM_PFN_VALID)) {
+		/* Exclusive to the device: only its page table tells. */
+		if (pte & HMM_REF_PTE_VALID)
+			state.where = HMM_REF_PAGE_SYSTEM;
 		return state;
+	}
 
 	page = hmm_pfn_to_page(hmm_pfn);
 	if (hmm_ref_owns(mirror->dm, page))
@@ -116,10 +126,6 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 	state.order = hmm_pfn_to_map_order(hmm_pfn);
 	if (hmm_pfn & HMM_PFN_WRITE)
 		state.flags |= HMM_REF_PAGE_WRITE;
-	if (pte & HMM_REF_PTE_VALID)
-		state.flags |= HMM_REF_PAGE_MAPPED;
-	if (pte & HMM_REF_PTE_WRITE)
-		state.flags |= HMM_REF_PAGE_DEV_WRITE;
 	return state;
 }
 
@@ -153,40 +159,64 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 }
 
 /**
+ * hmm_ref_mirror_look() - look at a range of any size, window by window
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @start: page address
+ * @end: page address
+ * @seen: is given the states of one window, an element per page, to use in place; other
+ *	than 0 it ends the search
+ * @arg: for @seen
+ *
+ * Each window is seen at one moment, the windows one after the other.
+ *
+ * Context: process context; takes mmap_lock. @seen may sleep.
+ * Return: 0, what @seen returned, or an errno of the uapi.
+ */
+int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
+			unsigned long end, hmm_ref_seen_t seen, void *arg)
+{
+	unsigned long addr = start;
+	int rc = 0;
+
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && addr < end) {
+		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
+
+		rc = snapshot_window(mirror, addr, next);
+		if (!rc)
+			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
+		if (!rc)
+			rc = hmm_ref_mirror_interrupted(mirror);
+		addr = next;
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
+
+static int report_states(void *arg, struct hmm_ref_page_state *states, unsigned long nr)
+{
+	struct hmm_ref_snapshot *cmd = arg;
+	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
+
+	if (copy_to_user(buf + cmd->out_pages, states, nr * sizeof(*buf)))
+		return -EFAULT;
+	cmd->out_pages += nr;
+	return 0;
+}
+
+/**
  * hmm_ref_mirror_snapshot() - the SNAPSHOT command
- * @mirror: of the current process
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @cmd: validated; the output is set, also on error
  *
- * Context: process context of the mirrored mm; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 			    struct hmm_ref_snapshot *cmd)
 {
-	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
-	unsigned long addr = cmd->addr;
-	unsigned long last = cmd->addr + cmd->length;
-	int rc = 0;
-
 	cmd->out_pages = 0;
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
-	while (!rc && addr < last) {
-		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
-		unsigned long nr = (end - addr) >> PAGE_SHIFT;
-
-		rc = snapshot_window(mirror, addr, end);
-		if (rc)
-			break;
-		if (copy_to_user(buf + cmd->out_pages, mirror->bounce,
-				 nr * sizeof(*buf))) {
-			rc = -EFAULT;
-			break;
-		}
-		cmd->out_pages += nr;
-		addr = end;
-		rc = hmm_ref_mirror_interrupted(mirror);
-	}
-	mutex_unlock(&mirror->access_lock);
-	return rc;
+	return hmm_ref_mirror_look(mirror, cmd->addr, cmd->addr + cmd->length,
+				   report_states, cmd);
 }

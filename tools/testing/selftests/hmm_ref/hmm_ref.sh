@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # The module comes and goes: with pages of living processes on the devices, with a
-# file open, and with a small device for the tests of eviction.
+# file open, beside test_hmm, and with a small device for the tests of eviction.
 #
 #   HMM_REF_KO      the module, where modprobe does not find it
 #   HMM_REF_ROUNDS  how often it is reloaded (default 100, of which every tenth)
@@ -111,6 +111,37 @@ refused_while_open() {
 	release
 }
 
+# So does one of the old interface.
+refused_while_old_open() {
+	[ -c /dev/hmm_dmirror0 ] || return 4
+	exec 8<>/dev/hmm_dmirror0 || return 1
+	rmmod hmm_ref 2>/dev/null
+	exec 8>&-
+	loaded || { echo "# rmmod did not mind an open file"; load; return 1; }
+}
+
+# Only one module can have the old interface: the second does not load, or without it.
+beside_test_hmm() {
+	[ -c /dev/hmm_dmirror0 ] || return 4
+	rmmod hmm_ref || return 1
+	modprobe test_hmm 2>/dev/null || { load; return 4; }
+	rc=0
+	if load 2>/dev/null; then
+		echo "# loaded while test_hmm has its devices"
+		rc=1
+	elif ! dmesg | grep -q 'hmm_ref: .*unload test_hmm'; then
+		echo "# no word about why it does not load"
+		rc=1
+	elif ! load dmirror=0; then
+		rc=1
+	fi
+	! loaded || rmmod hmm_ref || rc=1
+	rmmod test_hmm || rc=1
+	load || rc=1
+	[ -c /dev/hmm_dmirror0 ] || rc=1
+	return $rc
+}
+
 reload_rounds() {
 	for round in $(seq "$rounds"); do
 		reload_under_a_process || { echo "# in round $round"; return 1; }
@@ -154,9 +185,13 @@ if [ -n "$was_loaded" ]; then
 fi
 load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
 
-echo "1..5"
+echo "1..7"
 refused_while_open
 result $? "rmmod is refused while a file is open"
+refused_while_old_open
+result $? "rmmod is refused while a file of the old interface is open" "no /dev/hmm_dmirror0"
+beside_test_hmm
+result $? "one module at a time has the old interface" "no old interface, or no test_hmm"
 unload_under_a_process
 result $? "rmmod with pages of a living process on the device"
 load

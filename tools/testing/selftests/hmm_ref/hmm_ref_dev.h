@@ -196,6 +196,40 @@ static inline int _test_audit(int fd, struct hmm_ref_audit *cmd)
 	return _test_ioctl(fd, HMM_REF_IOC_AUDIT, cmd);
 }
 
+static inline int _test_exclusive(int fd, const void *addr, unsigned long length,
+				  struct hmm_ref_exclusive *cmd)
+{
+	memset(cmd, 0xcc, sizeof(*cmd));
+	cmd->size = sizeof(*cmd);
+	cmd->flags = 0;
+	cmd->addr = (unsigned long)addr;
+	cmd->length = length;
+	return _test_ioctl(fd, HMM_REF_IOC_EXCLUSIVE, cmd);
+}
+
+static inline void fill_atomic(struct hmm_ref_atomic *cmd, unsigned int op,
+			       const void *addr, unsigned long length,
+			       unsigned long long operand, unsigned long long compare)
+{
+	memset(cmd, 0xcc, sizeof(*cmd));
+	cmd->size = sizeof(*cmd);
+	cmd->flags = 0;
+	cmd->op = op;
+	cmd->__reserved = 0;
+	cmd->addr = (unsigned long)addr;
+	cmd->length = length;
+	cmd->operand = operand;
+	cmd->compare = compare;
+}
+
+static inline int _test_atomic(int fd, unsigned int op, void *addr,
+			       unsigned long length, unsigned long long operand,
+			       unsigned long long compare, struct hmm_ref_atomic *cmd)
+{
+	fill_atomic(cmd, op, addr, length, operand, compare);
+	return _test_ioctl(fd, HMM_REF_IOC_ATOMIC, cmd);
+}
+
 /* Learns the sizes. Returns 0 or -errno of opening or asking device 0. */
 static inline int hmm_ref_probe(void)
 {
@@ -390,6 +424,28 @@ static inline long pages_at(int fd, const void *mem, unsigned long npages,
 		rc = -EPROTO;
 	for (i = 0; !rc && i < npages; i++)
 		found += states[i].where == where;
+	free(states);
+	return rc ? rc : found;
+}
+
+/* How many pages have all of @flags set. */
+static inline long pages_flagged(int fd, const void *mem, unsigned long npages,
+				 unsigned int flags)
+{
+	struct hmm_ref_page_state *states = malloc(npages * sizeof(*states));
+	struct hmm_ref_snapshot cmd;
+	unsigned long i;
+	long found = 0;
+	int rc;
+
+	if (!states)
+		return -ENOMEM;
+	memset(states, 0xcc, npages * sizeof(*states));
+	rc = _test_snapshot(fd, mem, npages * page_size(), states, &cmd);
+	if (!rc && cmd.out_pages != npages)
+		rc = -EPROTO;
+	for (i = 0; !rc && i < npages; i++)
+		found += (states[i].flags & flags) == flags;
 	free(states);
 	return rc ? rc : found;
 }

@@ -255,6 +255,25 @@ static inline int worker_wait(struct worker *worker)
 	return rc ? -rc : worker->rc;
 }
 
+/*
+ * Two threads that must meet run on two CPUs, if there are two: the scheduler may leave
+ * them on one for long. @nr counts them.
+ */
+static inline void run_on_cpu(unsigned int nr)
+{
+	cpu_set_t allowed, one;
+	int cpu;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return;
+	nr %= CPU_COUNT(&allowed);
+	for (cpu = 0; !CPU_ISSET(cpu, &allowed) || nr--; cpu++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* ---- small files ----------------------------------------------------------- */
 
 static inline int write_file(const char *path, const char *text)

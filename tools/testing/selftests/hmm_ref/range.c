@@ -18,7 +18,7 @@
 /* "At once", on a debug kernel in an emulator. */
 #define AT_ONCE_MS	5000
 
-enum what { TO_DEVICE, TO_SYSTEM, READ, WRITE, SNAPSHOT };
+enum what { TO_DEVICE, TO_SYSTEM, READ, WRITE, SNAPSHOT, EXCLUSIVE };
 
 FIXTURE(range)
 {
@@ -40,6 +40,7 @@ FIXTURE_VARIANT_ADD(range, to_system) { .what = TO_SYSTEM, .aligned = true };
 FIXTURE_VARIANT_ADD(range, read) { .what = READ };
 FIXTURE_VARIANT_ADD(range, write) { .what = WRITE };
 FIXTURE_VARIANT_ADD(range, snapshot) { .what = SNAPSHOT, .aligned = true };
+FIXTURE_VARIANT_ADD(range, exclusive) { .what = EXCLUSIVE, .aligned = true };
 
 FIXTURE_SETUP(range)
 {
@@ -73,6 +74,7 @@ static struct result run_at(int fd, enum what what, unsigned long addr,
 {
 	struct hmm_ref_migrate migrate;
 	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_exclusive exclusive;
 	struct hmm_ref_access access;
 	struct result result = {};
 
@@ -102,6 +104,11 @@ static struct result run_at(int fd, enum what what, unsigned long addr,
 					   &snapshot);
 		result.done = snapshot.out_pages;
 		result.refused = snapshot.out_pages == POISON;
+		break;
+	case EXCLUSIVE:
+		result.rc = _test_exclusive(fd, (void *)addr, length, &exclusive);
+		result.done = exclusive.out_pages;
+		result.refused = exclusive.out_pages == POISON;
 		break;
 	}
 	return result;
@@ -210,6 +217,10 @@ TEST_F(range, half_unmapped)
 	case READ:
 		ASSERT_EQ(0, bad_pages_from(self->buf, HALF, 1, HALF));
 		break;
+	case EXCLUSIVE:
+		ASSERT_EQ(HALF, pages_flagged(self->fd, self->mem + HALF * page_size(),
+					      HALF, HMM_REF_PAGE_EXCLUSIVE));
+		break;
 	case WRITE:
 		ASSERT_EQ(0, bad_pages_from(self->mem, HALF, 1, 0));
 		ASSERT_EQ(0, bad_pages_from(self->mem + HALF * page_size(), HALF, 1, 0));
@@ -306,7 +317,8 @@ TEST_F(range, bad_buffer)
 	struct result result;
 	unsigned int i;
 
-	if (variant->what == TO_DEVICE || variant->what == TO_SYSTEM)
+	if (variant->what != READ && variant->what != WRITE &&
+	    variant->what != SNAPSHOT)
 		return;
 	for (i = 0; i < ARRAY_SIZE(buf); i++) {
 		result = run_at(self->fd, variant->what, (unsigned long)self->mem,

@@ -23,6 +23,8 @@ union any_cmd {
 	struct hmm_ref_snapshot snapshot;
 	struct hmm_ref_stats stats;
 	struct hmm_ref_audit audit;
+	struct hmm_ref_exclusive exclusive;
+	struct hmm_ref_atomic atomic;
 };
 
 FIXTURE(ioctl)
@@ -39,6 +41,7 @@ FIXTURE_VARIANT(ioctl)
 {
 	unsigned long request;
 	unsigned int size;
+	unsigned int grown;	/* bytes added since the first version */
 	unsigned int outs;	/* offset of the first output */
 	bool any_mm;
 };
@@ -83,6 +86,8 @@ FIXTURE_VARIANT_ADD(ioctl, stats)
 {
 	.request = HMM_REF_IOC_STATS,
 	.size = sizeof(struct hmm_ref_stats),
+	.grown = sizeof(struct hmm_ref_stats) -
+		 offsetof(struct hmm_ref_stats, out_exclusive),
 	.outs = offsetof(struct hmm_ref_stats, out_pages_total),
 	.any_mm = true,
 };
@@ -95,7 +100,21 @@ FIXTURE_VARIANT_ADD(ioctl, audit)
 	.any_mm = true,
 };
 
-/* A struct that the ioctl accepts: for WRITE it writes what is there already. */
+FIXTURE_VARIANT_ADD(ioctl, exclusive)
+{
+	.request = HMM_REF_IOC_EXCLUSIVE,
+	.size = sizeof(struct hmm_ref_exclusive),
+	.outs = offsetof(struct hmm_ref_exclusive, out_pages),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, atomic)
+{
+	.request = HMM_REF_IOC_ATOMIC,
+	.size = sizeof(struct hmm_ref_atomic),
+	.outs = offsetof(struct hmm_ref_atomic, out_old),
+};
+
+/* A struct that the ioctl accepts: WRITE and ATOMIC write what is there already. */
 static void fill_cmd(union any_cmd *cmd, unsigned long request, unsigned int size,
 		     const void *mem, const void *buf)
 {
@@ -120,6 +139,15 @@ static void fill_cmd(union any_cmd *cmd, unsigned long request, unsigned int siz
 		cmd->snapshot.addr = addr;
 		cmd->snapshot.length = length;
 		cmd->snapshot.buf = (unsigned long)buf;
+		break;
+	case HMM_REF_IOC_EXCLUSIVE:
+		cmd->exclusive.addr = addr;
+		cmd->exclusive.length = length;
+		break;
+	case HMM_REF_IOC_ATOMIC:
+		cmd->atomic.op = HMM_REF_ATOMIC_ADD;
+		cmd->atomic.addr = addr;
+		cmd->atomic.length = 8;
 		break;
 	}
 }
@@ -207,7 +235,7 @@ TEST_F(ioctl, short_struct)
 
 	for (i = 0; i < ARRAY_SIZE(cut); i++) {
 		FILL_CMD(cmd);
-		cmd->size = variant->size - cut[i];
+		cmd->size = variant->size - variant->grown - cut[i];
 		test_refused(cmd, EINVAL);
 	}
 	FILL_CMD(cmd);
@@ -215,6 +243,22 @@ TEST_F(ioctl, short_struct)
 	test_refused(cmd, EINVAL);
 	cmd->size = sizeof(__u32);
 	test_refused(cmd, EINVAL);
+}
+
+/* A program that was compiled with the first version gets the members of that. */
+TEST_F(ioctl, first_struct)
+{
+	unsigned int size = variant->size - variant->grown;
+	char *tail = self->cmd + size;
+	unsigned int i;
+
+	FILL_CMD(self->cmd);
+	((union any_cmd *)self->cmd)->size = size;
+	memset(tail, 0xcc, 64);
+	ASSERT_EQ(0, _test_ioctl(self->fd, variant->request, self->cmd));
+	ASSERT_EQ(size, ((union any_cmd *)self->cmd)->size);
+	for (i = 0; i < 64; i++)
+		ASSERT_EQ((char)0xcc, tail[i]);
 }
 
 TEST_F(ioctl, grown_struct)
@@ -275,13 +319,18 @@ TEST_F(ioctl, unknown_flag)
 TEST_F(ioctl, reserved_member)
 {
 	union any_cmd *cmd = (union any_cmd *)self->cmd;
+	__u32 *reserved;
 
-	if (variant->request != HMM_REF_IOC_MIGRATE)
+	if (variant->request == HMM_REF_IOC_MIGRATE)
+		reserved = &cmd->migrate.__reserved;
+	else if (variant->request == HMM_REF_IOC_ATOMIC)
+		reserved = &cmd->atomic.__reserved;
+	else
 		return;
 	FILL_CMD(cmd);
-	cmd->migrate.__reserved = 1;
+	*reserved = 1;
 	test_refused(cmd, EOPNOTSUPP);
-	cmd->migrate.__reserved = 1U << 31;
+	*reserved = 1U << 31;
 	test_refused(cmd, EOPNOTSUPP);
 }
 
@@ -492,7 +541,7 @@ TEST_F(file, unknown_ioctl)
 	union any_cmd cmd = { .size = sizeof(cmd) };
 	unsigned int nr;
 
-	for (nr = HMM_REF_CMD_AUDIT + 1; nr < 256; nr++)
+	for (nr = HMM_REF_CMD_ATOMIC + 1; nr < 256; nr++)
 		ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
 					       _IO(HMM_REF_IOC_TYPE, nr), &cmd));
 	/* The right number with another type, direction or size. */

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Open files: what the native and the old user interface have in common.
+ *
+ * A client mirrors the mm that opened the file, for as long as the file is open. It
+ * keeps the struct hmm_ref_device, not the device: once that is unbound every operation
+ * fails. To find out, an operation enters the SRCU section hmm_ref_device::unplug first
+ * and then looks at hmm_ref_device::gone; when that is unset the device stays until the
+ * section ends.
+ */
+#include <linux/fs.h>
+#include <linux/overflow.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+static void device_release(struct kref *ref)
+{
+	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
+
+	cleanup_srcu_struct(&dev->unplug);
+	free_percpu(dev->counters);
+	kfree(dev);
+}
+
+/**
+ * hmm_ref_device_put() - drop a reference
+ * @dev: device, not to be used any more
+ */
+void hmm_ref_device_put(struct hmm_ref_device *dev)
+{
+	kref_put(&dev->ref, device_release);
+}
+
+/**
+ * hmm_ref_client_open() - make a client of a file that is being opened
+ * @file: gets the client as its private data
+ * @dev: device that does not go away meanwhile
+ *
+ * Context: misc_open(), which excludes misc_deregister().
+ * Return: 0 or a negative errno.
+ */
+int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
+{
+	struct hmm_ref_client *client;
+	int rc = -ENOMEM;
+
+	if (!current->mm)
+		return -EINVAL;
+	client = kzalloc_obj(*client, GFP_KERNEL_ACCOUNT);
+	if (!client)
+		return -ENOMEM;
+	client->dev = dev;
+	client->owner = hmm_ref_owner_create();
+	if (!client->owner)
+		goto err_free;
+	mutex_init(&client->migrate_lock);
+	rc = hmm_ref_window_init(&client->window);
+	if (rc)
+		goto err_owner;
+	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
+				 dev->counters, &dev->gone);
+	if (rc)
+		goto err_window;
+
+	kref_get(&dev->ref);
+	mutex_lock(&dev->clients_lock);
+	list_add(&client->node, &dev->clients);
+	mutex_unlock(&dev->clients_lock);
+	file->private_data = client;
+	return 0;
+
+err_window:
+	hmm_ref_window_exit(&client->window);
+err_owner:
+	hmm_ref_owner_put(client->owner, 1);
+err_free:
+	kfree(client);
+	return rc;
+}
+
+/**
+ * hmm_ref_client_release() - the file's release
+ * @inode: not used
+ * @file: whose client ends
+ *
+ * The client's pages stay on the device: whoever maps them may still need them.
+ *
+ * Return: 0.
+ */
+int hmm_ref_client_release(struct inode *inode, struct file *file)
+{
+	struct hmm_ref_client *client = file->private_data;
+	struct hmm_ref_device *dev = client->dev;
+
+	mutex_lock(&dev->clients_lock);
+	list_del(&client->node);
+	mutex_unlock(&dev->clients_lock);
+	hmm_ref_mirror_exit(&client->mirror);
+	hmm_ref_window_exit(&client->window);
+	hmm_ref_owner_put(client->owner, 1);
+	kfree(client);
+	hmm_ref_device_put(dev);
+	return 0;
+}
+
+/**
+ * hmm_ref_client_show_fdinfo() - the file's lines in /proc/PID/fdinfo
+ * @m: where to
+ * @file: open file
+ */
+void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct hmm_ref_client *client = file->private_data;
+
+	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
+	seq_printf(m, "hmm_ref-opener:\t%d\n", client->owner->pid);
+	seq_printf(m, "hmm_ref-pages:\t%u\n",
+		   refcount_read(&client->owner->refs) - 1);
+}
+
+/**
+ * hmm_ref_check_range() - is a range from user space sound?
+ * @addr: user address
+ * @length: bytes
+ * @align: of both, in bytes
+ *
+ * Return: 0; -EINVAL, -EOVERFLOW or -EFAULT as the uapi says.
+ */
+int hmm_ref_check_range(u64 addr, u64 length, unsigned int align)
+{
+	u64 end;
+
+	if (!length || !IS_ALIGNED(addr | length, align))
+		return -EINVAL;
+	if (check_add_overflow(addr, length, &end) || end > ULONG_MAX)
+		return -EOVERFLOW;
+	if (!access_ok((void __user *)(unsigned long)addr, length))
+		return -EFAULT;
+	return 0;
+}

@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The old user interface: /dev/hmm_dmirror0 to 3, for programs written for test_hmm.
+ *
+ * Devices 0 and 1 are the first two private devices, 2 and 3 the first two coherent
+ * ones. Nothing is implemented here: a command is translated to the functions that
+ * the native interface calls, and their results to what the programs expect. Where the
+ * two differ:
+ *
+ * - A file acts on the mm that opened it, whoever uses it. The buffer is the caller's.
+ *   Nothing below uses current->mm, and the mm is kept alive around each command.
+ * - A range is given in pages. One that is bad, or has parts without read permission
+ *   when pages are to move, is refused as a whole: -EINVAL.
+ * - Migration to the device fails with -ENOENT unless all of the range gets there. It
+ *   and exclusive access return the data to the caller, as the device reads it.
+ * - A snapshot has a byte per page.
+ * - A fault of the old device covered all that was left of the request, ours as much of
+ *   a window as works out. What is reported is the most that a single page needed: the
+ *   same number, where nobody interferes.
+ *
+ * The outputs are written also when a command fails.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/platform_device.h>
+#include <linux/sched.h>
+#include <linux/sched/mm.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+/* ---- the interface ----------------------------------------------------- */
+
+/*
+ * addr:       first page of the range
+ * buf:        user pointer: data, or the bytes of a snapshot
+ * npages:     of the range; the bits to set for FLAGS
+ * out_pages:  pages done, counted from addr
+ * out_faults: device faults
+ */
+struct dmirror_cmd {
+	__u64 addr;
+	__u64 buf;
+	__u64 npages;
+	__u64 out_pages;
+	__u64 out_faults;
+};
+
+#define DMIRROR_IOC(nr)		_IOWR('H', nr, struct dmirror_cmd)
+
+enum {
+	DMIRROR_READ			= 0x00,
+	DMIRROR_WRITE			= 0x01,
+	DMIRROR_TO_DEVICE		= 0x02,
+	DMIRROR_TO_SYSTEM		= 0x03,
+	DMIRROR_SNAPSHOT		= 0x04,
+	DMIRROR_EXCLUSIVE		= 0x05,
+	DMIRROR_CHECK_EXCLUSIVE		= 0x06,
+	DMIRROR_RELEASE			= 0x07,
+	DMIRROR_FLAGS			= 0x08,
+	DMIRROR_READ_UNLOCKED		= 0x09,
+};
+
+#define DMIRROR_FLAG_FAIL_LARGE	BIT_ULL(0) /* one large page is not to be had */
+
+/* A byte of a snapshot: where the page is, plus bits. */
+enum {
+	DMIRROR_AT_NOTHING		= 0x00, /* or in system memory */
+	DMIRROR_AT_ZERO			= 0x10,
+	DMIRROR_AT_PRIVATE		= 0x20,
+	DMIRROR_AT_COHERENT		= 0x40,
+	DMIRROR_AT_COHERENT_REMOTE	= 0x50,
+	DMIRROR_AT_ERROR		= 0xff, /* without bits */
+};
+
+#define DMIRROR_BIT_READ	BIT(0)
+#define DMIRROR_BIT_WRITE	BIT(1)
+#define DMIRROR_BIT_PMD		BIT(2)
+#define DMIRROR_BIT_PUD		BIT(3)
+
+/* ---- access ------------------------------------------------------------ */
+
+static u64 range_end(const struct dmirror_cmd *cmd)
+{
+	return cmd->addr + (cmd->npages << PAGE_SHIFT);
+}
+
+static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
+			bool write)
+{
+	struct hmm_ref_access access = {
+		.addr = cmd->addr,
+		.length = range_end(cmd) - cmd->addr,
+		.buf = cmd->buf,
+	};
+	int rc;
+
+	rc = hmm_ref_mirror_access(&client->mirror, &access, write, &cmd->out_faults);
+	cmd->out_pages = access.out_bytes >> PAGE_SHIFT;
+	return rc;
+}
+
+/* READ_UNLOCKED, too: no fault of ours holds mmap_lock while user space serves it. */
+static int cmd_read(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	return access_range(client, cmd, false);
+}
+
+static int cmd_write(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	return access_range(client, cmd, true);
+}
+
+static int cmd_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	struct hmm_ref_exclusive exclusive = {
+		.addr = cmd->addr,
+		.length = range_end(cmd) - cmd->addr,
+	};
+	int rc = hmm_ref_mirror_exclusive(&client->mirror, &exclusive);
+
+	cmd->out_pages = exclusive.out_pages;
+	return rc ?: cmd_read(client, cmd);
+}
+
+/* ---- migration --------------------------------------------------------- */
+
+static int check_readable(struct mm_struct *mm, u64 addr, u64 end)
+{
+	int rc = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	while (!rc && addr < end) {
+		struct vm_area_struct *vma = vma_lookup(mm, addr);
+
+		if (vma && vma->vm_flags & VM_READ)
+			addr = vma->vm_end;
+		else
+			rc = -EINVAL;
+	}
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+static int migrate_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
+			 struct hmm_ref_migrate *migrate)
+{
+	int rc;
+
+	migrate->addr = cmd->addr;
+	migrate->length = range_end(cmd) - cmd->addr;
+	rc = check_readable(client->mirror.notifier.mm, cmd->addr, range_end(cmd));
+	if (rc)
+		return rc;
+	rc = hmm_ref_migrate_range(client, migrate);
+	return rc == -EFAULT ? -EINVAL : rc;
+}
+
+static int cmd_to_device(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_DEVICE };
+	int rc = migrate_range(client, cmd, &migrate);
+
+	cmd->out_pages = migrate.out_migrated + migrate.out_already;
+	if (!rc && migrate.out_skipped)
+		rc = -ENOENT;
+	if (rc)
+		return rc;
+	return cmd_read(client, cmd);
+}
+
+static int cmd_to_system(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_SYSTEM };
+	int rc = migrate_range(client, cmd, &migrate);
+
+	cmd->out_pages = migrate.out_migrated;
+	return rc;
+}
+
+/* Evict all that the device holds, whoever uses it. Other clients may go on. */
+static int cmd_release(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct hmm_ref_device *dev = client->dev;
+	int rc = 0;
+
+	while (!rc && hmm_ref_devmem_used(&dev->dm)) {
+		rc = hmm_ref_evict_some(dev);
+		if (!rc) {
+			deadline = jiffies + HMM_REF_PATIENCE;
+		} else if (rc == -ENOSPC) {
+			schedule_timeout_killable(1);
+			rc = time_before(jiffies, deadline) ? 0 : -EBUSY;
+		}
+		if (!rc)
+			rc = hmm_ref_mirror_interrupted(&client->mirror);
+	}
+	return rc;
+}
+
+static int cmd_flags(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	if (cmd->npages & ~DMIRROR_FLAG_FAIL_LARGE)
+		return -EINVAL;
+	WRITE_ONCE(client->fail_large, cmd->npages & DMIRROR_FLAG_FAIL_LARGE);
+	return 0;
+}
+
+/* ---- looking ----------------------------------------------------------- */
+
+struct snapshot {
+	struct hmm_ref_client *client;
+	struct dmirror_cmd *cmd;
+};
+
+static u8 state_byte(const struct hmm_ref_devmem *dm,
+		     const struct hmm_ref_page_state *state)
+{
+	u8 byte = DMIRROR_AT_NOTHING;
+
+	if (state->flags & HMM_REF_PAGE_EXCLUSIVE)
+		return DMIRROR_AT_NOTHING; /* the CPU has no entry */
+	switch (state->where) {
+	case HMM_REF_PAGE_ERROR:
+		return DMIRROR_AT_ERROR;
+	case HMM_REF_PAGE_NONE:
+		return DMIRROR_AT_NOTHING;
+	case HMM_REF_PAGE_ZERO:
+		byte = DMIRROR_AT_ZERO;
+		break;
+	case HMM_REF_PAGE_DEVICE:
+		byte = dm->type == MEMORY_DEVICE_COHERENT ? DMIRROR_AT_COHERENT :
+							    DMIRROR_AT_PRIVATE;
+		break;
+	case HMM_REF_PAGE_REMOTE:
+		byte = DMIRROR_AT_COHERENT_REMOTE;
+		break;
+	}
+	byte |= state->flags & HMM_REF_PAGE_WRITE ? DMIRROR_BIT_WRITE : DMIRROR_BIT_READ;
+	if (state->order == PMD_SHIFT - PAGE_SHIFT)
+		byte |= DMIRROR_BIT_PMD;
+	else if (state->order == PUD_SHIFT - PAGE_SHIFT)
+		byte |= DMIRROR_BIT_PUD;
+	return byte;
+}
+
+/* In place: no byte lands on a state that is still to be read. */
+static int report_bytes(void *arg, struct hmm_ref_page_state *states, unsigned long nr)
+{
+	struct snapshot *snapshot = arg;
+	struct dmirror_cmd *cmd = snapshot->cmd;
+	u8 *bytes = (u8 *)states;
+	unsigned long i;
+
+	for (i = 0; i < nr; i++)
+		bytes[i] = state_byte(&snapshot->client->dev->dm, &states[i]);
+	if (copy_to_user(u64_to_user_ptr(cmd->buf + cmd->out_pages), bytes, nr))
+		return -EFAULT;
+	cmd->out_pages += nr;
+	return 0;
+}
+
+static int cmd_snapshot(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	struct snapshot snapshot = { client, cmd };
+
+	return hmm_ref_mirror_look(&client->mirror, cmd->addr, range_end(cmd),
+				   report_bytes, &snapshot);
+}
+
+static int refuse_exclusive(void *arg, struct hmm_ref_page_state *states,
+			    unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		if (states[i].flags & HMM_REF_PAGE_EXCLUSIVE)
+			return -EPERM;
+	}
+	return 0;
+}
+
+/* Has all the exclusive access been taken back? */
+static int cmd_check_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+{
+	return hmm_ref_mirror_look(&client->mirror, cmd->addr, range_end(cmd),
+				   refuse_exclusive, NULL);
+}
+
+/* ---- dispatcher -------------------------------------------------------- */
+
+static const struct {
+	int (*handler)(struct hmm_ref_client *client, struct dmirror_cmd *cmd);
+	bool no_range;
+} dmirror_ops[] = {
+	[DMIRROR_READ] = { cmd_read },
+	[DMIRROR_WRITE] = { cmd_write },
+	[DMIRROR_TO_DEVICE] = { cmd_to_device },
+	[DMIRROR_TO_SYSTEM] = { cmd_to_system },
+	[DMIRROR_SNAPSHOT] = { cmd_snapshot },
+	[DMIRROR_EXCLUSIVE] = { cmd_exclusive },
+	[DMIRROR_CHECK_EXCLUSIVE] = { cmd_check_exclusive },
+	[DMIRROR_RELEASE] = { cmd_release, .no_range = true },
+	[DMIRROR_FLAGS] = { cmd_flags, .no_range = true },
+	[DMIRROR_READ_UNLOCKED] = { cmd_read },
+};
+
+static int check_range(const struct dmirror_cmd *cmd)
+{
+	u64 length;
+	int rc;
+
+	if (check_shl_overflow(cmd->npages, PAGE_SHIFT, &length))
+		return -EINVAL;
+	rc = hmm_ref_check_range(cmd->addr, length, PAGE_SIZE);
+	return rc == -EOVERFLOW ? -EINVAL : rc;
+}
+
+static long dispatch(struct hmm_ref_client *client, unsigned int nr, void __user *ucmd)
+{
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct dmirror_cmd cmd;
+	int srcu_idx;
+	long rc = 0;
+
+	if (copy_from_user(&cmd, ucmd, sizeof(cmd)))
+		return -EFAULT;
+	cmd.out_pages = 0;
+	cmd.out_faults = 0;
+	if (!dmirror_ops[nr].no_range)
+		rc = check_range(&cmd);
+	if (!rc && !mmget_not_zero(mm))
+		rc = -EFAULT;
+	if (!rc) {
+		srcu_idx = srcu_read_lock(&client->dev->unplug);
+		if (READ_ONCE(client->dev->gone))
+			rc = -ENODEV;
+		else
+			rc = dmirror_ops[nr].handler(client, &cmd);
+		srcu_read_unlock(&client->dev->unplug, srcu_idx);
+		mmput(mm);
+	}
+	if (copy_to_user(ucmd, &cmd, sizeof(cmd)))
+		return -EFAULT;
+	return rc;
+}
+
+static long dmirror_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	unsigned int nr = _IOC_NR(cmd);
+
+	if (nr >= ARRAY_SIZE(dmirror_ops) || cmd != DMIRROR_IOC(nr))
+		return -ENOTTY;
+	return dispatch(file->private_data, nr, (void __user *)arg);
+}
+
+/* ---- files ------------------------------------------------------------- */
+
+static int dmirror_open(struct inode *inode, struct file *file)
+{
+	return hmm_ref_client_open(file, container_of(file->private_data,
+						      struct hmm_ref_device,
+						      dmirror));
+}
+
+/*
+ * Cleared pages in a mapping that is not anonymous: something for a snapshot to look
+ * at. They must be there before anybody touches them, so there is a limit.
+ */
+static int dmirror_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	unsigned long addr;
+
+	if (vma_pages(vma) > HMM_REF_BLOCK_PAGES)
+		return -EINVAL;
+	for (addr = vma->vm_start; addr < vma->vm_end; addr += PAGE_SIZE) {
+		struct page *page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		int rc;
+
+		if (!page)
+			return -ENOMEM;
+		rc = vm_insert_page(vma, addr, page);
+		put_page(page);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static const struct file_operations dmirror_fops = {
+	.owner = THIS_MODULE,
+	.open = dmirror_open,
+	.release = hmm_ref_client_release,
+	.unlocked_ioctl = dmirror_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = dmirror_mmap,
+	.show_fdinfo = hmm_ref_client_show_fdinfo,
+};
+
+/* ---- devices ----------------------------------------------------------- */
+
+#define DEVICES_OF_A_KIND	2
+
+static bool dmirror = true;
+module_param(dmirror, bool, 0444);
+MODULE_PARM_DESC(dmirror, "also be /dev/hmm_dmirrorN, as test_hmm is (default Y)");
+
+/*
+ * test_hmm's devices have no class, so the kernel would let two devices of one name
+ * exist, and /dev show the older one. All devices are in one kset.
+ */
+static bool name_is_taken(const char *name)
+{
+	struct kobject *kobj = kset_find_obj(platform_bus.kobj.kset, name);
+
+	if (!kobj)
+		return false;
+	kobject_put(kobj);
+	pr_err("there is another /dev/%s: unload test_hmm, or load hmm_ref with dmirror=0\n",
+	       name);
+	return true;
+}
+
+/**
+ * hmm_ref_dmirror_check() - can there be devices of the old names?
+ *
+ * Return: 0, or -EBUSY when another module has them.
+ */
+int hmm_ref_dmirror_check(void)
+{
+	return dmirror && name_is_taken("hmm_dmirror0") ? -EBUSY : 0;
+}
+
+/**
+ * hmm_ref_dmirror_add() - make the old character device of a device, if it has one
+ * @dev: device that is ready for use
+ * @index: its number among those of its kind of memory
+ *
+ * Return: 0 or a negative errno.
+ */
+int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
+{
+	bool coherent = dev->dm.type == MEMORY_DEVICE_COHERENT;
+	int rc;
+
+	if (!dmirror || index >= DEVICES_OF_A_KIND)
+		return 0;
+	snprintf(dev->dmirror_name, sizeof(dev->dmirror_name), "hmm_dmirror%u",
+		 index + (coherent ? DEVICES_OF_A_KIND : 0));
+	dev->dmirror.minor = MISC_DYNAMIC_MINOR;
+	dev->dmirror.name = dev->dmirror_name;
+	dev->dmirror.mode = 0600;
+	dev->dmirror.fops = &dmirror_fops;
+	dev->dmirror.parent = dev->misc.parent;
+	rc = name_is_taken(dev->dmirror_name) ? -EBUSY : misc_register(&dev->dmirror);
+	if (rc)
+		dev->dmirror_name[0] = '\0';
+	return rc;
+}
+
+/**
+ * hmm_ref_dmirror_remove() - remove the old character device, if there is one
+ * @dev: device that is gone
+ */
+void hmm_ref_dmirror_remove(struct hmm_ref_device *dev)
+{
+	if (dev->dmirror_name[0])
+		misc_deregister(&dev->dmirror);
+}

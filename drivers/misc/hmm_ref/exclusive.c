@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Exclusive access: atomics of a device on system memory without atomics on the link.
+ *
+ * make_device_exclusive() replaces the CPU's entry by one that is not present. The
+ * page stays where it is, and the device alone maps it, with HMM_REF_PTE_EXCLUSIVE.
+ * A CPU touch, fork() or another device takes it back: the core invalidates, which
+ * zaps the device, and then restores the CPU's entry.
+ *
+ *   fault                     as for a device write: brings the page in, copies it if it
+ *                             is shared, finds all the errors
+ *   read the sequence         from here on nothing may happen to the page ...
+ *   make_device_exclusive()   ... but for the event of this, which the owner tells:
+ *                             the mirror, as every other mirror must obey it. Returns
+ *                             with the folio locked, so the CPU cannot take it back yet
+ *   map                       under mirror->lock, if the sequence is still the same
+ *   unlock the folio          whoever wants it may have it
+ *
+ * The folio lock does not make the check of the sequence needless: MADV_DONTNEED takes
+ * the entry away without it, and the page would be freed under the device.
+ *
+ * The fault is needed before each attempt, not only before the first. After one that
+ * failed the CPU's entry is exclusive to a device that does not map it;
+ * make_device_exclusive() would take that back itself, by an event that moves the
+ * sequence, and so fail for ever.
+ *
+ * A page that is mapped for writing on the device, which has atomics in its own memory,
+ * is used in place. make_device_exclusive() would bring it to system memory.
+ *
+ * Under contention an access follows the mapping at once, and is tried again.
+ */
+#include <linux/hugetlb_inline.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+
+#include "hmm_ref.h"
+
+/* Can the device do atomics through an entry? */
+static bool allows_atomics(hmm_ref_pte_t pte)
+{
+	return pte & HMM_REF_PTE_EXCLUSIVE ||
+	       (pte & HMM_REF_PTE_DEVICE && pte & HMM_REF_PTE_WRITE);
+}
+
+static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	hmm_ref_pte_t pte;
+
+	mutex_lock(&mirror->lock);
+	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	mutex_unlock(&mirror->lock);
+	return allows_atomics(pte);
+}
+
+/*
+ * Take the CPU's entry away. Return: the page, with its folio locked and referenced,
+ * or an errno: -EINVAL for memory that is not anonymous.
+ */
+static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *owner,
+			      struct folio **folio)
+{
+	struct vm_area_struct *vma;
+	struct page *page = ERR_PTR(-EFAULT);
+
+	if (mmap_read_lock_killable(mm))
+		return ERR_PTR(-EINTR);
+	vma = vma_lookup(mm, addr);
+	if (vma && (vma->vm_flags & VM_SHARED || is_vm_hugetlb_page(vma)))
+		page = ERR_PTR(-EINVAL);
+	else if (vma)
+		page = make_device_exclusive(mm, addr, owner, folio);
+	mmap_read_unlock(mm);
+	return page;
+}
+
+/*
+ * One attempt on a page that has just been faulted in for writing. Return: 0; a
+ * final errno; or -EBUSY or -EFAULT when it may have changed since: fault again.
+ */
+static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	struct folio *folio;
+	struct page *page;
+	unsigned long seq;
+	int rc;
+
+	rc = hmm_ref_pgtable_prepare(&mirror->pt, addr, false);
+	if (rc)
+		return rc;
+	seq = mmu_interval_read_begin(&mirror->notifier);
+	page = take_page(mirror->notifier.mm, addr, mirror, &folio);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+
+	rc = -EBUSY;
+	mutex_lock(&mirror->lock);
+	if (!mmu_interval_read_retry(&mirror->notifier, seq) &&
+	    hmm_ref_pgtable_map(&mirror->pt, addr,
+				hmm_ref_pte(page_to_pfn(page),
+					    HMM_REF_PTE_EXCLUSIVE |
+					    HMM_REF_PTE_WRITE))) {
+		/* The CPU's entry, which would tell, is gone. */
+		folio_mark_dirty(folio);
+		hmm_ref_count(mirror->counters, exclusive, 1);
+		rc = 0;
+	}
+	mutex_unlock(&mirror->lock);
+	folio_unlock(folio);
+	folio_put(folio);
+	return rc;
+}
+
+/*
+ * Make a page one that the device can do atomics on. It may be taken back by the time
+ * that this returns. Return: 0 or an errno of the uapi.
+ */
+static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	int rc, stop;
+
+	lockdep_assert_held(&mirror->access_lock);
+	do {
+		rc = hmm_ref_mirror_fault(mirror, addr, addr + PAGE_SIZE, true,
+					  HMM_REF_PATIENCE);
+		if (rc || page_is_ready(mirror, addr))
+			return rc;
+		rc = map_exclusive(mirror, addr);
+		if (rc != -EBUSY && rc != -EFAULT)
+			return rc;
+		hmm_ref_count(mirror->counters, retries, 1);
+		stop = hmm_ref_mirror_interrupted(mirror);
+		if (stop)
+			return stop;
+	} while (time_before(jiffies, deadline));
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_exclusive() - the EXCLUSIVE command
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @cmd: validated; the output is set, also on error
+ *
+ * Context: process context; takes mmap_lock and folio locks.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd)
+{
+	unsigned long end = cmd->addr + cmd->length;
+	unsigned long addr;
+	int rc = 0;
+
+	cmd->out_pages = 0;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	for (addr = cmd->addr; !rc && addr < end; addr += PAGE_SIZE) {
+		if (!page_is_ready(mirror, addr))
+			rc = make_ready(mirror, addr);
+		if (rc)
+			break;
+		cmd->out_pages++;
+		rc = hmm_ref_mirror_interrupted(mirror);
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
+
+/* Return: false when the device has to fault first. */
+static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	hmm_ref_pte_t pte;
+	bool ready;
+
+	mutex_lock(&mirror->lock);
+	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
+	ready = allows_atomics(pte);
+	if (ready && pte & HMM_REF_PTE_DEVICE)
+		hmm_ref_engine_atomic_dev(&mirror->dm->engine,
+					  hmm_ref_pte_number(pte), cmd);
+	else if (ready)
+		hmm_ref_engine_atomic_sys(hmm_ref_pte_number(pte), cmd);
+	mutex_unlock(&mirror->lock);
+	return ready;
+}
+
+/**
+ * hmm_ref_mirror_atomic() - the ATOMIC command
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @cmd: validated; the outputs are set, also on error
+ *
+ * Context: process context; takes mmap_lock and folio locks.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	unsigned long deadline;
+	int rc = 0;
+
+	cmd->out_old = 0;
+	cmd->out_faults = 0;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	deadline = jiffies + HMM_REF_PATIENCE;
+	while (!try_atomic(mirror, cmd)) {
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (!rc && time_after(jiffies, deadline))
+			rc = -EBUSY;
+		if (rc)
+			break;
+		cmd->out_faults++;
+		rc = make_ready(mirror, cmd->addr & PAGE_MASK);
+		if (rc)
+			break;
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}

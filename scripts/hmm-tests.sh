@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Builds hmm-tests out of the kernel's tree, as it is there, and runs it on hmm_ref.
+#
+#   in:  $PRODUCTS, as kernel.sh left it; further kernel parameters ($1...); what vm.sh
+#        reads
+#   out: what tap.sh reads, on stdout; exit status as that of vm.sh
+
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+# Private and coherent devices: the tests skip where these are missing.
+export COHERENT=2
+
+# The folder's Makefile knows what the program is made of; it differs by kernel.
+build() {
+	local build tree out
+
+	lock_cache
+	build=$(cat "$PRODUCTS/build")
+	tree=$(readlink -f "$build/source")
+	out=$build/hmm-tests
+	mkdir -p "$out"
+	make -C "$tree/tools/testing/selftests/mm" OUTPUT="$out" \
+		KHDR_INCLUDES="-isystem $build/usr/include" USERLDFLAGS=-static \
+		"$out/hmm-tests" >"$out/log" 2>&1 || {
+		tail -n 30 "$out/log" >&2
+		die "hmm-tests of $(basename "$tree") does not build, see $out/log"
+	}
+	cp "$out/hmm-tests" "$PRODUCTS/selftests"
+}
+
+[[ -e $PRODUCTS/build ]] || die "there is no kernel in $PRODUCTS: make kernel"
+(build)
+"$here/vm.sh" hmm-tests "$@"

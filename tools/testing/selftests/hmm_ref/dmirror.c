@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The old interface, /dev/hmm_dmirror*, where the kernel's own tests of it
+ * (mm/hmm-tests) do not look.
+ *
+ * All but the last fixture also run on test_hmm, which some of them crash: see
+ * Documentation/misc-devices/hmm_ref/test_hmm.rst.
+ *
+ * Stands for: device pages that the CPU reads as if it could; files that evict each
+ * other's pages; a device write after fork that fails, or lands in the child; a count
+ * that overflows to one page; results that are lost when something fails.
+ */
+#include <limits.h>
+
+#include "hmm_ref_utils.h"
+
+#define PAGES		16UL
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define THP_SIZE	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+
+/* ---- the interface --------------------------------------------------------------- */
+
+struct dm_cmd {
+	unsigned long long addr;
+	unsigned long long buf;
+	unsigned long long npages;
+	unsigned long long out_pages;
+	unsigned long long out_faults;
+};
+
+enum { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT, RELEASE = 7, FLAGS, UNKNOWN = 31 };
+
+#define FAIL_LARGE	1
+#define AT_PRIVATE	0x20	/* bytes of SNAPSHOT: where, and by what */
+#define AT_MASK		0xf0
+#define BY_PMD		0x04
+#define NOT_WRITTEN	0xccccccccccccccccULL
+
+static int dm(int fd, unsigned int nr, const void *addr, unsigned long npages,
+	      const void *buf, struct dm_cmd *cmd)
+{
+	memset(cmd, 0xcc, sizeof(*cmd));
+	cmd->addr = (unsigned long)addr;
+	cmd->buf = (unsigned long)buf;
+	cmd->npages = npages;
+	return _test_ioctl(fd, _IOWR('H', nr, struct dm_cmd), cmd);
+}
+
+/* As above, and all of the pages must have been done. */
+static int dm_all(int fd, unsigned int nr, const void *addr, unsigned long npages,
+		  const void *buf)
+{
+	struct dm_cmd cmd;
+	int rc = dm(fd, nr, addr, npages, buf, &cmd);
+
+	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
+}
+
+static int dm_open(unsigned int nr)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", nr);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* How many of the pages are on the device. */
+static long dm_pages_there(int fd, const void *mem, unsigned long npages)
+{
+	unsigned char bytes[PAGES] = {};
+	unsigned long i;
+	long found = 0;
+	int rc;
+
+	if (npages > PAGES)
+		return -E2BIG;
+	rc = dm_all(fd, SNAPSHOT, mem, npages, bytes);
+	for (i = 0; i < npages; i++)
+		found += (bytes[i] & AT_MASK) == AT_PRIVATE;
+	return rc ? rc : found;
+}
+
+/* Pages whose data the device sees wrong. */
+static long dm_bad_pages(int fd, const void *mem, unsigned long npages,
+			 unsigned int seed)
+{
+	char *buf = calloc(npages, page_size());
+	long bad = -ENOMEM;
+
+	if (buf)
+		bad = dm_all(fd, READ, mem, npages, buf);
+	if (!bad)
+		bad = bad_pages(buf, npages, seed);
+	free(buf);
+	return bad;
+}
+
+/* ---- fixture --------------------------------------------------------------------- */
+
+FIXTURE(dmirror)
+{
+	struct leak_check leak;
+	bool hmm_ref;
+	int fd;
+	char *mem;
+	char *buf;
+};
+
+FIXTURE_SETUP(dmirror)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->hmm_ref = self->leak.devices;
+	self->fd = dm_open(0);
+	ASSERT_LE(0, self->fd);
+	self->mem = test_map_pages(PAGES);
+	self->buf = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(dmirror)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+#define test_to_device_old(fd, mem, npages) \
+	ASSERT_EQ(0, dm_all(fd, TO_DEVICE, mem, npages, self->buf))
+#define test_there(fd, mem, npages, expected) \
+	ASSERT_EQ((long)(expected), dm_pages_there(fd, mem, npages))
+
+/* ---- the interface itself -------------------------------------------------------- */
+
+TEST_F(dmirror, more_pages_than_fit)
+{
+	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT };
+	unsigned long limit = ULONG_MAX / page_size() + 1;
+	const unsigned long npages[] = { limit + 1, limit, limit - 1, ULONG_MAX, 0 };
+	struct dm_cmd cmd;
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(all); i++) {
+		for (j = 0; j < ARRAY_SIZE(npages); j++) {
+			EXPECT_EQ(-EINVAL, dm(self->fd, all[i], self->mem, npages[j],
+					      self->buf, &cmd)) {
+				TH_LOG("command %u, %lu pages", all[i], npages[j]);
+			}
+		}
+	}
+	test_there(self->fd, self->mem, PAGES, 0);
+	test_cpu_data(self->mem, PAGES, 1);
+	ASSERT_TRUE(page_is_zero(self->buf));
+}
+
+TEST_F(dmirror, unknown_command)
+{
+	struct dm_cmd cmd = { .addr = (unsigned long)self->mem, .npages = 1 };
+	int rc = dm(self->fd, UNKNOWN, self->mem, 1, self->buf, &cmd);
+
+	if (!self->hmm_ref && rc == -EINVAL)
+		return;
+	ASSERT_EQ(-ENOTTY, rc);
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IO('H', READ), &cmd));
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOWR('h', READ, struct dm_cmd), &cmd));
+}
+
+TEST_F(dmirror, counts_of_a_read_that_fails)
+{
+	struct dm_cmd cmd;
+
+	ASSERT_EQ(0, mprotect(self->mem + 3 * page_size(), page_size(), PROT_NONE));
+	ASSERT_EQ(-EFAULT, dm(self->fd, READ, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_NE(NOT_WRITTEN, cmd.out_pages);
+	ASSERT_EQ(3, cmd.out_pages);
+	ASSERT_EQ(0, bad_pages(self->buf, 3, 1));
+}
+
+TEST_F(dmirror, counts_of_a_migration_that_fails)
+{
+	int other = dm_open(1);
+	struct dm_cmd cmd;
+
+	ASSERT_LE(0, other);
+	test_to_device_old(other, self->mem + 3 * page_size(), 1);
+	ASSERT_EQ(-ENOENT, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(PAGES - 1, cmd.out_pages);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+TEST_F(dmirror, bad_range_moves_nothing)
+{
+	struct dm_cmd cmd;
+
+	ASSERT_EQ(0, mprotect(self->mem + 8 * page_size(), page_size(), PROT_NONE));
+	ASSERT_EQ(-EINVAL, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(0, munmap(self->mem + 8 * page_size(), page_size()));
+	ASSERT_EQ(-EINVAL, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	test_there(self->fd, self->mem, 8, 0);
+}
+
+/* One large page fails, then they are to be had again; 0 takes the failure back. */
+TEST_F(dmirror, flags)
+{
+	static const struct {
+		int before;
+		bool pmd;
+	} steps[] = {
+		{ -1, true }, { FAIL_LARGE, false }, { -1, true }, { FAIL_LARGE, false },
+		{ FAIL_LARGE, true },
+	};
+	unsigned long size, i;
+	unsigned char byte;
+	struct dm_cmd cmd;
+	char text[32];
+	char *mem;
+
+	if (read_file(THP_SIZE, text, sizeof(text)) < 0)
+		SKIP(return, "no huge pages");
+	size = strtoul(text, NULL, 0);
+	mem = test_map_pages(2 * size / page_size());
+	mem = (char *)(((unsigned long)mem + size - 1) & ~(size - 1));
+	self->buf = test_map_pages(size / page_size());
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
+		ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+		fill_pages(mem, size / page_size(), 1);
+		if (steps[i].before >= 0)
+			ASSERT_EQ(0, dm(self->fd, FLAGS, mem, steps[i].before, NULL, &cmd));
+		if (i == ARRAY_SIZE(steps) - 1)
+			ASSERT_EQ(0, dm(self->fd, FLAGS, mem, 0, NULL, &cmd));
+		test_to_device_old(self->fd, mem, size / page_size());
+		test_there(self->fd, mem, 1, 1);
+		ASSERT_EQ(0, dm_all(self->fd, SNAPSHOT, mem, 1, &byte));
+		if (!i && !(byte & BY_PMD))
+			SKIP(return, "this kernel has no large device pages");
+		ASSERT_EQ(steps[i].pmd, !!(byte & BY_PMD));
+		test_cpu_data(mem, size / page_size(), 1);
+	}
+}
+
+/* ---- who sees which data --------------------------------------------------------- */
+
+TEST_F(dmirror, second_file_reads)
+{
+	int second = dm_open(0);
+
+	ASSERT_LE(0, second);
+	test_to_device_old(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, dm_bad_pages(second, self->mem, PAGES, 1));
+	test_there(second, self->mem, PAGES, PAGES);
+}
+
+TEST_F(dmirror, read_after_mprotect)
+{
+	test_to_device_old(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, mprotect(self->mem, PAGES * page_size(), PROT_READ));
+	ASSERT_EQ(0, dm_bad_pages(self->fd, self->mem, PAGES, 1));
+}
+
+TEST_F(dmirror, read_after_dontneed)
+{
+	test_to_device_old(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, madvise(self->mem, 4 * page_size(), MADV_DONTNEED));
+	ASSERT_EQ(0, dm_all(self->fd, READ, self->mem, PAGES, self->buf));
+	ASSERT_TRUE(page_is_zero(self->buf));
+	ASSERT_EQ(0, bad_pages_from(self->buf + 4 * page_size(), PAGES - 4, 1, 4));
+}
+
+/* A child that keeps its copy of the memory until it is told to look at it. */
+struct child {
+	char *mem;
+	unsigned int seed;
+	int go;
+};
+
+static int child_looks(void *arg)
+{
+	struct child *child = arg;
+
+	return !CHECK(event_wait(child->go)) ||
+	       !CHECK(!bad_pages(child->mem, PAGES, child->seed));
+}
+
+TEST_F(dmirror, read_after_fork)
+{
+	struct child child = { self->mem, 1, event_new() };
+	pid_t pid;
+
+	test_to_device_old(self->fd, self->mem, PAGES);
+	pid = child_start(child_looks, &child);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(0, dm_bad_pages(self->fd, self->mem, PAGES, 1));
+	event_post(child.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+}
+
+TEST_F(dmirror, write_after_fork)
+{
+	struct child child = { self->mem, 1, event_new() };
+	pid_t pid;
+
+	test_to_device_old(self->fd, self->mem, PAGES);
+	pid = child_start(child_looks, &child);
+	ASSERT_LT(0, pid);
+	fill_pages(self->buf, PAGES, 2);
+	EXPECT_EQ(0, dm_all(self->fd, WRITE, self->mem, PAGES, self->buf));
+	event_post(child.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
+TEST_F(dmirror, close_leaves_other_pages)
+{
+	int second = dm_open(0);
+
+	ASSERT_LE(0, second);
+	test_to_device_old(self->fd, self->mem, PAGES / 2);
+	test_to_device_old(second, self->mem + PAGES / 2 * page_size(), PAGES / 2);
+	ASSERT_EQ(0, close(second));
+	test_there(self->fd, self->mem, PAGES, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* All that is on the device leaves it, and it works on. */
+TEST_F(dmirror, release)
+{
+	struct dm_cmd cmd;
+	int second = dm_open(0);
+
+	ASSERT_LE(0, second);
+	test_to_device_old(self->fd, self->mem, PAGES / 2);
+	test_to_device_old(second, self->mem + PAGES / 2 * page_size(), PAGES / 2);
+	ASSERT_EQ(0, dm(self->fd, RELEASE, self->mem, 1, NULL, &cmd));
+	test_there(self->fd, self->mem, PAGES, 0);
+	ASSERT_EQ(0, dm_bad_pages(second, self->mem, PAGES, 1));
+	test_to_device_old(second, self->mem, PAGES);
+	test_there(self->fd, self->mem, PAGES, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* ---- the file in other hands ----------------------------------------------------- */
+
+struct heir {
+	int fd;
+	char *mem;
+	char *buf;
+	int go;
+	int ready;
+};
+
+/* The child's own memory has other data: the file acts on that of the opener. */
+static int child_uses_file(void *arg)
+{
+	struct heir *heir = arg;
+
+	fill_pages(heir->mem, PAGES, 3);
+	if (!CHECK(!dm_bad_pages(heir->fd, heir->mem, PAGES, 1)) ||
+	    !CHECK(!dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf)) ||
+	    !CHECK(!bad_pages(heir->buf, PAGES, 1)) ||
+	    !CHECK(dm_pages_there(heir->fd, heir->mem, PAGES) == PAGES))
+		return 1;
+	fill_pages(heir->buf, PAGES, 2);
+	return !CHECK(!dm_all(heir->fd, WRITE, heir->mem, PAGES, heir->buf)) ||
+	       !CHECK(!bad_pages(heir->mem, PAGES, 3));
+}
+
+TEST_F(dmirror, child_acts_on_opener)
+{
+	struct heir heir = { self->fd, self->mem, self->buf };
+
+	ASSERT_EQ(0, child_run(child_uses_file, &heir));
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
+static int child_outlives_opener(void *arg)
+{
+	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT };
+	struct heir *heir = arg;
+	struct dm_cmd cmd;
+	unsigned int i;
+
+	prctl(PR_SET_PDEATHSIG, 0);
+	event_post(heir->ready);
+	if (!CHECK(event_wait(heir->go)))
+		return 1;
+	for (i = 0; i < ARRAY_SIZE(all); i++) {
+		if (!CHECK(dm(heir->fd, all[i], heir->mem, PAGES, heir->buf, &cmd) < 0))
+			return 1;
+	}
+	counter_set((unsigned long *)heir->buf, 1);
+	return 0;
+}
+
+static int opener(void *arg)
+{
+	struct heir *heir = arg;
+
+	heir->fd = dm_open(0);
+	if (!CHECK(heir->fd >= 0) ||
+	    !CHECK(!dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf)))
+		return 1;
+	counter_set((unsigned long *)heir->buf, 0);
+	return !CHECK(child_start(child_outlives_opener, heir) > 0) ||
+	       !CHECK(event_wait(heir->ready));
+}
+
+TEST_F(dmirror, opener_is_gone)
+{
+	char *shared = test_map_shared(PAGES * page_size());
+	struct heir heir = { -1, self->mem, shared, event_new(), event_new() };
+	unsigned long long deadline;
+
+	ASSERT_EQ(0, child_run(opener, &heir));
+	event_post(heir.go);
+	deadline = now_ms() + PATIENCE_MS;
+	while (!counter_get((unsigned long *)shared) && now_ms() < deadline)
+		usleep(1000);
+	ASSERT_EQ(1, counter_get((unsigned long *)shared));
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* ---- hmm_ref only ---------------------------------------------------------------- */
+
+FIXTURE(dmirror_gone)
+{
+	struct leak_check leak;
+	char *mem;
+	char *buf;
+	int fd;
+};
+
+FIXTURE_SETUP(dmirror_gone)
+{
+	if (access(DRIVER "unbind", W_OK))
+		SKIP(return, "no " DRIVER "unbind");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = dm_open(1);
+	ASSERT_LE(0, self->fd);
+	self->mem = test_map_pages(PAGES);
+	self->buf = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device_old(self->fd, self->mem, PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(dmirror_gone)
+{
+	if (access("/dev/hmm_ref1", F_OK))
+		write_file(DRIVER "bind", "hmm_ref.1");
+	leak_check_end(_metadata, &self->leak);
+}
+
+TEST_F(dmirror_gone, unbind)
+{
+	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT,
+				     RELEASE, FLAGS };
+	struct dm_cmd cmd;
+	unsigned int i;
+	int fd;
+
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	EXPECT_EQ(-ENOENT, dm_open(1));
+	test_cpu_data(self->mem, PAGES, 1);
+	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.1"));
+	for (i = 0; i < ARRAY_SIZE(all); i++) {
+		EXPECT_EQ(-ENODEV, dm(self->fd, all[i], self->mem, 1, self->buf, &cmd)) {
+			TH_LOG("command %u", all[i]);
+		}
+	}
+	fd = dm_open(1);
+	ASSERT_LE(0, fd);
+	test_to_device_old(fd, self->mem, PAGES);
+	ASSERT_EQ(0, dm_bad_pages(fd, self->mem, PAGES, 1));
+}
+
+/* One that moves pages back and forth until the device is gone. */
+static int until_gone(void *arg)
+{
+	struct heir *heir = arg;
+	int rc;
+
+	do {
+		rc = dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf);
+		if (!rc)
+			event_post(heir->go);
+		if (!CHECK(!bad_pages(heir->mem, PAGES, 1)))
+			return 1;
+	} while (!rc);
+	return !CHECK(rc == -ENODEV);
+}
+
+TEST_F(dmirror_gone, unbind_in_use)
+{
+	struct heir heir = { self->fd, self->mem, self->buf, event_new() };
+	struct worker worker;
+
+	ASSERT_EQ(0, worker_start(&worker, until_gone, &heir));
+	ASSERT_TRUE(event_wait(heir.go));
+	EXPECT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	ASSERT_EQ(0, worker_wait(&worker));
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* A mapping is populated at once, so it may not be of any size. */
+TEST_F(dmirror_gone, mmap)
+{
+	const unsigned long size = 1UL << 40;
+	char *mem;
+
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, size, PROT_READ, MAP_SHARED, self->fd, 0));
+	EXPECT_EQ(EINVAL, errno);
+	mem = mmap(NULL, PAGES * page_size(), PROT_READ | PROT_WRITE, MAP_SHARED,
+		   self->fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_TRUE(page_is_zero(mem));
+	fill_pages(mem, PAGES, 2);
+	ASSERT_EQ(0, dm_bad_pages(self->fd, mem, PAGES, 2));
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	test_cpu_data(mem, PAGES, 2);
+}
+
+/* No hmm_ref but its predecessor: these tests need nothing but the size of a page. */
+int main(int argc, char **argv)
+{
+	bool help = argc > 1 && (!strcmp(argv[1], "-l") || !strcmp(argv[1], "-h"));
+
+	if (hmm_ref_probe())
+		hmm_ref_dev_info.out_page_size = sysconf(_SC_PAGESIZE);
+	if (!help && access("/dev/hmm_dmirror0", R_OK | W_OK)) {
+		ksft_print_header();
+		ksft_exit_skip("no /dev/hmm_dmirror0: load hmm_ref (CONFIG_HMM_REF_DMIRROR)\n");
+	}
+	return test_harness_run(argc, argv);
+}
