@@ -391,7 +391,8 @@ static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
  */
 static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 {
-	return thp_migration_supported() && dm->type == MEMORY_DEVICE_PRIVATE;
+	return IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) &&
+	       dm->type == MEMORY_DEVICE_PRIVATE;
 }
 
 /* ---- pgtable.c: the device's page table -------------------------------- */

@@ -49,6 +49,12 @@ static inline unsigned long block_pages(void)
 	return block_size() / page_size();
 }
 
+/* Do large folios stay whole on the device? An older kernel only has single pages. */
+static inline bool keeps_large(void)
+{
+	return hmm_ref_dev_info.out_folio_size > page_size();
+}
+
 static inline unsigned long long now_ns(void)
 {
 	struct timespec ts;

@@ -30,6 +30,8 @@ static const char *map_huge(int fd, char *mem)
 
 	if (_test_info(fd, &info) || info.out_memory_type != HMM_REF_MEMORY_PRIVATE)
 		return "not a private device";
+	if (!keeps_large())
+		return "this kernel splits what goes to a device";
 	if (madvise(mem, block_size(), MADV_HUGEPAGE))
 		return "no transparent huge pages";
 	fill_pages(mem, block_pages(), 1);
