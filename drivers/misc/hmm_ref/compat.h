@@ -147,18 +147,60 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	return -EBUSY;
 }
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define get_user_pages_remote(mm, start, nr, flags, pages, locked) \
+	get_user_pages_remote(mm, start, nr, flags, pages, NULL, locked)
+#endif
+
+/* Is a page, which has just been faulted in for writing, part of a large folio? */
+static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long addr)
+{
+	struct page *page;
+	bool large;
+
+	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page, NULL) != 1)
+		return false;
+	large = PageCompound(page);
+	put_page(page);
+	return large;
+}
+
+/* Setup of a migration is what splits a folio. */
+static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr)
+{
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.vma = vma_lookup(mm, addr),
+		.start = addr,
+		.end = addr + PAGE_SIZE,
+		.src = &src,
+		.dst = &dst,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	if (migrate_vma_setup(&args))
+		return;
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+}
+
 /*
- * -EBUSY when the page is locked by somebody else, and for all but the first page of
- * a large folio.
+ * The core refuses all but the first page of a large folio, so it is split, and the
+ * event of that makes the caller start again. One that no PMD maps any more is not split
+ * here: -EBUSY, as when somebody else has the page locked.
  */
 static inline struct page *make_device_exclusive(struct mm_struct *mm,
 						 unsigned long addr, void *owner,
 						 struct folio **foliop)
 {
 	struct page *page = NULL;
-	int rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page,
-					     owner);
+	int rc;
 
+	if (hmm_ref_compat_in_large(mm, addr)) {
+		hmm_ref_compat_split(mm, addr);
+		return ERR_PTR(-EBUSY);
+	}
+	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page, owner);
 	if (rc < 0)
 		return ERR_PTR(rc);
 	if (!page)

@@ -11,7 +11,6 @@
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
-#include <sys/utsname.h>
 
 #include "hmm_ref_utils.h"
 
@@ -201,16 +200,6 @@ TEST_F(exclusive, device_pages)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-static bool kernel_before(int major, int minor)
-{
-	struct utsname name;
-	int is[2];
-
-	if (uname(&name) || sscanf(name.release, "%d.%d", &is[0], &is[1]) != 2)
-		return false;
-	return is[0] < major || (is[0] == major && is[1] < minor);
-}
-
 /* Splitting the huge page under the first attempt makes that fail, but not the next. */
 TEST_F(exclusive, huge_page)
 {
@@ -218,12 +207,6 @@ TEST_F(exclusive, huge_page)
 
 	ASSERT_EQ(0, madvise(mem, block_size(), MADV_HUGEPAGE));
 	fill_pages(mem, block_pages(), 1);
-	if (kernel_before(6, 15)) {
-		ASSERT_EQ(-EBUSY, _test_make_exclusive(self->fd, mem, block_pages()));
-		ASSERT_EQ(0, dev_fill_pages(self->fd, mem, block_pages(), 2));
-		test_cpu_data(mem, block_pages(), 2);
-		return;
-	}
 	test_exclusive(self->fd, mem, block_pages());
 	test_held(self->fd, mem, block_pages(), block_pages());
 	ASSERT_EQ(0, dev_fill_pages(self->fd, mem, block_pages(), 2));
