@@ -77,6 +77,8 @@ enum {
  * @out_block_size: bytes in a block, the unit of eviction and of storage
  * @out_chunk_size: bytes that the device adds at a time (one dev_pagemap)
  * @out_capacity: bytes of device memory at the most
+ * @out_folio_size: bytes of the largest folio that stays whole on the device; the page
+ *	size where there are only single pages
  *
  * Constants of the device. Allowed from any address space.
  */
@@ -88,6 +90,7 @@ struct hmm_ref_info {
 	__aligned_u64 out_block_size;
 	__aligned_u64 out_chunk_size;
 	__aligned_u64 out_capacity;
+	__aligned_u64 out_folio_size;
 };
 
 #define HMM_REF_IOC_INFO _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_INFO)

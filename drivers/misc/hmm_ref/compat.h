@@ -3,8 +3,9 @@
  * Older kernels get the names of the newest one here and nowhere else. A driver
  * that is merged leaves this file out.
  *
- * Supported: 6.12 and 6.1. There folio_free is page_free, and migrate_to_ram() comes
- * without the page lock; device pages are order 0.
+ * Supported: 6.12 and 6.1. There device pages are single, folio_free is page_free, and
+ * migrate_to_ram() comes without the page lock. What that changes for users and for
+ * drivers is in Documentation/misc-devices/hmm_ref/porting.rst.
  */
 #ifndef _HMM_REF_COMPAT_H
 #define _HMM_REF_COMPAT_H
@@ -20,6 +21,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
 
 static inline struct dev_pagemap *page_pgmap(const struct page *page)
@@ -27,12 +29,21 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 	return page->pgmap;
 }
 
+/*
+ * Moving only ever adds flags to a page, so what the last user has left would go to the
+ * next: a discarded page would be dirty. The newest kernel clears these, too.
+ */
 static inline void zone_device_folio_init(struct folio *folio,
 					  struct dev_pagemap *pgmap,
 					  unsigned int order)
 {
+	folio->flags &= ~(BIT(PG_referenced) | BIT(PG_uptodate) | BIT(PG_dirty));
 	zone_device_page_init(folio_page(folio, 0));
 }
+
+/* Nothing is asked to be kept whole, so no entry says that it is. */
+#define MIGRATE_VMA_SELECT_COMPOUND	0
+#define MIGRATE_PFN_COMPOUND		0
 
 static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 						    struct vm_area_struct *vma,
@@ -44,13 +55,21 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 #undef vma_alloc_folio
 #define vma_alloc_folio		hmm_ref_vma_alloc_folio
 
-/* @src_pfns: page frame numbers in, source entries out. */
+/*
+ * @src_pfns: ascending page frame numbers in, source entries out. A call drains the
+ * CPU's LRU batches, so there is one for each run of neighbours.
+ */
 static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npages)
 {
-	unsigned long i;
+	unsigned long i, nr;
 
-	for (i = 0; i < npages; i++)
-		migrate_device_range(&src_pfns[i], src_pfns[i], 1);
+	for (i = 0; i < npages; i += nr) {
+		unsigned long first = src_pfns[i];
+
+		for (nr = 1; i + nr < npages && src_pfns[i + nr] == first + nr;)
+			nr++;
+		migrate_device_range(&src_pfns[i], first, nr);
+	}
 	return 0;
 }
 
@@ -59,7 +78,47 @@ static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npa
 
 #define vmalloc_huge_node(size, gfp, node)	vmalloc_huge(size, gfp)
 
-/* Faults that need mmap_lock dropped (userfaultfd) fail here. */
+/*
+ * hmm_range_fault() cannot drop mmap_lock to wait for the handler of a userfaultfd. So
+ * what it would have to ask for is first faulted as for an ordinary access, a page at a
+ * time. Return: 0 when nothing is left to ask for, -EBUSY to start again, or an errno.
+ */
+static inline int hmm_ref_compat_ask(struct hmm_range *range, bool *unlocked)
+{
+	bool write = range->default_flags & HMM_PFN_REQ_WRITE;
+	unsigned long needed = HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0);
+	struct mm_struct *mm = range->notifier->mm;
+	unsigned long addr = range->start;
+	struct hmm_range look = *range;
+	unsigned long pfn = needed;
+	int rc = 0;
+
+	look.hmm_pfns = &pfn;
+	look.default_flags = 0;
+	while (addr < range->end && (pfn & needed) == needed) {
+		struct vm_area_struct *vma = vma_lookup(mm, addr);
+
+		if (!vma)
+			return 0;
+		if (!userfaultfd_armed(vma)) {
+			addr = vma->vm_end;
+			continue;
+		}
+		look.start = addr;
+		look.end = addr + PAGE_SIZE;
+		rc = hmm_range_fault(&look);
+		if (rc)
+			return rc;
+		addr += PAGE_SIZE;
+	}
+	if ((pfn & needed) == needed)
+		return 0;
+	rc = fixup_user_fault(mm, look.start, write ? FAULT_FLAG_WRITE : 0, unlocked);
+	if (rc)
+		return rc == -EINTR ? -EINTR : -EFAULT;
+	return -EBUSY;
+}
+
 static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 						   unsigned long timeout)
 {
@@ -68,32 +127,80 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	int rc;
 
 	do {
+		bool unlocked = false;
+
 		range->notifier_seq = mmu_interval_read_begin(range->notifier);
 		if (mmap_read_lock_killable(mm))
 			return -EINTR;
-		rc = hmm_range_fault(range);
+		rc = hmm_ref_compat_ask(range, &unlocked);
+		if (!rc)
+			rc = hmm_range_fault(range);
 		mmap_read_unlock(mm);
 		if (rc != -EBUSY)
 			return rc;
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		if (unlocked)
+			deadline = jiffies + timeout;
 		cond_resched();
 	} while (time_before(jiffies, deadline));
 	return -EBUSY;
 }
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define get_user_pages_remote(mm, start, nr, flags, pages, locked) \
+	get_user_pages_remote(mm, start, nr, flags, pages, NULL, locked)
+#endif
+
+/* Is a page, which has just been faulted in for writing, part of a large folio? */
+static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long addr)
+{
+	struct page *page;
+	bool large;
+
+	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page, NULL) != 1)
+		return false;
+	large = PageCompound(page);
+	put_page(page);
+	return large;
+}
+
+/* Setup of a migration is what splits a folio. */
+static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr)
+{
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.vma = vma_lookup(mm, addr),
+		.start = addr,
+		.end = addr + PAGE_SIZE,
+		.src = &src,
+		.dst = &dst,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	if (migrate_vma_setup(&args))
+		return;
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+}
+
 /*
- * -EBUSY when the page is locked by somebody else, and for all but the first page of
- * a large folio.
+ * The core refuses all but the first page of a large folio, so it is split, and the
+ * event of that makes the caller start again. One that no PMD maps any more is not split
+ * here: -EBUSY, as when somebody else has the page locked.
  */
 static inline struct page *make_device_exclusive(struct mm_struct *mm,
 						 unsigned long addr, void *owner,
 						 struct folio **foliop)
 {
 	struct page *page = NULL;
-	int rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page,
-					     owner);
+	int rc;
 
+	if (hmm_ref_compat_in_large(mm, addr)) {
+		hmm_ref_compat_split(mm, addr);
+		return ERR_PTR(-EBUSY);
+	}
+	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page, owner);
 	if (rc < 0)
 		return ERR_PTR(rc);
 	if (!page)

@@ -344,6 +344,9 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	unsigned int nr = folio_nr_pages(folio);
 
 	hmm_ref_sane(owner);
+	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
+	folio_clear_active(folio);
+	folio_clear_unevictable(folio);
 	if (folio_test_large(folio))
 		hmm_ref_devmem_dissolve(folio);
 	page->zone_device_data = NULL;

@@ -84,6 +84,7 @@
 #include "compat.h"
 
 struct dentry;
+struct hmm_range;
 struct migrate_vma;
 struct hmm_ref_client;
 struct hmm_ref_device;
@@ -390,7 +391,8 @@ static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
  */
 static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 {
-	return thp_migration_supported() && dm->type == MEMORY_DEVICE_PRIVATE;
+	return IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) &&
+	       dm->type == MEMORY_DEVICE_PRIVATE;
 }
 
 /* ---- pgtable.c: the device's page table -------------------------------- */
@@ -480,6 +482,7 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
 /* exclusive.c */
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,

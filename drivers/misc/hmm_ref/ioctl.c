@@ -44,6 +44,7 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	cmd->info.out_block_size = PMD_SIZE;
 	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
 	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;
+	cmd->info.out_folio_size = hmm_ref_has_large(dm) ? PMD_SIZE : PAGE_SIZE;
 	return 0;
 }
 

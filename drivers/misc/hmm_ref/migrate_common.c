@@ -14,6 +14,7 @@
  * To system memory a large folio that cannot be had is answered with single pages, as
  * far as the caller may do that.
  */
+#include <linux/gfp.h>
 #include <linux/fault-inject.h>
 #include <linux/migrate.h>
 #include <linux/pagemap.h>

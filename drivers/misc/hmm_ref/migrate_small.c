@@ -10,7 +10,9 @@
  *                        reference to the mm and migrates the PMD, while the fault
  *                        returns and comes again until it finds single pages. The fault
  *                        cannot wait for the worker: it holds mmap_lock, and a writer may
- *                        queue between the two
+ *                        queue between the two. It lets go of the lock if it may; who
+ *                        touches memory of another process by ptrace() may not, and
+ *                        then goes on until there is no writer, or a signal
  *   by page numbers      migrate_device_pages() has no VMA. Eviction looks for one
  *                        in the folio's rmap, and migrates there
  *

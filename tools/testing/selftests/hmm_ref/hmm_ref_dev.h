@@ -49,6 +49,12 @@ static inline unsigned long block_pages(void)
 	return block_size() / page_size();
 }
 
+/* Do large folios stay whole on the device? An older kernel only has single pages. */
+static inline bool keeps_large(void)
+{
+	return hmm_ref_dev_info.out_folio_size > page_size();
+}
+
 static inline unsigned long long now_ns(void)
 {
 	struct timespec ts;
@@ -205,6 +211,15 @@ static inline int _test_exclusive(int fd, const void *addr, unsigned long length
 	cmd->addr = (unsigned long)addr;
 	cmd->length = length;
 	return _test_ioctl(fd, HMM_REF_IOC_EXCLUSIVE, cmd);
+}
+
+/* The form for those who want all of it. */
+static inline int _test_make_exclusive(int fd, const void *mem, unsigned long npages)
+{
+	struct hmm_ref_exclusive cmd;
+	int rc = _test_exclusive(fd, mem, npages * page_size(), &cmd);
+
+	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
 }
 
 static inline void fill_atomic(struct hmm_ref_atomic *cmd, unsigned int op,

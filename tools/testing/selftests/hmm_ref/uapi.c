@@ -50,6 +50,8 @@ FIXTURE_VARIANT_ADD(ioctl, info)
 {
 	.request = HMM_REF_IOC_INFO,
 	.size = sizeof(struct hmm_ref_info),
+	.grown = sizeof(struct hmm_ref_info) -
+		 offsetof(struct hmm_ref_info, out_folio_size),
 	.outs = offsetof(struct hmm_ref_info, out_page_size),
 	.any_mm = true,
 };
@@ -565,6 +567,8 @@ TEST_F(file, info_makes_sense)
 	EXPECT_LT(0, info.out_chunk_size);
 	EXPECT_LE(info.out_block_size, info.out_capacity);
 	EXPECT_EQ(0, info.out_capacity % info.out_page_size);
+	EXPECT_TRUE(info.out_folio_size == info.out_page_size ||
+		    info.out_folio_size == info.out_block_size);
 }
 
 static int open_as_nobody(void *arg)
