@@ -22,7 +22,7 @@
 FIXTURE(nth)
 {
 	struct leak_check leak;
-	char path[64];
+	int nth;		/* the task's fail-nth; to open it would allocate */
 	char *mem;
 	char *buf;
 	size_t size;
@@ -65,9 +65,8 @@ static int attr_setup(void)
 
 FIXTURE_SETUP(nth)
 {
-	snprintf(self->path, sizeof(self->path), "/proc/self/task/%ld/fail-nth",
-		 syscall(SYS_gettid));
-	if (access(self->path, W_OK) || attr_setup())
+	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (self->nth < 0 || attr_setup())
 		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_DEBUG_FS");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
@@ -81,6 +80,23 @@ FIXTURE_SETUP(nth)
 FIXTURE_TEARDOWN_PARENT(nth)
 {
 	leak_check_end(_metadata, &self->leak);
+}
+
+/* Let the allocation after @nth - 1 more fail; 0 for none. */
+static bool nth_set(int fd, int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", nth);
+
+	return pwrite(fd, text, len, 0) == len;
+}
+
+/* How far it still is to that allocation; 0 when it has failed. */
+static int nth_left(int fd)
+{
+	char text[16] = "";
+
+	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -1;
 }
 
 static int run(enum what what, int fd, char *mem, size_t size, char *buf)
@@ -112,9 +128,7 @@ static int run(enum what what, int fd, char *mem, size_t size, char *buf)
 TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 {
 	bool holes = variant->what == HOLES_TO_DEVICE;
-	int failed = 0, nth, rc;
-	char text[16];
-	long left;
+	int failed = 0, left, nth, rc;
 
 	for (nth = 1; nth < NTH_MAX; nth++) {
 		/* From the start: no device page table, no pages of the device's. */
@@ -127,11 +141,11 @@ TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 		if (variant->on_device)
 			test_to_device(self->fd, self->mem, PAGES);
 
-		snprintf(text, sizeof(text), "%d", nth);
-		ASSERT_EQ(0, write_file(self->path, text));
+		ASSERT_TRUE(nth_set(self->nth, nth));
 		rc = run(variant->what, self->fd, self->mem, self->size, self->buf);
-		ASSERT_LT(0, read_file(self->path, text, sizeof(text)));
-		ASSERT_EQ(0, write_file(self->path, "0"));
+		left = nth_left(self->nth);
+		ASSERT_TRUE(nth_set(self->nth, 0));
+		ASSERT_LE(0, left);
 		ASSERT_TRUE(!rc || rc == -ENOMEM || rc == -EIO) {
 			TH_LOG("allocation %d: %s", nth, strerror(-rc));
 		}
@@ -143,7 +157,6 @@ TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 		} else {
 			test_cpu_data(self->mem, PAGES, 1);
 		}
-		left = atol(text);
 		if (left > 0)
 			break;
 	}
