@@ -26,9 +26,9 @@ fail() {
 
 # Seconds for one program and for all of them; the debug kernel is several times slower.
 selftests() {
-	local one=300 all=600 status=0
+	local one=300 all=900 status=0
 
-	[[ $FLAVOUR == release ]] || one=900 all=1500
+	[[ $FLAVOUR == release ]] || one=900 all=2400
 	echo "selftests on the $FLAVOUR kernel"
 	TIMEOUT=${TIMEOUT:-$all} "$here/vm.sh" tests limit=$one ${TEST:+only="$TEST"} |
 		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}

@@ -83,7 +83,8 @@ static int stats_show(struct seq_file *m, void *unused)
 		{ "invalidations", stats.out_invalidations },
 		{ "retries", stats.out_retries },
 		{ "cow_breaks", stats.out_cow_breaks },
-	}, 14);
+		{ "exclusive", stats.out_exclusive },
+	}, 15);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);

@@ -84,6 +84,7 @@
 #include "compat.h"
 
 struct dentry;
+struct hmm_range;
 struct migrate_vma;
 struct hmm_ref_client;
 struct hmm_ref_device;
@@ -481,6 +482,7 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
 /* exclusive.c */
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,

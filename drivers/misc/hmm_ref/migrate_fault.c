@@ -21,6 +21,7 @@
  *
  *   0               also when the page did not move, because someone else has it:
  *                   the CPU touches it again
+ *   VM_FAULT_RETRY  the same, and mmap_lock is dropped
  *   VM_FAULT_OOM    no memory for the page itself, which is not the process's fault
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
  */
@@ -28,7 +29,7 @@
 #include <linux/log2.h>
 #include <linux/mempool.h>
 #include <linux/migrate.h>
-#include <linux/sched.h>
+#include <linux/mmap_lock.h>
 
 #include "hmm_ref.h"
 
@@ -69,18 +70,23 @@ void hmm_ref_fault_exit(void)
 /* ---- a PMD ------------------------------------------------------------- */
 
 /*
- * Migrate the folio of a PMD. Return: 0, -ENOMEM or -EIO when it has to be split, -EINVAL
- * when the VMA does not migrate.
+ * Migrate the folio of a PMD, unless the worker is at it: then all that setup is good for
+ * is its notifier, which breaks the loop of hmm_range_fault(). Return: 0, -ENOMEM or -EIO
+ * when the folio has to be split, -EINVAL when the VMA does not migrate.
  */
 static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
 {
+	bool pending = hmm_ref_small_pending(dev, args->vma->vm_mm, args->start);
 	struct hmm_ref_job job;
 	int rc = 0;
 
 	if (migrate_vma_setup(args))
 		return -EINVAL;
 	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	if (hmm_ref_src_is_page(args->src[0]) && (args->src[0] & MIGRATE_PFN_COMPOUND))
+	if (pending)
+		rc = -ENOMEM;
+	else if (hmm_ref_src_is_page(args->src[0]) &&
+		 (args->src[0] & MIGRATE_PFN_COMPOUND))
 		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
 					args->vma, args->start);
 	if (hmm_ref_engine_wait(&job)) {
@@ -92,6 +98,20 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
 		      hmm_ref_mark_left(args->src, args->dst, args->npages));
 	migrate_vma_finalize(args);
 	return rc;
+}
+
+/*
+ * Have the fault come again, if possible without mmap_lock in between. The worker needs
+ * the lock: if a writer waits for it, too, who faults in a loop and keeps it would keep
+ * both of them out. This is no fault under the VMA's lock: the core has seen to that.
+ */
+static vm_fault_t fault_again(struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+		return 0;
+	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
+		mmap_read_unlock(vmf->vma->vm_mm);
+	return VM_FAULT_RETRY;
 }
 
 static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
@@ -109,10 +129,6 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
 	};
 	int rc;
 
-	if (hmm_ref_small_pending(dev, vmf->vma->vm_mm, addr)) {
-		cond_resched();
-		return 0;
-	}
 	window = mempool_alloc(fault_windows, GFP_KERNEL);
 	memset(window, 0, sizeof(*window));
 	args.src = window->src;
@@ -122,9 +138,10 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	if (rc == -EINVAL)
 		return VM_FAULT_SIGBUS;
-	if (rc)
-		hmm_ref_small_later(dev, vmf->vma->vm_mm, addr);
-	return 0;
+	if (!rc)
+		return 0;
+	hmm_ref_small_later(dev, vmf->vma->vm_mm, addr);
+	return fault_again(vmf);
 }
 
 /* ---- single pages ------------------------------------------------------ */

@@ -10,7 +10,9 @@
  *                        reference to the mm and migrates the PMD, while the fault
  *                        returns and comes again until it finds single pages. The fault
  *                        cannot wait for the worker: it holds mmap_lock, and a writer may
- *                        queue between the two
+ *                        queue between the two. It lets go of the lock if it may; who
+ *                        touches memory of another process by ptrace() may not, and
+ *                        then goes on until there is no writer, or a signal
  *   by page numbers      migrate_device_pages() has no VMA. Eviction looks for one
  *                        in the folio's rmap, and migrates there
  *
@@ -69,10 +71,16 @@ static void small_work(struct work_struct *work)
 		.end = small->addr + PMD_SIZE,
 	};
 	unsigned int tries = 0;
+	unsigned long moved;
 
 	/* The fault that comes again holds the folio's lock, but not all the time. */
-	while (!move_small(dev, &at, &small->window) && ++tries < WORK_TRIES)
+	for (;;) {
+		moved = move_small(dev, &at, &small->window);
+		if (moved || ++tries == WORK_TRIES)
+			break;
 		fsleep(1000);
+	}
+	hmm_ref_count(dev->counters, fault_pages, moved);
 	spin_lock(&small->lock);
 	small->mm = NULL;
 	spin_unlock(&small->lock);

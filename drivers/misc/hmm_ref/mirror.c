@@ -7,7 +7,8 @@
  *
  *   the core, before it changes     invalidate(): under mirror->lock set the
  *   CPU mappings                    sequence and zap the device's
- *   a device fault                  read the sequence; hmm_range_fault(); take
+ *   a device fault                  read the sequence; look what the CPU maps;
+ *                                   fault in what is missing and look again; take
  *                                   mirror->lock; map only if the sequence is
  *                                   still the same, else start again
  *
@@ -25,10 +26,10 @@
  * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so when
  * a mirror is made rather than by luck.
  *
- * A device write needs an entry that the CPU may write, too. hmm_range_fault()
- * returns our own pages as they are, read-only after fork, and reports success;
- * break_cow() then has them copied. What is mapped for writing is marked dirty at
- * once: an entry that the CPU cleans is zapped first.
+ * A device write needs an entry that the CPU may write, too. hmm_range_fault(), asked
+ * to make pages writable, returns our own as they are, read-only after fork, and reports
+ * success; so the driver looks by itself, and has them copied. What is mapped for writing
+ * is marked dirty at once: an entry that the CPU cleans is zapped first.
  */
 #include <linux/hmm.h>
 #include <linux/pagemap.h>
@@ -183,44 +184,87 @@ static unsigned long range_pages(const struct hmm_range *range)
 	return (range->end - range->start) >> PAGE_SHIFT;
 }
 
-/* hmm_range_fault() carries some bits of the array over: start from zeros. */
-static int range_fault(struct hmm_range *range, unsigned long patience)
+/**
+ * hmm_ref_mirror_walk() - ask the core what the CPU maps
+ * @mirror: whose mm is alive
+ * @range: its array and sequence are set; nothing is faulted in
+ *
+ * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
+ *
+ * Context: takes mmap_lock.
+ * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
+ */
+int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
 	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
-	return hmm_range_fault_unlocked_timeout(range, patience);
+	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = hmm_range_fault(range);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+static bool suffices(unsigned long hmm_pfn, bool write)
+{
+	return hmm_pfn & HMM_PFN_VALID && (!write || hmm_pfn & HMM_PFN_WRITE);
 }
 
 /*
- * Find pages that should be writable and are not: our own, made read-only by fork or
- * mprotect. Fault each as the CPU would, by naming no owner: it returns to system
- * memory and is copied if it is shared. Return: 1 when anything was changed, so that
- * @range must be faulted again.
+ * Fault a run of pages that do not suffice, as the CPU would: with no owner named, our
+ * own pages return to system memory, where those shared after fork are copied. No other
+ * page may be in the run: for one that is missing, hmm_range_fault() has the CPU
+ * touch all that follow it.
  */
-static int break_cow(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+		     unsigned long first, unsigned long last, bool write,
+		     unsigned long patience)
 {
+	struct hmm_range run = {
+		.notifier = &mirror->notifier,
+		.start = range->start + first * PAGE_SIZE,
+		.end = range->start + last * PAGE_SIZE,
+		.hmm_pfns = range->hmm_pfns + first,
+		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+	};
 	unsigned long i;
-	int changed = 0;
 
-	for (i = 0; i < range_pages(range); i++) {
-		unsigned long pfn;
-		struct hmm_range one = {
-			.notifier = &mirror->notifier,
-			.start = range->start + i * PAGE_SIZE,
-			.end = range->start + (i + 1) * PAGE_SIZE,
-			.hmm_pfns = &pfn,
-			.default_flags = range->default_flags,
-		};
-		int rc;
+	for (i = first; i < last; i++) {
+		unsigned long hmm_pfn = range->hmm_pfns[i];
 
-		if (range->hmm_pfns[i] & HMM_PFN_WRITE)
+		if (hmm_pfn & HMM_PFN_VALID &&
+		    hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
+			hmm_ref_count(mirror->counters, cow_breaks, 1);
+		range->hmm_pfns[i] = 0;
+	}
+	return hmm_range_fault_unlocked_timeout(&run, patience);
+}
+
+/* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
+static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			 bool write, unsigned long patience)
+{
+	unsigned long nr = range_pages(range);
+	unsigned long first, last;
+	int missing = 0;
+	int rc;
+
+	for (first = 0; first < nr; first = last + 1) {
+		for (last = first; last < nr; last++) {
+			if (suffices(range->hmm_pfns[last], write))
+				break;
+		}
+		if (last == first)
 			continue;
-		rc = range_fault(&one, HMM_REF_PATIENCE);
+		rc = fault_run(mirror, range, first, last, write, patience);
 		if (rc)
 			return rc;
-		hmm_ref_count(mirror->counters, cow_breaks, 1);
-		changed = 1;
+		missing = 1;
 	}
-	return changed;
+	return missing;
 }
 
 /* Does the CPU map it by a PMD, so that the device can? */
@@ -311,7 +355,6 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 		.start = start,
 		.end = end,
 		.hmm_pfns = mirror->pfns,
-		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	int rc;
@@ -319,19 +362,20 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	lockdep_assert_held(&mirror->access_lock);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	do {
-		rc = range_fault(&range, patience);
-		if (!rc && write)
-			rc = break_cow(mirror, &range);
-		if (rc < 0)
-			return rc;
+		rc = hmm_ref_mirror_walk(mirror, &range);
 		if (!rc)
+			rc = fault_missing(mirror, &range, write, patience);
+		if (rc < 0 && rc != -EBUSY)
+			return rc;
+		if (!rc) {
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
 						     is_leaf(range.hmm_pfns[0]));
-		if (rc < 0)
-			return rc;
-		if (!rc && map_range(mirror, &range))
-			return 0;
-		hmm_ref_count(mirror->counters, retries, 1);
+			if (rc)
+				return rc;
+			if (map_range(mirror, &range))
+				return 0;
+			hmm_ref_count(mirror->counters, retries, 1);
+		}
 		rc = hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;

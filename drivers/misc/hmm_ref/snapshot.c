@@ -24,17 +24,10 @@ static unsigned long range_pages(const struct hmm_range *range)
 static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
-	struct mm_struct *mm = mirror->notifier.mm;
 	int rc;
 
 	do {
-		range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
-		memset(range->hmm_pfns, 0,
-		       range_pages(range) * sizeof(*range->hmm_pfns));
-		if (mmap_read_lock_killable(mm))
-			return -EINTR;
-		rc = hmm_range_fault(range);
-		mmap_read_unlock(mm);
+		rc = hmm_ref_mirror_walk(mirror, range);
 		if (!rc) {
 			mutex_lock(&mirror->lock);
 			if (!mmu_interval_read_retry(&mirror->notifier,

@@ -353,6 +353,26 @@ TEST_F(snapshot, write_to_lazily_freed_page)
 		SKIP(return, "MADV_PAGEOUT does not take lazily freed pages here");
 }
 
+/* The device reads and writes a hole: what is on the device around it stays there. */
+TEST_F(snapshot, hole_among_device_pages)
+{
+	char *buf = test_map_pages(PAGES);
+
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, madvise(self->mem, page_size(), MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(self->mem + 5 * page_size(), page_size(), MADV_DONTNEED));
+	test_read(self->fd, self->mem, PAGES * page_size(), buf);
+	ASSERT_TRUE(page_is_zero(buf));
+	ASSERT_TRUE(page_is_zero(buf + 5 * page_size()));
+	ASSERT_TRUE(page_holds(buf + 6 * page_size(), 1, 6));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES - 2);
+	fill_pages(buf, PAGES, 2);
+	test_write(self->fd, self->mem, PAGES * page_size(), buf);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES - 2);
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
 /* The same for pages that were on the device when they were freed. */
 TEST_F(snapshot, write_after_lazy_free_on_device)
 {

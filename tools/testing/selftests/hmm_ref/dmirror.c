@@ -259,8 +259,12 @@ TEST_F(dmirror, read_after_mprotect)
 
 TEST_F(dmirror, read_after_dontneed)
 {
+	unsigned int i;
+
 	test_to_device_old(self->fd, self->mem, PAGES);
 	ASSERT_EQ(0, madvise(self->mem, 4 * page_size(), MADV_DONTNEED));
+	for (i = 0; i < 4; i++)
+		touch_read(self->mem + i * page_size());
 	ASSERT_EQ(0, dm_all(self->fd, READ, self->mem, PAGES, self->buf));
 	ASSERT_TRUE(page_is_zero(self->buf));
 	ASSERT_EQ(0, bad_pages_from(self->buf + 4 * page_size(), PAGES - 4, 1, 4));

@@ -7,6 +7,8 @@
  * The kernel counts for this task alone (/proc/self/task/.../fail-nth), so neither
  * the order nor the number of allocations need to be known.
  *
+ * And one command without any memory at all.
+ *
  * Stands for: memory for the device page table that could not be had, which nobody
  * was told; a pointer that is used although the allocation failed; an open that
  * leaks what it had when it failed.
@@ -22,31 +24,31 @@
 FIXTURE(nth)
 {
 	struct leak_check leak;
-	int nth;		/* the task's fail-nth; to open it would allocate */
+	int nth;		/* the open file */
 	char *mem;
 	char *buf;
 	size_t size;
 	int fd;
 };
 
-enum what { OPEN, TO_DEVICE, HOLES_TO_DEVICE, TO_SYSTEM, READ, WRITE, SNAPSHOT };
+enum what { OPEN, TO_DEVICE, HOLES_TO_DEVICE, TO_SYSTEM, READ, WRITE };
 
 FIXTURE_VARIANT(nth)
 {
 	enum what what;
 	bool on_device;		/* where the pages are at first */
-	bool silent;		/* may be without any failure */
+	bool silent;		/* the driver may do without, or try again */
 };
 
 FIXTURE_VARIANT_ADD(nth, open) { .what = OPEN };
 FIXTURE_VARIANT_ADD(nth, to_device) { .what = TO_DEVICE, .silent = true };
 FIXTURE_VARIANT_ADD(nth, holes_to_device) { .what = HOLES_TO_DEVICE, .silent = true };
 FIXTURE_VARIANT_ADD(nth, to_system) { .what = TO_SYSTEM, .on_device = true };
-FIXTURE_VARIANT_ADD(nth, read) { .what = READ };
-FIXTURE_VARIANT_ADD(nth, write) { .what = WRITE };
-FIXTURE_VARIANT_ADD(nth, read_device) { .what = READ, .on_device = true };
-FIXTURE_VARIANT_ADD(nth, write_device) { .what = WRITE, .on_device = true };
-FIXTURE_VARIANT_ADD(nth, snapshot) { .what = SNAPSHOT, .silent = true };
+FIXTURE_VARIANT_ADD(nth, read) { .what = READ, .silent = true };
+FIXTURE_VARIANT_ADD(nth, write) { .what = WRITE, .silent = true };
+FIXTURE_VARIANT_ADD(nth, read_device) { .what = READ, .on_device = true, .silent = true };
+FIXTURE_VARIANT_ADD(nth, write_device) { .what = WRITE, .on_device = true,
+					 .silent = true };
 
 /* All allocations may fail, and say nothing of it. */
 static int attr_setup(void)
@@ -65,7 +67,10 @@ static int attr_setup(void)
 
 FIXTURE_SETUP(nth)
 {
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%ld/fail-nth", syscall(SYS_gettid));
+	self->nth = open(path, O_RDWR | O_CLOEXEC);
 	if (self->nth < 0 || attr_setup())
 		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_DEBUG_FS");
 	leak_check_begin(_metadata, &self->leak);
@@ -82,26 +87,25 @@ FIXTURE_TEARDOWN_PARENT(nth)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Let the allocation after @nth - 1 more fail; 0 for none. */
-static bool nth_set(int fd, int nth)
+/* Fail the @nth allocation from now, 0: none. */
+static int fail_nth(int file, int nth)
 {
 	char text[16];
 	int len = snprintf(text, sizeof(text), "%d", nth);
 
-	return pwrite(fd, text, len, 0) == len;
+	return pwrite(file, text, len, 0) == len ? 0 : -errno;
 }
 
-/* How far it still is to that allocation; 0 when it has failed. */
-static int nth_left(int fd)
+/* How many are still to come: 0 when it has failed. */
+static int fail_left(int file)
 {
-	char text[16] = "";
+	char text[16] = {};
 
-	return pread(fd, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -1;
+	return pread(file, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -errno;
 }
 
 static int run(enum what what, int fd, char *mem, size_t size, char *buf)
 {
-	struct hmm_ref_snapshot snapshot;
 	struct hmm_ref_migrate migrate;
 	int rc;
 
@@ -120,15 +124,14 @@ static int run(enum what what, int fd, char *mem, size_t size, char *buf)
 		return _test_read(fd, mem, size, buf);
 	case WRITE:
 		return _test_write(fd, mem, size, buf);
-	default:
-		return _test_snapshot(fd, mem, size, (void *)buf, &snapshot);
 	}
+	return -EINVAL;
 }
 
 TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 {
 	bool holes = variant->what == HOLES_TO_DEVICE;
-	int failed = 0, left, nth, rc;
+	int failed = 0, nth, left, rc;
 
 	for (nth = 1; nth < NTH_MAX; nth++) {
 		/* From the start: no device page table, no pages of the device's. */
@@ -141,10 +144,10 @@ TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 		if (variant->on_device)
 			test_to_device(self->fd, self->mem, PAGES);
 
-		ASSERT_TRUE(nth_set(self->nth, nth));
+		ASSERT_EQ(0, fail_nth(self->nth, nth));
 		rc = run(variant->what, self->fd, self->mem, self->size, self->buf);
-		left = nth_left(self->nth);
-		ASSERT_TRUE(nth_set(self->nth, 0));
+		left = fail_left(self->nth);
+		ASSERT_EQ(0, fail_nth(self->nth, 0));
 		ASSERT_LE(0, left);
 		ASSERT_TRUE(!rc || rc == -ENOMEM || rc == -EIO) {
 			TH_LOG("allocation %d: %s", nth, strerror(-rc));
@@ -164,7 +167,61 @@ TEST_F_TIMEOUT(nth, each_allocation_fails, LONG_TEST)
 	ASSERT_LT(1, nth);
 	if (!variant->silent)
 		EXPECT_LT(0, failed);
-	TH_LOG("%d allocations, %d of them are missed", nth - 1, failed);
+	TH_LOG("%d allocations, %d of them were missed", nth - 1, failed);
+}
+
+/* ---- no memory at all ------------------------------------------------------------ */
+
+#define FAILSLAB	DEBUGFS "failslab/"
+
+FIXTURE(never)
+{
+	struct leak_check leak;
+	int make_it_fail;	/* the open file */
+	char *mem;
+	int fd;
+};
+
+FIXTURE_SETUP(never)
+{
+	if (write_file(FAILSLAB "task-filter", "Y") || attr_setup())
+		SKIP(return, "no failslab: CONFIG_FAILSLAB, CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_pages(PAGES);
+	fill_pages(self->mem, PAGES, 1);
+	self->make_it_fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->make_it_fail);
+}
+
+FIXTURE_TEARDOWN_PARENT(never)
+{
+	if (access(FAILSLAB "probability", F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(FAILSLAB));
+	EXPECT_EQ(0, write_file(FAILSLAB "task-filter", "N"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* No table for the device page table: an error, at once, and not the wrong one. */
+TEST_F(never, device_page_table)
+{
+	char byte = 0x5a, *first = self->mem;
+	unsigned long long start;
+	int read_rc, write_rc;
+
+	ASSERT_EQ(0, attr_arm(FAILSLAB, 0, -1));
+	start = now_ms();
+	ASSERT_EQ(1, pwrite(self->make_it_fail, "1", 1, 0));
+	read_rc = _test_read(self->fd, first, 1, &byte);
+	write_rc = _test_write(self->fd, first, 1, &byte);
+	ASSERT_EQ(1, pwrite(self->make_it_fail, "0", 1, 0));
+	EXPECT_EQ(-ENOMEM, read_rc);
+	EXPECT_EQ(-ENOMEM, write_rc);
+	EXPECT_EQ(0x5a, byte);
+	EXPECT_GT(2000, now_ms() - start);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
 }
 
 int main(int argc, char **argv)

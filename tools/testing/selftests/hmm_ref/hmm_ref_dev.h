@@ -213,6 +213,15 @@ static inline int _test_exclusive(int fd, const void *addr, unsigned long length
 	return _test_ioctl(fd, HMM_REF_IOC_EXCLUSIVE, cmd);
 }
 
+/* The form for those who want all of it. */
+static inline int _test_make_exclusive(int fd, const void *mem, unsigned long npages)
+{
+	struct hmm_ref_exclusive cmd;
+	int rc = _test_exclusive(fd, mem, npages * page_size(), &cmd);
+
+	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
+}
+
 static inline void fill_atomic(struct hmm_ref_atomic *cmd, unsigned int op,
 			       const void *addr, unsigned long length,
 			       unsigned long long operand, unsigned long long compare)

@@ -85,6 +85,13 @@ static inline void __test_migrate_all(struct __test_metadata *_metadata, int fd,
 #define test_pages_at(fd, addr, npages, where, expected) \
 	ASSERT_EQ((long)(expected), pages_at(fd, addr, npages, where))
 
+#define test_exclusive(fd, addr, npages) \
+	ASSERT_EQ(0, _test_make_exclusive(fd, addr, npages))
+#define test_flagged(fd, addr, npages, flags, expected) \
+	ASSERT_EQ((long)(expected), pages_flagged(fd, addr, npages, flags))
+#define test_held(fd, addr, npages, expected) \
+	test_flagged(fd, addr, npages, HMM_REF_PAGE_EXCLUSIVE, expected)
+
 /* Memory that the test cannot do without. */
 static inline void *__test_map(struct __test_metadata *_metadata, void *mem)
 {

@@ -7,6 +7,8 @@
  * is free; eviction that cannot do without one; a device access to the middle of a
  * huge page that gets its beginning; counts in folios instead of pages.
  */
+#include <sys/uio.h>
+
 #include "hmm_ref_utils.h"
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
@@ -344,6 +346,58 @@ TEST_F(scarce, for_many_cpu_faults)
 		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
 		test_cpu_data(self->mem, self->pages, 1);
 	}
+}
+
+/*
+ * Faults that the kernel takes on behalf of a system call or of another device, while
+ * others change the address space.
+ */
+struct mapper {
+	int stop;
+	unsigned long rounds;
+};
+
+static int map_and_unmap(void *arg)
+{
+	struct mapper *mapper = arg;
+
+	while (!__atomic_load_n(&mapper->stop, __ATOMIC_RELAXED)) {
+		void *mem = map_pages(1);
+
+		if (!CHECK(mem != MAP_FAILED) || !CHECK(!munmap(mem, page_size())))
+			return 1;
+		counter_add(&mapper->rounds, 1);
+	}
+	return 0;
+}
+
+TEST_F(scarce, for_faults_in_the_kernel)
+{
+	struct mapper mapper = {};
+	struct worker worker;
+	char *buf = test_map_blocks(1);
+	struct iovec to = { buf, block_size() }, from = { self->mem, block_size() };
+	int other = hmm_ref_count() > 1 ? test_open(1) : -1;
+	unsigned int round;
+
+	ASSERT_EQ(0, worker_start(&worker, map_and_unmap, &mapper));
+	for (round = 0; round < 12; round++) {
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		fill_pages(self->mem, self->pages, 1);
+		test_to_device(self->fd, self->mem, self->pages);
+		test_no_large_from_now();
+		if (round % 2 && other >= 0)
+			test_read(other, self->mem, block_size(), buf);
+		else
+			ASSERT_EQ(block_size(), process_vm_readv(getpid(), &to, 1,
+								 &from, 1, 0));
+		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+		ASSERT_EQ(0, bad_pages(buf, self->pages, 1));
+	}
+	__atomic_store_n(&mapper.stop, 1, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, worker_wait(&worker));
+	ASSERT_LT(0, mapper.rounds);
+	test_cpu_data(self->mem, self->pages, 1);
 }
 
 /* Two processes map the folio. */

@@ -139,13 +139,15 @@ TEST_F(lifetime, close_leaves_all_pages)
 	struct neighbour n = { event_new(), event_new() };
 	struct hmm_ref_stats before, after;
 	char *mem = test_map_pages(PAGES);
-	int other = test_open(0);
 	pid_t pid;
+	int other;
 
-	fill_pages(mem, PAGES, 3);
-	test_to_device(other, mem, PAGES);
+	/* First, or it would keep the other file open. */
 	pid = child_start(neighbour_main, &n);
 	ASSERT_TRUE(event_wait(n.ready));
+	other = test_open(0);
+	fill_pages(mem, PAGES, 3);
+	test_to_device(other, mem, PAGES);
 	test_stats(self->fd, &before);
 	EXPECT_EQ(PAGES, before.out_pages_client);
 	EXPECT_LE(3 * PAGES, before.out_pages_in_use);

@@ -14,8 +14,9 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		32UL
-#define DISK		"/dev/ram0"
 #define HUGEPAGES	"/proc/sys/vm/nr_hugepages"
+
+#define DISK		"/dev/ram0"
 
 enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 
@@ -61,6 +62,20 @@ static int open_kind(enum kind kind)
 	default:
 		return -1;
 	}
+}
+
+/* Whoever needs a disk that is not in use looks for zeros at its start. */
+static int clear_disk(void)
+{
+	char *page = calloc(1, page_size());
+	int disk = open(DISK, O_WRONLY | O_CLOEXEC);
+	int rc = 0;
+
+	if (disk >= 0 && pwrite(disk, page, page_size(), 0) != page_size())
+		rc = -errno;
+	close(disk);
+	free(page);
+	return rc;
 }
 
 static int map_kind(struct mapping *m, enum kind kind, bool shared)
@@ -109,6 +124,7 @@ FIXTURE_TEARDOWN_PARENT(mapping)
 {
 	if (self->m.old[0])
 		EXPECT_EQ(0, write_file(HUGEPAGES, self->m.old));
+	EXPECT_EQ(0, clear_disk());
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -277,6 +293,7 @@ FIXTURE_SETUP(file)
 
 FIXTURE_TEARDOWN_PARENT(file)
 {
+	EXPECT_EQ(0, clear_disk());
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -334,7 +351,7 @@ TEST_F(file, written_back)
 	ASSERT_EQ(0, map_kind(&m, RAMDISK, true));
 	for (i = 1; i < 5; i++) {
 		ASSERT_EQ(0, dev_fill_pages(self->fd, m.mem, PAGES, i));
-		ASSERT_EQ(0, msync(m.mem, m.size, MS_SYNC));
+		ASSERT_EQ(0, fsync(m.file));
 		ASSERT_EQ(m.size, pread(disk, copy, m.size, 0));
 		test_cpu_data(copy, PAGES, i);
 		/* Clean now, and read by the CPU, so that it is mapped. */

@@ -120,6 +120,44 @@ TEST_F_TIMEOUT(unbind, file_open, LONG_TEST)
 	}
 }
 
+struct unbinder {
+	const char *name;
+	unsigned long done;
+};
+
+static int unbind_main(void *arg)
+{
+	struct unbinder *unbinder = arg;
+	int rc = !CHECK(!unbind(unbinder->name));
+
+	counter_set(&unbinder->done, 1);
+	return rc;
+}
+
+/* Pages in many blocks, which nobody touches: all of them have to be evicted. */
+TEST_F_TIMEOUT(unbind, many_blocks, LONG_TEST)
+{
+	unsigned long long deadline = now_ms() + 2 * PATIENCE_MS;
+	struct unbinder unbinder = { .name = self->name };
+	unsigned long npages = 5 * block_pages() + 3;
+	char *mem = test_map_pages(npages);
+	unsigned long in_time;
+	struct worker worker;
+
+	fill_pages(mem, npages, 2);
+	test_to_device(self->fd, mem, npages);
+	ASSERT_EQ(0, worker_start(&worker, unbind_main, &unbinder));
+	while (!counter_get(&unbinder.done) && now_ms() < deadline)
+		usleep(10000);
+	in_time = counter_get(&unbinder.done);
+	/* Brings back what is left, so that the thread ends in any case. */
+	test_cpu_data(mem, npages, 2);
+	test_cpu_data(self->mem, PAGES, 1);
+	ASSERT_EQ(0, worker_wait(&worker));
+	ASSERT_EQ(1, in_time);
+	test_rebind();
+}
+
 TEST_F_TIMEOUT(unbind, file_closed, LONG_TEST)
 {
 	int i;
