@@ -367,6 +367,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
+	dm->large = params->large;
 	dm->window = params->window;
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;

@@ -99,8 +99,8 @@ void hmm_ref_devmem_dissolve(struct folio *folio)
 	for (i = 1; i < nr; i++) {
 		struct folio *tail = (struct folio *)folio_page(folio, i);
 
-		clear_compound_head(&tail->page);
-		tail->pgmap = pagemap;
+		/* Takes the place of the head: who looks without a lock sees either. */
+		WRITE_ONCE(tail->pgmap, pagemap);
 		tail->mapping = NULL;
 		tail->page.zone_device_data = NULL;
 	}

@@ -246,6 +246,7 @@ struct hmm_ref_chunk {
  * struct hmm_ref_devmem - the memory of one device
  * @pgmap_owner: tells our device pages from others'
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
+ * @large: large folios stay whole
  * @window: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
  * @engine: the device's copy engine and storage
@@ -269,6 +270,7 @@ struct hmm_ref_chunk {
 struct hmm_ref_devmem {
 	void *pgmap_owner;
 	enum memory_type type;
+	bool large;
 	phys_addr_t window;
 	const struct dev_pagemap_ops *ops;
 	struct hmm_ref_engine engine;
@@ -292,6 +294,7 @@ struct hmm_ref_devmem {
  * struct hmm_ref_devmem_params - what hmm_ref_devmem_init() needs to know
  * @ops: pagemap callbacks
  * @node: NUMA node for struct pages and storage
+ * @large: keep large folios whole, where the core can
  * @window: physical address of memory that the CPU can access; 0 for private memory
  * @capacity: bytes, a multiple of PMD_SIZE
  * @chunk_size: bytes that private memory grows by, a power of two and at least
@@ -301,6 +304,7 @@ struct hmm_ref_devmem {
 struct hmm_ref_devmem_params {
 	const struct dev_pagemap_ops *ops;
 	int node;
+	bool large;
 	phys_addr_t window;
 	u64 capacity;
 	u64 chunk_size;
@@ -391,7 +395,7 @@ static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
  */
 static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 {
-	return IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) &&
+	return IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && dm->large &&
 	       dm->type == MEMORY_DEVICE_PRIVATE;
 }
 

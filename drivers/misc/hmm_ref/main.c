@@ -67,6 +67,10 @@ static u64 chunk_size;
 module_param_cb(chunk_size, &param_size_ops, &chunk_size, 0444);
 MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
 
+static bool large = true;
+module_param(large, bool, 0444);
+MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y)");
+
 static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
 module_param(fault_around, uint, 0444);
 MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (default 16)");
@@ -215,6 +219,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	struct hmm_ref_devmem_params params = {
 		.ops = &hmm_ref_pagemap_ops,
 		.node = dev_to_node(&pdev->dev),
+		.large = large,
 		.window = window->start,
 		.capacity = window->start ? window->size : capacity,
 		.chunk_size = chunk_size,

@@ -24,16 +24,41 @@
 /* Blocks that are tried before the caller has to wait. */
 #define EVICT_TRIES	4
 
-/* The mapped pages of a block. Return: how many page frame numbers are in @src. */
+/*
+ * Is a page mapped, at the moment? Return: the pages of its folio, or 0. The reference
+ * keeps the folio from being split or taken apart while it is asked.
+ */
+static unsigned long mapped_pages(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	unsigned long nr = 0;
+
+	if (!folio_try_get(folio))
+		return 0;
+	if (folio == page_folio(page) && folio_mapped(folio))
+		nr = folio_nr_pages(folio);
+	folio_put(folio);
+	return nr;
+}
+
+/*
+ * The mapped pages of a block. A large folio fills it, and the core wants room for all of
+ * its entries. Return: how many page frame numbers are in @src.
+ */
 static unsigned long evict_choose(struct hmm_ref_block *block, unsigned long *src)
 {
-	struct page *page = pfn_to_page(hmm_ref_block_pfn(block));
+	unsigned long pfn = hmm_ref_block_pfn(block);
+	unsigned long end = pfn + HMM_REF_BLOCK_PAGES;
 	unsigned long nr = 0;
-	unsigned long i;
 
-	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++, page++) {
-		if (folio_mapped(page_folio(page)))
-			src[nr++] = page_to_pfn(page);
+	while (pfn < end) {
+		unsigned long mapped = mapped_pages(pfn_to_page(pfn));
+		unsigned long last = min(pfn + max(mapped, 1UL), end);
+
+		for (; pfn < last; pfn++) {
+			if (mapped)
+				src[nr++] = pfn;
+		}
 	}
 	return nr;
 }

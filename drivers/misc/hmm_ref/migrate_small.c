@@ -24,14 +24,12 @@
 #include <linux/migrate.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 
 #include "hmm_ref.h"
 
 /* How often the worker tries, at a millisecond each, before the fault asks again. */
 #define WORK_TRIES	100
-
-/* VMAs that eviction tries for one folio; a fork adds one. */
-#define MAX_MAPPINGS	64
 
 /* Where a folio may be mapped: @start to @end in @mm, which is referenced. */
 struct mapping {
@@ -48,7 +46,8 @@ static unsigned long move_small(struct hmm_ref_device *dev,
 	struct migrate_vma args = { .src = window->src, .dst = window->dst };
 	unsigned long moved = 0;
 
-	mmap_read_lock(at->mm);
+	if (mmap_read_lock_killable(at->mm))
+		return 0;
 	args.vma = vma_lookup(at->mm, at->start);
 	if (args.vma) {
 		args.start = at->start;
@@ -106,7 +105,7 @@ void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
 	if (!small->mm && mmget_not_zero(mm)) {
 		small->mm = mm;
 		small->addr = addr;
-		queue_work(system_unbound_wq, &small->work);
+		queue_work(system_dfl_wq, &small->work);
 	}
 	spin_unlock(&small->lock);
 }
@@ -230,7 +229,8 @@ unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 	unsigned long moved = 0;
 	unsigned int skip;
 
-	for (skip = 0; !moved && skip < MAX_MAPPINGS; skip++) {
+	/* Each fork adds a VMA that may map it: as many tries as there are. */
+	for (skip = 0; !moved && !fatal_signal_pending(current); skip++) {
 		bool found = false;
 		struct mapping at;
 
@@ -246,7 +246,8 @@ unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 		if (!found)
 			break;
 		moved = move_small(dev, &at, window);
-		mmput(at.mm);
+		mmput_async(at.mm);
+		cond_resched();
 	}
 	return moved;
 }

@@ -230,17 +230,29 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 		.hmm_pfns = range->hmm_pfns + first,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 	};
+
+	memset(run.hmm_pfns, 0, range_pages(&run) * sizeof(*run.hmm_pfns));
+	return hmm_range_fault_unlocked_timeout(&run, patience);
+}
+
+/* Own pages that a device write finds read-only. Without the lock they may be gone. */
+static void count_cow_breaks(struct hmm_ref_mirror *mirror,
+			     const struct hmm_range *range)
+{
 	unsigned long i;
 
-	for (i = first; i < last; i++) {
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+		goto out;
+	for (i = 0; i < range_pages(range); i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
 
-		if (hmm_pfn & HMM_PFN_VALID &&
+		if (suffices(hmm_pfn, false) && !suffices(hmm_pfn, true) &&
 		    hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
 			hmm_ref_count(mirror->counters, cow_breaks, 1);
-		range->hmm_pfns[i] = 0;
 	}
-	return hmm_range_fault_unlocked_timeout(&run, patience);
+out:
+	mutex_unlock(&mirror->lock);
 }
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
@@ -259,6 +271,8 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 		}
 		if (last == first)
 			continue;
+		if (write && !missing)
+			count_cow_breaks(mirror, range);
 		rc = fault_run(mirror, range, first, last, write, patience);
 		if (rc)
 			return rc;

@@ -176,7 +176,7 @@ static inline int child_run(int (*fn)(void *arg), void *arg)
 {
 	pid_t pid = child_start(fn, arg);
 
-	return pid < 0 ? -errno : child_wait(pid, 2 * PATIENCE_MS);
+	return pid < 0 ? -errno : child_wait(pid, 9 * PATIENCE_MS);
 }
 
 static inline int child_kill(pid_t pid)

@@ -386,11 +386,12 @@ TEST_F(scarce, for_faults_in_the_kernel)
 		fill_pages(self->mem, self->pages, 1);
 		test_to_device(self->fd, self->mem, self->pages);
 		test_no_large_from_now();
-		if (round % 2 && other >= 0)
+		if (round % 2 && other >= 0) {
 			test_read(other, self->mem, block_size(), buf);
-		else
+		} else {
 			ASSERT_EQ(block_size(), process_vm_readv(getpid(), &to, 1,
 								 &from, 1, 0));
+		}
 		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
 		ASSERT_EQ(0, bad_pages(buf, self->pages, 1));
 	}

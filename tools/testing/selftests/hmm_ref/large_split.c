@@ -42,28 +42,25 @@ FIXTURE_VARIANT(split)
 	enum place place;
 };
 
-#define CUT_AT(name, what, where) \
-	FIXTURE_VARIANT_ADD(split, name) { .cut = what, .place = where }
-
-CUT_AT(nothing, NOTHING, FIRST);
-CUT_AT(munmap_first, MUNMAP, FIRST);
-CUT_AT(munmap_middle, MUNMAP, MIDDLE);
-CUT_AT(munmap_last, MUNMAP, LAST);
-CUT_AT(mprotect_first, MPROTECT, FIRST);
-CUT_AT(mprotect_middle, MPROTECT, MIDDLE);
-CUT_AT(mprotect_last, MPROTECT, LAST);
-CUT_AT(mremap_first, MREMAP, FIRST);
-CUT_AT(mremap_middle, MREMAP, MIDDLE);
-CUT_AT(mremap_last, MREMAP, LAST);
-CUT_AT(fork_first, FORK, FIRST);
-CUT_AT(fork_middle, FORK, MIDDLE);
-CUT_AT(fork_last, FORK, LAST);
-CUT_AT(write_first, WRITE, FIRST);
-CUT_AT(write_middle, WRITE, MIDDLE);
-CUT_AT(write_last, WRITE, LAST);
-CUT_AT(dontneed_first, DONTNEED, FIRST);
-CUT_AT(dontneed_middle, DONTNEED, MIDDLE);
-CUT_AT(dontneed_last, DONTNEED, LAST);
+FIXTURE_VARIANT_ADD(split, nothing) { .cut = NOTHING, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, munmap_first) { .cut = MUNMAP, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, munmap_middle) { .cut = MUNMAP, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, munmap_last) { .cut = MUNMAP, .place = LAST };
+FIXTURE_VARIANT_ADD(split, mprotect_first) { .cut = MPROTECT, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, mprotect_middle) { .cut = MPROTECT, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, mprotect_last) { .cut = MPROTECT, .place = LAST };
+FIXTURE_VARIANT_ADD(split, mremap_first) { .cut = MREMAP, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, mremap_middle) { .cut = MREMAP, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, mremap_last) { .cut = MREMAP, .place = LAST };
+FIXTURE_VARIANT_ADD(split, fork_first) { .cut = FORK, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, fork_middle) { .cut = FORK, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, fork_last) { .cut = FORK, .place = LAST };
+FIXTURE_VARIANT_ADD(split, write_first) { .cut = WRITE, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, write_middle) { .cut = WRITE, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, write_last) { .cut = WRITE, .place = LAST };
+FIXTURE_VARIANT_ADD(split, dontneed_first) { .cut = DONTNEED, .place = FIRST };
+FIXTURE_VARIANT_ADD(split, dontneed_middle) { .cut = DONTNEED, .place = MIDDLE };
+FIXTURE_VARIANT_ADD(split, dontneed_last) { .cut = DONTNEED, .place = LAST };
 
 static char *page_at(struct split *s, unsigned long page)
 {

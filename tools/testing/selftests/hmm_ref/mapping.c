@@ -50,9 +50,9 @@ FIXTURE_VARIANT_ADD(mapping, private_memfd) { .kind = MEMFD };
 FIXTURE_VARIANT_ADD(mapping, private_disk) { .kind = RAMDISK };
 FIXTURE_VARIANT_ADD(mapping, private_hugetlb) { .kind = HUGETLB };
 
-static int open_kind(enum kind kind)
+static int open_kind(enum kind what)
 {
-	switch (kind) {
+	switch (what) {
 	case MEMFD:
 		return memfd_create("hmm_ref", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	case HUGETLB:
@@ -78,20 +78,20 @@ static int clear_disk(void)
 	return rc;
 }
 
-static int map_kind(struct mapping *m, enum kind kind, bool shared)
+static int map_kind(struct mapping *m, enum kind what, bool shared)
 {
 	int flags = shared ? MAP_SHARED : MAP_PRIVATE;
 
-	m->size = kind == HUGETLB ? block_size() : PAGES * page_size();
-	m->file = open_kind(kind);
-	if (kind == ANON)
+	m->size = what == HUGETLB ? block_size() : PAGES * page_size();
+	m->file = open_kind(what);
+	if (what == ANON)
 		flags |= MAP_ANONYMOUS;
-	else if (m->file < 0 || (kind != RAMDISK && ftruncate(m->file, m->size)))
+	else if (m->file < 0 || (what != RAMDISK && ftruncate(m->file, m->size)))
 		return -errno;
 	m->mem = mmap(NULL, m->size, PROT_READ | PROT_WRITE, flags, m->file, 0);
 	if (m->mem == MAP_FAILED)
 		return -errno;
-	if (kind == ANON)
+	if (what == ANON)
 		return 0;
 	m->alias = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, m->file, 0);
 	return m->alias == MAP_FAILED ? -errno : 0;

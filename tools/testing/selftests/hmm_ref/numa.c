@@ -133,13 +133,8 @@ TEST_F(numa, move_pages)
 	for (i = 0; i < PAGES; i++)
 		nodes[i] = 1;
 	ASSERT_EQ(0, move(self->mem, nodes, status));
-	for (i = 0; i < PAGES; i++) {
-		if (i & 1) {
-			EXPECT_EQ(1, status[i]);
-		} else {
-			EXPECT_GT(0, status[i]);
-		}
-	}
+	for (i = 0; i < PAGES; i++)
+		EXPECT_TRUE(i & 1 ? status[i] == 1 : status[i] < 0);
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES / 2);
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 	test_cpu_data(self->mem, PAGES, 1);

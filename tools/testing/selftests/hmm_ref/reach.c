@@ -282,11 +282,14 @@ TEST_F_TIMEOUT(reach, direct_io_race, LONG_TEST)
 		SKIP(return, "no " DISK " (CONFIG_BLK_DEV_RAM)");
 	for (i = 0; i < 2; i++) {
 		fill_pages(self->copy, PAGES, i + 1);
-		ASSERT_EQ(self->size, pwrite(disk, self->copy, self->size, DISK_START + i * self->size));
+		ASSERT_EQ(self->size, pwrite(disk, self->copy, self->size,
+					     DISK_START + i * self->size));
 	}
 	ASSERT_EQ(0, worker_start(&worker, push_main, &pusher));
 	for (i = 0; !rc && (now_ms() < end || !counter_get(&pusher.migrated)); i++) {
-		if (pread(disk, self->mem, self->size, DISK_START + (i & 1) * self->size) != self->size)
+		off_t start = DISK_START + (i & 1) * self->size;
+
+		if (pread(disk, self->mem, self->size, start) != self->size)
 			rc = errno;
 		else if (bad_pages(self->mem, PAGES, (i & 1) + 1))
 			rc = -1;

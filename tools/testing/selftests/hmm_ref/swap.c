@@ -240,9 +240,9 @@ FIXTURE_TEARDOWN_PARENT(memcg)
 /* In the group: half as much again as it may have, a quarter of that on the device. */
 static int overcommit(void *arg)
 {
-	FIXTURE_DATA(memcg) *self = arg;
-	unsigned long npages = self->npages / 2 * 3;
-	unsigned long ndev = self->npages / 4;
+	unsigned long allowed = *(unsigned long *)arg;
+	unsigned long npages = allowed / 2 * 3;
+	unsigned long ndev = allowed / 4;
 	struct hmm_ref_migrate cmd;
 	long before, after, there;
 	char *mem = map_pages(npages);
@@ -274,7 +274,7 @@ static int overcommit(void *arg)
 
 TEST_F_TIMEOUT(memcg, more_than_it_may_have, LONG_TEST)
 {
-	ASSERT_EQ(0, child_run(overcommit, self));
+	ASSERT_EQ(0, child_run(overcommit, &self->npages));
 	/* Its memory went with it. */
 	ASSERT_GT((long)(GROUP_MAX / 4), group_number("memory.current"));
 }

@@ -316,18 +316,18 @@ FIXTURE_TEARDOWN_PARENT(protect)
 /* Reading asks nobody; the first write to each page does, and only that. */
 TEST_F(protect, asks_before_a_write)
 {
-	int round;
+	int round, rc = 0;
 
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 	if (!variant->by_device)
 		test_cpu_data(self->mem, PAGES, 1);
 	EXPECT_EQ(0, counter_get(&self->handler.protected));
 	for (round = 2; round < 4; round++) {
-		if (variant->by_device) {
-			ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, round));
-		} else {
+		if (variant->by_device)
+			rc = dev_fill_pages(self->fd, self->mem, PAGES, round);
+		else
 			fill_pages(self->mem, PAGES, round);
-		}
+		ASSERT_EQ(0, rc);
 		EXPECT_EQ(PAGES, counter_get(&self->handler.protected));
 	}
 	test_to_device(self->fd, self->mem, PAGES);
