@@ -78,7 +78,7 @@ static int get(struct writer *w, unsigned long page, bool by_device,
 	unsigned long *word = word_of(w->race, page, w->owner);
 	unsigned long look = race_look(w->race);
 
-	if ((by_device && w->fd >= 0) || w->device_only)
+	if (by_device && w->fd >= 0)
 		return patiently(w->race, w->fd, false, word, sizeof(*value), value);
 	*value = counter_get(word);
 	race_met(w->race, look);
@@ -132,10 +132,6 @@ static bool look_at(struct writer *w, unsigned long page, bool by_device,
 /*
  * A page holds the last value, or nothing if somebody throws pages away. An older
  * value is a lost write, or a page that came back.
- *
- * Until MADV_DONTNEED returns, which flushes the CPUs' TLBs last, a CPU may still read
- * the page that is thrown away, although the device has written to a new one. So when
- * another thread does that, who writes by device reads by device.
  */
 static int writer_page(struct writer *w, unsigned long page, unsigned long round)
 {
