@@ -252,6 +252,7 @@ long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
 	}
 	return got;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
 
 /**
  * hmm_ref_devmem_unreserve() - return what is left of a reservation
@@ -262,6 +263,7 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
 {
 	atomic_long_sub(nr, &dm->committed);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
 
 /**
  * hmm_ref_devmem_want_whole() - see to it that there is a whole free block
@@ -280,6 +282,7 @@ void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm)
 		grow(dm);
 	mutex_unlock(&dm->grow_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_want_whole);
 
 /* ---- shrinker ---------------------------------------------------------- */
 
@@ -395,6 +398,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	shrinker_register(dm->shrinker);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
 
 /**
  * hmm_ref_devmem_stop() - hand out nothing any more
@@ -410,6 +414,7 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
 	WRITE_ONCE(dm->stopped, true);
 	spin_unlock_irq(&dm->lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 
 /**
  * hmm_ref_devmem_exit() - free the memory of a device
@@ -424,3 +429,4 @@ void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 	free_chunks(dm);
 	hmm_ref_engine_exit(&dm->engine);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_exit);

@@ -49,6 +49,7 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 	owner->pid = task_tgid_nr(current);
 	return owner;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
 
 /**
  * hmm_ref_owner_put() - drop references to an owner
@@ -62,6 +63,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 	if (refcount_sub_and_test(nr, &owner->refs))
 		kfree(owner);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 
 /* ---- translation ------------------------------------------------------- */
 
@@ -115,6 +117,7 @@ unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 
 	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_page_dpfn);
 
 static struct hmm_ref_block *dpfn_block(struct hmm_ref_devmem *dm,
 					unsigned long dpfn)
@@ -326,6 +329,7 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 	}
 	return done;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 
 /**
  * hmm_ref_devmem_folio_free() - the pagemap's folio_free
@@ -401,6 +405,7 @@ unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 	}
 	return used;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_used);
 
 /**
  * hmm_ref_devmem_retire() - take a bad page out of circulation
@@ -428,6 +433,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_unlock_irqrestore(&block->lock, flags);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
 
 /**
  * hmm_ref_devmem_memory_failure() - the pagemap's memory_failure
