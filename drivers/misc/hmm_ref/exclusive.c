@@ -102,6 +102,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 					    HMM_REF_PTE_WRITE))) {
 		/* The CPU's entry, which would tell, is gone. */
 		folio_mark_dirty(folio);
+		hmm_ref_verify_mapped(mirror, addr, addr + PAGE_SIZE);
 		hmm_ref_count(mirror->counters, exclusive, 1);
 		rc = 0;
 	}

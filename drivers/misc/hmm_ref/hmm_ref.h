@@ -13,6 +13,8 @@
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
  *
+ * and sanity.c, which checks the rules for all of them.
+ *
  * Vocabulary
  *
  *   sys_page    page of system memory
@@ -98,12 +100,6 @@ struct hmm_ref_device;
 
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
-
-#ifdef CONFIG_HMM_REF_SANITY
-#define hmm_ref_sane(cond)	WARN_ON_ONCE(!(cond))
-#else
-#define hmm_ref_sane(cond)	((void)sizeof(cond))
-#endif
 
 /* ---- main.c: counters -------------------------------------------------- */
 
@@ -358,17 +354,12 @@ unsigned long hmm_ref_page_dpfn(const struct page *dev_page);
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
 void hmm_ref_block_enlist(struct hmm_ref_block *block);
+struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
+					   unsigned long dpfn);
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 {
 	return PHYS_PFN(chunk->pagemap.range.start);
-}
-
-/* Rule 1 of devmem.c: what a page on the free map is like. */
-static inline bool hmm_ref_page_is_idle(struct page *page)
-{
-	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data;
 }
 
 /**
@@ -606,6 +597,28 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 {
 	return 0;
 }
+#endif
+
+/* ---- sanity.c: the rules, checked -------------------------------------- */
+
+#ifdef CONFIG_HMM_REF_SANITY
+void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
+			 unsigned int nr);
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio);
+void hmm_ref_verify_last_put(struct folio *folio);
+void hmm_ref_verify_block(const struct hmm_ref_block *block);
+void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
+void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
+void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end);
+#else
+#define hmm_ref_verify_idle(block, bit, nr)		((void)0)
+#define hmm_ref_verify_handed_out(chunk, folio)		((void)0)
+#define hmm_ref_verify_last_put(folio)			((void)0)
+#define hmm_ref_verify_block(block)			((void)0)
+#define hmm_ref_verify_chunk(chunk)			((void)0)
+#define hmm_ref_verify_promise(dm)			((void)0)
+#define hmm_ref_verify_mapped(mirror, start, end)	((void)0)
 #endif
 
 /* ---- main.c: devices --------------------------------------------------- */

@@ -341,6 +341,7 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 		if (is_leaf(hmm_pfn))
 			break;
 	}
+	hmm_ref_verify_mapped(mirror, range->start, range->end);
 out:
 	mutex_unlock(&mirror->lock);
 	return mapped;
