@@ -21,10 +21,12 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
+## make test-all  the same on one more kernel, with the detector of data races (KCSAN)
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
+## make coverage  which lines and branches of the driver the selftests run
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
 ## make distclean and the kernels in the cache, which all clones share
@@ -32,7 +34,7 @@ help:
 ## Variables, on the command line or in the environment:
 ##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
-##   FLAVOUR=release   or debug
+##   FLAVOUR=release   or debug or kcsan
 ##   TEST=name         make test: only this program
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
@@ -43,6 +45,9 @@ run: kernel
 
 test:
 	@scripts/test.sh
+
+test-all:
+	@FLAVOURS="release debug kcsan" scripts/test.sh
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh
@@ -55,6 +60,9 @@ kernel:
 
 check: kernel
 	@scripts/check.sh
+
+coverage:
+	@scripts/coverage.sh
 
 modules:
 	@grep -qs '^CONFIG_DEVICE_PRIVATE=y' $(KDIR)/include/config/auto.conf || \
@@ -71,6 +79,6 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test hmm-tests shell kernel check modules clean distclean
+.PHONY: help run test test-all hmm-tests shell kernel check coverage modules clean distclean
 
 endif

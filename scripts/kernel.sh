@@ -14,7 +14,7 @@ here=$(dirname "$0")
 . "$here/lib.sh"
 
 FRAGMENTS=("$ROOT/configs/base.config")
-[[ $FLAVOUR == release ]] || FRAGMENTS+=("$ROOT/configs/debug.config")
+[[ $FLAVOUR == release ]] || FRAGMENTS+=("$ROOT/configs/$FLAVOUR.config")
 
 # Without these there is no driver; others may be missing in older kernels.
 ESSENTIAL='^CONFIG_(DEVICE_PRIVATE|ZONE_DEVICE|HMM_REF)='

@@ -4,14 +4,14 @@
 # Builds what is needed and runs all tests: those of vm.sh, then the selftests and
 # the kernel's hmm-tests, on the release and on the debug kernel.
 #
-#   in:  FLAVOUR (only this one), TEST (only this program, or hmm-tests), TIMEOUT, and what
-#        kernel.sh and vm.sh read
+#   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"), TEST (only
+#        this program, or hmm-tests), TIMEOUT, and what kernel.sh and vm.sh read
 #   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
 #        exit 1 when something failed
 
 set -euo pipefail
 here=$(dirname "$0")
-flavours=${FLAVOUR:-release debug}
+flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
 export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
