@@ -159,6 +159,28 @@ reload_rounds() {
 	done
 }
 
+# Each is refused as a whole: no module, and a word about why.
+bad_parameters() {
+	rmmod hmm_ref || return 1
+	rc=0
+	for parameter in ndevices=0 ndevices=9 chunk_size=1 chunk_size=3M chunk_size=128G \
+		capacity=1 capacity=65E capacity=words coherent=1 coherent=0 \
+		coherent_size=1 coherent_size=128G; do
+		before=$(dmesg | wc -l)
+		if load "$parameter" 2>/dev/null; then
+			echo "# loaded with $parameter"
+			rmmod hmm_ref
+			rc=1
+		elif ! dmesg | tail -n +$((before + 1)) | grep -q hmm_ref; then
+			echo "# no word about $parameter"
+			rc=1
+		fi
+	done
+	# shellcheck disable=SC2086 # words
+	load $params || rc=1
+	return $rc
+}
+
 # A device small enough to be filled: the tests of capacity.c, which skip otherwise.
 small_device() {
 	# shellcheck disable=SC2086 # words
@@ -196,7 +218,9 @@ if [ -n "$was_loaded" ]; then
 fi
 load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
 
-echo "1..8"
+echo "1..9"
+bad_parameters
+result $? "bad parameters are refused"
 refused_while_open
 result $? "rmmod is refused while a file is open"
 refused_while_old_open
