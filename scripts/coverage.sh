@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Measures which lines and branches of the driver the selftests run.
+# Measures which lines and branches of the driver the selftests and hmm-tests run.
 #
 #   in:  what kernel.sh and vm.sh read, but the flavour, which is debug: it can inject
 #        faults, and its kernel has gcov
@@ -36,7 +36,8 @@ build_module() {
 run() {
 	local line to=/dev/stdout
 
-	TIMEOUT=${TIMEOUT:-3600} "$here/vm.sh" coverage limit=900 | while IFS= read -r line; do
+	export JOB=coverage TIMEOUT=${TIMEOUT:-3600}
+	"$here/hmm-tests.sh" limit=900 | while IFS= read -r line; do
 		case $line in
 		'@begin counters') to=$out/counters.base64 ;;
 		'@end counters '*) to=/dev/stdout ;;

@@ -3,8 +3,8 @@
 #
 # Builds hmm-tests out of the kernel's tree, as it is there, and runs it on hmm_ref.
 #
-#   in:  $PRODUCTS, as kernel.sh left it; further kernel parameters ($1...); what vm.sh
-#        reads
+#   in:  $PRODUCTS, as kernel.sh left it; further kernel parameters ($1...); JOB, one of
+#        guest/ that runs it instead of hmm-tests; what vm.sh reads
 #   out: what tap.sh reads, on stdout; exit status as that of vm.sh
 
 set -euo pipefail
@@ -52,4 +52,4 @@ excuse_slowness() {
 
 [[ -e $PRODUCTS/build ]] || die "there is no kernel in $PRODUCTS: make kernel"
 (build)
-"$here/vm.sh" hmm-tests "$@" | excuse_slowness
+"$here/vm.sh" "${JOB:-hmm-tests}" "$@" | excuse_slowness
