@@ -27,6 +27,7 @@ help:
 ## make kernel    only build: kernel, driver, selftests
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make coverage  which lines and branches of the driver the selftests run
+## make model     check the model of a page's life; TRAIL=name prints a control's steps
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
 ## make distclean and the kernels in the cache, which all clones share
@@ -64,6 +65,9 @@ check: kernel
 coverage:
 	@scripts/coverage.sh
 
+model:
+	@scripts/model.sh
+
 modules:
 	@grep -qs '^CONFIG_DEVICE_PRIVATE=y' $(KDIR)/include/config/auto.conf || \
 		{ echo 'error: $(KDIR): no kernel build, or one without CONFIG_DEVICE_PRIVATE'; exit 1; }
@@ -79,6 +83,6 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all hmm-tests shell kernel check coverage modules clean distclean
+.PHONY: help run test test-all hmm-tests shell kernel check coverage model modules clean distclean
 
 endif

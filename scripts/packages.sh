@@ -24,7 +24,8 @@ rsync            rsync                        copies KSRC, installs the tests
 kmod             depmod                       module list of the guest
 cpio             cpio                         packs the initramfs
 busybox-static   busybox                      user space of the guest
-qemu-system-x86  qemu-system-x86_64           boots the guest'
+qemu-system-x86  qemu-system-x86_64           boots the guest
+spin             spin                         checks the model'
 
 have() {
 	case $1 in
