@@ -24,6 +24,7 @@ help:
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
+## make mutants   break the driver in every way of tools/mutants, and see a test fail
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
@@ -34,6 +35,7 @@ help:
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
 ##   FLAVOUR=release   or debug
 ##   TEST=name         make test: only this program
+##   MUTANT=names      make mutants: only these
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
 ##   TIMEOUT=seconds   until the guest counts as hung
@@ -53,6 +55,11 @@ shell: kernel
 kernel:
 	@scripts/kernel.sh
 
+mutants:
+	@FLAVOUR=release scripts/kernel.sh
+	@FLAVOUR=debug scripts/kernel.sh
+	@scripts/mutants.sh
+
 check: kernel
 	@scripts/check.sh
 
@@ -71,6 +78,6 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test hmm-tests shell kernel check modules clean distclean
+.PHONY: help run test hmm-tests shell kernel mutants check modules clean distclean
 
 endif
