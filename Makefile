@@ -25,6 +25,7 @@ help:
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
+## make mutants   break the driver in every way of tools/mutants, and see a test fail
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make coverage  which lines and branches of the driver the selftests run
 ## make model     check the model of a page's life; TRAIL=name prints a control's steps
@@ -37,6 +38,7 @@ help:
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
 ##   FLAVOUR=release   or debug or kcsan
 ##   TEST=name         make test: only this program
+##   MUTANT=names      make mutants: only these
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
 ##   TIMEOUT=seconds   until the guest counts as hung
@@ -58,6 +60,11 @@ shell: kernel
 
 kernel:
 	@scripts/kernel.sh
+
+mutants:
+	@FLAVOUR=release scripts/kernel.sh
+	@FLAVOUR=debug scripts/kernel.sh
+	@scripts/mutants.sh
 
 check: kernel
 	@scripts/check.sh
@@ -83,6 +90,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all hmm-tests shell kernel check coverage model modules clean distclean
+.PHONY: help run test test-all hmm-tests shell kernel mutants check coverage model modules
+.PHONY: clean distclean
 
 endif

@@ -20,6 +20,7 @@ perl             perl                         kernel build
 python3          python3                      kernel build
 libelf-dev       /usr/include/libelf.h        kernel build: objtool
 xz-utils         xz                           unpacks the kernel source
+patch            patch                        breaks the driver, for make mutants
 rsync            rsync                        copies KSRC, installs the tests
 kmod             depmod                       module list of the guest
 cpio             cpio                         packs the initramfs
