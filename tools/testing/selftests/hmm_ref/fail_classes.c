@@ -35,9 +35,11 @@ FIXTURE_VARIANT(always)
 FIXTURE_VARIANT_ADD(always, chunk_to_device) {
 	.class = "chunk", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, chunk_read) {
 	.class = "chunk", .fresh = true, .run = run_read,
 };
+
 FIXTURE_VARIANT_ADD(always, storage_to_device) {
 	.class = "storage", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
 };
@@ -46,9 +48,11 @@ FIXTURE_VARIANT_ADD(always, storage_to_device) {
 FIXTURE_VARIANT_ADD(always, handout_to_device) {
 	.class = "handout", .run = run_to_device,
 };
+
 FIXTURE_VARIANT_ADD(always, handout_holes) {
 	.class = "handout", .state = HOLES, .run = run_to_device,
 };
+
 FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 	.class = "handout", .run = run_old_to_device, .rc = -ENOENT,
 };
@@ -56,16 +60,20 @@ FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 FIXTURE_VARIANT_ADD(always, large_to_device) {
 	.class = "large", .large = true, .run = run_to_device,
 };
+
 FIXTURE_VARIANT_ADD(always, large_hole) {
 	.class = "large", .large = true, .state = HOLES, .run = run_to_device,
 };
+
 FIXTURE_VARIANT_ADD(always, large_to_system) {
 	.class = "large", .large = true, .state = ON_DEVICE, .run = run_to_system,
 };
+
 FIXTURE_VARIANT_ADD(always, large_cpu) {
 	.class = "large", .large = true, .state = ON_DEVICE, .run = run_touch,
 	.cpu = true,
 };
+
 FIXTURE_VARIANT_ADD(always, large_file_read) {
 	.class = "large", .large = true, .state = ON_DEVICE, .run = run_file_read,
 };
@@ -73,54 +81,69 @@ FIXTURE_VARIANT_ADD(always, large_file_read) {
 FIXTURE_VARIANT_ADD(always, copy_to_device) {
 	.class = "copy", .run = run_to_device, .rc = -EIO,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_holes) {
 	.class = "copy", .state = HOLES, .run = run_to_device, .rc = -EIO,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_large) {
 	.class = "copy", .large = true, .run = run_to_device, .rc = -EIO,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_to_system) {
 	.class = "copy", .state = ON_DEVICE, .run = run_to_system, .rc = -EIO,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_read) {
 	.class = "copy", .state = ON_DEVICE, .run = run_read,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_write) {
 	.class = "copy", .state = ON_DEVICE, .run = run_write,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_write_shared) {
 	.class = "copy", .state = SHARED, .run = run_write, .rc = -EFAULT,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_cpu) {
 	.class = "copy", .state = ON_DEVICE, .run = run_touch, .cpu = true,
 	.rc = CHILD_SIGNAL + SIGBUS,
 };
+
 FIXTURE_VARIANT_ADD(always, copy_file_read) {
 	.class = "copy", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
 };
 
 FIXTURE_VARIANT_ADD(always, page_to_device) { .class = "page", .run = run_to_device };
+
 FIXTURE_VARIANT_ADD(always, page_to_system) {
 	.class = "page", .state = ON_DEVICE, .run = run_to_system, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, page_large) {
 	.class = "page", .large = true, .state = ON_DEVICE, .run = run_to_system,
 	.rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, page_write) {
 	.class = "page", .state = ON_DEVICE, .run = run_write,
 };
+
 FIXTURE_VARIANT_ADD(always, page_write_shared) {
 	.class = "page", .state = SHARED, .run = run_write, .rc = -ENOMEM,
 };
+
 /* It waits for memory, until a signal ends it. */
 FIXTURE_VARIANT_ADD(always, page_cpu) {
 	.class = "page", .state = ON_DEVICE, .run = run_touch, .cpu = true,
 	.rc = CHILD_SIGNAL + SIGALRM,
 };
+
 FIXTURE_VARIANT_ADD(always, page_file_read) {
 	.class = "page", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
 };
+
 FIXTURE_VARIANT_ADD(always, page_old_release) {
 	.class = "page", .state = ON_DEVICE, .run = run_old_release, .rc = -EBUSY,
 };
@@ -128,34 +151,45 @@ FIXTURE_VARIANT_ADD(always, page_old_release) {
 FIXTURE_VARIANT_ADD(always, map_read) {
 	.class = "map", .run = run_read, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, map_write_device) {
 	.class = "map", .state = ON_DEVICE, .run = run_write, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, map_exclusive) {
 	.class = "map", .run = run_exclusive, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, map_atomic) {
 	.class = "map", .state = ON_DEVICE, .run = run_atomic, .rc = -ENOMEM,
 };
+
 FIXTURE_VARIANT_ADD(always, map_to_device) { .class = "map", .run = run_to_device };
+
 FIXTURE_VARIANT_ADD(always, map_snapshot) { .class = "map", .run = run_snapshot };
 
 FIXTURE_VARIANT_ADD(always, retry_read) {
 	.class = "retry", .run = run_read, .rc = -EBUSY,
 };
+
 FIXTURE_VARIANT_ADD(always, retry_write) {
 	.class = "retry", .state = ON_DEVICE, .run = run_write, .rc = -EBUSY,
 };
+
 FIXTURE_VARIANT_ADD(always, retry_snapshot) {
 	.class = "retry", .run = run_snapshot, .rc = -EBUSY,
 };
+
 FIXTURE_VARIANT_ADD(always, retry_exclusive) {
 	.class = "retry", .run = run_exclusive, .rc = -EBUSY,
 };
+
 FIXTURE_VARIANT_ADD(always, retry_atomic) {
 	.class = "retry", .run = run_atomic, .rc = -EBUSY,
 };
+
 FIXTURE_VARIANT_ADD(always, retry_to_device) { .class = "retry", .run = run_to_device };
+
 FIXTURE_VARIANT_ADD(always, retry_cpu) {
 	.class = "retry", .state = ON_DEVICE, .run = run_touch, .cpu = true,
 };
@@ -218,6 +252,7 @@ FIXTURE_VARIANT(leaves)
 };
 
 FIXTURE_VARIANT_ADD(leaves, copy) { .class = "copy" };
+
 FIXTURE_VARIANT_ADD(leaves, page) { .class = "page" };
 
 FIXTURE_SETUP(leaves)

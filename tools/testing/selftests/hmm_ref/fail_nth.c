@@ -41,11 +41,17 @@ FIXTURE_VARIANT(nth)
 FIXTURE_VARIANT_ADD(nth, open) {
 	.name = "open", .run = run_open, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, close) { .name = "close", .run = run_close };
+
 FIXTURE_VARIANT_ADD(nth, info) { .name = "info", .run = run_info, .none = true };
+
 FIXTURE_VARIANT_ADD(nth, stats) { .name = "stats", .run = run_stats, .none = true };
+
 FIXTURE_VARIANT_ADD(nth, audit) { .name = "audit", .run = run_audit, .none = true };
+
 FIXTURE_VARIANT_ADD(nth, snapshot) { .name = "snapshot", .run = run_snapshot };
+
 FIXTURE_VARIANT_ADD(nth, snapshot_device) {
 	.name = "snapshot_device", .run = run_snapshot, .state = ON_DEVICE,
 };
@@ -53,30 +59,37 @@ FIXTURE_VARIANT_ADD(nth, snapshot_device) {
 FIXTURE_VARIANT_ADD(nth, to_device) {
 	.name = "to_device", .run = run_to_device, .errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_device_again) {
 	.name = "to_device_again", .run = run_to_device, .state = ON_DEVICE,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_device_holes) {
 	.name = "to_device_holes", .run = run_to_device, .state = HOLES,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_device_large) {
 	.name = "to_device_large", .run = run_to_device, .large = true,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_device_large_hole) {
 	.name = "to_device_large_hole", .run = run_to_device, .state = HOLES,
 	.large = true, .errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_device_first) {
 	.name = "to_device_first", .run = run_to_device, .fresh = true,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_system) {
 	.name = "to_system", .run = run_to_system, .state = ON_DEVICE,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, to_system_large) {
 	.name = "to_system_large", .run = run_to_system, .state = ON_DEVICE,
 	.large = true, .errors = { ENOMEM, EIO },
@@ -85,27 +98,34 @@ FIXTURE_VARIANT_ADD(nth, to_system_large) {
 FIXTURE_VARIANT_ADD(nth, read) {
 	.name = "read", .run = run_read, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, read_device) {
 	.name = "read_device", .run = run_read, .state = ON_DEVICE,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, read_holes) {
 	.name = "read_holes", .run = run_read, .state = HOLES, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, read_large) {
 	.name = "read_large", .run = run_read, .state = ON_DEVICE, .large = true,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, write) {
 	.name = "write", .run = run_write, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, write_device) {
 	.name = "write_device", .run = run_write, .state = ON_DEVICE,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, write_holes) {
 	.name = "write_holes", .run = run_write, .state = HOLES, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, write_shared) {
 	.name = "write_shared", .run = run_write, .state = SHARED, .errors = { ENOMEM },
 };
@@ -113,17 +133,21 @@ FIXTURE_VARIANT_ADD(nth, write_shared) {
 FIXTURE_VARIANT_ADD(nth, exclusive) {
 	.name = "exclusive", .run = run_exclusive, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, exclusive_device) {
 	.name = "exclusive_device", .run = run_exclusive, .state = ON_DEVICE,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, exclusive_holes) {
 	.name = "exclusive_holes", .run = run_exclusive, .state = HOLES,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, atomic) {
 	.name = "atomic", .run = run_atomic, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, atomic_device) {
 	.name = "atomic_device", .run = run_atomic, .state = ON_DEVICE,
 	.errors = { ENOMEM },
@@ -133,23 +157,29 @@ FIXTURE_VARIANT_ADD(nth, atomic_device) {
 FIXTURE_VARIANT_ADD(nth, cpu_read) {
 	.name = "cpu_read", .run = run_touch, .state = ON_DEVICE,
 };
+
 FIXTURE_VARIANT_ADD(nth, cpu_write) {
 	.name = "cpu_write", .run = run_touch_write, .state = ON_DEVICE,
 };
+
 FIXTURE_VARIANT_ADD(nth, cpu_read_large) {
 	.name = "cpu_read_large", .run = run_touch, .state = ON_DEVICE, .large = true,
 };
+
 FIXTURE_VARIANT_ADD(nth, cpu_write_large) {
 	.name = "cpu_write_large", .run = run_touch_write, .state = ON_DEVICE,
 	.large = true,
 };
+
 /* By the kernel for the process: read() and write() of a file. */
 FIXTURE_VARIANT_ADD(nth, file_read) {
 	.name = "file_read", .run = run_file_read, .state = ON_DEVICE,
 };
+
 FIXTURE_VARIANT_ADD(nth, file_write) {
 	.name = "file_write", .run = run_file_write, .state = ON_DEVICE,
 };
+
 FIXTURE_VARIANT_ADD(nth, file_read_large) {
 	.name = "file_read_large", .run = run_file_read, .state = ON_DEVICE,
 	.large = true,
@@ -158,31 +188,40 @@ FIXTURE_VARIANT_ADD(nth, file_read_large) {
 FIXTURE_VARIANT_ADD(nth, old_read) {
 	.name = "old_read", .run = run_old_read, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, old_write) {
 	.name = "old_write", .run = run_old_write, .state = ON_DEVICE,
 	.errors = { ENOMEM },
 };
+
 /* ENOENT: not all of it got there. */
 FIXTURE_VARIANT_ADD(nth, old_to_device) {
 	.name = "old_to_device", .run = run_old_to_device, .errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, old_to_system) {
 	.name = "old_to_system", .run = run_old_to_system, .state = ON_DEVICE,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, old_snapshot) {
 	.name = "old_snapshot", .run = run_old_snapshot,
 };
+
 FIXTURE_VARIANT_ADD(nth, old_exclusive) {
 	.name = "old_exclusive", .run = run_old_exclusive, .errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, old_check) { .name = "old_check", .run = run_old_check };
+
 FIXTURE_VARIANT_ADD(nth, old_release) {
 	.name = "old_release", .run = run_old_release, .state = ON_DEVICE,
 };
+
 FIXTURE_VARIANT_ADD(nth, old_flags) {
 	.name = "old_flags", .run = run_old_flags, .none = true,
 };
+
 FIXTURE_VARIANT_ADD(nth, old_mmap) {
 	.name = "old_mmap", .run = run_old_mmap, .errors = { ENOMEM },
 };
@@ -191,18 +230,22 @@ FIXTURE_VARIANT_ADD(nth, coherent_to_device) {
 	.name = "coherent_to_device", .run = run_to_device, .coherent = true,
 	.errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, coherent_holes) {
 	.name = "coherent_holes", .run = run_to_device, .state = HOLES,
 	.coherent = true, .errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, coherent_to_system) {
 	.name = "coherent_to_system", .run = run_to_system, .state = ON_DEVICE,
 	.coherent = true, .errors = { ENOMEM, EIO },
 };
+
 FIXTURE_VARIANT_ADD(nth, coherent_read) {
 	.name = "coherent_read", .run = run_read, .state = ON_DEVICE, .coherent = true,
 	.errors = { ENOMEM },
 };
+
 FIXTURE_VARIANT_ADD(nth, coherent_atomic) {
 	.name = "coherent_atomic", .run = run_atomic, .state = ON_DEVICE,
 	.coherent = true, .errors = { ENOMEM },
