@@ -357,7 +357,8 @@ static inline int job_init(struct job *job)
 
 /*
  * Another process that shares the pages, until it is let go: its data stays what it was.
- * The harness shares the fixture's memory between processes, so @gate is an argument.
+ * The harness shares the fixture's memory between processes, so what is the
+ * child's own must not be in the job.
  */
 static inline int job_child(struct job *job, int gate)
 {
@@ -372,17 +373,21 @@ static inline int job_child(struct job *job, int gate)
 static inline int job_share(struct job *job)
 {
 	int gate[2];
+	pid_t pid;
 
 	if (pipe(gate))
 		return -errno;
-	job->child = fork();
-	if (!job->child) {
+	pid = fork();
+	if (!pid) {
 		close(gate[1]);
 		_exit(job_child(job, gate[0]));
 	}
+	if (pid < 0)
+		return -errno;
 	close(gate[0]);
 	job->gate = gate[1];
-	return job->child < 0 ? -errno : 0;
+	job->child = pid;
+	return 0;
 }
 
 static inline int job_prepare(struct job *job)
