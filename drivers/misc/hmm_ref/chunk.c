@@ -112,7 +112,8 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	chunk->pagemap.nr_range = 1;
 	chunk->pagemap.ops = dm->ops;
 	chunk->pagemap.owner = dm->pgmap_owner;
-	addr = memremap_pages(&chunk->pagemap, dm->engine.node);
+	addr = hmm_ref_fail(HMM_REF_FAIL_CHUNK) ? ERR_PTR(-ENOMEM) :
+	       memremap_pages(&chunk->pagemap, dm->engine.node);
 	if (IS_ERR(addr)) {
 		rc = PTR_ERR(addr);
 		goto err_release;

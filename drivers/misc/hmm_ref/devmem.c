@@ -325,7 +325,7 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 	unsigned long got;
 
 	while (done < nr) {
-		block = next_block(dm);
+		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
 		if (!block)
 			break;
 		got = block_take(block, dev_pages + done, nr - done);

@@ -96,6 +96,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
 	if (!mmu_interval_read_retry(&mirror->notifier, seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
 	    hmm_ref_pgtable_map(&mirror->pt, addr,
 				hmm_ref_pte(page_to_pfn(page),
 					    HMM_REF_PTE_EXCLUSIVE |

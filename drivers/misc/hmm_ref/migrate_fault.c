@@ -22,7 +22,9 @@
  *   0               also when the page did not move, because someone else has it:
  *                   the CPU touches it again
  *   VM_FAULT_RETRY  the same, and mmap_lock is dropped
- *   VM_FAULT_OOM    no memory for the page itself, which is not the process's fault
+ *   VM_FAULT_OOM    no memory for the page itself, twice, which is not the process's
+ *                   fault: it touches it again. The kernel, which may touch it for the
+ *                   process, does not, and says -EFAULT; hence the second time
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
  */
 #include <linux/gfp.h>
@@ -224,7 +226,8 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 		      hmm_ref_mark_left(src, dst, args.npages));
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
-		return VM_FAULT_OOM;
+		return fault_flag_allow_retry_first(vmf->flags) ? fault_again(vmf) :
+								  VM_FAULT_OOM;
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
