@@ -194,6 +194,16 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 	return rc;
 }
 
+/*
+ * No memory: is it worth another fault? Once, for who accesses memory of its own.
+ * hmm_range_fault() does not tell the second time from the first, and would not end.
+ */
+static bool may_wait(const struct vm_fault *vmf)
+{
+	return fault_flag_allow_retry_first(vmf->flags) &&
+	       !(vmf->flags & FAULT_FLAG_REMOTE);
+}
+
 static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 {
 	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
@@ -226,8 +236,7 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 		      hmm_ref_mark_left(src, dst, args.npages));
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
-		return fault_flag_allow_retry_first(vmf->flags) ? fault_again(vmf) :
-								  VM_FAULT_OOM;
+		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
