@@ -21,10 +21,14 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
+## make test-all  the same on one more kernel, with the detector of data races (KCSAN)
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
+## make mutants   break the driver in every way of tools/mutants, and see a test fail
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
+## make coverage  which lines and branches of the driver the selftests run
+## make model     check the model of a page's life; TRAIL=name prints a control's steps
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
 ## make distclean and the kernels in the cache, which all clones share
@@ -32,8 +36,9 @@ help:
 ## Variables, on the command line or in the environment:
 ##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
-##   FLAVOUR=release   or debug
+##   FLAVOUR=release   or debug or kcsan
 ##   TEST=name         make test: only this program
+##   MUTANT=names      make mutants: only these
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
 ##   TIMEOUT=seconds   until the guest counts as hung
@@ -44,6 +49,9 @@ run: kernel
 test:
 	@scripts/test.sh
 
+test-all:
+	@FLAVOURS="release debug kcsan" scripts/test.sh
+
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh
 
@@ -53,8 +61,19 @@ shell: kernel
 kernel:
 	@scripts/kernel.sh
 
+mutants:
+	@FLAVOUR=release scripts/kernel.sh
+	@FLAVOUR=debug scripts/kernel.sh
+	@scripts/mutants.sh
+
 check: kernel
 	@scripts/check.sh
+
+coverage:
+	@scripts/coverage.sh
+
+model:
+	@scripts/model.sh
 
 modules:
 	@grep -qs '^CONFIG_DEVICE_PRIVATE=y' $(KDIR)/include/config/auto.conf || \
@@ -71,6 +90,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test hmm-tests shell kernel check modules clean distclean
+.PHONY: help run test test-all hmm-tests shell kernel mutants check coverage model modules
+.PHONY: clean distclean
 
 endif

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
-# sparse, kernel-doc; and shellcheck for the scripts, if it is installed.
+# sparse, kernel-doc; and shellcheck for the scripts, if it is installed. And whether the
+# patches in tools/mutants still apply.
 #
 #   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
 #   out: what they have to say; exit 1 if that is anything but the known exceptions
@@ -75,5 +76,6 @@ report "checkpatch --strict" checkpatch
 report "W=1" rebuild W=1
 report "sparse" run_sparse
 report "kernel-doc" kernel_doc
+report "mutants" scripts/mutants.sh check
 ! command -v shellcheck >/dev/null || report "shellcheck" shell_check
 exit "$failed"

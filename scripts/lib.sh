@@ -4,7 +4,7 @@
 # Sourced by every script here: where things are, messages, progress, the lock.
 #
 #   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12, 6.1), KSRC (a kernel tree),
-#        FLAVOUR (release, debug)
+#        FLAVOUR (release, debug, kcsan), HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
 #        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
 
@@ -14,7 +14,7 @@ KERNEL=${KERNEL:-7.3}
 KSRC=${KSRC:-}
 FLAVOUR=${FLAVOUR:-release}
 # shellcheck disable=SC2034 # for the scripts that source this
-PRODUCTS=$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")-$FLAVOUR
+PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")-$FLAVOUR}
 
 # The kernel's make must not see the variables of the make that called us.
 unset MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKEOVERRIDES MAKELEVEL
@@ -27,8 +27,8 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 2; }
 
 case $FLAVOUR in
-release | debug) ;;
-*) die "FLAVOUR=$FLAVOUR: must be release or debug" ;;
+release | debug | kcsan) ;;
+*) die "FLAVOUR=$FLAVOUR: must be release, debug or kcsan" ;;
 esac
 
 as_root() {

@@ -20,11 +20,13 @@ perl             perl                         kernel build
 python3          python3                      kernel build
 libelf-dev       /usr/include/libelf.h        kernel build: objtool
 xz-utils         xz                           unpacks the kernel source
+patch            patch                        breaks the driver, for make mutants
 rsync            rsync                        copies KSRC, installs the tests
 kmod             depmod                       module list of the guest
 cpio             cpio                         packs the initramfs
 busybox-static   busybox                      user space of the guest
-qemu-system-x86  qemu-system-x86_64           boots the guest'
+qemu-system-x86  qemu-system-x86_64           boots the guest
+spin             spin                         checks the model'
 
 have() {
 	case $1 in

@@ -1,17 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs all tests: those of vm.sh, then the selftests and
-# the kernel's hmm-tests, on the release and on the debug kernel.
+# Builds what is needed and runs all tests: the model, those of vm.sh, then the selftests
+# and the kernel's hmm-tests, on the release and on the debug kernel.
 #
-#   in:  FLAVOUR (only this one), TEST (only this program, or hmm-tests), TIMEOUT, and what
-#        kernel.sh and vm.sh read
+#   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"), TEST (only
+#        this program, or hmm-tests, or model), TIMEOUT, and what kernel.sh and vm.sh read
 #   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
 #        exit 1 when something failed
 
 set -euo pipefail
 here=$(dirname "$0")
-flavours=${FLAVOUR:-release debug}
+flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
 export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
@@ -45,11 +45,18 @@ hmm_tests() {
 	((status == 0)) || fail "$FLAVOUR kernel: hmm-tests failed, vm.sh status $status"
 }
 
+model() {
+	echo "the model of a device page's life"
+	"$here/model.sh" | "$here/tap.sh" "$counts" || true
+}
+
 vm_selftest() {
 	echo "tests of the VM runner"
 	"$here/vm-selftest.sh" | "$here/tap.sh" "$counts" || true
 }
 
+[[ ${TEST:-model} != model ]] || model
+[[ ${TEST:-} != model ]] || flavours=''
 for FLAVOUR in $flavours; do
 	export FLAVOUR
 	if ! "$here/kernel.sh"; then

@@ -112,15 +112,15 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	chunk->pagemap.nr_range = 1;
 	chunk->pagemap.ops = dm->ops;
 	chunk->pagemap.owner = dm->pgmap_owner;
-	addr = memremap_pages(&chunk->pagemap, dm->engine.node);
+	addr = hmm_ref_fail(HMM_REF_FAIL_CHUNK) ? ERR_PTR(-ENOMEM) :
+	       memremap_pages(&chunk->pagemap, dm->engine.node);
 	if (IS_ERR(addr)) {
 		rc = PTR_ERR(addr);
 		goto err_release;
 	}
 	if (dm->type == MEMORY_DEVICE_COHERENT)
 		hmm_ref_engine_set_window(&dm->engine, addr);
-	for (i = 0; i < nr_pages; i++)
-		hmm_ref_sane(hmm_ref_page_is_idle(pfn_to_page(hmm_ref_chunk_pfn(chunk) + i)));
+	hmm_ref_verify_chunk(chunk);
 
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
 	spin_lock_irq(&dm->lock);
@@ -143,6 +143,7 @@ static void free_chunks(struct hmm_ref_devmem *dm)
 	unsigned long index;
 
 	xa_for_each(&dm->chunks, index, chunk) {
+		hmm_ref_verify_chunk(chunk);
 		memunmap_pages(&chunk->pagemap);
 		chunk_free(chunk);
 	}
@@ -199,6 +200,7 @@ static int grow(struct hmm_ref_devmem *dm)
 	dm->backed += block->nr_free;
 	hmm_ref_block_enlist(block);
 	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
 	spin_unlock_irq(&block->lock);
 	return 0;
 }
@@ -216,8 +218,10 @@ static long try_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
 		got = -ENODEV;
 	else
 		got = clamp_t(long, left, 0, nr);
-	if (got > 0)
+	if (got > 0) {
 		atomic_long_add(got, &dm->committed);
+		hmm_ref_verify_promise(dm);
+	}
 	spin_unlock_irq(&dm->lock);
 	return got;
 }
@@ -310,6 +314,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 		list_del_init(&block->avail);
 	}
 	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
 	spin_unlock_irq(&block->lock);
 	if (!idle)
 		return false;

@@ -2,10 +2,8 @@
 /*
  * debugfs: /sys/kernel/debug/hmm_ref/
  *
- *   fail_copy      fault attribute: batches of the copy engine fail (if the kernel
- *                  has CONFIG_FAULT_INJECTION_DEBUG_FS)
- *   fail_large     fault attribute: large pages are not to be had, on a device or in
- *                  the system
+ *   fail_CLASS     fault attributes: steps of that class fail (fail.c; if the kernel has
+ *                  CONFIG_FAULT_INJECTION_DEBUG_FS)
  *
  * and for each device, in hmm_refN/
  *
@@ -107,8 +105,7 @@ DEFINE_DEBUGFS_ATTRIBUTE(retire_fops, NULL, retire_set, "%llu\n");
 void hmm_ref_debugfs_init(void)
 {
 	debugfs_root = debugfs_create_dir("hmm_ref", NULL);
-	hmm_ref_engine_debugfs(debugfs_root);
-	hmm_ref_migrate_debugfs(debugfs_root);
+	hmm_ref_fail_debugfs(debugfs_root);
 }
 
 /**

@@ -119,8 +119,15 @@ unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_page_dpfn);
 
-static struct hmm_ref_block *dpfn_block(struct hmm_ref_devmem *dm,
-					unsigned long dpfn)
+/**
+ * hmm_ref_devmem_block() - find a page's block
+ * @dm: device memory
+ * @dpfn: device page number
+ *
+ * Return: the block, which stays as long as the device; NULL when there is no such page.
+ */
+struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
+					   unsigned long dpfn)
 {
 	struct hmm_ref_chunk *chunk = xa_load(&dm->chunks, dpfn >> dm->chunk_shift);
 	unsigned long index;
@@ -175,7 +182,7 @@ static unsigned long block_take(struct hmm_ref_block *block,
 		if (got == nr)
 			break;
 		dev_pages[got] = block_page(block, bit);
-		hmm_ref_sane(hmm_ref_page_is_idle(dev_pages[got]));
+		hmm_ref_verify_idle(block, bit, 1);
 		__clear_bit(bit, block->free);
 		got++;
 	}
@@ -187,6 +194,7 @@ static unsigned long block_take(struct hmm_ref_block *block,
 	if (got)
 		list_move_tail(&block->lru, &dm->lru);
 	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
 	return got;
 }
@@ -224,13 +232,10 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 	unsigned long flags;
-	unsigned int i;
 	bool enlist;
 	bool bad;
 
-	for (i = 0; i < nr; i++)
-		hmm_ref_sane(hmm_ref_page_is_idle(block_page(block, bit + i)));
-
+	hmm_ref_verify_idle(block, bit, nr);
 	spin_lock_irqsave(&block->lock, flags);
 	if (WARN_ON_ONCE(any_set(block->free, bit, nr))) {
 		spin_unlock_irqrestore(&block->lock, flags);
@@ -249,6 +254,7 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 			hmm_ref_block_enlist(block);
 		spin_unlock(&dm->lock);
 	}
+	hmm_ref_verify_block(block);
 	/* After the pages can be found: a reservation is a promise. */
 	atomic_long_sub(nr, &dm->committed);
 	spin_unlock_irqrestore(&block->lock, flags);
@@ -290,9 +296,11 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 		dev_pages[i]->zone_device_data = owner;
 	/* A page that has a reference has an owner: pairs with the audit. */
 	smp_wmb();
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		zone_device_folio_init((struct folio *)dev_pages[i],
 				       &chunk->pagemap, 0);
+		hmm_ref_verify_handed_out(chunk, page_folio(dev_pages[i]));
+	}
 }
 
 /**
@@ -320,7 +328,7 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 	unsigned long got;
 
 	while (done < nr) {
-		block = next_block(dm);
+		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
 		if (!block)
 			break;
 		got = block_take(block, dev_pages + done, nr - done);
@@ -347,7 +355,7 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	struct hmm_ref_owner *owner = page->zone_device_data;
 	unsigned int nr = folio_nr_pages(folio);
 
-	hmm_ref_sane(owner);
+	hmm_ref_verify_last_put(folio);
 	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
 	folio_clear_active(folio);
 	folio_clear_unevictable(folio);
@@ -419,7 +427,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_used);
  */
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_block *block = dpfn_block(dm, dpfn);
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
 	unsigned long flags;
 
@@ -430,6 +438,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	__set_bit(bit, block->bad);
 	block_retire(block);
 	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
 	return 0;
 }

@@ -43,6 +43,7 @@ static struct hmm_ref_block *take_whole(struct hmm_ref_devmem *dm)
 		hmm_ref_block_enlist(block);
 		list_move_tail(&block->lru, &dm->lru);
 		spin_unlock(&dm->lock);
+		hmm_ref_verify_block(block);
 	}
 	spin_unlock_irqrestore(&block->lock, flags);
 	return taken ? block : NULL;
@@ -64,18 +65,17 @@ struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 {
 	struct hmm_ref_block *block = take_whole(dm);
 	struct page *page;
-	unsigned int i;
 
 	if (!block)
 		return NULL;
 	page = pfn_to_page(hmm_ref_block_pfn(block));
-	for (i = 0; i < HMM_REF_BLOCK_PAGES; i++)
-		hmm_ref_sane(hmm_ref_page_is_idle(page + i));
+	hmm_ref_verify_idle(block, 0, HMM_REF_BLOCK_PAGES);
 	refcount_add(HMM_REF_BLOCK_PAGES, &owner->refs);
 	page->zone_device_data = owner;
 	smp_wmb(); /* a page that has a reference has an owner: pairs with the audit */
 	zone_device_folio_init((struct folio *)page, &block->chunk->pagemap,
 			       HMM_REF_BLOCK_ORDER);
+	hmm_ref_verify_handed_out(block->chunk, page_folio(page));
 	return page_folio(page);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout_large);

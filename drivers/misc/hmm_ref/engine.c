@@ -21,38 +21,12 @@
  */
 #include <linux/delay.h>
 #include <linux/highmem.h>
-#include <linux/fault-inject.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "hmm_ref.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
-
-#ifdef CONFIG_FAULT_INJECTION
-static DECLARE_FAULT_ATTR(fail_copy);
-
-static bool copy_fails(void)
-{
-	return should_fail(&fail_copy, 1);
-}
-#else
-static bool copy_fails(void)
-{
-	return false;
-}
-#endif
-
-/**
- * hmm_ref_engine_debugfs() - let tests make copies fail
- * @parent: folder for the fault attribute fail_copy
- */
-void hmm_ref_engine_debugfs(struct dentry *parent)
-{
-#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
-	fault_create_debugfs_attr("fail_copy", parent, &fail_copy);
-#endif
-}
 
 /**
  * hmm_ref_engine_init() - set up an engine without storage
@@ -113,7 +87,8 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
 		return 0;
 	}
 	/* mock: real hardware has its memory on board */
-	storage = vmalloc_huge_node(PMD_SIZE, gfp, engine->node);
+	storage = hmm_ref_fail(HMM_REF_FAIL_STORAGE) ? NULL :
+		  vmalloc_huge_node(PMD_SIZE, gfp, engine->node);
 	if (!storage)
 		return -ENOMEM;
 	rc = xa_insert(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER, storage,
@@ -228,7 +203,7 @@ void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 int hmm_ref_engine_wait(struct hmm_ref_job *job)
 {
 	/* mock: real hardware would signal a fence; its error counts, too */
-	if (job->nr_copies && copy_fails())
+	if (job->nr_copies && hmm_ref_fail(HMM_REF_FAIL_COPY))
 		return -EIO;
 	return 0;
 }

@@ -96,12 +96,14 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
 	if (!mmu_interval_read_retry(&mirror->notifier, seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
 	    hmm_ref_pgtable_map(&mirror->pt, addr,
 				hmm_ref_pte(page_to_pfn(page),
 					    HMM_REF_PTE_EXCLUSIVE |
 					    HMM_REF_PTE_WRITE))) {
 		/* The CPU's entry, which would tell, is gone. */
 		folio_mark_dirty(folio);
+		hmm_ref_verify_mapped(mirror, addr, addr + PAGE_SIZE);
 		hmm_ref_count(mirror->counters, exclusive, 1);
 		rc = 0;
 	}

@@ -13,6 +13,9 @@
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
  *
+ * and sanity.c, which checks the rules for all of them, and fail.c, by which tests have
+ * any of their steps fail.
+ *
  * Vocabulary
  *
  *   sys_page    page of system memory
@@ -99,10 +102,47 @@ struct hmm_ref_device;
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
 
-#ifdef CONFIG_HMM_REF_SANITY
-#define hmm_ref_sane(cond)	WARN_ON_ONCE(!(cond))
+/* ---- fail.c: failing on purpose ---------------------------------------- */
+
+/**
+ * enum hmm_ref_fail_class - steps that tests can have fail
+ * @HMM_REF_FAIL_CHUNK: making the struct pages of a chunk
+ * @HMM_REF_FAIL_STORAGE: storage for a block of private memory
+ * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
+ * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
+ * @HMM_REF_FAIL_COPY: a batch of the copy engine
+ * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
+ * @HMM_REF_FAIL_MAP: room in the device page table
+ * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
+ * @HMM_REF_FAIL_CLASSES: how many there are
+ */
+enum hmm_ref_fail_class {
+	HMM_REF_FAIL_CHUNK,
+	HMM_REF_FAIL_STORAGE,
+	HMM_REF_FAIL_HANDOUT,
+	HMM_REF_FAIL_LARGE,
+	HMM_REF_FAIL_COPY,
+	HMM_REF_FAIL_PAGE,
+	HMM_REF_FAIL_MAP,
+	HMM_REF_FAIL_RETRY,
+	HMM_REF_FAIL_CLASSES,
+};
+
+#ifdef CONFIG_FAULT_INJECTION
+bool hmm_ref_fail(enum hmm_ref_fail_class class);
 #else
-#define hmm_ref_sane(cond)	((void)sizeof(cond))
+static inline bool hmm_ref_fail(enum hmm_ref_fail_class class)
+{
+	return false;
+}
+#endif
+
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+void hmm_ref_fail_debugfs(struct dentry *parent);
+#else
+static inline void hmm_ref_fail_debugfs(struct dentry *parent)
+{
+}
 #endif
 
 /* ---- main.c: counters -------------------------------------------------- */
@@ -153,7 +193,6 @@ struct hmm_ref_job {
 
 void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
 void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
-void hmm_ref_engine_debugfs(struct dentry *parent);
 void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
@@ -358,17 +397,12 @@ unsigned long hmm_ref_page_dpfn(const struct page *dev_page);
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
 void hmm_ref_block_enlist(struct hmm_ref_block *block);
+struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
+					   unsigned long dpfn);
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 {
 	return PHYS_PFN(chunk->pagemap.range.start);
-}
-
-/* Rule 1 of devmem.c: what a page on the free map is like. */
-static inline bool hmm_ref_page_is_idle(struct page *page)
-{
-	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data;
 }
 
 /**
@@ -525,8 +559,6 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
-void hmm_ref_migrate_debugfs(struct dentry *parent);
-bool hmm_ref_large_fails(void);
 
 bool hmm_ref_src_is_page(unsigned long src);
 unsigned long hmm_ref_src_pages(unsigned long src);
@@ -606,6 +638,28 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 {
 	return 0;
 }
+#endif
+
+/* ---- sanity.c: the rules, checked -------------------------------------- */
+
+#ifdef CONFIG_HMM_REF_SANITY
+void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
+			 unsigned int nr);
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio);
+void hmm_ref_verify_last_put(struct folio *folio);
+void hmm_ref_verify_block(const struct hmm_ref_block *block);
+void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
+void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
+void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end);
+#else
+#define hmm_ref_verify_idle(block, bit, nr)		((void)0)
+#define hmm_ref_verify_handed_out(chunk, folio)		((void)0)
+#define hmm_ref_verify_last_put(folio)			((void)0)
+#define hmm_ref_verify_block(block)			((void)0)
+#define hmm_ref_verify_chunk(chunk)			((void)0)
+#define hmm_ref_verify_promise(dm)			((void)0)
+#define hmm_ref_verify_mapped(mirror, start, end)	((void)0)
 #endif
 
 /* ---- main.c: devices --------------------------------------------------- */

@@ -15,7 +15,6 @@
  * far as the caller may do that.
  */
 #include <linux/gfp.h>
-#include <linux/fault-inject.h>
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
 
@@ -23,36 +22,6 @@
 
 /* The attempt is worth some compaction; nobody fails for want of a large page. */
 #define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)
-
-#ifdef CONFIG_FAULT_INJECTION
-static DECLARE_FAULT_ATTR(fail_large);
-
-/**
- * hmm_ref_large_fails() - may tests have it that there is no large page?
- *
- * Return: true when this one is not to be had, on the device or in the system.
- */
-bool hmm_ref_large_fails(void)
-{
-	return should_fail(&fail_large, 1);
-}
-#else
-bool hmm_ref_large_fails(void)
-{
-	return false;
-}
-#endif
-
-/**
- * hmm_ref_migrate_debugfs() - let tests make allocations of large pages fail
- * @parent: folder for the fault attribute fail_large
- */
-void hmm_ref_migrate_debugfs(struct dentry *parent)
-{
-#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
-	fault_create_debugfs_attr("fail_large", parent, &fail_large);
-#endif
-}
 
 /* ---- windows ----------------------------------------------------------- */
 
@@ -182,6 +151,8 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
 {
 	struct folio *folio;
 
+	if (hmm_ref_fail(HMM_REF_FAIL_PAGE))
+		return -ENOMEM;
 	folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
 		      folio_alloc(gfp, order);
 	if (!folio)
@@ -212,7 +183,7 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 
 	if (!(src & MIGRATE_PFN_COMPOUND))
 		return fill(job, dpfn, 0, dst, gfp, vma, addr);
-	if (hmm_ref_large_fails())
+	if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
 		return -ENOMEM;
 	rc = fill(job, dpfn, HMM_REF_BLOCK_ORDER, dst, GFP_LARGE, vma, addr);
 	if (!rc)

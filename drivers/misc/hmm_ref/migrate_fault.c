@@ -22,7 +22,9 @@
  *   0               also when the page did not move, because someone else has it:
  *                   the CPU touches it again
  *   VM_FAULT_RETRY  the same, and mmap_lock is dropped
- *   VM_FAULT_OOM    no memory for the page itself, which is not the process's fault
+ *   VM_FAULT_OOM    no memory for the page itself, twice, which is not the process's
+ *                   fault: it touches it again. The kernel, which may touch it for the
+ *                   process, does not, and says -EFAULT; hence the second time
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
  */
 #include <linux/gfp.h>
@@ -192,6 +194,16 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 	return rc;
 }
 
+/*
+ * No memory: is it worth another fault? Once, for who accesses memory of its own.
+ * hmm_range_fault() does not tell the second time from the first, and would not end.
+ */
+static bool may_wait(const struct vm_fault *vmf)
+{
+	return fault_flag_allow_retry_first(vmf->flags) &&
+	       !(vmf->flags & FAULT_FLAG_REMOTE);
+}
+
 static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 {
 	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
@@ -224,7 +236,7 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 		      hmm_ref_mark_left(src, dst, args.npages));
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
-		return VM_FAULT_OOM;
+		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 

@@ -323,7 +323,8 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 	unsigned long i;
 
 	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
+	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
 	for (i = 0; i < range_pages(range); i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
@@ -341,6 +342,7 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 		if (is_leaf(hmm_pfn))
 			break;
 	}
+	hmm_ref_verify_mapped(mirror, range->start, range->end);
 out:
 	mutex_unlock(&mirror->lock);
 	return mapped;

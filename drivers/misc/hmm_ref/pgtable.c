@@ -78,6 +78,8 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
 	void *room = xa_mk_value(0);
 	int rc;
 
+	if (hmm_ref_fail(HMM_REF_FAIL_MAP))
+		return -ENOMEM;
 	if (xa_load(&pt->tables, table_index(addr)))
 		return 0;
 	if (!leaf)

@@ -31,7 +31,8 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		if (!rc) {
 			mutex_lock(&mirror->lock);
 			if (!mmu_interval_read_retry(&mirror->notifier,
-						     range->notifier_seq))
+						     range->notifier_seq) &&
+			    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
 				return 0;
 			mutex_unlock(&mirror->lock);
 		} else if (rc != -EBUSY) {

@@ -208,6 +208,50 @@ TEST_F(audit, retire_free_page)
 	test_agree();
 }
 
+static unsigned long long retired_everywhere(struct __test_metadata *_metadata)
+{
+	unsigned long long sum = 0;
+	struct hmm_ref_stats stats;
+	unsigned int nr;
+	int fd;
+
+	for (nr = 0; nr < hmm_ref_count(); nr++) {
+		fd = test_open(nr);
+		test_stats(fd, &stats);
+		close(fd);
+		sum += stats.out_pages_retired;
+	}
+	return sum;
+}
+
+/* What the machine reports, here simulated, reaches the device whose page it is. */
+TEST_F(audit, memory_failure)
+{
+	const char *offline = "/sys/devices/system/memory/hard_offline_page";
+	unsigned long long start, end = 0, before;
+	char line[256], text[32];
+	FILE *iomem;
+
+	if (access(offline, W_OK))
+		SKIP(return, "no %s (CONFIG_MEMORY_FAILURE)", offline);
+	test_to_device(self->fd, self->mem, PAGES);
+	iomem = fopen("/proc/iomem", "r");
+	ASSERT_NE(NULL, iomem);
+	while (fgets(line, sizeof(line), iomem)) {
+		if (strstr(line, " : hmm_ref") &&
+		    sscanf(line, " %llx-%llx", &start, &end) == 2)
+			break;
+	}
+	fclose(iomem);
+	ASSERT_LT(0, end);
+	before = retired_everywhere(_metadata);
+	snprintf(text, sizeof(text), "%#llx", end + 1 - page_size());
+	ASSERT_EQ(0, write_file(offline, text));
+	EXPECT_GE(before + 1, retired_everywhere(_metadata));
+	EXPECT_LT(0, retired_everywhere(_metadata));
+	test_sound();
+}
+
 /* No such page: an error, and nothing is retired. */
 TEST_F(audit, retire_nothing)
 {

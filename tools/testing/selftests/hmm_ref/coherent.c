@@ -134,20 +134,29 @@ TEST_F(coherent, fork)
 	test_cpu_data(self->mem, PAGES, 7);
 }
 
-/* Another device sees where it is, and moves it not. */
+/* Other devices see where it is, and move it not: private ones, and coherent ones. */
 TEST_F(coherent, another_device)
 {
 	struct hmm_ref_migrate cmd;
-	int other = test_open(self->nr ? 0 : 1);
+	unsigned int nr;
+	int other;
 
-	test_to_device(self->fd, self->mem, PAGES);
-	test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_REMOTE, PAGES);
-	test_migrate(other, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(), &cmd);
-	ASSERT_EQ(PAGES, cmd.out_already);
-	test_dev_data(other, self->mem, PAGES, 1);
-	ASSERT_EQ(0, dev_fill_pages(other, self->mem, PAGES, 8));
-	test_cpu_data(self->mem, PAGES, 8);
-	test_still_there();
+	for (nr = 0; nr < self->leak.devices; nr++) {
+		if (nr == self->nr)
+			continue;
+		other = test_open(nr);
+		fill_pages(self->mem, PAGES, 1);
+		test_to_device(self->fd, self->mem, PAGES);
+		test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_REMOTE, PAGES);
+		test_migrate(other, HMM_REF_TO_SYSTEM, self->mem, PAGES * page_size(),
+			     &cmd);
+		ASSERT_EQ(PAGES, cmd.out_already);
+		test_dev_data(other, self->mem, PAGES, 1);
+		ASSERT_EQ(0, dev_fill_pages(other, self->mem, PAGES, 8));
+		test_cpu_data(self->mem, PAGES, 8);
+		test_still_there();
+		close(other);
+	}
 }
 
 TEST_F_TIMEOUT(coherent, unbind, LONG_TEST)

@@ -5,14 +5,14 @@
 # file open, beside test_hmm, and with a small device for the tests of eviction.
 #
 #   HMM_REF_KO      the module, where modprobe does not find it
-#   HMM_REF_ROUNDS  how often it is reloaded (default 100, of which every tenth)
+#   HMM_REF_ROUNDS  how often it comes and goes (default 50; a fifth of them with pages
+#                   of a living process on the devices)
 #
 # Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
 
 KSFT_SKIP=4
 here=$(cd "$(dirname "$0")" && pwd)
-rounds=$((${HMM_REF_ROUNDS:-100} / 10))
-[ "$rounds" -gt 0 ] || rounds=1
+rounds=${HMM_REF_ROUNDS:-50}
 number=0
 status=0
 
@@ -146,10 +146,45 @@ beside_test_hmm() {
 	return $rc
 }
 
-reload_rounds() {
+load_rounds() {
 	for round in $(seq "$rounds"); do
+		# shellcheck disable=SC2086 # words
+		rmmod hmm_ref && load $params || { echo "# in round $round"; return 1; }
+	done
+}
+
+reload_rounds() {
+	for round in $(seq $((rounds / 5))); do
 		reload_under_a_process || { echo "# in round $round"; return 1; }
 	done
+}
+
+# The log after a line of it. Lines cannot be counted: a full log forgets its oldest.
+said_after() {
+	dmesg | LINE=$1 awk '{ text = text $0 "\n" } $0 == ENVIRON["LINE"] { text = "" }
+		END { printf "%s", text }'
+}
+
+# Each is refused as a whole: no module, and a word about why.
+bad_parameters() {
+	rmmod hmm_ref || return 1
+	rc=0
+	for parameter in ndevices=0 ndevices=9 chunk_size=1 chunk_size=3M chunk_size=128G \
+		capacity=1 capacity=65E capacity=words coherent=1 coherent=0 \
+		coherent_size=1 coherent_size=128G; do
+		last=$(dmesg | tail -n 1)
+		if load "$parameter" 2>/dev/null; then
+			echo "# loaded with $parameter"
+			rmmod hmm_ref
+			rc=1
+		elif ! said_after "$last" | grep -q hmm_ref; then
+			echo "# no word about $parameter"
+			rc=1
+		fi
+	done
+	# shellcheck disable=SC2086 # words
+	load $params || rc=1
+	return $rc
 }
 
 # A device small enough to be filled: the tests of capacity.c, which skip otherwise.
@@ -189,7 +224,9 @@ if [ -n "$was_loaded" ]; then
 fi
 load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
 
-echo "1..7"
+echo "1..9"
+bad_parameters
+result $? "bad parameters are refused"
 refused_while_open
 result $? "rmmod is refused while a file is open"
 refused_while_old_open
@@ -200,7 +237,9 @@ unload_under_a_process
 result $? "rmmod with pages of a living process on the device"
 load
 reload_rounds
-result $? "$rounds times reloaded under a living process"
+result $? "reloaded under a living process, $((rounds / 5)) times"
+load_rounds
+result $? "unloaded and loaded, $rounds times"
 small_device 16M 16M
 result $? "eviction, device of 16 MiB"
 small_device 6M 2M

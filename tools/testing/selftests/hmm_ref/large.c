@@ -5,7 +5,8 @@
  *
  * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
  * is free; eviction that cannot do without one; a device access to the middle of a
- * huge page that gets its beginning; counts in folios instead of pages.
+ * huge page that gets its beginning; counts in folios instead of pages; a fault on a
+ * part that unlocks a page which nobody has locked; a hole that is filled in part.
  */
 #include <sys/uio.h>
 
@@ -13,6 +14,7 @@
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define RETIRE		"/sys/kernel/debug/hmm_ref/hmm_ref0/retire"
 #define HUGE_ORDER	9
 
 FIXTURE(large)
@@ -170,24 +172,30 @@ TEST_F(large, cpu_fault)
 }
 
 /* Each page by a command of its own, so that each fault starts in the middle. */
-TEST_F(large, device_reads_each_page)
+static void __test_each_page(struct __test_metadata *_metadata, int fd, char *mem)
 {
 	char *buf = malloc(page_size());
 	unsigned long i;
 
 	ASSERT_NE(NULL, buf);
-	test_one_migrate(HMM_REF_TO_DEVICE);
-	for (i = self->pages; i--; ) {
-		test_read(self->fd, self->mem + i * page_size(), page_size(), buf);
+	for (i = block_pages(); i--; ) {
+		test_read(fd, mem + i * page_size(), page_size(), buf);
 		ASSERT_TRUE(page_holds(buf, 1, i));
 		/* Zap what the device has mapped. */
 		if (i % 8 == 0) {
-			ASSERT_EQ(0, mprotect(self->mem, block_size(), PROT_READ));
-			ASSERT_EQ(0, mprotect(self->mem, block_size(),
+			ASSERT_EQ(0, mprotect(mem, block_size(), PROT_READ));
+			ASSERT_EQ(0, mprotect(mem, block_size(),
 					      PROT_READ | PROT_WRITE));
 		}
 	}
 	free(buf);
+}
+
+TEST_F(large, device_reads_each_page)
+{
+	__test_each_page(_metadata, self->fd, self->mem);
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	__test_each_page(_metadata, self->fd, self->mem);
 }
 
 TEST_F(large, hole)
@@ -239,6 +247,22 @@ TEST_F(large, cpu_fault_on_a_part)
 	ASSERT_EQ(0, bad_pages_from(self->mem + page_size(), self->pages - 1, 1, 1));
 }
 
+/*
+ * The same, with the folio's first page among the neighbours: the core would take that
+ * for the page that the fault has locked, and unlock it.
+ */
+TEST_F(large, cpu_fault_near_the_head)
+{
+	struct hmm_ref_audit audit;
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	ASSERT_EQ(0, munmap(self->mem + block_size() - page_size(), page_size()));
+	touch_read(self->mem + 5 * page_size());
+	test_cpu_data(self->mem, self->pages - 1, 1);
+	test_audit(self->fd, &audit);
+	ASSERT_EQ(0, audit.out_violations);
+}
+
 TEST_F(large, hole_where_huge_pages_are_not_wanted)
 {
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
@@ -265,7 +289,7 @@ TEST_F(large, retired_page)
 	nblocks = audit.out_total / self->pages;
 	for (unsigned long i = 0; i < nblocks; i++) {
 		snprintf(text, sizeof(text), "%lu", i * self->pages + 3);
-		if (write_file("/sys/kernel/debug/hmm_ref/hmm_ref0/retire", text))
+		if (write_file(RETIRE, text))
 			SKIP(return, "no debugfs");
 	}
 	test_audit(self->fd, &audit);
@@ -279,6 +303,86 @@ TEST_F(large, retired_page)
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_block(HMM_REF_PAGE_DEVICE, 0);
 	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* Keeps others waiting for mmap_lock. */
+static int change_protection(void *arg)
+{
+	unsigned long size = 16 * block_size();
+	char *mem = map_pages(size / page_size());
+	int *stop = arg;
+
+	if (!CHECK(mem != MAP_FAILED) || !CHECK(!madvise(mem, size, MADV_DONTFORK)))
+		return 1;
+	memset(mem, 1, size);
+	while (!__atomic_load_n(stop, __ATOMIC_RELAXED)) {
+		if (!CHECK(!mprotect(mem, size, PROT_READ)) ||
+		    !CHECK(!mprotect(mem, size, PROT_READ | PROT_WRITE)))
+			return 1;
+	}
+	return !CHECK(!munmap(mem, size));
+}
+
+/* Retires a page of the first block as soon as that has storage. */
+static int retire_main(void *arg)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	struct hmm_ref_stats stats;
+	int *ready = arg;
+	int fd = hmm_ref_open(0);
+
+	if (!CHECK(fd >= 0))
+		return 1;
+	event_post(*ready);
+	do {
+		if (!CHECK(!_test_stats(fd, &stats)) || !CHECK(now_ms() < deadline))
+			return 1;
+	} while (!stats.out_storage_pages);
+	for (deadline = now_ns() + 100000; now_ns() < deadline; )
+		;
+	return !CHECK(!write_file(RETIRE, "3"));
+}
+
+/*
+ * A page goes bad between the moment that a hole has its pages reserved and the moment
+ * that it gets them: while the command waits for mmap_lock. There are too few for the
+ * hole then, and it must get none of them.
+ */
+TEST_F_TIMEOUT(large, retired_behind_a_reservation, LONG_TEST)
+{
+	struct worker workers[4];
+	struct hmm_ref_audit audit;
+	int ready = event_new();
+	int stop = 0, hits = 0;
+	unsigned int i, round;
+	pid_t pid;
+
+	if (access(RETIRE, W_OK))
+		SKIP(return, "no " RETIRE);
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		ASSERT_EQ(0, worker_start(&workers[i], change_protection, &stop));
+	for (round = 0; round < 20 && hits < 3; round++) {
+		/* A device without storage. */
+		close(self->fd);
+		ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+		ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+		self->fd = test_open(0);
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		pid = child_start(retire_main, &ready);
+		ASSERT_LT(0, pid);
+		ASSERT_TRUE(event_wait(ready));
+		test_one_migrate(HMM_REF_TO_DEVICE);
+		ASSERT_EQ(0, child_wait(pid, 2 * PATIENCE_MS));
+		test_audit(self->fd, &audit);
+		ASSERT_EQ(0, audit.out_violations);
+		hits += audit.out_retired;
+		ASSERT_TRUE(page_is_zero(self->mem + 7 * page_size()));
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		ASSERT_EQ(0, worker_wait(&workers[i]));
+	TH_LOG("in %d of %u rounds", hits, round);
+	ASSERT_LT(0, hits);
 }
 
 /* ---- no large pages, for good --------------------------------------------------- */

@@ -6,9 +6,11 @@
  * Uses the last device, so that a failure leaves the others usable.
  *
  * Stands for: an eviction that tries once and leaves what it could not lock, and a
- * remove that then waits for ever; pages handed out while the device goes; device
- * memory used after it was unmapped.
+ * remove that then waits for ever; pages handed out while the device goes, a device that
+ * goes while it is used; device memory used after it was unmapped.
  */
+#include <linux/userfaultfd.h>
+
 #include "hmm_ref_utils.h"
 
 #define PAGES		64UL
@@ -257,6 +259,86 @@ TEST_F_TIMEOUT(unbind, while_accessing, LONG_TEST)
 		test_rebind();
 		close(old);
 	}
+}
+
+/* An access that waits for a page, which only the test can give it. */
+struct stuck {
+	int fd;
+	int uffd;
+	char *mem;
+	int rc;
+};
+
+static int stuck_main(void *arg)
+{
+	struct stuck *stuck = arg;
+	char word[8];
+
+	stuck->rc = _test_read(stuck->fd, stuck->mem, sizeof(word), word);
+	return 0;
+}
+
+static int stuck_watch(struct stuck *stuck)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range.start = (unsigned long)stuck->mem,
+		.range.len = page_size(),
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	stuck->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (stuck->uffd < 0 || ioctl(stuck->uffd, UFFDIO_API, &api))
+		return -errno;
+	return ioctl(stuck->uffd, UFFDIO_REGISTER, &range) ? -errno : 0;
+}
+
+static int stuck_release(struct stuck *stuck)
+{
+	struct uffdio_zeropage zero = {
+		.range.start = (unsigned long)stuck->mem,
+		.range.len = page_size(),
+	};
+
+	return ioctl(stuck->uffd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
+}
+
+/* Unbinding ends after the operations that began before it, and not sooner. */
+TEST_F(unbind, waits_for_a_fault)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	struct unbinder unbinder = { .name = self->name };
+	struct stuck stuck = { .fd = self->fd, .mem = test_map_pages(1) };
+	struct pollfd pollfd = { .events = POLLIN };
+	struct worker reader, worker;
+	unsigned long too_soon;
+	int fd;
+
+	if (stuck_watch(&stuck))
+		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
+	ASSERT_EQ(0, worker_start(&reader, stuck_main, &stuck));
+	pollfd.fd = stuck.uffd;
+	ASSERT_EQ(1, poll(&pollfd, 1, PATIENCE_MS));
+	ASSERT_EQ(0, worker_start(&worker, unbind_main, &unbinder));
+	/* The file is the first to go; a second is more than the rest takes. */
+	do {
+		fd = hmm_ref_open(self->nr);
+		if (fd >= 0)
+			close(fd);
+		usleep(1000);
+	} while (fd >= 0 && now_ms() < deadline);
+	EXPECT_GT(0, fd);
+	usleep(1000000);
+	too_soon = counter_get(&unbinder.done);
+	ASSERT_EQ(0, stuck_release(&stuck));
+	ASSERT_EQ(0, worker_wait(&reader));
+	ASSERT_EQ(0, worker_wait(&worker));
+	ASSERT_EQ(0, too_soon);
+	EXPECT_TRUE(!stuck.rc || stuck.rc == -ENODEV);
+	test_cpu_data(self->mem, PAGES, 1);
+	close(stuck.uffd);
+	close(self->fd);
+	test_rebind();
 }
 
 /* Touches its pages all the time. */

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Failing on purpose, for tests: a fault attribute per class of step that can fail.
+ *
+ * Each is a folder in /sys/kernel/debug/hmm_ref/, for all devices. A step asks
+ * hmm_ref_fail() right where the failure of what it calls would show, so that the
+ * error path behind it is the one of a real failure. The attributes obey
+ * /proc/PID/fail-nth, too: who counts through the allocations of an operation counts
+ * through these steps.
+ *
+ * Without CONFIG_FAULT_INJECTION nothing of it is left, and this file is not built.
+ * What each operation does: Documentation/misc-devices/hmm_ref/fault-injection.rst.
+ */
+#include <linux/fault-inject.h>
+
+#include "hmm_ref.h"
+
+static struct fault_attr fail_attrs[] = {
+	[0 ... HMM_REF_FAIL_CLASSES - 1] = FAULT_ATTR_INITIALIZER,
+};
+
+/**
+ * hmm_ref_fail() - is this step to fail?
+ * @class: of the step
+ *
+ * Context: any that the step allows; counts for fail-nth in process context only.
+ * Return: true when it is, which is to be treated as the failure of the step.
+ */
+bool hmm_ref_fail(enum hmm_ref_fail_class class)
+{
+	return should_fail(&fail_attrs[class], 1);
+}
+
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+static const char *const fail_names[] = {
+	[HMM_REF_FAIL_CHUNK] = "fail_chunk",
+	[HMM_REF_FAIL_STORAGE] = "fail_storage",
+	[HMM_REF_FAIL_HANDOUT] = "fail_handout",
+	[HMM_REF_FAIL_LARGE] = "fail_large",
+	[HMM_REF_FAIL_COPY] = "fail_copy",
+	[HMM_REF_FAIL_PAGE] = "fail_page",
+	[HMM_REF_FAIL_MAP] = "fail_map",
+	[HMM_REF_FAIL_RETRY] = "fail_retry",
+};
+
+/**
+ * hmm_ref_fail_debugfs() - make the folders of the classes
+ * @parent: the driver's folder
+ */
+void hmm_ref_fail_debugfs(struct dentry *parent)
+{
+	unsigned int i;
+
+	BUILD_BUG_ON(ARRAY_SIZE(fail_names) != HMM_REF_FAIL_CLASSES);
+	for (i = 0; i < HMM_REF_FAIL_CLASSES; i++)
+		fault_create_debugfs_attr(fail_names[i], parent, &fail_attrs[i]);
+}
+#endif

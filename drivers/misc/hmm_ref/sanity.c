@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sanity mode (CONFIG_HMM_REF_SANITY): the rules, as code that looks.
+ *
+ * Whoever changes the state of a page, a block, a chunk or a mirror calls the verify
+ * function for it, with the locks still held that made the change. So a mistake is
+ * reported where it is made, with the guilty function on the stack, and not where a
+ * page turns up twice. What is verified is what the opening comments of devmem.c,
+ * chunk.c and mirror.c promise; each rule is one line here.
+ *
+ * The functions only look: they change nothing, take only hmm_ref_block::lock, and the
+ * driver runs the same with and without them. Without the option they are empty.
+ * Compare audit.c, which looks at everything when it is asked.
+ */
+#include "hmm_ref.h"
+
+#define sane(cond)	WARN_ON_ONCE(!(cond))
+
+/* Rule 1 of devmem.c: what a page on the free map is like. */
+static bool is_idle(struct page *page)
+{
+	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
+	       !page->mapping && !page->zone_device_data;
+}
+
+/**
+ * hmm_ref_verify_idle() - pages that are on the free map, or about to be
+ * @block: block
+ * @bit: first page
+ * @nr: pages
+ *
+ * Context: nobody else can hand them out meanwhile.
+ */
+void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
+			 unsigned int nr)
+{
+	struct page *page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
+
+	while (nr--)
+		sane(is_idle(page++));
+}
+
+/**
+ * hmm_ref_verify_handed_out() - a folio that somebody has just got
+ * @chunk: that it is from
+ * @folio: folio
+ *
+ * Context: process context, before the folio is used.
+ */
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio)
+{
+	struct page *page = folio_page(folio, 0);
+
+	sane(folio_ref_count(folio) == 1);
+	sane(folio_test_locked(folio));
+	sane(!folio_mapped(folio) && !page->mapping);
+	sane(page->zone_device_data);
+	sane(page_pgmap(page) == &chunk->pagemap);
+	sane(IS_ALIGNED(hmm_ref_page_dpfn(page), folio_nr_pages(folio)));
+}
+
+/**
+ * hmm_ref_verify_last_put() - a folio that the core gives back
+ * @folio: folio
+ *
+ * Rule 3: the core has set its final state.
+ *
+ * Context: folio_free's.
+ */
+void hmm_ref_verify_last_put(struct folio *folio)
+{
+	struct page *page = folio_page(folio, 0);
+
+	sane(!folio_ref_count(folio));
+	sane(!folio_mapped(folio) && !page->mapping);
+	sane(page->zone_device_data);
+}
+
+/**
+ * hmm_ref_verify_block() - counts, bitmaps and lists of a block
+ * @block: block
+ *
+ * Context: the block's lock.
+ */
+void hmm_ref_verify_block(const struct hmm_ref_block *block)
+{
+	lockdep_assert_held(&block->lock);
+	sane(block->nr_free == bitmap_weight(block->free, HMM_REF_BLOCK_PAGES));
+	sane(block->nr_free + block->nr_used + block->nr_retired ==
+	     HMM_REF_BLOCK_PAGES);
+	sane(!bitmap_intersects(block->free, block->bad, HMM_REF_BLOCK_PAGES));
+	sane(list_empty(&block->lru) == !block->nr_used);
+	sane(block->backed || !block->nr_used);
+	sane(!block->backed || list_empty(&block->avail) == !block->nr_free);
+}
+
+/**
+ * hmm_ref_verify_chunk() - a chunk that comes or goes
+ * @chunk: nobody uses a page of it
+ *
+ * Context: process context, between memremap_pages() and memunmap_pages().
+ */
+void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk)
+{
+	unsigned int i, bit;
+
+	sane(IS_ALIGNED(hmm_ref_chunk_pfn(chunk), HMM_REF_BLOCK_PAGES));
+	sane(IS_ALIGNED(chunk->first_dpfn, HMM_REF_BLOCK_PAGES));
+	for (i = 0; i < chunk->nr_blocks; i++) {
+		struct hmm_ref_block *block = &chunk->blocks[i];
+
+		spin_lock_irq(&block->lock);
+		sane(!block->nr_used);
+		hmm_ref_verify_block(block);
+		for_each_set_bit(bit, block->free, HMM_REF_BLOCK_PAGES)
+			hmm_ref_verify_idle(block, bit, 1);
+		spin_unlock_irq(&block->lock);
+		cond_resched();
+	}
+}
+
+/**
+ * hmm_ref_verify_promise() - reservations are covered
+ * @dm: device memory
+ *
+ * Context: hmm_ref_devmem::lock, right after a reservation.
+ */
+void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm)
+{
+	lockdep_assert_held(&dm->lock);
+	sane(atomic_long_read(&dm->committed) >= 0);
+	sane(atomic_long_read(&dm->committed) <= (long)dm->backed);
+	sane(dm->backed <= dm->nr_pages);
+	sane(dm->nr_pages <= dm->capacity);
+}
+
+static void verify_device_page(struct hmm_ref_devmem *dm, unsigned long dpfn)
+{
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	unsigned long flags;
+
+	sane(block);
+	if (!block)
+		return;
+	spin_lock_irqsave(&block->lock, flags);
+	sane(block->backed);
+	sane(!test_bit(bit, block->free));
+	spin_unlock_irqrestore(&block->lock, flags);
+	sane(page_count(pfn_to_page(hmm_ref_block_pfn(block) + bit)));
+}
+
+/**
+ * hmm_ref_verify_mapped() - what a device maps belongs to who maps it
+ * @mirror: mirror
+ * @start: page address
+ * @end: page address, exclusive
+ *
+ * The CPU maps the same pages as long as the lock is held, so they are in use.
+ *
+ * Context: hmm_ref_mirror::lock, right after the entries were written.
+ */
+void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end)
+{
+	unsigned long addr;
+
+	lockdep_assert_held(&mirror->lock);
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+		unsigned long number = hmm_ref_pte_number(pte);
+
+		if (!(pte & HMM_REF_PTE_VALID)) {
+			sane(!pte);
+		} else if (pte & HMM_REF_PTE_DEVICE) {
+			sane(!(pte & HMM_REF_PTE_EXCLUSIVE));
+			verify_device_page(mirror->dm, number);
+		} else {
+			sane(pfn_valid(number));
+			sane(page_count(pfn_to_page(number)));
+			sane(!hmm_ref_owns(mirror->dm, pfn_to_page(number)));
+			sane(!(pte & HMM_REF_PTE_EXCLUSIVE) ||
+			     pte & HMM_REF_PTE_WRITE);
+		}
+	}
+}

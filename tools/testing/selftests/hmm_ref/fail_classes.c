@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One class of steps fails each time, for as long as it takes: what each operation makes
+ * of a device that has no storage, an engine that is broken, a system without memory, a
+ * range that never holds still. It ends, with the error that the table in
+ * Documentation/misc-devices/hmm_ref/fault-injection.rst has for it, or does without;
+ * when the failures stop it works, and the data has never been other than right.
+ *
+ * Stands for: a loop that a step that always fails keeps going; an error that the
+ * operation has no name for; a fallback that itself needs what is not to be had.
+ *
+ * Needs a kernel with fault injection in debugfs, as the debug flavour has.
+ */
+#include "hmm_ref_fail.h"
+
+#define FAILSLAB	DEBUGFS "failslab/"
+
+FIXTURE(always)
+{
+	struct leak_check leak;
+	struct job job;
+	char attr[64];
+};
+
+FIXTURE_VARIANT(always)
+{
+	const char *class;
+	int (*run)(struct job *job);
+	enum job_state state;
+	bool large, fresh;
+	bool cpu;		/* touches the page itself, in a child that may not survive */
+	int rc;			/* of an ioctl; what child_run() returns of a child */
+};
+
+FIXTURE_VARIANT_ADD(always, chunk_to_device) {
+	.class = "chunk", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, chunk_read) {
+	.class = "chunk", .fresh = true, .run = run_read,
+};
+
+FIXTURE_VARIANT_ADD(always, storage_to_device) {
+	.class = "storage", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
+};
+
+/* Best effort: skipped pages are counted, and no error. */
+FIXTURE_VARIANT_ADD(always, handout_to_device) {
+	.class = "handout", .run = run_to_device,
+};
+
+FIXTURE_VARIANT_ADD(always, handout_holes) {
+	.class = "handout", .state = HOLES, .run = run_to_device,
+};
+
+FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
+	.class = "handout", .run = run_old_to_device, .rc = -ENOENT,
+};
+
+FIXTURE_VARIANT_ADD(always, large_to_device) {
+	.class = "large", .large = true, .run = run_to_device,
+};
+
+FIXTURE_VARIANT_ADD(always, large_hole) {
+	.class = "large", .large = true, .state = HOLES, .run = run_to_device,
+};
+
+FIXTURE_VARIANT_ADD(always, large_to_system) {
+	.class = "large", .large = true, .state = ON_DEVICE, .run = run_to_system,
+};
+
+FIXTURE_VARIANT_ADD(always, large_cpu) {
+	.class = "large", .large = true, .state = ON_DEVICE, .run = run_touch,
+	.cpu = true,
+};
+
+FIXTURE_VARIANT_ADD(always, large_file_read) {
+	.class = "large", .large = true, .state = ON_DEVICE, .run = run_file_read,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_to_device) {
+	.class = "copy", .run = run_to_device, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_holes) {
+	.class = "copy", .state = HOLES, .run = run_to_device, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_large) {
+	.class = "copy", .large = true, .run = run_to_device, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_to_system) {
+	.class = "copy", .state = ON_DEVICE, .run = run_to_system, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_read) {
+	.class = "copy", .state = ON_DEVICE, .run = run_read,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_write) {
+	.class = "copy", .state = ON_DEVICE, .run = run_write,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_write_shared) {
+	.class = "copy", .state = SHARED, .run = run_write, .rc = -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_cpu) {
+	.class = "copy", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGBUS,
+};
+
+FIXTURE_VARIANT_ADD(always, copy_file_read) {
+	.class = "copy", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(always, page_to_device) { .class = "page", .run = run_to_device };
+
+FIXTURE_VARIANT_ADD(always, page_to_system) {
+	.class = "page", .state = ON_DEVICE, .run = run_to_system, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, page_large) {
+	.class = "page", .large = true, .state = ON_DEVICE, .run = run_to_system,
+	.rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, page_write) {
+	.class = "page", .state = ON_DEVICE, .run = run_write,
+};
+
+FIXTURE_VARIANT_ADD(always, page_write_shared) {
+	.class = "page", .state = SHARED, .run = run_write, .rc = -ENOMEM,
+};
+
+/* It waits for memory, until a signal ends it. */
+FIXTURE_VARIANT_ADD(always, page_cpu) {
+	.class = "page", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGALRM,
+};
+
+FIXTURE_VARIANT_ADD(always, page_file_read) {
+	.class = "page", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(always, page_old_release) {
+	.class = "page", .state = ON_DEVICE, .run = run_old_release, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, map_read) {
+	.class = "map", .run = run_read, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, map_write_device) {
+	.class = "map", .state = ON_DEVICE, .run = run_write, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, map_exclusive) {
+	.class = "map", .run = run_exclusive, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, map_atomic) {
+	.class = "map", .state = ON_DEVICE, .run = run_atomic, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, map_to_device) { .class = "map", .run = run_to_device };
+
+FIXTURE_VARIANT_ADD(always, map_snapshot) { .class = "map", .run = run_snapshot };
+
+FIXTURE_VARIANT_ADD(always, retry_read) {
+	.class = "retry", .run = run_read, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, retry_write) {
+	.class = "retry", .state = ON_DEVICE, .run = run_write, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, retry_snapshot) {
+	.class = "retry", .run = run_snapshot, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, retry_exclusive) {
+	.class = "retry", .run = run_exclusive, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, retry_atomic) {
+	.class = "retry", .run = run_atomic, .rc = -EBUSY,
+};
+
+FIXTURE_VARIANT_ADD(always, retry_to_device) { .class = "retry", .run = run_to_device };
+
+FIXTURE_VARIANT_ADD(always, retry_cpu) {
+	.class = "retry", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+};
+
+FIXTURE_SETUP(always)
+{
+	snprintf(self->attr, sizeof(self->attr), FAIL_DIR "fail_%s/", variant->class);
+	if (access(self->attr, F_OK))
+		SKIP(return, "no %s: CONFIG_FAULT_INJECTION_DEBUG_FS", self->attr);
+	leak_check_begin(_metadata, &self->leak);
+	self->job = (struct job) {
+		.run = variant->run, .state = variant->state, .large = variant->large,
+		.fresh = variant->fresh,
+	};
+	ASSERT_EQ(0, job_init(&self->job));
+	if (variant->large && !job_gets_large(&self->job))
+		SKIP(return, "no huge page to be had");
+	ASSERT_EQ(0, job_prepare(&self->job));
+}
+
+FIXTURE_TEARDOWN_PARENT(always)
+{
+	if (!self->attr[0] || access(self->attr, F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(self->attr));
+	leak_check_end(_metadata, &self->leak);
+}
+
+static int run_in_child(void *arg)
+{
+	alarm(2);
+	return job_run(arg) != 0;
+}
+
+TEST_F_TIMEOUT(always, ends, LONG_TEST)
+{
+	struct job *job = &self->job;
+	int rc;
+
+	ASSERT_EQ(0, attr_arm(self->attr, 0, -1));
+	rc = variant->cpu ? child_run(run_in_child, job) : job_run(job);
+	ASSERT_EQ(0, attr_disarm(self->attr));
+	EXPECT_EQ(variant->rc, rc);
+	EXPECT_EQ(0, job_run(job));
+	EXPECT_TRUE(job_verify(job));
+	EXPECT_TRUE(job_settle(job));
+}
+
+/* Unbind goes on until each page has found memory, and a copy that is good. */
+FIXTURE(leaves)
+{
+	struct leak_check leak;
+	struct job job;
+	char attr[64];
+};
+
+FIXTURE_VARIANT(leaves)
+{
+	const char *class;
+};
+
+FIXTURE_VARIANT_ADD(leaves, copy) { .class = "copy" };
+
+FIXTURE_VARIANT_ADD(leaves, page) { .class = "page" };
+
+FIXTURE_SETUP(leaves)
+{
+	snprintf(self->attr, sizeof(self->attr), FAIL_DIR "fail_%s/", variant->class);
+	if (access(self->attr, F_OK))
+		SKIP(return, "no %s: CONFIG_FAULT_INJECTION_DEBUG_FS", self->attr);
+	leak_check_begin(_metadata, &self->leak);
+	self->job = (struct job) { .run = run_touch, .state = ON_DEVICE };
+	ASSERT_EQ(0, job_init(&self->job));
+	ASSERT_EQ(0, job_prepare(&self->job));
+}
+
+FIXTURE_TEARDOWN_PARENT(leaves)
+{
+	if (!self->attr[0] || access(self->attr, F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(self->attr));
+	if (hmm_ref_count() < self->leak.devices)
+		device_attach(DRIVER "bind", self->job.device);
+	leak_check_end(_metadata, &self->leak);
+}
+
+TEST_F_TIMEOUT(leaves, in_the_end, LONG_TEST)
+{
+	ASSERT_EQ(0, attr_arm(self->attr, 0, 20));
+	ASSERT_EQ(0, device_attach(DRIVER "unbind", self->job.device));
+	ASSERT_EQ(0, attr_disarm(self->attr));
+	EXPECT_TRUE(job_verify(&self->job));
+	ASSERT_EQ(0, device_attach(DRIVER "bind", self->job.device));
+	EXPECT_TRUE(job_settle(&self->job));
+}
+
+/* ---- no memory at all ------------------------------------------------------------ */
+
+FIXTURE(never)
+{
+	struct leak_check leak;
+	int make_it_fail;	/* the open file */
+	char *mem;
+	int fd;
+};
+
+FIXTURE_SETUP(never)
+{
+	if (write_file(FAILSLAB "task-filter", "Y") || fail_setup())
+		SKIP(return, "no failslab: CONFIG_FAILSLAB, CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_pages(SMALL_PAGES);
+	fill_pages(self->mem, SMALL_PAGES, 1);
+	self->make_it_fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->make_it_fail);
+}
+
+FIXTURE_TEARDOWN_PARENT(never)
+{
+	if (access(FAILSLAB "probability", F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(FAILSLAB));
+	EXPECT_EQ(0, write_file(FAILSLAB "task-filter", "N"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* No table for the device page table: an error, at once, and not the wrong one. */
+TEST_F(never, device_page_table)
+{
+	char byte = 0x5a, *first = self->mem;
+	unsigned long long start;
+	int read_rc, write_rc;
+
+	ASSERT_EQ(0, attr_arm(FAILSLAB, 0, -1));
+	start = now_ms();
+	ASSERT_EQ(1, pwrite(self->make_it_fail, "1", 1, 0));
+	read_rc = _test_read(self->fd, first, 1, &byte);
+	write_rc = _test_write(self->fd, first, 1, &byte);
+	ASSERT_EQ(1, pwrite(self->make_it_fail, "0", 1, 0));
+	EXPECT_EQ(-ENOMEM, read_rc);
+	EXPECT_EQ(-ENOMEM, write_rc);
+	EXPECT_EQ(0x5a, byte);
+	EXPECT_GT(2000, now_ms() - start);
+	test_dev_data(self->fd, self->mem, SMALL_PAGES, 1);
+	test_cpu_data(self->mem, SMALL_PAGES, 1);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

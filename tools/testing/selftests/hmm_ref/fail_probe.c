@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Every step of probe and of remove fails once, as in fail_nth: by the files bind and
+ * unbind in sysfs, whose writer runs them.
+ *
+ * A bind either fails with ENOMEM and leaves nothing behind, or there is a device that
+ * works. The core carries on without a device node, and without a folder in debugfs, when
+ * it has no memory for them; then bind succeeds, and the next unbind must cope. Remove
+ * cannot fail: whatever happens, the process that has pages on the device keeps its data.
+ *
+ * Stands for: a device that is half there after a probe that failed; a remove that gives
+ * up on a page for which it found no memory, or loses it.
+ *
+ * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
+ */
+#include "hmm_ref_fail.h"
+
+#define NTH_MAX		5000
+
+FIXTURE(probe)
+{
+	struct leak_check leak;
+	struct job job;
+	char name[24];		/* of the platform device */
+	char node[24];
+	int nth;		/* open files */
+	int bind;
+	int unbind;
+};
+
+FIXTURE_VARIANT(probe)
+{
+	bool coherent;
+};
+
+FIXTURE_VARIANT_ADD(probe, private) { .coherent = false };
+FIXTURE_VARIANT_ADD(probe, coherent) { .coherent = true };
+
+FIXTURE_SETUP(probe)
+{
+	int rc;
+
+	self->nth = fail_nth_open();
+	if (self->nth < 0 || fail_setup())
+		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC");
+	leak_check_begin(_metadata, &self->leak);
+	self->job = (struct job) { .run = run_touch, .coherent = variant->coherent };
+	rc = job_init(&self->job);
+	if (rc == -ENODEV)
+		SKIP(return, "no coherent device (module parameter coherent)");
+	ASSERT_EQ(0, rc);
+	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->job.device);
+	snprintf(self->node, sizeof(self->node), "/dev/hmm_ref%u", self->job.device);
+	self->bind = open(DRIVER "bind", O_WRONLY | O_CLOEXEC);
+	self->unbind = open(DRIVER "unbind", O_WRONLY | O_CLOEXEC);
+	if (self->bind < 0 || self->unbind < 0)
+		SKIP(return, "no " DRIVER "bind");
+}
+
+FIXTURE_TEARDOWN_PARENT(probe)
+{
+	if (self->name[0] && access(self->node, F_OK))
+		write_file(DRIVER "bind", self->name);
+	leak_check_end(_metadata, &self->leak);
+}
+
+static int attach(int file, const char *name)
+{
+	ssize_t len = strlen(name);
+
+	return pwrite(file, name, len, 0) == len ? 0 : -errno;
+}
+
+static bool is_bound(const char *name)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), DRIVER "%s", name);
+	return !access(path, F_OK);
+}
+
+/* Data goes there, and comes back. */
+static bool works(struct job *job)
+{
+	return CHECK(!job_prepare(job)) && CHECK(!run_to_device(job)) &&
+	       job_verify(job) && job_settle(job);
+}
+
+TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
+{
+	int errors = 0, nodeless = 0, nth, left, rc;
+
+	for (nth = 0; nth < NTH_MAX; nth++) {
+		ASSERT_EQ(0, attach(self->unbind, self->name));
+		ASSERT_EQ(0, fail_nth_arm(self->nth, nth));
+		rc = attach(self->bind, self->name);
+		left = fail_nth_end(self->nth);
+		ASSERT_LE(0, left);
+		ASSERT_TRUE(!rc || rc == -ENOMEM) {
+			TH_LOG("point %d: %s", nth, strerror(-rc));
+		}
+		ASSERT_EQ(!rc, is_bound(self->name)) {
+			TH_LOG("point %d: %s", nth, strerror(-rc));
+		}
+		errors += rc != 0;
+		if (!rc && access(self->node, F_OK)) {
+			nodeless++;
+			ASSERT_EQ(0, attach(self->unbind, self->name));
+			rc = -ENXIO;
+		}
+		if (rc)
+			ASSERT_EQ(0, attach(self->bind, self->name));
+		ASSERT_TRUE(works(&self->job)) {
+			TH_LOG("after point %d", nth);
+		}
+		if (left > 0)
+			break;
+	}
+	ASSERT_GT(NTH_MAX, nth);
+	printf("# bind, %s: %d points, %d of them errors, %d bound without a device node\n",
+	       variant->coherent ? "coherent" : "private", nth - 1, errors, nodeless);
+	fflush(stdout);
+	EXPECT_LT(1, nth);
+	EXPECT_LT(0, errors);
+}
+
+TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
+{
+	struct job *job = &self->job;
+	int nth, left, rc;
+
+	for (nth = 0; nth < NTH_MAX; nth++) {
+		job->state = ON_DEVICE;
+		ASSERT_EQ(0, job_prepare(job));
+		ASSERT_EQ(0, fail_nth_arm(self->nth, nth));
+		rc = attach(self->unbind, self->name);
+		left = fail_nth_end(self->nth);
+		ASSERT_LE(0, left);
+		ASSERT_EQ(0, rc);
+		ASSERT_FALSE(is_bound(self->name));
+		ASSERT_NE(0, access(self->node, F_OK));
+		ASSERT_TRUE(job_verify(job)) {
+			TH_LOG("after point %d", nth);
+		}
+		ASSERT_EQ(0, attach(self->bind, self->name));
+		ASSERT_TRUE(job_settle(job));
+		if (left > 0)
+			break;
+	}
+	ASSERT_GT(NTH_MAX, nth);
+	printf("# unbind, %s: %d points\n",
+	       variant->coherent ? "coherent" : "private", nth - 1);
+	fflush(stdout);
+	EXPECT_LT(1, nth);
+}
+
+/* Last: what all of the above has left behind. */
+FIXTURE(after)
+{
+};
+
+FIXTURE_SETUP(after)
+{
+	if (fail_setup())
+		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC");
+}
+
+FIXTURE_TEARDOWN(after)
+{
+}
+
+TEST_F_TIMEOUT(after, no_leaks, LONG_TEST)
+{
+	EXPECT_EQ(0, fail_leaks("fail_probe"));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
