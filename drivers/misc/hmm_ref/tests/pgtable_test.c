@@ -301,7 +301,7 @@ static void pgtable_replace(struct kunit *test)
 /* All that there is, at both ends of what addresses there are. */
 static void pgtable_zap_all(struct kunit *test)
 {
-	static const unsigned long addrs[] = {
+	const unsigned long addrs[] = {
 		0, PAGE_SIZE, TASK_SIZE_MAX - PAGE_SIZE, ULONG_MAX & PAGE_MASK & ~PMD_SIZE,
 	};
 	struct model *m = test->priv;
