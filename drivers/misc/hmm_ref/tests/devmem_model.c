@@ -93,7 +93,7 @@ void dmt_reserve(struct kunit *test, struct dmt *f, unsigned int nr)
 	long left = nr_left(f);
 	long got = hmm_ref_devmem_reserve(&f->dm, nr);
 
-	KUNIT_EXPECT_EQ_MSG(test, got, left > 0 ? min(left, (long)nr) : -ENOSPC,
+	KUNIT_EXPECT_EQ_MSG(test, got, left > 0 ? min_t(long, left, nr) : -ENOSPC,
 			    "%u asked for, %ld left", nr, left);
 	if (got > 0)
 		f->reserved += got;

@@ -14,9 +14,9 @@ static unsigned long long seed = 0x686d6d5f726566;
 module_param(seed, ullong, 0444);
 MODULE_PARM_DESC(seed, "where random sequences start (a fixed number by default)");
 
-static unsigned int steps = 6000;
+static unsigned int steps = 3000;
 module_param(steps, uint, 0444);
-MODULE_PARM_DESC(steps, "length of random sequences (default 6000)");
+MODULE_PARM_DESC(steps, "length of random sequences (default 3000)");
 
 /**
  * hmm_ref_test_start() - begin a random sequence
