@@ -63,6 +63,8 @@ static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npa
 {
 	unsigned long i, nr;
 
+	if (!npages)
+		return migrate_device_range(src_pfns, 0, 0);
 	for (i = 0; i < npages; i += nr) {
 		unsigned long first = src_pfns[i];
 
@@ -72,6 +74,8 @@ static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npa
 	}
 	return 0;
 }
+
+#define system_percpu_wq	system_wq
 
 #define list_last_entry_or_null(head, type, member)	\
 	(list_empty(head) ? NULL : list_last_entry(head, type, member))

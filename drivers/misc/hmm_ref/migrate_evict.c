@@ -15,9 +15,11 @@
  * mapped pages are chosen, and of what comes back locked only those are copied that
  * still hold their data (hmm_ref_mark_left()).
  */
+#include <linux/cpu.h>
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/migrate.h>
+#include <linux/workqueue.h>
 
 #include "hmm_ref.h"
 
@@ -138,6 +140,33 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	return rc;
 }
 
+static void drain_cpu(struct work_struct *work)
+{
+	unsigned long none;
+
+	migrate_device_pfns(&none, 0);
+}
+
+/*
+ * munlock leaves a reference to a single page with the CPU that did it, in a batch. A CPU
+ * that has nothing to do keeps that for ever. What empties the batches of all CPUs is not
+ * exported, but each migration begins with that of its own CPU.
+ */
+static void drain_cpus(void)
+{
+	struct work_struct work;
+	int cpu;
+
+	INIT_WORK_ONSTACK(&work, drain_cpu);
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		queue_work_on(cpu, system_percpu_wq, &work);
+		flush_work(&work);
+	}
+	cpus_read_unlock();
+	destroy_work_on_stack(&work);
+}
+
 /**
  * hmm_ref_evict_all() - bring every page of a stopped device to system memory
  * @dev: device that hands out nothing any more
@@ -164,6 +193,7 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev)
 			cond_resched();
 			continue;
 		}
+		drain_cpus();
 		msleep(delay_ms);
 		delay_ms = min(delay_ms * 2, 100U);
 		if (time_after(jiffies, report)) {
