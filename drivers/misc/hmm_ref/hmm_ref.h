@@ -564,8 +564,8 @@ bool hmm_ref_src_is_page(unsigned long src);
 unsigned long hmm_ref_src_pages(unsigned long src);
 unsigned long hmm_ref_moved(unsigned long src, unsigned long dst);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
-unsigned long hmm_ref_mark_left(const unsigned long *src,
-				const unsigned long *dst, unsigned long npages);
+unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
+			   unsigned long npages);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
@@ -608,9 +608,6 @@ void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
 			 unsigned long addr);
 bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
 			   unsigned long addr);
-unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
-				  struct hmm_ref_block *block,
-				  struct hmm_ref_window *window);
 #else
 static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
 {
@@ -630,13 +627,6 @@ static inline bool hmm_ref_small_pending(struct hmm_ref_device *dev,
 					 struct mm_struct *mm, unsigned long addr)
 {
 	return false;
-}
-
-static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
-						struct hmm_ref_block *block,
-						struct hmm_ref_window *window)
-{
-	return 0;
 }
 #endif
 

@@ -97,7 +97,7 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
 	}
 	migrate_vma_pages(args);
 	hmm_ref_count(dev->counters, fault_pages,
-		      hmm_ref_mark_left(args->src, args->dst, args->npages));
+		      hmm_ref_left(args->src, args->dst, args->npages));
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -233,7 +233,7 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	migrate_vma_pages(&args);
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	hmm_ref_count(dev->counters, fault_pages,
-		      hmm_ref_mark_left(src, dst, args.npages));
+		      hmm_ref_left(src, dst, args.npages));
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
 		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;

@@ -70,6 +70,13 @@ static void watch_kernel(void)
 	}
 }
 
+/* Who sleeps where, and what runs. */
+static void show_tasks(void)
+{
+	write_file("/proc/sysrq-trigger", "w");
+	write_file("/proc/sysrq-trigger", "l");
+}
+
 static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
 {
 	static const struct hmm_ref_stats none;
@@ -197,7 +204,7 @@ static void watch_progress(void)
 			super.seen[i].stream = slot->stream;
 			super.seen[i].since = now_ms();
 		} else if (now_ms() - super.seen[i].since > STUCK_MS) {
-			write_file("/proc/sysrq-trigger", "w");
+			show_tasks();
 			fuzz_complain("%08x#%u, pid %d, does not get on", slot->stream,
 				      slot->index, slot->pid);
 		}
@@ -310,7 +317,7 @@ static void watch_unbind(bool wait)
 			return;
 		}
 		if (now_ms() - super.unbind_since > STUCK_MS) {
-			write_file("/proc/sysrq-trigger", "w");
+			show_tasks();
 			fuzz_complain("unbind does not end");
 		}
 		if (!wait)

@@ -576,7 +576,8 @@ static inline int do_bad_old(const struct op *op)
 		cmd.addr = bad_number(op->value >> 8);
 	if (op->value & 2)
 		cmd.buf = nr == OLD_WRITE ? (unsigned long)NOWHERE : bad_number(op->value >> 16);
-	if (op->value & 4)
+	/* That one writes nothing, so it would look at all of the address space. */
+	if (op->value & 4 && nr != OLD_CHECK_EXCLUSIVE)
 		cmd.npages = bad_number(op->value >> 24);
 	rc = _test_ioctl(file_fd(file), op->value & 8 ? OLD_IOC(nr) ^ (1 << (8 + op->bytes % 24)) :
 			 OLD_IOC(nr), bad_pointer(op, &cmd, sizeof(cmd)));
