@@ -65,6 +65,18 @@ static inline int file_fd(unsigned int file)
 	return (file & FILE_FD) - 1;
 }
 
+/*
+ * A thread may use a number that another one has just closed. It must not be that of
+ * a file of another kind by then, so each kind has numbers of its own.
+ */
+static inline int own_number(int fd, bool old)
+{
+	int number = fcntl(fd, F_DUPFD_CLOEXEC, old ? 512 : 256);
+
+	close(fd);
+	return number;
+}
+
 static inline int do_open(const struct op *op)
 {
 	unsigned int nr = op->variant % (shared->devices + shared->old_devices);
@@ -82,6 +94,9 @@ static inline int do_open(const struct op *op)
 			fuzz_fail("open %s: errno %d", path, errno);
 		return -errno;
 	}
+	fd = own_number(fd, old);
+	if (fd < 0)
+		return -errno;
 	was = file_swap(op->slot, (fd + 1) | (old ? FILE_OLD : 0));
 	if (was)
 		close(file_fd(was));
