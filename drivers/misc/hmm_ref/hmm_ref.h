@@ -13,8 +13,8 @@
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
  *
- * and sanity.c, which checks the rules for all of them, and fail.c, by which tests have
- * any of their steps fail.
+ * and sanity.c, which checks the rules for all of them, fail.c, by which tests have
+ * any of their steps fail, and trace.h, by which people watch them.
  *
  * Vocabulary
  *
@@ -234,12 +234,27 @@ struct hmm_ref_owner *hmm_ref_owner_create(void);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 
 /**
+ * enum hmm_ref_block_state - what can be had of a block
+ * @HMM_REF_BLOCK_BARE: nothing, it has no storage
+ * @HMM_REF_BLOCK_WHOLE: all of its pages
+ * @HMM_REF_BLOCK_PARTIAL: some of its pages
+ * @HMM_REF_BLOCK_FULL: nothing, no page is free
+ */
+enum hmm_ref_block_state {
+	HMM_REF_BLOCK_BARE,
+	HMM_REF_BLOCK_WHOLE,
+	HMM_REF_BLOCK_PARTIAL,
+	HMM_REF_BLOCK_FULL,
+};
+
+/**
  * struct hmm_ref_block - PMD_SIZE of device memory
  * @lock: covers @free, @bad and the counts
  * @nr_free: pages on the free map
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
  * @backed: has storage; stays so while a page is used
+ * @state: as of the last change that asked for other lists
  * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full, and
  *	while storage is added or removed
  * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
@@ -247,7 +262,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
  *
- * hmm_ref_devmem::lock covers @avail and @lru. Both locks are held where these
+ * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
  * follow a change of the counts, and to write @backed, which either lock covers.
  */
 struct hmm_ref_block {
@@ -256,6 +271,7 @@ struct hmm_ref_block {
 	unsigned int nr_used;
 	unsigned int nr_retired;
 	bool backed;
+	enum hmm_ref_block_state state;
 	struct list_head avail;
 	struct list_head lru;
 	struct hmm_ref_chunk *chunk;
@@ -283,6 +299,7 @@ struct hmm_ref_chunk {
 
 /**
  * struct hmm_ref_devmem - the memory of one device
+ * @id: number of the device, for people who trace it
  * @pgmap_owner: tells our device pages from others'
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
  * @large: large folios stay whole
@@ -307,6 +324,7 @@ struct hmm_ref_chunk {
  * @shrinker: takes back the storage of whole blocks
  */
 struct hmm_ref_devmem {
+	unsigned int id;
 	void *pgmap_owner;
 	enum memory_type type;
 	bool large;
@@ -338,6 +356,7 @@ struct hmm_ref_devmem {
  * @capacity: bytes, a multiple of PMD_SIZE
  * @chunk_size: bytes that private memory grows by, a power of two and at least
  *	PMD_SIZE
+ * @id: number of the device
  * @name: for the shrinker
  */
 struct hmm_ref_devmem_params {
@@ -347,6 +366,7 @@ struct hmm_ref_devmem_params {
 	phys_addr_t window;
 	u64 capacity;
 	u64 chunk_size;
+	unsigned int id;
 	const char *name;
 };
 
@@ -639,6 +659,20 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 	return 0;
 }
 #endif
+
+/* ---- trace.h: loops that people watch ---------------------------------- */
+
+/**
+ * enum hmm_ref_retry - what is tried again
+ * @HMM_REF_RETRY_MIGRATE: a window in which pages have stayed behind
+ * @HMM_REF_RETRY_FAULT: a device fault on a range that has changed
+ * @HMM_REF_RETRY_EXCLUSIVE: exclusive access to a page that was taken back
+ */
+enum hmm_ref_retry {
+	HMM_REF_RETRY_MIGRATE,
+	HMM_REF_RETRY_FAULT,
+	HMM_REF_RETRY_EXCLUSIVE,
+};
 
 /* ---- sanity.c: the rules, checked -------------------------------------- */
 

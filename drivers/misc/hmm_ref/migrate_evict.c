@@ -20,6 +20,7 @@
 #include <linux/migrate.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Blocks that are tried before the caller has to wait. */
 #define EVICT_TRIES	4
@@ -85,8 +86,11 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	unsigned long left;
 	unsigned long nr;
 	unsigned long i;
+	u64 begin = 0;
 
 	lockdep_assert_held(&dev->evict_lock);
+	if (trace_hmm_ref_evict_enabled())
+		begin = ktime_get_ns();
 	nr = evict_choose(block, src);
 	memset(dst, 0, nr * sizeof(*dst));
 	migrate_device_pfns(src, nr);
@@ -107,6 +111,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	if (no_large)
 		left += hmm_ref_small_evict(dev, block, &dev->evict_window);
 	hmm_ref_count(dev->counters, evicted, left);
+	trace_hmm_ref_evict(block, nr, left, begin);
 	return left;
 }
 
