@@ -134,6 +134,7 @@ static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 		if (rc != -EBUSY && rc != -EFAULT)
 			return rc;
 		hmm_ref_count(mirror->counters, retries, 1);
+		atomic_long_inc(&mirror->owner->retries);
 		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, addr, ++attempt);
 		stop = hmm_ref_mirror_interrupted(mirror);
 		if (stop)

@@ -218,19 +218,45 @@ void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic)
 /* ---- devmem*.c, chunk.c, audit.c: device pages ------------------------- */
 
 /**
+ * enum hmm_ref_cause - why data leaves the device for system memory
+ * @HMM_REF_BY_COMMAND: a command asks for it
+ * @HMM_REF_BY_FAULT: the CPU has touched the page, or a neighbour
+ * @HMM_REF_BY_EVICTION: others need the room, or the device goes
+ * @HMM_REF_CAUSES: how many there are
+ */
+enum hmm_ref_cause {
+	HMM_REF_BY_COMMAND,
+	HMM_REF_BY_FAULT,
+	HMM_REF_BY_EVICTION,
+	HMM_REF_CAUSES,
+};
+
+/**
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
  * @pid: process that opened the file, for people who read fdinfo
+ * @to_device: pages that its commands have moved to the device
+ * @left: pages handed out for it whose data has left, by cause
+ * @device_faults: of its mirror, as are the next two
+ * @invalidations: of its mirror
+ * @retries: of its mirror
  *
  * For accounting only. It deliberately leads to no file, mm or VMA.
  */
 struct hmm_ref_owner {
 	refcount_t refs;
 	pid_t pid;
+	atomic_long_t to_device;
+	atomic_long_t left[HMM_REF_CAUSES];
+	atomic_long_t device_faults;
+	atomic_long_t invalidations;
+	atomic_long_t retries;
 };
 
 struct hmm_ref_owner *hmm_ref_owner_create(void);
+void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
+			      enum hmm_ref_cause cause);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 
 /**
@@ -507,6 +533,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
  * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
  * @dm: device memory: pages of it are mapped as such
  * @counters: of the device
+ * @owner: of the client, counts for it
  * @gone: the device is: operations end early
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
@@ -519,6 +546,7 @@ struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
 	struct hmm_ref_devmem *dm;
 	struct hmm_ref_counters __percpu *counters;
+	struct hmm_ref_owner *owner;
 	const bool *gone;
 	struct mutex lock;		/* page table entries */
 	struct hmm_ref_pgtable pt;
@@ -532,7 +560,7 @@ struct hmm_ref_mirror {
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
-			const bool *gone);
+			struct hmm_ref_owner *owner, const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
@@ -585,7 +613,8 @@ unsigned long hmm_ref_src_pages(unsigned long src);
 unsigned long hmm_ref_moved(unsigned long src, unsigned long dst);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_mark_left(const unsigned long *src,
-				const unsigned long *dst, unsigned long npages);
+				const unsigned long *dst, unsigned long npages,
+				enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
@@ -593,7 +622,8 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, struct vm_area_struct *vma,
 		       unsigned long addr);
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, unsigned long *moved);
+			  bool large, enum hmm_ref_cause cause,
+			  unsigned long *moved);
 
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);

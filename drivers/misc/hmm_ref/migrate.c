@@ -213,7 +213,8 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 	bool large = pass->large && !xchg(&client->fail_large, false);
 	int rc;
 
-	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, &pass->moved);
+	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, HMM_REF_BY_COMMAND,
+				   &pass->moved);
 	pass->tried = rc != -EINVAL;
 	return rc;
 }
@@ -394,9 +395,11 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	}
 	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
 	mutex_unlock(&client->migrate_lock);
-	if (cmd->direction == HMM_REF_TO_DEVICE)
+	if (cmd->direction == HMM_REF_TO_DEVICE) {
 		hmm_ref_count(client->dev->counters, to_device, cmd->out_migrated);
-	else
+		atomic_long_add(cmd->out_migrated, &client->owner->to_device);
+	} else {
 		hmm_ref_count(client->dev->counters, to_system, cmd->out_migrated);
+	}
 	return rc;
 }

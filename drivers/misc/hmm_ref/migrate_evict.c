@@ -106,7 +106,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	if (hmm_ref_engine_wait(&job))
 		hmm_ref_abandon_all(dst, nr);
 	migrate_device_pages(src, dst, nr);
-	left = hmm_ref_mark_left(src, dst, nr);
+	left = hmm_ref_mark_left(src, dst, nr, HMM_REF_BY_EVICTION);
 	migrate_device_finalize(src, dst, nr);
 	if (no_large)
 		left += hmm_ref_small_evict(dev, block, &dev->evict_window);

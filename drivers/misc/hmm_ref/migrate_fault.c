@@ -98,7 +98,7 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
 		rc = -EIO; /* page by page it will show which one is bad */
 	}
 	migrate_vma_pages(args);
-	*moved = hmm_ref_mark_left(args->src, args->dst, args->npages);
+	*moved = hmm_ref_mark_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -229,7 +229,7 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	if (rc == -EIO) /* a neighbour may be to blame */
 		rc = fault_copy(dev, &args, index, index + 1, index);
 	migrate_vma_pages(&args);
-	*moved = hmm_ref_mark_left(src, dst, args.npages);
+	*moved = hmm_ref_mark_left(src, dst, args.npages, HMM_REF_BY_FAULT);
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
 		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;

@@ -41,7 +41,8 @@ struct mapping {
 /* Migrate as single pages. Return: pages moved. */
 static unsigned long move_small(struct hmm_ref_device *dev,
 				const struct mapping *at,
-				struct hmm_ref_window *window)
+				struct hmm_ref_window *window,
+				enum hmm_ref_cause cause)
 {
 	struct migrate_vma args = { .src = window->src, .dst = window->dst };
 	unsigned long moved = 0;
@@ -52,7 +53,7 @@ static unsigned long move_small(struct hmm_ref_device *dev,
 	if (args.vma) {
 		args.start = at->start;
 		args.end = min(at->end, args.vma->vm_end);
-		hmm_ref_vma_to_system(&dev->dm, &args, false, &moved);
+		hmm_ref_vma_to_system(&dev->dm, &args, false, cause, &moved);
 	}
 	mmap_read_unlock(at->mm);
 	return moved;
@@ -74,7 +75,7 @@ static void small_work(struct work_struct *work)
 
 	/* The fault that comes again holds the folio's lock, but not all the time. */
 	for (;;) {
-		moved = move_small(dev, &at, &small->window);
+		moved = move_small(dev, &at, &small->window, HMM_REF_BY_FAULT);
 		if (moved || ++tries == WORK_TRIES)
 			break;
 		fsleep(1000);
@@ -245,7 +246,7 @@ unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 		folio_put(folio);
 		if (!found)
 			break;
-		moved = move_small(dev, &at, window);
+		moved = move_small(dev, &at, window, HMM_REF_BY_EVICTION);
 		mmput_async(at.mm);
 		cond_resched();
 	}

@@ -75,6 +75,7 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
 	hmm_ref_count(mirror->counters, invalidations, 1);
+	atomic_long_inc(&mirror->owner->invalidations);
 	return true;
 }
 
@@ -99,6 +100,7 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
  * @mm: of the current process
  * @dm: memory of the device
  * @counters: of the device
+ * @owner: counts for the client; stays as long as the mirror
  * @gone: the device's flag
  *
  * Context: takes mmap_lock for writing.
@@ -107,12 +109,13 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
-			const bool *gone)
+			struct hmm_ref_owner *owner, const bool *gone)
 {
 	int rc = -ENOMEM;
 
 	mirror->dm = dm;
 	mirror->counters = counters;
+	mirror->owner = owner;
 	mirror->gone = gone;
 	mutex_init(&mirror->lock);
 	mutex_init(&mirror->access_lock);
@@ -379,6 +382,7 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 			if (map_range(mirror, &range))
 				return 0;
 			hmm_ref_count(mirror->counters, retries, 1);
+			atomic_long_inc(&mirror->owner->retries);
 			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
 					    start, ++attempt);
 		}
@@ -411,6 +415,7 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	lockdep_assert_held(&mirror->access_lock);
 	rc = fault_range(mirror, start, end, write, patience);
 	hmm_ref_count(mirror->counters, device_faults, 1);
+	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
 	return rc;
 }

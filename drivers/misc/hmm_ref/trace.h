@@ -304,6 +304,7 @@ TRACE_EVENT(hmm_ref_invalidate,
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(unsigned int, event)
+		__field(pid_t, owner)
 		__field(unsigned long, start)
 		__field(unsigned long, end)
 		__field(unsigned long, seq)
@@ -311,13 +312,14 @@ TRACE_EVENT(hmm_ref_invalidate,
 	TP_fast_assign(
 		__entry->dev = mirror->dm->id;
 		__entry->event = range->event;
+		__entry->owner = mirror->owner->pid;
 		__entry->start = range->start;
 		__entry->end = range->end;
 		__entry->seq = seq;
 	),
-	TP_printk("dev=%u %s start=%#lx end=%#lx seq=%lu", __entry->dev,
-		  show_notify(__entry->event), __entry->start, __entry->end,
-		  __entry->seq)
+	TP_printk("dev=%u %s owner=%d start=%#lx end=%#lx seq=%lu", __entry->dev,
+		  show_notify(__entry->event), __entry->owner, __entry->start,
+		  __entry->end, __entry->seq)
 );
 
 /* @attempt: that did not work out, from 1. */
