@@ -690,7 +690,7 @@ static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
 }
 #endif
 
-/* ---- trace.h: loops that people watch ---------------------------------- */
+/* ---- trace.h: what people watch ---------------------------------------- */
 
 /**
  * enum hmm_ref_retry - what is tried again
@@ -702,6 +702,20 @@ enum hmm_ref_retry {
 	HMM_REF_RETRY_MIGRATE,
 	HMM_REF_RETRY_FAULT,
 	HMM_REF_RETRY_EXCLUSIVE,
+};
+
+/**
+ * enum hmm_ref_fault_result - how a CPU fault ends; values that user space can resolve
+ * @HMM_REF_FAULT_DONE: the CPU touches the page again
+ * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
+ * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
+ */
+enum hmm_ref_fault_result {
+	HMM_REF_FAULT_DONE = 0,
+	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
+	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
 };
 
 /* ---- sanity.c: the rules, checked -------------------------------------- */

@@ -32,6 +32,10 @@ TRACE_DEFINE_ENUM(HMM_REF_TO_SYSTEM);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_MIGRATE);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_FAULT);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_EXCLUSIVE);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_DONE);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_OOM);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_SIGBUS);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_RETRY);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_UNMAP);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_CLEAR);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_VMA);
@@ -58,6 +62,13 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
 			 { HMM_REF_RETRY_MIGRATE, "MIGRATE" },	\
 			 { HMM_REF_RETRY_FAULT, "FAULT" },	\
 			 { HMM_REF_RETRY_EXCLUSIVE, "EXCLUSIVE" })
+
+#define show_result(result)					\
+	__print_symbolic(result,				\
+			 { HMM_REF_FAULT_DONE, "DONE" },	\
+			 { HMM_REF_FAULT_OOM, "OOM" },		\
+			 { HMM_REF_FAULT_SIGBUS, "SIGBUS" },	\
+			 { HMM_REF_FAULT_RETRY, "RETRY" })
 
 #define show_notify(event)						\
 	__print_symbolic(event,						\
@@ -237,10 +248,9 @@ TRACE_EVENT(hmm_ref_cpu_fault,
 		__entry->moved = moved;
 		__entry->result = (__force unsigned int)result;
 	),
-	TP_printk("dev=%u addr=%#lx dpfn=%#lx order=%u moved=%lu result=%#x %s",
+	TP_printk("dev=%u addr=%#lx dpfn=%#lx order=%u moved=%lu result=%s",
 		  __entry->dev, __entry->addr, __entry->dpfn, __entry->order,
-		  __entry->moved, __entry->result,
-		  __print_flags(__entry->result, "|", VM_FAULT_RESULT_TRACE))
+		  __entry->moved, show_result(__entry->result))
 );
 
 /* @begin: as above. */
