@@ -201,6 +201,7 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	migrate_vma_pages(args);
 	for (i = 0; i < args->npages; i++)
 		pass->moved += hmm_ref_moved(args->src[i], args->dst[i]);
+	atomic_long_add(pass->moved, &client->owner->to_device);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -395,11 +396,9 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	}
 	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
 	mutex_unlock(&client->migrate_lock);
-	if (cmd->direction == HMM_REF_TO_DEVICE) {
+	if (cmd->direction == HMM_REF_TO_DEVICE)
 		hmm_ref_count(client->dev->counters, to_device, cmd->out_migrated);
-		atomic_long_add(cmd->out_migrated, &client->owner->to_device);
-	} else {
+	else
 		hmm_ref_count(client->dev->counters, to_system, cmd->out_migrated);
-	}
 	return rc;
 }

@@ -367,6 +367,30 @@ TEST_F(trace, fdinfo)
 	EXPECT_EQ(0, fdinfo_number(other, "cpu-fault-pages"));
 }
 
+static int touch_last(void *arg)
+{
+	return !CHECK(page_holds((char *)arg + (PAGES - 1) * page_size(), 1, PAGES - 1));
+}
+
+/* What a child does to the pages counts for who brought them; what it unmaps does not. */
+TEST_F(trace, fdinfo_of_a_parent)
+{
+	long back;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, child_run(touch_last, self->mem));
+	back = fdinfo_number(self->fd, "cpu-fault-pages");
+	EXPECT_LT(0, back);
+	EXPECT_EQ(PAGES, pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE) + back);
+	EXPECT_EQ(PAGES, fdinfo_number(self->fd, "pages") + back);
+	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
+	EXPECT_EQ(0, fdinfo_number(self->fd, "pages"));
+	EXPECT_EQ(PAGES, fdinfo_number(self->fd, "to-device"));
+	EXPECT_EQ(back, fdinfo_number(self->fd, "cpu-fault-pages"));
+	EXPECT_EQ(0, fdinfo_number(self->fd, "to-system"));
+	EXPECT_EQ(0, fdinfo_number(self->fd, "evicted"));
+}
+
 /* ---- trying again ------------------------------------------------------------------ */
 
 /* A page that is pinned stays: a migration tries until it is clear that it does. */
