@@ -120,18 +120,25 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
  * @src: source entries, device pages
  * @dst: destination entries
  * @npages: of each
+ * @cause: why, for the pages' owners to count
  *
  * Return: pages.
  */
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
-			   unsigned long npages)
+			   unsigned long npages, enum hmm_ref_cause cause)
 {
 	unsigned long left = 0;
 	unsigned long i;
 
 	for (i = 0; i < npages; i++) {
-		if (hmm_ref_src_is_page(src[i]))
-			left += hmm_ref_moved(src[i], dst[i]);
+		unsigned long nr = hmm_ref_moved(src[i], dst[i]);
+		struct folio *folio;
+
+		if (!nr || !hmm_ref_src_is_page(src[i]))
+			continue;
+		folio = page_folio(migrate_pfn_to_page(src[i]));
+		hmm_ref_owner_count_left(folio, nr, cause);
+		left += nr;
 	}
 	return left;
 }
@@ -213,6 +220,7 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
  * @args: range in a VMA, with arrays for it; pgmap_owner and flags are set here
  * @large: keep large folios whole where large pages can be had; else the core splits
  *	them in setup
+ * @cause: why
  * @moved: pages moved
  *
  * Context: mmap_lock of the VMA's mm.
@@ -220,7 +228,7 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
  * migrate; -ENOMEM or -EIO, with @moved pages moved before it.
  */
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, unsigned long *moved)
+			  bool large, enum hmm_ref_cause cause, unsigned long *moved)
 {
 	struct hmm_ref_job job;
 	unsigned long i;
@@ -253,7 +261,7 @@ int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
 		rc = -EIO;
 	}
 	migrate_vma_pages(args);
-	*moved = hmm_ref_left(args->src, args->dst, args->npages);
+	*moved = hmm_ref_left(args->src, args->dst, args->npages, cause);
 	migrate_vma_finalize(args);
 	return rc;
 }

@@ -25,6 +25,7 @@
 #include <linux/workqueue.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Blocks that are tried before the caller has to wait. */
 #define EVICT_TRIES	4
@@ -162,7 +163,7 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 	if (args.vma) {
 		args.start = at->start;
 		args.end = min(at->end, args.vma->vm_end);
-		hmm_ref_vma_to_system(&dev->dm, &args, true, &moved);
+		hmm_ref_vma_to_system(&dev->dm, &args, true, HMM_REF_BY_EVICTION, &moved);
 	}
 	mmap_read_unlock(at->mm);
 	return moved;
@@ -190,16 +191,21 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 				struct hmm_ref_block *block)
 {
 	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
-	unsigned long moved = 0;
+	unsigned long tried = 0, moved = 0;
 	unsigned long i, nr;
+	u64 begin = 0;
 
 	lockdep_assert_held(&dev->evict_lock);
+	if (trace_hmm_ref_evict_enabled())
+		begin = ktime_get_ns();
 	for (i = 0; i < HMM_REF_BLOCK_PAGES; i += max(nr, 1UL)) {
 		nr = neighbours(first + i, HMM_REF_BLOCK_PAGES - i);
 		if (nr)
 			moved += evict_pages(dev, first + i, nr);
+		tried += nr;
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
+	trace_hmm_ref_evict(block, tried, moved, begin);
 	return moved;
 }
 

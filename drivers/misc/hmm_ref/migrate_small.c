@@ -30,7 +30,7 @@ static unsigned long move_small(struct hmm_ref_small *small, struct hmm_ref_devm
 	if (args.vma) {
 		args.start = small->addr;
 		args.end = min(small->addr + PMD_SIZE, args.vma->vm_end);
-		hmm_ref_vma_to_system(dm, &args, false, &moved);
+		hmm_ref_vma_to_system(dm, &args, false, HMM_REF_BY_FAULT, &moved);
 	}
 	mmap_read_unlock(small->mm);
 	return moved;
