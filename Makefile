@@ -23,6 +23,7 @@ help:
 ## make test      selftests on the release and the debug kernel
 ## make test-all  the same on one more kernel, with the detector of data races (KCSAN)
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
+## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
 ## make mutants   break the driver in every way of tools/mutants, and see a test fail
@@ -54,6 +55,9 @@ test-all:
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh
+
+fuzz:
+	@scripts/fuzz.sh
 
 shell: kernel
 	@scripts/vm.sh shell
@@ -90,7 +94,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all hmm-tests shell kernel mutants check coverage model modules
+.PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
 .PHONY: clean distclean
 
 endif

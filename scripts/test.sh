@@ -5,7 +5,8 @@
 # and the kernel's hmm-tests, on the release and on the debug kernel.
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"), TEST (only
-#        this program, or hmm-tests, or model), TIMEOUT, and what kernel.sh and vm.sh read
+#        this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS and SEED (1) of
+#        the fuzzer, and what kernel.sh and vm.sh read
 #   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
 #        exit 1 when something failed
 
@@ -26,11 +27,12 @@ fail() {
 
 # Seconds for one program and for all of them; the debug kernel is several times slower.
 selftests() {
-	local one=300 all=900 status=0
+	local one=300 all=900 fuzz=10 status=0
 
-	[[ $FLAVOUR == release ]] || one=900 all=2400
+	[[ $FLAVOUR == release ]] || one=900 all=2400 fuzz=60
 	echo "selftests on the $FLAVOUR kernel"
-	TIMEOUT=${TIMEOUT:-$all} "$here/vm.sh" tests limit=$one ${TEST:+only="$TEST"} |
+	TIMEOUT=${TIMEOUT:-$all} "$here/vm.sh" tests limit=$one \
+		FUZZ_SECONDS="${FUZZ_SECONDS:-$fuzz}" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} |
 		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}
 	((status == 0)) || fail "$FLAVOUR kernel: the run failed, vm.sh status $status"
 }

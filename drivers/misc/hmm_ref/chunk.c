@@ -25,6 +25,7 @@
 #include <linux/slab.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* ---- chunks ------------------------------------------------------------ */
 
@@ -121,6 +122,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	if (dm->type == MEMORY_DEVICE_COHERENT)
 		hmm_ref_engine_set_window(&dm->engine, addr);
 	hmm_ref_verify_chunk(chunk);
+	trace_hmm_ref_chunk_add(chunk);
 
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
 	spin_lock_irq(&dm->lock);
@@ -144,6 +146,7 @@ static void free_chunks(struct hmm_ref_devmem *dm)
 
 	xa_for_each(&dm->chunks, index, chunk) {
 		hmm_ref_verify_chunk(chunk);
+		trace_hmm_ref_chunk_remove(chunk);
 		memunmap_pages(&chunk->pagemap);
 		chunk_free(chunk);
 	}
@@ -312,6 +315,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 		block->backed = false;
 		dm->backed -= block->nr_free;
 		list_del_init(&block->avail);
+		hmm_ref_block_enlist(block);
 	}
 	spin_unlock(&dm->lock);
 	hmm_ref_verify_block(block);
@@ -373,6 +377,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 				    params->chunk_size;
 	int rc;
 
+	dm->id = params->id;
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
 	dm->large = params->large;

@@ -62,7 +62,7 @@ int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
 	if (rc)
 		goto err_owner;
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
-				 dev->counters, &dev->gone);
+				 dev->counters, client->owner, &dev->gone);
 	if (rc)
 		goto err_window;
 
@@ -107,6 +107,11 @@ int hmm_ref_client_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
+{
+	seq_printf(m, "hmm_ref-%s:\t%lu\n", key, (unsigned long)atomic_long_read(count));
+}
+
 /**
  * hmm_ref_client_show_fdinfo() - the file's lines in /proc/PID/fdinfo
  * @m: where to
@@ -115,11 +120,18 @@ int hmm_ref_client_release(struct inode *inode, struct file *file)
 void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct hmm_ref_client *client = file->private_data;
+	struct hmm_ref_owner *owner = client->owner;
 
 	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", client->owner->pid);
-	seq_printf(m, "hmm_ref-pages:\t%u\n",
-		   refcount_read(&client->owner->refs) - 1);
+	seq_printf(m, "hmm_ref-opener:\t%d\n", owner->pid);
+	seq_printf(m, "hmm_ref-pages:\t%u\n", refcount_read(&owner->refs) - 1);
+	show_count(m, "to-device", &owner->to_device);
+	show_count(m, "to-system", &owner->left[HMM_REF_BY_COMMAND]);
+	show_count(m, "cpu-fault-pages", &owner->left[HMM_REF_BY_FAULT]);
+	show_count(m, "evicted", &owner->left[HMM_REF_BY_EVICTION]);
+	show_count(m, "device-faults", &owner->device_faults);
+	show_count(m, "invalidations", &owner->invalidations);
+	show_count(m, "retries", &owner->retries);
 }
 
 /**

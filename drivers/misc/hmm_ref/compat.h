@@ -68,23 +68,10 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 #undef vma_alloc_folio
 #define vma_alloc_folio		hmm_ref_vma_alloc_folio
 
-/*
- * @src_pfns: ascending page frame numbers in, source entries out. A call drains the
- * CPU's LRU batches, so there is one for each run of neighbours.
- */
-static inline int migrate_device_pfns(unsigned long *src_pfns, unsigned long npages)
-{
-	unsigned long i, nr;
+#define system_percpu_wq	system_wq
 
-	for (i = 0; i < npages; i += nr) {
-		unsigned long first = src_pfns[i];
-
-		for (nr = 1; i + nr < npages && src_pfns[i + nr] == first + nr;)
-			nr++;
-		migrate_device_range(&src_pfns[i], first, nr);
-	}
-	return 0;
-}
+#define FOLIO_MAPPING_ANON	PAGE_MAPPING_ANON
+#define FOLIO_MAPPING_FLAGS	PAGE_MAPPING_FLAGS
 
 #define list_last_entry_or_null(head, type, member)	\
 	(list_empty(head) ? NULL : list_last_entry(head, type, member))

@@ -31,6 +31,7 @@
 #include <linux/slab.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* ---- owners ------------------------------------------------------------ */
 
@@ -64,6 +65,20 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 		kfree(owner);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
+
+/**
+ * hmm_ref_owner_count_left() - tell a folio's owner that the data has left
+ * @folio: device folio that is locked
+ * @nr: pages of it
+ * @cause: why
+ */
+void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
+			      enum hmm_ref_cause cause)
+{
+	struct hmm_ref_owner *owner = folio->page.zone_device_data;
+
+	atomic_long_add(nr, &owner->left[cause]);
+}
 
 /* ---- translation ------------------------------------------------------- */
 
@@ -140,26 +155,45 @@ struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 
 /* ---- blocks ------------------------------------------------------------ */
 
+static enum hmm_ref_block_state block_state(const struct hmm_ref_block *block)
+{
+	if (!block->backed)
+		return HMM_REF_BLOCK_BARE;
+	if (!block->nr_free)
+		return HMM_REF_BLOCK_FULL;
+	return block->nr_free < HMM_REF_BLOCK_PAGES ? HMM_REF_BLOCK_PARTIAL :
+						      HMM_REF_BLOCK_WHOLE;
+}
+
 /**
  * hmm_ref_block_enlist() - put a block on the lists that its counts ask for
- * @block: block
+ * @block: block; one without storage stays where it is
  *
  * Context: the block's lock and hmm_ref_devmem::lock.
  */
 void hmm_ref_block_enlist(struct hmm_ref_block *block)
 {
+	enum hmm_ref_block_state state = block_state(block);
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 
 	lockdep_assert_held(&block->lock);
 	lockdep_assert_held(&dm->lock);
-	if (!block->backed)
+	if (state != block->state)
+		trace_hmm_ref_block_state(block, state);
+	block->state = state;
+	switch (state) {
+	case HMM_REF_BLOCK_BARE:
 		return;
-	if (!block->nr_free)
-		list_del_init(&block->avail);
-	else if (block->nr_free < HMM_REF_BLOCK_PAGES)
-		list_move_tail(&block->avail, &dm->partial);
-	else
+	case HMM_REF_BLOCK_WHOLE:
 		list_move(&block->avail, &dm->whole);
+		break;
+	case HMM_REF_BLOCK_PARTIAL:
+		list_move_tail(&block->avail, &dm->partial);
+		break;
+	case HMM_REF_BLOCK_FULL:
+		list_del_init(&block->avail);
+		break;
+	}
 	if (!block->nr_used)
 		list_del_init(&block->lru);
 }
@@ -300,6 +334,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 		zone_device_folio_init((struct folio *)dev_pages[i],
 				       &chunk->pagemap, 0);
 		hmm_ref_verify_handed_out(chunk, page_folio(dev_pages[i]));
+		trace_hmm_ref_page_handout(page_folio(dev_pages[i]));
 	}
 }
 
@@ -356,6 +391,7 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	unsigned int nr = folio_nr_pages(folio);
 
 	hmm_ref_verify_last_put(folio);
+	trace_hmm_ref_page_free(folio);
 	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
 	folio_clear_active(folio);
 	folio_clear_unevictable(folio);

@@ -18,6 +18,7 @@
 #include <linux/pagemap.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Take all pages of a free block off the free map. */
 static struct hmm_ref_block *take_whole(struct hmm_ref_devmem *dm)
@@ -76,6 +77,7 @@ struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 	zone_device_folio_init((struct folio *)page, &block->chunk->pagemap,
 			       HMM_REF_BLOCK_ORDER);
 	hmm_ref_verify_handed_out(block->chunk, page_folio(page));
+	trace_hmm_ref_page_handout(page_folio(page));
 	return page_folio(page);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout_large);

@@ -35,6 +35,7 @@
 #include <linux/rmap.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Can the device do atomics through an entry? */
 static bool allows_atomics(hmm_ref_pte_t pte)
@@ -120,6 +121,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned int attempt = 0;
 	int rc, stop;
 
 	lockdep_assert_held(&mirror->access_lock);
@@ -132,6 +134,8 @@ static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 		if (rc != -EBUSY && rc != -EFAULT)
 			return rc;
 		hmm_ref_count(mirror->counters, retries, 1);
+		atomic_long_inc(&mirror->owner->retries);
+		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, addr, ++attempt);
 		stop = hmm_ref_mirror_interrupted(mirror);
 		if (stop)
 			return stop;

@@ -13,8 +13,8 @@
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
  *
- * and sanity.c, which checks the rules for all of them, and fail.c, by which tests have
- * any of their steps fail.
+ * and sanity.c, which checks the rules for all of them, fail.c, by which tests have
+ * any of their steps fail, and trace.h, by which people watch them.
  *
  * Vocabulary
  *
@@ -218,20 +218,60 @@ void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic)
 /* ---- devmem*.c, chunk.c, audit.c: device pages ------------------------- */
 
 /**
+ * enum hmm_ref_cause - why data leaves the device for system memory
+ * @HMM_REF_BY_COMMAND: a command asks for it
+ * @HMM_REF_BY_FAULT: the CPU has touched the page, or a neighbour
+ * @HMM_REF_BY_EVICTION: others need the room, or the device goes
+ * @HMM_REF_CAUSES: how many there are
+ */
+enum hmm_ref_cause {
+	HMM_REF_BY_COMMAND,
+	HMM_REF_BY_FAULT,
+	HMM_REF_BY_EVICTION,
+	HMM_REF_CAUSES,
+};
+
+/**
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
  * @pid: process that opened the file, for people who read fdinfo
+ * @to_device: pages that its commands have moved to the device
+ * @left: pages handed out for it whose data has left, by cause
+ * @device_faults: of its mirror, as are the next two
+ * @invalidations: of its mirror
+ * @retries: of its mirror
  *
  * For accounting only. It deliberately leads to no file, mm or VMA.
  */
 struct hmm_ref_owner {
 	refcount_t refs;
 	pid_t pid;
+	atomic_long_t to_device;
+	atomic_long_t left[HMM_REF_CAUSES];
+	atomic_long_t device_faults;
+	atomic_long_t invalidations;
+	atomic_long_t retries;
 };
 
 struct hmm_ref_owner *hmm_ref_owner_create(void);
+void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
+			      enum hmm_ref_cause cause);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
+
+/**
+ * enum hmm_ref_block_state - what can be had of a block
+ * @HMM_REF_BLOCK_BARE: nothing, it has no storage
+ * @HMM_REF_BLOCK_WHOLE: all of its pages
+ * @HMM_REF_BLOCK_PARTIAL: some of its pages
+ * @HMM_REF_BLOCK_FULL: nothing, no page is free
+ */
+enum hmm_ref_block_state {
+	HMM_REF_BLOCK_BARE,
+	HMM_REF_BLOCK_WHOLE,
+	HMM_REF_BLOCK_PARTIAL,
+	HMM_REF_BLOCK_FULL,
+};
 
 /**
  * struct hmm_ref_block - PMD_SIZE of device memory
@@ -240,6 +280,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
  * @backed: has storage; stays so while a page is used
+ * @state: as of the last change that asked for other lists
  * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full, and
  *	while storage is added or removed
  * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
@@ -247,7 +288,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
  *
- * hmm_ref_devmem::lock covers @avail and @lru. Both locks are held where these
+ * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
  * follow a change of the counts, and to write @backed, which either lock covers.
  */
 struct hmm_ref_block {
@@ -256,6 +297,7 @@ struct hmm_ref_block {
 	unsigned int nr_used;
 	unsigned int nr_retired;
 	bool backed;
+	enum hmm_ref_block_state state;
 	struct list_head avail;
 	struct list_head lru;
 	struct hmm_ref_chunk *chunk;
@@ -283,6 +325,7 @@ struct hmm_ref_chunk {
 
 /**
  * struct hmm_ref_devmem - the memory of one device
+ * @id: number of the device, for people who trace it
  * @pgmap_owner: tells our device pages from others'
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
  * @large: large folios stay whole
@@ -307,6 +350,7 @@ struct hmm_ref_chunk {
  * @shrinker: takes back the storage of whole blocks
  */
 struct hmm_ref_devmem {
+	unsigned int id;
 	void *pgmap_owner;
 	enum memory_type type;
 	bool large;
@@ -338,6 +382,7 @@ struct hmm_ref_devmem {
  * @capacity: bytes, a multiple of PMD_SIZE
  * @chunk_size: bytes that private memory grows by, a power of two and at least
  *	PMD_SIZE
+ * @id: number of the device
  * @name: for the shrinker
  */
 struct hmm_ref_devmem_params {
@@ -347,6 +392,7 @@ struct hmm_ref_devmem_params {
 	phys_addr_t window;
 	u64 capacity;
 	u64 chunk_size;
+	unsigned int id;
 	const char *name;
 };
 
@@ -487,6 +533,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
  * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
  * @dm: device memory: pages of it are mapped as such
  * @counters: of the device
+ * @owner: of the client, counts for it
  * @gone: the device is: operations end early
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
@@ -499,6 +546,7 @@ struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
 	struct hmm_ref_devmem *dm;
 	struct hmm_ref_counters __percpu *counters;
+	struct hmm_ref_owner *owner;
 	const bool *gone;
 	struct mutex lock;		/* page table entries */
 	struct hmm_ref_pgtable pt;
@@ -512,7 +560,7 @@ struct hmm_ref_mirror {
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
-			const bool *gone);
+			struct hmm_ref_owner *owner, const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
@@ -564,8 +612,8 @@ bool hmm_ref_src_is_page(unsigned long src);
 unsigned long hmm_ref_src_pages(unsigned long src);
 unsigned long hmm_ref_moved(unsigned long src, unsigned long dst);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
-unsigned long hmm_ref_mark_left(const unsigned long *src,
-				const unsigned long *dst, unsigned long npages);
+unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
+			   unsigned long npages, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
@@ -573,7 +621,8 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, struct vm_area_struct *vma,
 		       unsigned long addr);
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, unsigned long *moved);
+			  bool large, enum hmm_ref_cause cause,
+			  unsigned long *moved);
 
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
@@ -608,9 +657,6 @@ void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
 			 unsigned long addr);
 bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
 			   unsigned long addr);
-unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
-				  struct hmm_ref_block *block,
-				  struct hmm_ref_window *window);
 #else
 static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
 {
@@ -631,14 +677,35 @@ static inline bool hmm_ref_small_pending(struct hmm_ref_device *dev,
 {
 	return false;
 }
-
-static inline unsigned long hmm_ref_small_evict(struct hmm_ref_device *dev,
-						struct hmm_ref_block *block,
-						struct hmm_ref_window *window)
-{
-	return 0;
-}
 #endif
+
+/* ---- trace.h: what people watch ---------------------------------------- */
+
+/**
+ * enum hmm_ref_retry - what is tried again
+ * @HMM_REF_RETRY_MIGRATE: a window in which pages have stayed behind
+ * @HMM_REF_RETRY_FAULT: a device fault on a range that has changed
+ * @HMM_REF_RETRY_EXCLUSIVE: exclusive access to a page that was taken back
+ */
+enum hmm_ref_retry {
+	HMM_REF_RETRY_MIGRATE,
+	HMM_REF_RETRY_FAULT,
+	HMM_REF_RETRY_EXCLUSIVE,
+};
+
+/**
+ * enum hmm_ref_fault_result - how a CPU fault ends; values that user space can resolve
+ * @HMM_REF_FAULT_DONE: the CPU touches the page again
+ * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
+ * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
+ */
+enum hmm_ref_fault_result {
+	HMM_REF_FAULT_DONE = 0,
+	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
+	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
+};
 
 /* ---- sanity.c: the rules, checked -------------------------------------- */
 

@@ -237,6 +237,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	kref_init(&dev->ref);
 	snprintf(dev->name, sizeof(dev->name), "hmm_ref%d", pdev->id);
 	dev->fault_around = fault_around;
+	params.id = pdev->id;
 	params.name = dev->name;
 	mutex_init(&dev->evict_lock);
 	mutex_init(&dev->clients_lock);

@@ -39,6 +39,7 @@
 #include <linux/sched/signal.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Passes over a window in which someone else held pages locked. */
 #define MIGRATE_TRIES	3
@@ -200,6 +201,7 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	migrate_vma_pages(args);
 	for (i = 0; i < args->npages; i++)
 		pass->moved += hmm_ref_moved(args->src[i], args->dst[i]);
+	atomic_long_add(pass->moved, &client->owner->to_device);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -212,7 +214,8 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
 	bool large = pass->large && !xchg(&client->fail_large, false);
 	int rc;
 
-	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, &pass->moved);
+	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, HMM_REF_BY_COMMAND,
+				   &pass->moved);
 	pass->tried = rc != -EINVAL;
 	return rc;
 }
@@ -319,6 +322,9 @@ static int migrate_window(struct hmm_ref_client *client,
 	int rc;
 
 	do {
+		if (tries)
+			trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE,
+					    start, tries);
 		/* What does not move whole gets its last chance as single pages. */
 		pass = (struct pass){
 			.large = tries + 1 < MIGRATE_TRIES &&
@@ -366,6 +372,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
+	u64 begin = 0;
 	int rc = 0;
 
 	cmd->out_migrated = 0;
@@ -373,6 +380,9 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	cmd->out_skipped = 0;
 	if (mutex_lock_killable(&client->migrate_lock))
 		return -EINTR;
+	if (trace_hmm_ref_migrate_end_enabled())
+		begin = ktime_get_ns();
+	trace_hmm_ref_migrate_begin(client, cmd);
 	while (addr < last && !rc) {
 		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
 
@@ -384,6 +394,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 			rc = -ENODEV;
 		cond_resched();
 	}
+	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
 	mutex_unlock(&client->migrate_lock);
 	if (cmd->direction == HMM_REF_TO_DEVICE)
 		hmm_ref_count(client->dev->counters, to_device, cmd->out_migrated);

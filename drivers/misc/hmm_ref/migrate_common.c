@@ -116,28 +116,28 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 }
 
 /**
- * hmm_ref_mark_left() - after migrate_*_pages(): which pages have left the device?
+ * hmm_ref_left() - after migrate_*_pages(): how many pages have left the device?
  * @src: source entries, device pages
  * @dst: destination entries
  * @npages: of each
+ * @cause: why, for the pages' owners to count
  *
- * The pages are marked as not up to date, under their locks: until finalize drops the
- * last reference, eviction may get hold of one and must see that the data is gone.
- *
- * Return: pages that have left.
+ * Return: pages.
  */
-unsigned long hmm_ref_mark_left(const unsigned long *src,
-				const unsigned long *dst, unsigned long npages)
+unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
+			   unsigned long npages, enum hmm_ref_cause cause)
 {
 	unsigned long left = 0;
 	unsigned long i;
 
 	for (i = 0; i < npages; i++) {
 		unsigned long nr = hmm_ref_moved(src[i], dst[i]);
+		struct folio *folio;
 
 		if (!nr || !hmm_ref_src_is_page(src[i]))
 			continue;
-		folio_clear_uptodate(page_folio(migrate_pfn_to_page(src[i])));
+		folio = page_folio(migrate_pfn_to_page(src[i]));
+		hmm_ref_owner_count_left(folio, nr, cause);
 		left += nr;
 	}
 	return left;
@@ -153,8 +153,7 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
 
 	if (hmm_ref_fail(HMM_REF_FAIL_PAGE))
 		return -ENOMEM;
-	folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
-		      folio_alloc(gfp, order);
+	folio = vma_alloc_folio(gfp, order, vma, addr);
 	if (!folio)
 		return -ENOMEM;
 	folio_lock(folio);
@@ -169,7 +168,7 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
  * @src: source entry of the device folio
  * @dst: destination entry to set
  * @gfp: for the system page, if it is a single one
- * @vma: that maps it, for the NUMA policy; NULL when not known
+ * @vma: that maps it, for the NUMA policy
  * @addr: user address in @vma
  *
  * Return: 0 or -ENOMEM, with @dst as it was.
@@ -221,6 +220,7 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
  * @args: range in a VMA, with arrays for it; pgmap_owner and flags are set here
  * @large: keep large folios whole where large pages can be had; else the core splits
  *	them in setup
+ * @cause: why
  * @moved: pages moved
  *
  * Context: mmap_lock of the VMA's mm.
@@ -228,7 +228,7 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
  * migrate; -ENOMEM or -EIO, with @moved pages moved before it.
  */
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, unsigned long *moved)
+			  bool large, enum hmm_ref_cause cause, unsigned long *moved)
 {
 	struct hmm_ref_job job;
 	unsigned long i;
@@ -261,7 +261,7 @@ int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
 		rc = -EIO;
 	}
 	migrate_vma_pages(args);
-	*moved = hmm_ref_mark_left(args->src, args->dst, args->npages);
+	*moved = hmm_ref_left(args->src, args->dst, args->npages, cause);
 	migrate_vma_finalize(args);
 	return rc;
 }

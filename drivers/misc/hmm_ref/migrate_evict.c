@@ -2,112 +2,211 @@
 /*
  * Eviction: moving data to system memory without a process that asks for it.
  *
- * A block is emptied through migrate_device_pfns(), which finds the mappings of its
- * pages by rmap: no mm, no VMA and no mmap_lock are needed, and processes that have
- * forked, exited or moved their mappings are all the same to it. It only tries the
- * page locks, so one pass proves nothing. Eviction for room takes what it gets and
- * turns to the next block; eviction before the device goes repeats until no page is
- * used. A large folio moves as one, or with the help of migrate_small.c.
+ * The device knows what is to leave, block by block, and the rmap knows who maps it:
+ * find_mapping() looks up one mapping, and there the pages migrate as for any command,
+ * whoever else maps them. The lock of a page and mmap_lock are only tried, so one pass
+ * proves nothing. Eviction for room takes what it gets and turns to the next block;
+ * eviction before the device goes repeats until no page is used.
  *
- * migrate_device_pfns() takes any page that has a reference, also one whose data has
- * just left and whose last reference somebody is about to drop. To migrate that once
- * more warns in mem_cgroup_migrate() and walks an anon_vma that may be gone. So only
- * mapped pages are chosen, and of what comes back locked only those are copied that
- * still hold their data (hmm_ref_mark_left()).
+ * The core has migrate_device_range() and migrate_device_pfns(), which need neither VMA
+ * nor mmap_lock. But nothing keeps the anon_vma of a page then, while it has no mapping:
+ * when its processes end before finalize does, finalize uses memory that was freed
+ * (regress_evict_exit). A VMA that maps the page keeps it.
+ *
+ * The rmap exports no function. find_mapping() relies on what the core itself relies on:
+ * as long as a folio is mapped its anon_vma is there, and to hold the rwsem of the root
+ * keeps both and the VMAs as they are.
  */
+#include <linux/cpu.h>
 #include <linux/delay.h>
-#include <linux/gfp.h>
 #include <linux/migrate.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/workqueue.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Blocks that are tried before the caller has to wait. */
 #define EVICT_TRIES	4
 
-/*
- * Is a page mapped, at the moment? Return: the pages of its folio, or 0. The reference
- * keeps the folio from being split or taken apart while it is asked.
- */
-static unsigned long mapped_pages(struct page *page)
+/* ---- where pages are mapped -------------------------------------------- */
+
+/* Where pages may be mapped: @start to @end in @mm, which is referenced. */
+struct mapping {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+};
+
+/* Lock a folio that is mapped, and take a reference. Return: NULL for any other. */
+static struct folio *grab_mapped(struct page *page)
 {
 	struct folio *folio = page_folio(page);
-	unsigned long nr = 0;
 
 	if (!folio_try_get(folio))
-		return 0;
-	if (folio == page_folio(page) && folio_mapped(folio))
-		nr = folio_nr_pages(folio);
+		return NULL;
+	if (folio_trylock(folio)) {
+		if (folio == page_folio(page) && folio_mapped(folio))
+			return folio;
+		folio_unlock(folio);
+	}
 	folio_put(folio);
-	return nr;
+	return NULL;
+}
+
+static void release_mapped(struct folio *folio)
+{
+	folio_unlock(folio);
+	folio_put(folio);
 }
 
 /*
- * The mapped pages of a block. A large folio fills it, and the core wants room for all of
- * its entries. Return: how many page frame numbers are in @src.
+ * How many pages, up to @max, stand side by side in memory as they do on the device?
+ * They can be moved at once. Return: 0 when the first one is not mapped, or not now.
  */
-static unsigned long evict_choose(struct hmm_ref_block *block, unsigned long *src)
+static unsigned long neighbours(struct page *page, unsigned long max)
 {
-	unsigned long pfn = hmm_ref_block_pfn(block);
-	unsigned long end = pfn + HMM_REF_BLOCK_PAGES;
-	unsigned long nr = 0;
+	struct folio *folio = grab_mapped(page);
+	struct address_space *mapping;
+	unsigned long nr;
+	bool next = true;
+	pgoff_t index;
 
-	while (pfn < end) {
-		unsigned long mapped = mapped_pages(pfn_to_page(pfn));
-		unsigned long last = min(pfn + max(mapped, 1UL), end);
-
-		for (; pfn < last; pfn++) {
-			if (mapped)
-				src[nr++] = pfn;
-		}
+	if (!folio)
+		return 0;
+	mapping = folio->mapping;
+	index = folio->index;
+	nr = folio_nr_pages(folio);
+	release_mapped(folio);
+	while (next && nr < max && (folio = grab_mapped(page + nr))) {
+		next = folio->mapping == mapping && folio->index == index + nr;
+		nr += next;
+		release_mapped(folio);
 	}
-	return nr;
+	return min(nr, max);
 }
 
-/* Locked by us now: a page with data, neither left nor abandoned? */
-static bool holds_data(unsigned long src)
+/* Where in a VMA may the pages [@first, @end) be mapped? Return: false for nowhere. */
+static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
+			   pgoff_t end, struct mapping *at)
 {
-	struct folio *folio;
-
-	if (!hmm_ref_src_is_page(src))
+	first = max(first, vma->vm_pgoff);
+	end = min(end, vma->vm_pgoff + vma_pages(vma));
+	if (first >= end)
 		return false;
-	folio = page_folio(migrate_pfn_to_page(src));
-	return folio_test_anon(folio) && folio_test_uptodate(folio);
+	at->start = vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT);
+	at->end = vma->vm_start + ((end - vma->vm_pgoff) << PAGE_SHIFT);
+	at->mm = vma->vm_mm;
+	return mmget_not_zero(at->mm);
 }
 
-/* One pass over a block. Return: pages that left it. */
+/* The VMAs of a tree, but for the first @skip that will do. */
+static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first, pgoff_t end,
+			    unsigned int skip, struct mapping *at)
+{
+	struct rb_node *node;
+
+	for (node = rb_first_cached(&anon_vma->rb_root); node; node = rb_next(node)) {
+		struct anon_vma_chain *chain = rb_entry(node, struct anon_vma_chain, rb);
+
+		if (!mapping_in_vma(chain->vma, first, end, at))
+			continue;
+		if (!skip--)
+			return true;
+		mmput_async(at->mm);
+	}
+	return false;
+}
+
+/* A mapping of @nr pages, but for the first @skip. The folio's lock keeps its mapping. */
+static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
+			 struct mapping *at)
+{
+	struct folio *folio = grab_mapped(page);
+	struct anon_vma *anon_vma, *root;
+	unsigned long mapping;
+	bool found = false;
+
+	if (!folio)
+		return false;
+	mapping = (unsigned long)folio->mapping;
+	rcu_read_lock();
+	if ((mapping & FOLIO_MAPPING_FLAGS) != FOLIO_MAPPING_ANON || !folio_mapped(folio))
+		goto out;
+	anon_vma = (struct anon_vma *)(mapping - FOLIO_MAPPING_ANON);
+	root = READ_ONCE(anon_vma->root);
+	if (!down_read_trylock(&root->rwsem))
+		goto out;
+	found = folio_mapped(folio) &&
+		mapping_in_tree(anon_vma, folio->index, folio->index + nr, skip, at);
+	up_read(&root->rwsem);
+out:
+	rcu_read_unlock();
+	release_mapped(folio);
+	return found;
+}
+
+/* ---- eviction ---------------------------------------------------------- */
+
+static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
+{
+	struct migrate_vma args = {
+		.src = dev->evict_window.src,
+		.dst = dev->evict_window.dst,
+	};
+	unsigned long moved = 0;
+
+	if (!mmap_read_trylock(at->mm))
+		return 0;
+	args.vma = vma_lookup(at->mm, at->start);
+	if (args.vma) {
+		args.start = at->start;
+		args.end = min(at->end, args.vma->vm_end);
+		hmm_ref_vma_to_system(&dev->dm, &args, true, HMM_REF_BY_EVICTION, &moved);
+	}
+	mmap_read_unlock(at->mm);
+	return moved;
+}
+
+/* Return: pages moved, not all of them from @page to @page + @nr. */
+static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
+				 unsigned long nr)
+{
+	unsigned long moved = 0;
+	unsigned int skip;
+	struct mapping at;
+
+	/* Each fork adds a VMA that may map them: as many tries as there are. */
+	for (skip = 0; !moved && find_mapping(page, nr, skip, &at); skip++) {
+		moved = evict_mapping(dev, &at);
+		mmput_async(at.mm);
+		cond_resched();
+	}
+	return moved;
+}
+
+/* One pass over a block. Return: pages moved. */
 static unsigned long evict_pass(struct hmm_ref_device *dev,
 				struct hmm_ref_block *block)
 {
-	unsigned long *src = dev->evict_window.src;
-	unsigned long *dst = dev->evict_window.dst;
-	bool no_large = false;
-	struct hmm_ref_job job;
-	unsigned long left;
-	unsigned long nr;
-	unsigned long i;
+	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
+	unsigned long tried = 0, moved = 0;
+	unsigned long i, nr;
+	u64 begin = 0;
 
 	lockdep_assert_held(&dev->evict_lock);
-	nr = evict_choose(block, src);
-	memset(dst, 0, nr * sizeof(*dst));
-	migrate_device_pfns(src, nr);
-	hmm_ref_engine_begin(&dev->dm.engine, &job);
-	for (i = 0; i < nr; i++) {
-		if (!holds_data(src[i]) ||
-		    !hmm_ref_fill_folio(&job, src[i], &dst[i],
-					GFP_HIGHUSER_MOVABLE, NULL, 0))
-			continue;
-		no_large = src[i] & MIGRATE_PFN_COMPOUND;
-		break;
+	if (trace_hmm_ref_evict_enabled())
+		begin = ktime_get_ns();
+	for (i = 0; i < HMM_REF_BLOCK_PAGES; i += max(nr, 1UL)) {
+		nr = neighbours(first + i, HMM_REF_BLOCK_PAGES - i);
+		if (nr)
+			moved += evict_pages(dev, first + i, nr);
+		tried += nr;
 	}
-	if (hmm_ref_engine_wait(&job))
-		hmm_ref_abandon_all(dst, nr);
-	migrate_device_pages(src, dst, nr);
-	left = hmm_ref_mark_left(src, dst, nr);
-	migrate_device_finalize(src, dst, nr);
-	if (no_large)
-		left += hmm_ref_small_evict(dev, block, &dev->evict_window);
-	hmm_ref_count(dev->counters, evicted, left);
-	return left;
+	hmm_ref_count(dev->counters, evicted, moved);
+	trace_hmm_ref_evict(block, tried, moved, begin);
+	return moved;
 }
 
 /**
@@ -138,6 +237,33 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	return rc;
 }
 
+static void drain_cpu(struct work_struct *work)
+{
+	unsigned long none;
+
+	migrate_device_range(&none, 0, 0);
+}
+
+/*
+ * munlock leaves a reference to a single page with the CPU that did it, in a batch. A CPU
+ * that has nothing to do keeps that for ever. What empties the batches of all CPUs is not
+ * exported, but each migration begins with that of its own CPU.
+ */
+static void drain_cpus(void)
+{
+	struct work_struct work;
+	int cpu;
+
+	INIT_WORK_ONSTACK(&work, drain_cpu);
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		queue_work_on(cpu, system_percpu_wq, &work);
+		flush_work(&work);
+	}
+	cpus_read_unlock();
+	destroy_work_on_stack(&work);
+}
+
 /**
  * hmm_ref_evict_all() - bring every page of a stopped device to system memory
  * @dev: device that hands out nothing any more
@@ -164,6 +290,7 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev)
 			cond_resched();
 			continue;
 		}
+		drain_cpus();
 		msleep(delay_ms);
 		delay_ms = min(delay_ms * 2, 100U);
 		if (time_after(jiffies, report)) {

@@ -34,6 +34,7 @@
 #include <linux/mmap_lock.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* Only a neighbour that costs nothing to bring is worth it. */
 #define GFP_NEIGHBOUR	((GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) | __GFP_NOWARN)
@@ -76,7 +77,8 @@ void hmm_ref_fault_exit(void)
  * is its notifier, which breaks the loop of hmm_range_fault(). Return: 0, -ENOMEM or -EIO
  * when the folio has to be split, -EINVAL when the VMA does not migrate.
  */
-static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
+static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
+		       unsigned long *moved)
 {
 	bool pending = hmm_ref_small_pending(dev, args->vma->vm_mm, args->start);
 	struct hmm_ref_job job;
@@ -96,8 +98,7 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args)
 		rc = -EIO; /* page by page it will show which one is bad */
 	}
 	migrate_vma_pages(args);
-	hmm_ref_count(dev->counters, fault_pages,
-		      hmm_ref_mark_left(args->src, args->dst, args->npages));
+	*moved = hmm_ref_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
 	migrate_vma_finalize(args);
 	return rc;
 }
@@ -116,7 +117,8 @@ static vm_fault_t fault_again(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
+static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
+			    unsigned long *moved)
 {
 	unsigned long addr = vmf->address & PMD_MASK;
 	struct fault_window *window;
@@ -135,9 +137,8 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf)
 	memset(window, 0, sizeof(*window));
 	args.src = window->src;
 	args.dst = window->dst;
-	rc = fault_folio(dev, &args);
+	rc = fault_folio(dev, &args, moved);
 	mempool_free(window, fault_windows);
-	hmm_ref_count(dev->counters, cpu_faults, 1);
 	if (rc == -EINVAL)
 		return VM_FAULT_SIGBUS;
 	if (!rc)
@@ -204,25 +205,22 @@ static bool may_wait(const struct vm_fault *vmf)
 	       !(vmf->flags & FAULT_FLAG_REMOTE);
 }
 
-static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
+static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
+			    unsigned long *moved)
 {
-	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
-	struct hmm_ref_device *dev = container_of(dm, struct hmm_ref_device, dm);
 	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
 	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
 	struct migrate_vma args = {
 		.vma = vmf->vma,
 		.src = src,
 		.dst = dst,
-		.pgmap_owner = dm->pgmap_owner,
+		.pgmap_owner = dev->dm.pgmap_owner,
 		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 		.fault_page = vmf->page,
 	};
 	unsigned long index;
 	int rc;
 
-	if (!vmf->pte)
-		return fault_pmd(dev, vmf);
 	fault_range(dev, vmf, &args);
 	index = (vmf->address - args.start) >> PAGE_SHIFT;
 	if (migrate_vma_setup(&args))
@@ -231,13 +229,26 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	if (rc == -EIO) /* a neighbour may be to blame */
 		rc = fault_copy(dev, &args, index, index + 1, index);
 	migrate_vma_pages(&args);
-	hmm_ref_count(dev->counters, cpu_faults, 1);
-	hmm_ref_count(dev->counters, fault_pages,
-		      hmm_ref_mark_left(src, dst, args.npages));
+	*moved = hmm_ref_left(src, dst, args.npages, HMM_REF_BY_FAULT);
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
 		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;
 	return rc ? VM_FAULT_SIGBUS : 0;
+}
+
+/* The core keeps its reference to vmf->page until this returns. */
+static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
+{
+	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
+	struct hmm_ref_device *dev = container_of(dm, struct hmm_ref_device, dm);
+	unsigned long moved = 0;
+	vm_fault_t result;
+
+	result = vmf->pte ? fault_pte(dev, vmf, &moved) : fault_pmd(dev, vmf, &moved);
+	hmm_ref_count(dev->counters, cpu_faults, 1);
+	hmm_ref_count(dev->counters, fault_pages, moved);
+	trace_hmm_ref_cpu_fault(dm, vmf, moved, result);
+	return result;
 }
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {

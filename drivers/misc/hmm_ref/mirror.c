@@ -39,6 +39,7 @@
 #include <linux/uaccess.h>
 
 #include "hmm_ref.h"
+#include "trace.h"
 
 /* ---- notifier ---------------------------------------------------------- */
 
@@ -71,8 +72,10 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 		return false;
 	mmu_interval_set_seq(notifier, cur_seq);
 	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
+	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
 	hmm_ref_count(mirror->counters, invalidations, 1);
+	atomic_long_inc(&mirror->owner->invalidations);
 	return true;
 }
 
@@ -97,6 +100,7 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
  * @mm: of the current process
  * @dm: memory of the device
  * @counters: of the device
+ * @owner: counts for the client; stays as long as the mirror
  * @gone: the device's flag
  *
  * Context: takes mmap_lock for writing.
@@ -105,12 +109,13 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
-			const bool *gone)
+			struct hmm_ref_owner *owner, const bool *gone)
 {
 	int rc = -ENOMEM;
 
 	mirror->dm = dm;
 	mirror->counters = counters;
+	mirror->owner = owner;
 	mirror->gone = gone;
 	mutex_init(&mirror->lock);
 	mutex_init(&mirror->access_lock);
@@ -348,6 +353,46 @@ out:
 	return mapped;
 }
 
+/* Fault until it works out. Return: 0 or an errno of the uapi. */
+static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long end, bool write, unsigned long patience)
+{
+	unsigned long deadline = jiffies + patience;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	unsigned int attempt = 0;
+	int rc;
+
+	do {
+		rc = hmm_ref_mirror_walk(mirror, &range);
+		if (!rc)
+			rc = fault_missing(mirror, &range, write, patience);
+		if (rc < 0 && rc != -EBUSY)
+			return rc;
+		if (!rc) {
+			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
+						     is_leaf(range.hmm_pfns[0]));
+			if (rc)
+				return rc;
+			if (map_range(mirror, &range))
+				return 0;
+			hmm_ref_count(mirror->counters, retries, 1);
+			atomic_long_inc(&mirror->owner->retries);
+			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
+					    start, ++attempt);
+		}
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
 /**
  * hmm_ref_mirror_fault() - a device fault
  * @mirror: whose access_lock is held
@@ -365,38 +410,14 @@ out:
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience)
 {
-	unsigned long deadline = jiffies + patience;
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = mirror->pfns,
-		.dev_private_owner = mirror->dm->pgmap_owner,
-	};
 	int rc;
 
 	lockdep_assert_held(&mirror->access_lock);
+	rc = fault_range(mirror, start, end, write, patience);
 	hmm_ref_count(mirror->counters, device_faults, 1);
-	do {
-		rc = hmm_ref_mirror_walk(mirror, &range);
-		if (!rc)
-			rc = fault_missing(mirror, &range, write, patience);
-		if (rc < 0 && rc != -EBUSY)
-			return rc;
-		if (!rc) {
-			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
-						     is_leaf(range.hmm_pfns[0]));
-			if (rc)
-				return rc;
-			if (map_range(mirror, &range))
-				return 0;
-			hmm_ref_count(mirror->counters, retries, 1);
-		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+	atomic_long_inc(&mirror->owner->device_faults);
+	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
+	return rc;
 }
 
 /* ---- device access ----------------------------------------------------- */

@@ -3,10 +3,11 @@
  * Every step of probe and of remove fails once, as in fail_nth: by the files bind and
  * unbind in sysfs, whose writer runs them.
  *
- * A bind either fails with ENOMEM and leaves nothing behind, or there is a device that
- * works. The core carries on without a device node, and without a folder in debugfs, when
- * it has no memory for them; then bind succeeds, and the next unbind must cope. Remove
- * cannot fail: whatever happens, the process that has pages on the device keeps its data.
+ * A bind either fails with ENOMEM (or EBUSY, with a window to reserve) and leaves nothing
+ * behind, or there is a device that works. The core carries on without a device node, and
+ * without a folder in debugfs, when it has no memory for them; then bind succeeds, and the
+ * next unbind must cope. Remove cannot fail: whatever happens, the process that has pages
+ * on the device keeps its data.
  *
  * Stands for: a device that is half there after a probe that failed; a remove that gives
  * up on a page for which it found no memory, or loses it.
@@ -96,7 +97,8 @@ TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
 		rc = attach(self->bind, self->name);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
-		ASSERT_TRUE(!rc || rc == -ENOMEM) {
+		/* request_mem_region() does not tell no memory from in use. */
+		ASSERT_TRUE(!rc || rc == -ENOMEM || (rc == -EBUSY && variant->coherent)) {
 			TH_LOG("point %d: %s", nth, strerror(-rc));
 		}
 		ASSERT_EQ(!rc, is_bound(self->name)) {
@@ -127,7 +129,7 @@ TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
 TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
 {
 	struct job *job = &self->job;
-	int nth, left, rc;
+	int refused = 0, nth, left, rc;
 
 	for (nth = 0; nth < NTH_MAX; nth++) {
 		job->state = ON_DEVICE;
@@ -136,6 +138,11 @@ TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
 		rc = attach(self->unbind, self->name);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
+		/* The file needs memory for what is written, before it says unbind. */
+		if (rc == -ENOMEM && is_bound(self->name)) {
+			refused++;
+			rc = attach(self->unbind, self->name);
+		}
 		ASSERT_EQ(0, rc);
 		ASSERT_FALSE(is_bound(self->name));
 		ASSERT_NE(0, access(self->node, F_OK));
@@ -152,6 +159,7 @@ TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
 	       variant->coherent ? "coherent" : "private", nth - 1);
 	fflush(stdout);
 	EXPECT_LT(1, nth);
+	EXPECT_GE(1, refused);
 }
 
 /* Last: what all of the above has left behind. */

@@ -23,7 +23,47 @@ static const char *const fail_classes[] = {
 	"fail_copy", "fail_page", "fail_map", "fail_retry",
 };
 
-/* All steps may fail, and say nothing of it. */
+/* Where a function of the kernel begins and ends. Return: whether it is known. */
+static inline bool kernel_function(const char *name, unsigned long *start, unsigned long *end)
+{
+	FILE *symbols = fopen("/proc/kallsyms", "re");
+	unsigned long addr;
+	char symbol[256];
+
+	*start = 0;
+	*end = 0;
+	while (symbols && fscanf(symbols, "%lx %*c %255[^\n]", &addr, symbol) == 2) {
+		if (!strcmp(symbol, name))
+			*start = addr;
+		else if (*start && addr > *start && (!*end || addr < *end))
+			*end = addr;
+	}
+	if (symbols)
+		fclose(symbols);
+	return *start && *end;
+}
+
+/* What @class can fail does not, in a function of the kernel and in what it calls. */
+static inline int fail_spare(const char *class, const char *function)
+{
+	unsigned long start, end;
+	char path[128], text[24];
+	int rc;
+
+	if (!kernel_function(function, &start, &end))
+		return 0;
+	snprintf(path, sizeof(path), DEBUGFS "%s/reject-start", class);
+	snprintf(text, sizeof(text), "%#lx", start);
+	rc = write_file(path, text);
+	snprintf(path, sizeof(path), DEBUGFS "%s/reject-end", class);
+	snprintf(text, sizeof(text), "%#lx", end);
+	return rc ? rc : write_file(path, text);
+}
+
+/*
+ * All steps may fail, and say nothing of it. But for add_pages(), with which
+ * memremap_pages() begins: on x86 it warns when it has no memory.
+ */
 static inline int fail_setup(void)
 {
 	char path[128];
@@ -36,6 +76,8 @@ static inline int fail_setup(void)
 	rc = rc ? rc : write_file(DEBUGFS "fail_page_alloc/ignore-gfp-highmem", "N");
 	rc = rc ? rc : write_file(DEBUGFS "fail_page_alloc/min-order", "0");
 	rc = rc ? rc : write_file(DEBUGFS "fail_page_alloc/verbose", "0");
+	rc = rc ? rc : fail_spare("failslab", "add_pages");
+	rc = rc ? rc : fail_spare("fail_page_alloc", "add_pages");
 	for (i = 0; !rc && i < ARRAY_SIZE(fail_classes); i++) {
 		snprintf(path, sizeof(path), FAIL_DIR "%s/verbose", fail_classes[i]);
 		rc = write_file(path, "0");

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tracepoints: a page's life and what the device goes through, for trace-cmd, perf and
+ * bpftrace. How to read them: Documentation/misc-devices/hmm_ref/tracing.rst.
+ *
+ * - What an event tells is found in TP_fast_assign(), from objects that the caller
+ *   has: an event that is off costs a branch that is not taken, and no argument.
+ * - Nothing is looked at that somebody else may own by then. A page's event comes while
+ *   the page is the caller's: after its first reference, before it is published.
+ * - User addresses and device page numbers, no kernel pointers; no strings. Each event
+ *   names its device (dev) by number.
+ * - Values have names for who reads them, in enums: user space resolves these, too.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM hmm_ref
+
+#if !defined(_HMM_REF_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _HMM_REF_TRACE_H
+
+#include <linux/ktime.h>
+#include <linux/mmu_notifier.h>
+#include <linux/tracepoint.h>
+
+#include "hmm_ref.h"
+
+TRACE_DEFINE_ENUM(HMM_REF_BLOCK_BARE);
+TRACE_DEFINE_ENUM(HMM_REF_BLOCK_WHOLE);
+TRACE_DEFINE_ENUM(HMM_REF_BLOCK_PARTIAL);
+TRACE_DEFINE_ENUM(HMM_REF_BLOCK_FULL);
+TRACE_DEFINE_ENUM(HMM_REF_TO_DEVICE);
+TRACE_DEFINE_ENUM(HMM_REF_TO_SYSTEM);
+TRACE_DEFINE_ENUM(HMM_REF_RETRY_MIGRATE);
+TRACE_DEFINE_ENUM(HMM_REF_RETRY_FAULT);
+TRACE_DEFINE_ENUM(HMM_REF_RETRY_EXCLUSIVE);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_DONE);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_OOM);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_SIGBUS);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_RETRY);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_UNMAP);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_CLEAR);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_VMA);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_PROTECTION_PAGE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_SOFT_DIRTY);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_RELEASE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_MIGRATE);
+TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
+
+#define show_block_state(state)					\
+	__print_symbolic(state,					\
+			 { HMM_REF_BLOCK_BARE, "BARE" },	\
+			 { HMM_REF_BLOCK_WHOLE, "WHOLE" },	\
+			 { HMM_REF_BLOCK_PARTIAL, "PARTIAL" },	\
+			 { HMM_REF_BLOCK_FULL, "FULL" })
+
+#define show_direction(direction)				\
+	__print_symbolic(direction,				\
+			 { HMM_REF_TO_DEVICE, "TO_DEVICE" },	\
+			 { HMM_REF_TO_SYSTEM, "TO_SYSTEM" })
+
+#define show_retry(loop)					\
+	__print_symbolic(loop,					\
+			 { HMM_REF_RETRY_MIGRATE, "MIGRATE" },	\
+			 { HMM_REF_RETRY_FAULT, "FAULT" },	\
+			 { HMM_REF_RETRY_EXCLUSIVE, "EXCLUSIVE" })
+
+#define show_result(result)					\
+	__print_symbolic(result,				\
+			 { HMM_REF_FAULT_DONE, "DONE" },	\
+			 { HMM_REF_FAULT_OOM, "OOM" },		\
+			 { HMM_REF_FAULT_SIGBUS, "SIGBUS" },	\
+			 { HMM_REF_FAULT_RETRY, "RETRY" })
+
+#define show_notify(event)						\
+	__print_symbolic(event,						\
+			 { MMU_NOTIFY_UNMAP, "UNMAP" },			\
+			 { MMU_NOTIFY_CLEAR, "CLEAR" },			\
+			 { MMU_NOTIFY_PROTECTION_VMA, "PROTECTION_VMA" },	\
+			 { MMU_NOTIFY_PROTECTION_PAGE, "PROTECTION_PAGE" },	\
+			 { MMU_NOTIFY_SOFT_DIRTY, "SOFT_DIRTY" },	\
+			 { MMU_NOTIFY_RELEASE, "RELEASE" },		\
+			 { MMU_NOTIFY_MIGRATE, "MIGRATE" },		\
+			 { MMU_NOTIFY_EXCLUSIVE, "EXCLUSIVE" })
+
+/* ---- device pages ------------------------------------------------------ */
+
+/* The folio is the caller's: it has its owner, and is in one piece. */
+DECLARE_EVENT_CLASS(hmm_ref_page,
+	TP_PROTO(struct folio *folio),
+	TP_ARGS(folio),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, order)
+		__field(unsigned long, dpfn)
+		__field(pid_t, owner)
+	),
+	TP_fast_assign(
+		struct page *page = folio_page(folio, 0);
+		const struct hmm_ref_devmem *dm = page_pgmap(page)->owner;
+		const struct hmm_ref_owner *owner = page->zone_device_data;
+
+		__entry->dev = dm->id;
+		__entry->order = folio_order(folio);
+		__entry->dpfn = hmm_ref_page_dpfn(page);
+		__entry->owner = owner->pid;
+	),
+	TP_printk("dev=%u dpfn=%#lx order=%u owner=%d", __entry->dev,
+		  __entry->dpfn, __entry->order, __entry->owner)
+);
+
+DEFINE_EVENT(hmm_ref_page, hmm_ref_page_handout,
+	TP_PROTO(struct folio *folio),
+	TP_ARGS(folio)
+);
+
+DEFINE_EVENT(hmm_ref_page, hmm_ref_page_free,
+	TP_PROTO(struct folio *folio),
+	TP_ARGS(folio)
+);
+
+TRACE_EVENT(hmm_ref_block_state,
+	TP_PROTO(const struct hmm_ref_block *block, enum hmm_ref_block_state to),
+	TP_ARGS(block, to),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, from)
+		__field(unsigned int, to)
+		__field(unsigned int, used)
+		__field(unsigned long, dpfn)
+	),
+	TP_fast_assign(
+		__entry->dev = block->chunk->dm->id;
+		__entry->from = block->state;
+		__entry->to = to;
+		__entry->used = block->nr_used;
+		__entry->dpfn = hmm_ref_block_dpfn(block);
+	),
+	TP_printk("dev=%u dpfn=%#lx from=%s to=%s used=%u", __entry->dev,
+		  __entry->dpfn, show_block_state(__entry->from),
+		  show_block_state(__entry->to), __entry->used)
+);
+
+DECLARE_EVENT_CLASS(hmm_ref_chunk,
+	TP_PROTO(const struct hmm_ref_chunk *chunk),
+	TP_ARGS(chunk),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned long, dpfn)
+		__field(unsigned long, npages)
+		__field(unsigned long, pfn)
+	),
+	TP_fast_assign(
+		__entry->dev = chunk->dm->id;
+		__entry->dpfn = chunk->first_dpfn;
+		__entry->npages = chunk->nr_blocks * HMM_REF_BLOCK_PAGES;
+		__entry->pfn = hmm_ref_chunk_pfn(chunk);
+	),
+	TP_printk("dev=%u dpfn=%#lx npages=%lu pfn=%#lx", __entry->dev,
+		  __entry->dpfn, __entry->npages, __entry->pfn)
+);
+
+DEFINE_EVENT(hmm_ref_chunk, hmm_ref_chunk_add,
+	TP_PROTO(const struct hmm_ref_chunk *chunk),
+	TP_ARGS(chunk)
+);
+
+DEFINE_EVENT(hmm_ref_chunk, hmm_ref_chunk_remove,
+	TP_PROTO(const struct hmm_ref_chunk *chunk),
+	TP_ARGS(chunk)
+);
+
+/* ---- moving data ------------------------------------------------------- */
+
+TRACE_EVENT(hmm_ref_migrate_begin,
+	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migrate *cmd),
+	TP_ARGS(client, cmd),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, direction)
+		__field(pid_t, owner)
+		__field(unsigned long, addr)
+		__field(unsigned long, npages)
+	),
+	TP_fast_assign(
+		__entry->dev = client->dev->dm.id;
+		__entry->direction = cmd->direction;
+		__entry->owner = client->owner->pid;
+		__entry->addr = cmd->addr;
+		__entry->npages = cmd->length >> PAGE_SHIFT;
+	),
+	TP_printk("dev=%u %s owner=%d addr=%#lx npages=%lu", __entry->dev,
+		  show_direction(__entry->direction), __entry->owner,
+		  __entry->addr, __entry->npages)
+);
+
+/* @begin: when the command began, in ns; 0 if that was not traced. */
+TRACE_EVENT(hmm_ref_migrate_end,
+	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migrate *cmd,
+		 int rc, u64 begin),
+	TP_ARGS(client, cmd, rc, begin),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, direction)
+		__field(pid_t, owner)
+		__field(int, rc)
+		__field(unsigned long, addr)
+		__field(unsigned long, npages)
+		__field(unsigned long, migrated)
+		__field(unsigned long, already)
+		__field(unsigned long, skipped)
+		__field(u64, ns)
+	),
+	TP_fast_assign(
+		__entry->dev = client->dev->dm.id;
+		__entry->direction = cmd->direction;
+		__entry->owner = client->owner->pid;
+		__entry->rc = rc;
+		__entry->addr = cmd->addr;
+		__entry->npages = cmd->length >> PAGE_SHIFT;
+		__entry->migrated = cmd->out_migrated;
+		__entry->already = cmd->out_already;
+		__entry->skipped = cmd->out_skipped;
+		__entry->ns = begin ? ktime_get_ns() - begin : 0;
+	),
+	TP_printk("dev=%u %s owner=%d addr=%#lx npages=%lu migrated=%lu already=%lu skipped=%lu rc=%d ns=%llu",
+		  __entry->dev, show_direction(__entry->direction), __entry->owner,
+		  __entry->addr, __entry->npages, __entry->migrated,
+		  __entry->already, __entry->skipped, __entry->rc, __entry->ns)
+);
+
+/* The CPU's: the page has the fault's reference, so its number still can be told. */
+TRACE_EVENT(hmm_ref_cpu_fault,
+	TP_PROTO(const struct hmm_ref_devmem *dm, const struct vm_fault *vmf,
+		 unsigned long moved, vm_fault_t result),
+	TP_ARGS(dm, vmf, moved, result),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, order)
+		__field(unsigned long, addr)
+		__field(unsigned long, dpfn)
+		__field(unsigned long, moved)
+		__field(unsigned int, result)
+	),
+	TP_fast_assign(
+		__entry->dev = dm->id;
+		__entry->order = vmf->pte ? 0 : HMM_REF_BLOCK_ORDER;
+		__entry->addr = vmf->address;
+		__entry->dpfn = hmm_ref_page_dpfn(vmf->page);
+		__entry->moved = moved;
+		__entry->result = (__force unsigned int)result;
+	),
+	TP_printk("dev=%u addr=%#lx dpfn=%#lx order=%u moved=%lu result=%s",
+		  __entry->dev, __entry->addr, __entry->dpfn, __entry->order,
+		  __entry->moved, show_result(__entry->result))
+);
+
+/* @begin: as above. */
+TRACE_EVENT(hmm_ref_evict,
+	TP_PROTO(const struct hmm_ref_block *block, unsigned long tried,
+		 unsigned long left, u64 begin),
+	TP_ARGS(block, tried, left, begin),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(bool, stopped)
+		__field(unsigned long, dpfn)
+		__field(unsigned long, tried)
+		__field(unsigned long, left)
+		__field(u64, ns)
+	),
+	TP_fast_assign(
+		const struct hmm_ref_devmem *dm = block->chunk->dm;
+
+		__entry->dev = dm->id;
+		__entry->stopped = READ_ONCE(dm->stopped);
+		__entry->dpfn = hmm_ref_block_dpfn(block);
+		__entry->tried = tried;
+		__entry->left = left;
+		__entry->ns = begin ? ktime_get_ns() - begin : 0;
+	),
+	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu left=%lu ns=%llu",
+		  __entry->dev, __entry->dpfn, __entry->stopped ? "UNBIND" : "ROOM",
+		  __entry->tried, __entry->left, __entry->ns)
+);
+
+/* ---- seeing a process's memory ----------------------------------------- */
+
+/* The device's, which may have taken more than one try. */
+TRACE_EVENT(hmm_ref_device_fault,
+	TP_PROTO(const struct hmm_ref_mirror *mirror, unsigned long start,
+		 unsigned long end, bool write, int rc),
+	TP_ARGS(mirror, start, end, write, rc),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(bool, write)
+		__field(int, rc)
+		__field(unsigned long, start)
+		__field(unsigned long, end)
+	),
+	TP_fast_assign(
+		__entry->dev = mirror->dm->id;
+		__entry->write = write;
+		__entry->rc = rc;
+		__entry->start = start;
+		__entry->end = end;
+	),
+	TP_printk("dev=%u start=%#lx end=%#lx write=%d rc=%d", __entry->dev,
+		  __entry->start, __entry->end, __entry->write, __entry->rc)
+);
+
+/* Under the mirror's lock, with the device's entries gone. */
+TRACE_EVENT(hmm_ref_invalidate,
+	TP_PROTO(const struct hmm_ref_mirror *mirror,
+		 const struct mmu_notifier_range *range, unsigned long seq),
+	TP_ARGS(mirror, range, seq),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, event)
+		__field(pid_t, owner)
+		__field(unsigned long, start)
+		__field(unsigned long, end)
+		__field(unsigned long, seq)
+	),
+	TP_fast_assign(
+		__entry->dev = mirror->dm->id;
+		__entry->event = range->event;
+		__entry->owner = mirror->owner->pid;
+		__entry->start = range->start;
+		__entry->end = range->end;
+		__entry->seq = seq;
+	),
+	TP_printk("dev=%u %s owner=%d start=%#lx end=%#lx seq=%lu", __entry->dev,
+		  show_notify(__entry->event), __entry->owner, __entry->start,
+		  __entry->end, __entry->seq)
+);
+
+/* @attempt: that did not work out, from 1. */
+TRACE_EVENT(hmm_ref_retry,
+	TP_PROTO(const struct hmm_ref_devmem *dm, enum hmm_ref_retry loop,
+		 unsigned long addr, unsigned int attempt),
+	TP_ARGS(dm, loop, addr, attempt),
+	TP_STRUCT__entry(
+		__field(unsigned int, dev)
+		__field(unsigned int, loop)
+		__field(unsigned long, addr)
+		__field(unsigned int, attempt)
+	),
+	TP_fast_assign(
+		__entry->dev = dm->id;
+		__entry->loop = loop;
+		__entry->addr = addr;
+		__entry->attempt = attempt;
+	),
+	TP_printk("dev=%u %s addr=%#lx attempt=%u", __entry->dev,
+		  show_retry(__entry->loop), __entry->addr, __entry->attempt)
+);
+
+#endif /* _HMM_REF_TRACE_H */
+
+/* In this folder, which the Makefile names for trace.c. */
+#undef TRACE_INCLUDE_PATH
+#define TRACE_INCLUDE_PATH .
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_FILE trace
+#include <trace/define_trace.h>

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer: programs of operations, the state that all processes share, the log.
+ *
+ * A stream is the program of one thread: a 32-bit number, made of the seed, the
+ * worker, its generation and the thread. Operation i of a stream is a function of the
+ * two numbers alone (op_generate()), never of what happened before, so a stream can be
+ * run again and be listed without running it. What depends on the moment is the
+ * interleaving, and when somebody is killed.
+ *
+ * Each thread has a slot in shared memory with the last results. And its name, the one
+ * that a splat shows as "Comm:", is "STREAM#INDEX" of the operation that it is at.
+ *
+ * The first failed check wins: fuzz_fail() writes it down and ends the process, and
+ * the supervisor then prints the log of all slots.
+ */
+#ifndef _HMM_REF_FUZZ_H
+#define _HMM_REF_FUZZ_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include "hmm_ref_utils.h"
+
+#define WORKERS		4U
+#define THREADS		3U		/* of a worker, the main thread included */
+#define CHILDREN	3U		/* one per thread at a time */
+#define SLOTS_OF_WORKER	(THREADS + CHILDREN)
+#define SLOTS		(WORKERS * SLOTS_OF_WORKER)
+#define RING		48U
+
+/* ---- streams ------------------------------------------------------------------ */
+
+static inline uint64_t mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+struct rng {
+	uint64_t state;
+};
+
+static inline uint64_t draw(struct rng *rng)
+{
+	return mix(rng->state++);
+}
+
+static inline unsigned int below(struct rng *rng, unsigned int limit)
+{
+	return (draw(rng) >> 32) % limit;
+}
+
+/* A stream out of another one, or of the seed. */
+static inline uint32_t stream_of(uint64_t from, unsigned int a, unsigned int b)
+{
+	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
+}
+
+/* ---- operations --------------------------------------------------------------- */
+
+enum kind {
+	OP_OPEN, OP_CLOSE, OP_MIGRATE, OP_READ, OP_WRITE, OP_SNAPSHOT, OP_LOOK,
+	OP_EXCLUSIVE, OP_ATOMIC, OP_BAD_NATIVE, OP_OLD, OP_BAD_OLD,
+	OP_CPU_READ, OP_CPU_WRITE, OP_REMOTE, OP_MADVISE, OP_MAP, OP_UNMAP,
+	OP_MREMAP, OP_MPROTECT, OP_MLOCK, OP_FORK, OP_JOIN, OP_VERIFY, OP_DIE,
+	KINDS
+};
+
+/* Weights: of 1000, roughly. A death is rare, what moves pages is not. */
+static const struct {
+	const char *name;
+	unsigned int weight;
+} kinds[KINDS] = {
+	[OP_OPEN] = { "open", 40 },
+	[OP_CLOSE] = { "close", 12 },
+	[OP_MIGRATE] = { "migrate", 170 },
+	[OP_READ] = { "read", 70 },
+	[OP_WRITE] = { "write", 70 },
+	[OP_SNAPSHOT] = { "snapshot", 25 },
+	[OP_LOOK] = { "look", 15 },
+	[OP_EXCLUSIVE] = { "exclusive", 35 },
+	[OP_ATOMIC] = { "atomic", 50 },
+	[OP_BAD_NATIVE] = { "bad_native", 40 },
+	[OP_OLD] = { "old", 70 },
+	[OP_BAD_OLD] = { "bad_old", 20 },
+	[OP_CPU_READ] = { "cpu_read", 80 },
+	[OP_CPU_WRITE] = { "cpu_write", 90 },
+	[OP_REMOTE] = { "remote", 15 },
+	[OP_MADVISE] = { "madvise", 70 },
+	[OP_MAP] = { "map", 20 },
+	[OP_UNMAP] = { "unmap", 15 },
+	[OP_MREMAP] = { "mremap", 20 },
+	[OP_MPROTECT] = { "mprotect", 20 },
+	[OP_MLOCK] = { "mlock", 12 },
+	[OP_FORK] = { "fork", 8 },
+	[OP_JOIN] = { "join", 5 },
+	[OP_VERIFY] = { "verify", 3 },
+	[OP_DIE] = { "die", 1 },
+};
+
+/* Each kind takes of these numbers what it needs, modulo what it has. */
+struct op {
+	enum kind kind;
+	unsigned int region;	/* 0 to 15 */
+	unsigned int slot;	/* of the open files */
+	unsigned int variant;
+	unsigned int page;
+	unsigned int npages;
+	unsigned int offset;	/* in bytes, in the page */
+	unsigned int bytes;
+	uint64_t value;
+};
+
+static inline enum kind draw_kind(struct rng *rng)
+{
+	unsigned int sum = 0, at;
+	unsigned int i;
+
+	for (i = 0; i < KINDS; i++)
+		sum += kinds[i].weight;
+	at = below(rng, sum);
+	for (i = 0; at >= kinds[i].weight; i++)
+		at -= kinds[i].weight;
+	return i;
+}
+
+static inline void op_generate(uint32_t stream, unsigned int index, struct op *op)
+{
+	struct rng rng = { mix((uint64_t)stream << 32 | index) };
+
+	op->kind = draw_kind(&rng);
+	op->region = below(&rng, 16);
+	op->slot = below(&rng, 256);
+	op->variant = below(&rng, 65536);
+	op->page = below(&rng, 4096);
+	op->npages = 1 + below(&rng, 1 << below(&rng, 8));
+	op->offset = below(&rng, 4096);
+	op->bytes = 1 + below(&rng, 1 << below(&rng, 17));
+	op->value = draw(&rng);
+	/* Whole blocks, which is what can be large. */
+	if (!below(&rng, 12)) {
+		op->page &= ~511U;
+		op->npages = 512;
+	}
+}
+
+static inline void op_print(uint32_t stream, unsigned int index)
+{
+	struct op op;
+
+	op_generate(stream, index, &op);
+	printf("%08x#%u %s region %u page %u+%u slot %u variant %u offset %u+%u value %#llx",
+	       stream, index, kinds[op.kind].name, op.region, op.page, op.npages,
+	       op.slot, op.variant, op.offset, op.bytes, (unsigned long long)op.value);
+}
+
+/* ---- what all processes share -------------------------------------------------- */
+
+struct fuzz_slot {
+	uint32_t stream;
+	unsigned int index;		/* of the operation under way */
+	unsigned int active;
+	unsigned int parked;
+	pid_t pid;
+	struct {
+		unsigned int index;
+		int rc;
+		uint64_t ms;
+	} ring[RING];
+};
+
+struct fuzz_shared {
+	uint64_t seed;
+	unsigned int stop;
+	unsigned int pause;		/* odd: everybody waits */
+	unsigned int injected;		/* odd: the copy engine may fail */
+	unsigned int large;		/* the rules for large folios hold */
+	unsigned int wild;		/* stack and code may be on a device */
+	unsigned int devices;
+	unsigned int old_devices;
+	unsigned int failed;
+	char why[400];
+	uint64_t done[KINDS];		/* operations that returned 0 */
+	uint64_t refused[KINDS];	/* with an error that they may return */
+	struct fuzz_slot slots[SLOTS];
+};
+
+static struct fuzz_shared *shared;
+static __thread struct fuzz_slot *self;
+
+#define shared_get(member)	__atomic_load_n(&shared->member, __ATOMIC_ACQUIRE)
+#define shared_set(member, to)	__atomic_store_n(&shared->member, to, __ATOMIC_RELEASE)
+
+/* For the supervisor too, which has no slot. */
+static inline void fuzz_complain(const char *format, ...)
+{
+	unsigned int none = 0;
+	char text[300];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (!__atomic_compare_exchange_n(&shared->failed, &none, 1, false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return;
+	if (self)
+		snprintf(shared->why, sizeof(shared->why), "%08x#%u pid %d: %s",
+			 self->stream, self->index, getpid(), text);
+	else
+		snprintf(shared->why, sizeof(shared->why), "%s", text);
+	shared_set(failed, 2);
+}
+
+#define fuzz_fail(...) do {			\
+	fuzz_complain(__VA_ARGS__);		\
+	_exit(1);				\
+} while (0)
+
+/* ---- the log ------------------------------------------------------------------- */
+
+static inline void log_begin(unsigned int index)
+{
+	char name[16];
+
+	self->index = index;
+	snprintf(name, sizeof(name), "%08x#%u", self->stream, index % 1000000);
+	prctl(PR_SET_NAME, name);
+}
+
+static inline void log_end(enum kind kind, int rc)
+{
+	unsigned int at = self->index % RING;
+
+	self->ring[at].index = self->index;
+	self->ring[at].rc = rc;
+	self->ring[at].ms = now_ms();
+	__atomic_add_fetch(rc ? &shared->refused[kind] : &shared->done[kind], 1,
+			   __ATOMIC_RELAXED);
+}
+
+/* Oldest first, then what is under way. */
+static inline void log_dump(const struct fuzz_slot *slot)
+{
+	uint64_t now = now_ms();
+	unsigned int i;
+
+	if (!slot->stream)
+		return;
+	printf("# stream %08x pid %d%s\n", slot->stream, slot->pid,
+	       slot->active ? "" : ", ended");
+	for (i = slot->index > RING ? slot->index - RING : 0; i < slot->index; i++) {
+		if (slot->ring[i % RING].index != i)
+			continue;
+		printf("#   ");
+		op_print(slot->stream, i);
+		printf(" = %d, %llu ms ago\n", slot->ring[i % RING].rc,
+		       (unsigned long long)(now - slot->ring[i % RING].ms));
+	}
+	printf("#   ");
+	op_print(slot->stream, slot->index);
+	printf(" <- here\n");
+}
+
+#endif /* _HMM_REF_FUZZ_H */

@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer's operations on devices, native and old interface. Each returns 0, or
+ * -errno of an error that is allowed here; whatever else is seen ends in fuzz_fail().
+ *
+ * Checked of every native command: the error is a documented one; the inputs are as
+ * before; of a migration that succeeds the counts add up; of an access that succeeds
+ * all bytes were done. In owned regions also the data, the old value of an atomic
+ * operation, and that EFAULT and EPERM come if and only if the protection says so.
+ *
+ * Commands made wrong on purpose (bad_*) only have addresses that nobody minds to be
+ * written to: the chaos region, a buffer, and what is not mapped.
+ */
+#ifndef _HMM_REF_FUZZ_DEV_H
+#define _HMM_REF_FUZZ_DEV_H
+
+#include "hmm_ref_fuzz_model.h"
+
+/* The old interface, in words of our own: dmirror.c of the driver. */
+struct old_cmd {
+	__u64 addr;
+	__u64 buf;
+	__u64 npages;
+	__u64 out_pages;
+	__u64 out_faults;
+};
+
+#define OLD_IOC(nr)	_IOWR('H', nr, struct old_cmd)
+
+enum {
+	OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM, OLD_SNAPSHOT, OLD_EXCLUSIVE,
+	OLD_CHECK_EXCLUSIVE, OLD_RELEASE, OLD_FLAGS, OLD_READ_UNLOCKED, OLD_COMMANDS
+};
+
+/* ---- open files ------------------------------------------------------------------ */
+
+#define FILES		8U
+#define FILE_OLD	0x10000
+#define FILE_FOREIGN	0x20000		/* opened by the parent */
+#define FILE_FD		0x0ffff		/* plus one */
+
+/* Shared by the threads, who close and open under each other's feet. */
+static unsigned int files[FILES];
+
+static inline unsigned int file_swap(unsigned int slot, unsigned int file)
+{
+	return __atomic_exchange_n(&files[slot % FILES], file, __ATOMIC_ACQ_REL);
+}
+
+/* The first file of a kind from a slot on; 0 is none. */
+static inline unsigned int file_find(unsigned int slot, unsigned int old)
+{
+	unsigned int i, file;
+
+	for (i = 0; i < FILES; i++) {
+		file = __atomic_load_n(&files[(slot + i) % FILES], __ATOMIC_ACQUIRE);
+		if (file && (file & FILE_OLD) == old)
+			return file;
+	}
+	return 0;
+}
+
+static inline int file_fd(unsigned int file)
+{
+	return (file & FILE_FD) - 1;
+}
+
+/*
+ * A thread may use a number that another one has just closed. It must not be that of
+ * a file of another kind by then, so each kind has numbers of its own.
+ */
+static inline int own_number(int fd, bool old)
+{
+	int number = fcntl(fd, F_DUPFD_CLOEXEC, old ? 512 : 256);
+
+	close(fd);
+	return number;
+}
+
+static inline int do_open(const struct op *op)
+{
+	unsigned int nr = op->variant % (shared->devices + shared->old_devices);
+	bool old = nr >= shared->devices;
+	char path[32];
+	unsigned int was;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/hmm_%s%u", old ? "dmirror" : "ref",
+		 old ? nr - shared->devices : nr);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		if (errno != ENOENT && errno != ENODEV && errno != ENXIO &&
+		    errno != ENOMEM && errno != EINTR)
+			fuzz_fail("open %s: errno %d", path, errno);
+		return -errno;
+	}
+	fd = own_number(fd, old);
+	if (fd < 0)
+		return -errno;
+	was = file_swap(op->slot, (fd + 1) | (old ? FILE_OLD : 0));
+	if (was)
+		close(file_fd(was));
+	return 0;
+}
+
+static inline int do_close(const struct op *op)
+{
+	unsigned int was = file_swap(op->slot, 0);
+
+	return was && !close(file_fd(was)) ? 0 : -EBADF;
+}
+
+/* ---- places -------------------------------------------------------------------- */
+
+/* What an operation works on. A region of NULL: some other memory of the process. */
+struct place {
+	struct region *region;
+	char *addr;
+	unsigned long page;
+	unsigned long npages;
+	size_t off;
+	size_t bytes;
+};
+
+/* Memory that is code, data, stack and model: not to be changed, but moved. */
+static inline char *anywhere(const struct op *op)
+{
+	switch (op->value % 4) {
+	case 0:
+		return (char *)&files;
+	case 1:
+		return (char *)op;
+	case 2:
+		return (char *)&verify_all;
+	default:
+		return (char *)MEGA(64) + op->page * PAGE;
+	}
+}
+
+/* With @change the operation may write to the place or drop it. */
+static inline void find_place(const struct op *op, bool change, unsigned long limit,
+			      struct place *at)
+{
+	unsigned int i = op->region;
+
+	memset(at, 0, sizeof(*at));
+	if (i == 15 && !change && shared_get(wild)) {
+		at->addr = (char *)((unsigned long)anywhere(op) & ~(PAGE - 1));
+		at->npages = op->npages < limit ? op->npages : limit;
+		at->bytes = PAGE;
+		return;
+	}
+	at->region = &regions[i < 7 ? R_BIG : i < 10 ? R_FORKED : i < 14 ? R_CHAOS :
+			      R_SHARED];
+	if (change && at->region->shadow && !owner)
+		at->region = &regions[R_CHAOS];
+	at->page = op->page % at->region->npages;
+	at->npages = at->region->npages - at->page;
+	if (at->npages > op->npages)
+		at->npages = op->npages;
+	if (at->npages > limit)
+		at->npages = limit;
+	at->addr = at->region->base + at->page * PAGE;
+	at->off = at->page * PAGE + op->offset;
+	at->bytes = at->region->npages * PAGE - at->off;
+	if (at->bytes > op->bytes)
+		at->bytes = op->bytes;
+}
+
+static inline bool place_is_owned(const struct place *at)
+{
+	return at->region && is_owned(at->region);
+}
+
+/* What was read there by whatever means. */
+static inline void check_data(const struct place *at, size_t off, const char *seen,
+			      size_t n, const char *who)
+{
+	if (place_is_owned(at))
+		check_seen(at->region, off, seen, n, who);
+	else if (at->region == &regions[R_CHAOS])
+		check_ids(seen, n, at->addr);
+}
+
+/* The bytes to write there. */
+static inline const char *data_for(const struct place *at, const struct op *op, size_t n)
+{
+	if (!place_is_owned(at))
+		return IDS;
+	make_data(data, n, op->value);
+	return data;
+}
+
+/* ---- native -------------------------------------------------------------------- */
+
+static inline bool is_documented(int rc)
+{
+	switch (-rc) {
+	case 0: case ENOTTY: case E2BIG: case EOPNOTSUPP: case EINVAL: case EOVERFLOW:
+	case EFAULT: case EPERM: case EBADF: case ENODEV: case ENOMEM: case EBUSY:
+		return true;
+	case EIO:
+		return may_fail();
+	default:
+		return false;	/* EINTR: who sees it lives */
+	}
+}
+
+static inline int checked(int rc, const char *what)
+{
+	if (!is_documented(rc))
+		fuzz_fail("%s: undocumented %d", what, rc);
+	return rc;
+}
+
+static inline int do_migrate(const struct op *op)
+{
+	unsigned int file = file_find(op->slot, 0);
+	struct hmm_ref_migrate cmd;
+	struct place at;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	find_place(op, false, -1UL, &at);
+	rc = checked(_test_migrate(file_fd(file), op->variant % 5 < 3 ?
+				   HMM_REF_TO_DEVICE : HMM_REF_TO_SYSTEM, at.addr,
+				   at.npages * PAGE, &cmd), "MIGRATE");
+	if (!rc && cmd.out_migrated + cmd.out_already + cmd.out_skipped != at.npages)
+		fuzz_fail("MIGRATE of %lu pages: %llu + %llu + %llu", at.npages,
+			  cmd.out_migrated, cmd.out_already, cmd.out_skipped);
+	if (place_is_owned(&at) && (rc == -EFAULT || rc == -EINVAL))
+		fuzz_fail("MIGRATE of mapped anonymous memory: %d", rc);
+	return rc;
+}
+
+/* Protection and nothing else makes the device fail, but for injected failures. */
+static inline void check_access(const struct place *at, int rc, size_t n,
+				unsigned char bits)
+{
+	bool good = rc != -EFAULT && rc != -EPERM;
+
+	if (rc == -EINVAL)
+		fuzz_fail("access to %p + %zu: EINVAL", at->region->base + at->off, n);
+	if (may(at->region, at->off, n, bits) ? !good && !may_fail() : !rc)
+		fuzz_fail("access to %p + %zu: %d against the protection",
+			  at->region->base + at->off, n, rc);
+}
+
+static inline int do_access(const struct op *op, bool write)
+{
+	unsigned int file = file_find(op->slot, 0);
+	struct hmm_ref_access cmd;
+	const char *buf = scratch;
+	struct place at;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	find_place(op, write, SMALL_PAGES, &at);
+	if (write)
+		buf = data_for(&at, op, at.bytes);
+	rc = checked(_test_access(file_fd(file), write ? HMM_REF_IOC_WRITE :
+				  HMM_REF_IOC_READ, at.region ? at.region->base + at.off :
+				  at.addr, at.bytes, buf, &cmd), write ? "WRITE" : "READ");
+	if (rc == -EBADF || (rc == -ENODEV && cmd.out_bytes == 0xccccccccccccccccULL))
+		return rc;
+	if (rc ? cmd.out_bytes > at.bytes : cmd.out_bytes != at.bytes)
+		fuzz_fail("access: %d, %llu bytes of %zu", rc, cmd.out_bytes, at.bytes);
+	if (!write)
+		check_data(&at, at.off, scratch, cmd.out_bytes, "READ");
+	else if (place_is_owned(&at))
+		note_written(at.region, at.off, buf, cmd.out_bytes);
+	if (place_is_owned(&at))
+		check_access(&at, rc, at.bytes, write ? MAY_READ | MAY_WRITE : MAY_READ);
+	return rc;
+}
+
+static inline int do_read(const struct op *op)
+{
+	return do_access(op, false);
+}
+
+static inline int do_write(const struct op *op)
+{
+	return do_access(op, true);
+}
+
+static inline int do_snapshot(const struct op *op)
+{
+	unsigned int file = file_find(op->slot, 0);
+	struct hmm_ref_page_state *states = (void *)scratch;
+	struct hmm_ref_snapshot cmd;
+	struct place at;
+	unsigned long i;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	find_place(op, false, SMALL_PAGES * PAGE / sizeof(*states), &at);
+	rc = checked(_test_snapshot(file_fd(file), at.addr, at.npages * PAGE, states,
+				    &cmd), "SNAPSHOT");
+	if (rc)
+		return rc;
+	if (cmd.out_pages != at.npages)
+		fuzz_fail("SNAPSHOT: %llu pages of %lu", cmd.out_pages, at.npages);
+	for (i = 0; i < at.npages; i++)
+		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].__reserved ||
+		    states[i].flags > 15 || states[i].order > 18)
+			fuzz_fail("SNAPSHOT: page %lu is where %u flags %u order %u", i,
+				  states[i].where, states[i].flags, states[i].order);
+	return 0;
+}
+
+static inline int read_some_file(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = read(fd, scratch, SMALL_PAGES * PAGE) < 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+/* What is about the device, and what the kernel shows of a process. */
+static inline int do_look(const struct op *op)
+{
+	static const char *const paths[] = {
+		"/proc/self/smaps", "/proc/self/pagemap", "/proc/self/numa_maps",
+		"/sys/kernel/debug/hmm_ref/hmm_ref0/audit",
+		"/sys/kernel/debug/hmm_ref/hmm_ref1/stats",
+	};
+	unsigned int file = file_find(op->slot, 0);
+	struct hmm_ref_audit audit;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_info info;
+	char path[48];
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	switch (op->variant % 6) {
+	case 0:
+		return checked(_test_info(file_fd(file), &info), "INFO");
+	case 1:
+		return checked(_test_stats(file_fd(file), &stats), "STATS");
+	case 2:
+		rc = checked(_test_audit(file_fd(file), &audit), "AUDIT");
+		if (!rc && (audit.out_violations || audit.out_total !=
+			    audit.out_free + audit.out_in_use + audit.out_retired))
+			fuzz_fail("AUDIT: %llu violations, %llu in all, %llu free, %llu in use",
+				  audit.out_violations, audit.out_total,
+				  audit.out_free, audit.out_in_use);
+		return rc;
+	case 3:
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", file_fd(file));
+		return read_some_file(path);
+	default:
+		return read_some_file(paths[op->value % ARRAY_SIZE(paths)]);
+	}
+}
+
+static inline int do_exclusive(const struct op *op)
+{
+	unsigned int file = file_find(op->slot, 0);
+	struct hmm_ref_exclusive cmd;
+	struct place at;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	find_place(op, true, 512, &at);
+	rc = checked(_test_exclusive(file_fd(file), at.addr, at.npages * PAGE, &cmd),
+		     "EXCLUSIVE");
+	if (!rc && cmd.out_pages != at.npages)
+		fuzz_fail("EXCLUSIVE: %llu pages of %lu", cmd.out_pages, at.npages);
+	at.off = at.page * PAGE;
+	if (place_is_owned(&at) && rc != -EBADF)
+		check_access(&at, rc, at.npages * PAGE, MAY_READ | MAY_WRITE);
+	return rc;
+}
+
+/* What an atomic operation makes of a value. */
+static inline uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand,
+				     uint64_t compare, unsigned int length)
+{
+	uint64_t now = operand;
+
+	if (kind == HMM_REF_ATOMIC_ADD)
+		now = was + operand;
+	else if (kind == HMM_REF_ATOMIC_COMPARE_EXCHANGE && was != compare)
+		now = was;
+	return length == 8 ? now : (uint32_t)now;
+}
+
+static inline int do_atomic(const struct op *op)
+{
+	unsigned int kind = 1 + op->variant % 3, length = op->variant & 8 ? 4 : 8;
+	unsigned int file = file_find(op->slot, 0);
+	uint64_t operand, compare = 0, want = 0, now;
+	struct hmm_ref_atomic cmd;
+	struct place at;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	find_place(op, true, 1, &at);
+	at.off &= ~7UL;
+	/* Elsewhere all bytes stay ids. */
+	memset(&operand, own_id, sizeof(operand));
+	if (place_is_owned(&at)) {
+		operand = op->value;
+		memcpy(&want, at.region->shadow + at.off, length);
+	} else if (kind == HMM_REF_ATOMIC_ADD) {
+		operand = 0;
+	}
+	operand = length == 8 ? operand : (uint32_t)operand;
+	if (kind == HMM_REF_ATOMIC_COMPARE_EXCHANGE)
+		compare = op->variant & 16 ? want : 0;
+	rc = checked(_test_atomic(file_fd(file), kind, at.region->base + at.off, length,
+				  operand, compare, &cmd), "ATOMIC");
+	if (!place_is_owned(&at) || rc == -EBADF)
+		return rc;
+	check_access(&at, rc, length, MAY_READ | MAY_WRITE);
+	if (rc)
+		return rc;
+	if (cmd.out_old != want && (cmd.out_old ||
+				    !(at.region->state[at.page] & DROPPED)))
+		fuzz_fail("ATOMIC: old %#llx, not %#llx", cmd.out_old,
+			  (unsigned long long)want);
+	now = atomic_result(kind, cmd.out_old, operand, compare, length);
+	note_written(at.region, at.off, (char *)&now, length);
+	return 0;
+}
+
+/* ---- old ------------------------------------------------------------------------- */
+
+static inline bool is_documented_old(int rc)
+{
+	return rc == -ENOENT || is_documented(rc);
+}
+
+/* A file that the parent has opened acts on the parent: nothing here may be written. */
+static inline int do_old(const struct op *op)
+{
+	unsigned int nr = op->variant % OLD_COMMANDS, file = file_find(op->slot, FILE_OLD);
+	struct old_cmd cmd = { };
+	const char *buf = scratch;
+	struct place at;
+	bool copies;
+	int rc;
+
+	if (!file || ((file & FILE_FOREIGN) && (nr == OLD_WRITE || nr == OLD_EXCLUSIVE)) ||
+	    (nr == OLD_RELEASE && (shared->large || op->value % 8)))
+		return -ENXIO;
+	find_place(op, nr == OLD_WRITE || nr == OLD_EXCLUSIVE, SMALL_PAGES, &at);
+	if (nr == OLD_WRITE)
+		buf = data_for(&at, op, at.npages * PAGE);
+	cmd.addr = (unsigned long)at.addr;
+	cmd.buf = (unsigned long)buf;
+	cmd.npages = nr == OLD_FLAGS ? op->value % 2 : at.npages;
+	rc = _test_ioctl(file_fd(file), OLD_IOC(nr), &cmd);
+	if (!is_documented_old(rc) || cmd.addr != (unsigned long)at.addr ||
+	    cmd.buf != (unsigned long)buf)
+		fuzz_fail("old command %u: %d", nr, rc);
+	if (nr == OLD_FLAGS || nr == OLD_RELEASE || (file & FILE_FOREIGN) || rc == -EBADF)
+		return rc;
+	if (!rc && nr != OLD_CHECK_EXCLUSIVE && nr != OLD_TO_SYSTEM &&
+	    cmd.out_pages != at.npages)
+		fuzz_fail("old command %u: %llu pages of %lu", nr, cmd.out_pages, at.npages);
+	if (!at.region)
+		return rc;
+	copies = nr == OLD_READ || nr == OLD_READ_UNLOCKED ||
+		 (!rc && (nr == OLD_TO_DEVICE || nr == OLD_EXCLUSIVE));
+	if (copies)
+		check_data(&at, at.page * PAGE, scratch, cmd.out_pages * PAGE, "old");
+	else if (nr == OLD_WRITE && place_is_owned(&at))
+		note_written(at.region, at.page * PAGE, buf, cmd.out_pages * PAGE);
+	return rc;
+}
+
+/* ---- bad ------------------------------------------------------------------------- */
+
+/* Addresses, lengths and what else may be taken for one; no memory to write to. */
+static inline uint64_t bad_number(uint64_t value)
+{
+	static const uint64_t numbers[] = {
+		0, 1, 7, PAGE - 1, PAGE, PAGE + 1, BLOCK - PAGE, 1ULL << 30, 1ULL << 40,
+		MEGA(14), MEGA(22), MEGA(22) + 1, (1ULL << 47) - PAGE, 1ULL << 47,
+		0xffff800000000000ULL, -PAGE, -1ULL, 1ULL << 52, 1ULL << 63, 0x7fffffff,
+	};
+
+	return numbers[value % ARRAY_SIZE(numbers)];
+}
+
+/* The struct may end where memory does, be read-only, or not be there. */
+static inline void *bad_pointer(const struct op *op, const void *cmd, size_t size)
+{
+	char *at = scratch;
+
+	switch (op->slot % 8) {
+	case 0:
+		return (void *)bad_number(op->value >> 8);
+	case 1:
+		return IDS + op->offset;
+	case 2:
+		/* The buffers end here, and with them memory. */
+		at = data + SMALL_PAGES * PAGE - 1 - op->offset % size;
+		size = data + SMALL_PAGES * PAGE - at;
+		break;
+	}
+	memcpy(at, cmd, size);
+	return at;
+}
+
+static const struct {
+	unsigned long request;
+	size_t size;
+	unsigned int numbers;	/* the first of the 64-bit members that are inputs */
+} natives[] = {
+	{ HMM_REF_IOC_INFO, sizeof(struct hmm_ref_info), 1 },
+	{ HMM_REF_IOC_MIGRATE, sizeof(struct hmm_ref_migrate), 2 },
+	{ HMM_REF_IOC_READ, sizeof(struct hmm_ref_access), 1 },
+	{ HMM_REF_IOC_WRITE, sizeof(struct hmm_ref_access), 1 },
+	{ HMM_REF_IOC_SNAPSHOT, sizeof(struct hmm_ref_snapshot), 1 },
+	{ HMM_REF_IOC_STATS, sizeof(struct hmm_ref_stats), 1 },
+	{ HMM_REF_IOC_AUDIT, sizeof(struct hmm_ref_audit), 1 },
+	{ HMM_REF_IOC_EXCLUSIVE, sizeof(struct hmm_ref_exclusive), 1 },
+	{ HMM_REF_IOC_ATOMIC, sizeof(struct hmm_ref_atomic), 2 },
+};
+
+static inline int do_bad_native(const struct op *op)
+{
+	static const uint32_t sizes[] = { 0, 4, 8, 4096, 4097, 0x7fffffff, 0xffffffff };
+	unsigned int nr = op->variant % ARRAY_SIZE(natives), how = op->value % 16;
+	unsigned int file = file_find(op->slot, 0);
+	unsigned long request = natives[nr].request;
+	union {
+		uint32_t halves[64];
+		uint64_t words[32];
+	} cmd;
+	unsigned int first = natives[nr].numbers;
+	char *chaos = regions[R_CHAOS].base;
+	void *arg;
+	int rc;
+
+	if (!file)
+		return -ENXIO;
+	memset(&cmd, 0, sizeof(cmd));
+	cmd.halves[0] = natives[nr].size;
+	cmd.halves[2] = first == 2 ? 1 + op->offset % 3 : 0;
+	cmd.words[first] = (unsigned long)(request == HMM_REF_IOC_ATOMIC ? scratch :
+					   chaos + op->page % 1536 * PAGE);
+	cmd.words[first + 1] = request == HMM_REF_IOC_ATOMIC ? 8 : op->npages * PAGE;
+	if (first == 1)
+		cmd.words[3] = (unsigned long)(request == HMM_REF_IOC_WRITE ? IDS : scratch);
+	if (how & 1)
+		cmd.words[first + op->offset % 3] = bad_number(op->bytes);
+	if (how == 2)
+		cmd.halves[0] = sizes[op->bytes % ARRAY_SIZE(sizes)];
+	if (how == 4)
+		cmd.halves[0] += 1 + op->bytes % 64;
+	if (how == 6)
+		cmd.halves[1 + op->bytes % 3] = op->value >> 32;
+	if (how == 8)
+		request = _IOC(_IOC_READ, HMM_REF_IOC_TYPE, op->bytes & 255, op->npages & 255);
+	if (how == 10)
+		request += ARRAY_SIZE(natives);
+	arg = bad_pointer(op, &cmd, natives[nr].size + 64);
+	rc = checked(_test_ioctl(file_fd(file), request, arg), "a bad command");
+	if (rc == -ENOTTY || rc == -E2BIG || rc == -EOPNOTSUPP || rc == -EOVERFLOW)
+		if (arg == scratch && memcmp(arg, &cmd, natives[nr].size))
+			fuzz_fail("%d has changed the struct", rc);
+	return rc;
+}
+
+static inline int do_bad_old(const struct op *op)
+{
+	unsigned int nr = op->variant % (OLD_COMMANDS + 1);
+	unsigned int file = file_find(op->slot, FILE_OLD);
+	struct old_cmd cmd = { .npages = op->npages };
+	int rc;
+
+	if (!file || (file & FILE_FOREIGN) || nr == OLD_RELEASE)
+		return -ENXIO;
+	cmd.addr = (unsigned long)regions[R_CHAOS].base + op->page % 1536 * PAGE;
+	cmd.buf = (unsigned long)(nr == OLD_WRITE ? IDS : scratch);
+	if (op->value & 1)
+		cmd.addr = bad_number(op->value >> 8);
+	if (op->value & 2)
+		cmd.buf = nr == OLD_WRITE ? (unsigned long)NOWHERE : bad_number(op->value >> 16);
+	/* That one writes nothing, so it would look at all of the address space. */
+	if (op->value & 4 && nr != OLD_CHECK_EXCLUSIVE)
+		cmd.npages = bad_number(op->value >> 24);
+	rc = _test_ioctl(file_fd(file), op->value & 8 ? OLD_IOC(nr) ^ (1 << (8 + op->bytes % 24)) :
+			 OLD_IOC(nr), bad_pointer(op, &cmd, sizeof(cmd)));
+	if (!is_documented_old(rc))
+		fuzz_fail("bad old command %u: %d", nr, rc);
+	return rc;
+}
+
+#endif /* _HMM_REF_FUZZ_DEV_H */

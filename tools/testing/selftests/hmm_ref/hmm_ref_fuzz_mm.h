@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer's operations on memory: what CPUs do, and the system calls that change
+ * mappings. As in hmm_ref_fuzz_dev.h, each returns 0 or an error that is allowed.
+ *
+ * In an owned region each operation has a known outcome, and the model follows it. What
+ * failed half way, so that nobody can say what is there, is mapped anew. The chaos region
+ * is for everything else: several threads at a time, and all kinds of mappings.
+ */
+#ifndef _HMM_REF_FUZZ_MM_H
+#define _HMM_REF_FUZZ_MM_H
+
+#include "hmm_ref_fuzz_dev.h"
+
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL	102
+#define MADV_GUARD_REMOVE	103
+#endif
+
+/* ---- CPU ------------------------------------------------------------------------- */
+
+static inline void check_signal(const struct place *at, int sig, unsigned char bits)
+{
+	if (!place_is_owned(at))
+		return;
+	if (!sig != may(at->region, at->off, at->bytes, bits) &&
+	    !(sig == SIGBUS && may_fail()))
+		fuzz_fail("CPU access to %p + %zu: signal %d against the protection",
+			  at->region->base + at->off, at->bytes, sig);
+}
+
+static inline int do_cpu_read(const struct op *op)
+{
+	struct place at;
+	int sig;
+
+	find_place(op, false, SMALL_PAGES, &at);
+	if (!at.region)
+		return -ENXIO;
+	sig = cpu_copy(scratch, at.region->base + at.off, at.bytes);
+	check_signal(&at, sig, MAY_READ);
+	if (!sig)
+		check_data(&at, at.off, scratch, at.bytes, "CPU");
+	return sig ? -EFAULT : 0;
+}
+
+/* GUP in a process's own name, as ptrace() has it. Returns the bytes done. */
+static inline ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
+{
+	struct iovec local = { (char *)buf, n };
+	struct iovec remote = { to, n };
+
+	if (op->variant % 8 == 6)
+		return process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	return pwrite(mem_fd, buf, n, (unsigned long)to);
+}
+
+static inline int do_cpu_write(const struct op *op)
+{
+	const char *buf;
+	struct place at;
+	ssize_t done;
+	char *to;
+	int sig;
+
+	find_place(op, true, SMALL_PAGES, &at);
+	to = at.region->base + at.off;
+	buf = data_for(&at, op, at.bytes);
+	if (op->variant % 8 >= 6) {
+		done = write_by_gup(op, to, buf, at.bytes);
+		if (done > 0 && place_is_owned(&at))
+			note_written(at.region, at.off, buf, done);
+		return done == (ssize_t)at.bytes ? 0 : -EFAULT;
+	}
+	/* What is half done, because of the protection, has to be known. */
+	if (place_is_owned(&at) && at.bytes > PAGE - op->offset)
+		at.bytes = PAGE - op->offset;
+	sig = cpu_copy(to, buf, at.bytes);
+	check_signal(&at, sig, MAY_READ | MAY_WRITE);
+	if (!sig && place_is_owned(&at))
+		note_written(at.region, at.off, buf, at.bytes);
+	return sig ? -EFAULT : 0;
+}
+
+/* Of another process: any small region, as no other process may touch a large folio. */
+static inline int do_remote(const struct op *op)
+{
+	struct fuzz_slot *slot = &shared->slots[op->value % SLOTS];
+	struct iovec local = { scratch, SMALL_PAGES * PAGE };
+	struct iovec remote;
+	struct place at;
+
+	find_place(op, false, SMALL_PAGES, &at);
+	if (!at.region || !slot->pid)
+		return -ENXIO;
+	if (at.region->large && shared->large)
+		slot = self;
+	remote.iov_base = at.region->base + at.off;
+	remote.iov_len = at.bytes;
+	return process_vm_readv(slot->pid, &local, 1, &remote, 1, 0) < 0 ? -errno : 0;
+}
+
+/* ---- mappings -------------------------------------------------------------------- */
+
+/* Advice that changes no data, anywhere. */
+static inline int do_advise(const struct op *op)
+{
+	static const int advices[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED, MADV_HUGEPAGE, MADV_HUGEPAGE,
+		MADV_NOHUGEPAGE, MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_COLD, MADV_PAGEOUT,
+		MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE,
+		MADV_COLLAPSE,
+	};
+	int advice = advices[op->value % ARRAY_SIZE(advices)];
+	struct place at;
+
+	find_place(op, false, 512, &at);
+	/* Only the model's regions are known to be private. */
+	if (!at.region)
+		return -ENXIO;
+	return madvise(at.addr, at.npages * PAGE, advice) ? -errno : 0;
+}
+
+/* Advice that drops pages: after an error some may be gone, and some not. */
+static inline int do_drop(const struct op *op)
+{
+	static const int advices[] = {
+		MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_FREE,
+		MADV_DONTNEED_LOCKED,
+	};
+	int advice = advices[op->value % ARRAY_SIZE(advices)];
+	struct place at;
+	int rc;
+
+	find_place(op, true, 512, &at);
+	rc = madvise(at.addr, at.npages * PAGE, advice) ? -errno : 0;
+	if (!place_is_owned(&at))
+		return rc;
+	if (rc || advice == MADV_FREE)
+		note_dropped(at.region, at.page, at.npages);
+	else
+		note_zero(at.region, at.page, at.npages);
+	return rc;
+}
+
+/* Advice that makes a hole of the chaos region what no model knows. */
+static inline int do_chaos_advise(const struct op *op)
+{
+	static const int advices[] = {
+		MADV_REMOVE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
+		MADV_GUARD_REMOVE, MADV_DONTFORK, MADV_DOFORK,
+	};
+	unsigned int nr = op->value % (ARRAY_SIZE(advices) - (shared->large ? 2 : 0));
+	struct region *chaos = &regions[R_CHAOS];
+	unsigned long page = op->page % chaos->npages, npages = op->npages;
+
+	if (npages > chaos->npages - page)
+		npages = chaos->npages - page;
+	return madvise(chaos->base + page * PAGE, npages * PAGE, advices[nr]) ? -errno : 0;
+}
+
+static inline int do_madvise(const struct op *op)
+{
+	if (op->variant % 16 < 9)
+		return do_advise(op);
+	return op->variant % 16 < 14 ? do_drop(op) : do_chaos_advise(op);
+}
+
+/* Something to map: a file without a name, or what the old device gives. */
+static inline int map_file(const struct op *op, struct place *at, int flags)
+{
+	unsigned int file = file_find(op->slot, FILE_OLD);
+	void *mem = MAP_FAILED;
+	int rc = -ENXIO;
+	int fd;
+
+	if (op->value & 1) {
+		if (file)
+			mem = map_at(at->addr, at->npages * PAGE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED, file_fd(file));
+		return mem == MAP_FAILED ? rc : 0;
+	}
+	fd = memfd_create("fuzz", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!ftruncate(fd, at->npages * PAGE / (1 + op->value % 4)))
+		mem = map_at(at->addr, at->npages * PAGE, PROT_READ | PROT_WRITE, flags, fd);
+	rc = mem == MAP_FAILED ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+/* Over what is there. */
+static inline int do_map(const struct op *op)
+{
+	int flags = MAP_ANONYMOUS, prot = PROT_READ | PROT_WRITE;
+	struct place at;
+	void *mem;
+	int rc = 0;
+
+	find_place(op, true, 1024, &at);
+	if (at.region == &regions[R_SHARED])
+		return -ENXIO;
+	if (at.region != &regions[R_CHAOS] || op->value % 8 < 3) {
+		map_fresh(at.region, at.page, at.npages, op->value & 16);
+		return 0;
+	}
+	switch (op->value % 8) {
+	case 3:
+		rc = map_file(op, &at, MAP_PRIVATE);
+		break;
+	case 4:
+		rc = map_file(op, &at, MAP_SHARED);
+		break;
+	default:
+		flags |= op->value & 16 ? MAP_SHARED : MAP_PRIVATE;
+		flags |= op->value & 32 ? MAP_POPULATE : 0;
+		flags |= op->value % 8 == 5 ? MAP_LOCKED : 0;
+		flags |= op->value % 8 == 6 ? MAP_HUGETLB : 0;
+		flags |= op->value % 8 == 7 && !(flags & MAP_SHARED) ? MAP_GROWSDOWN : 0;
+		prot &= op->value & 64 ? -1 : PROT_READ;
+		if (flags & MAP_HUGETLB) {
+			at.page &= ~511UL;
+			at.addr = at.region->base + at.page * PAGE;
+			at.npages = 512;
+		}
+		mem = map_at(at.addr, at.npages * PAGE, prot, flags, -1);
+		rc = mem == MAP_FAILED ? -errno : 0;
+	}
+	/* Part of it may have gone to other threads meanwhile. */
+	if (!rc && shared->large && madvise(at.addr, at.npages * PAGE, MADV_DONTFORK))
+		fuzz_fail("MADV_DONTFORK: errno %d", errno);
+	return rc;
+}
+
+static inline int do_unmap(const struct op *op)
+{
+	struct place at;
+
+	find_place(op, true, 1024, &at);
+	if (at.region == &regions[R_SHARED])
+		return -ENXIO;
+	if (munmap(at.addr, at.npages * PAGE))
+		return -errno;
+	if (place_is_owned(&at))
+		map_fresh(at.region, at.page, at.npages, op->value & 1);
+	return 0;
+}
+
+/* From one place of a region to another. */
+static inline int do_mremap(const struct op *op)
+{
+	unsigned int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	struct region *region;
+	unsigned long to, n;
+	struct place at;
+	void *mem;
+	int rc;
+
+	find_place(op, true, 512, &at);
+	region = at.region;
+	if (region == &regions[R_SHARED])
+		return -ENXIO;
+	n = at.npages;
+	to = op->value % (region->npages - n + 1);
+	if (op->variant & 1)
+		to = (to & ~511UL) | (at.page & 511);
+	if (to + n > region->npages || (to < at.page + n && at.page < to + n))
+		return -ENXIO;
+	if (!is_owned(region) && (op->variant & 2))
+		flags |= MREMAP_DONTUNMAP;
+	mem = mremap(at.addr, n * PAGE, n * PAGE, flags, region->base + to * PAGE);
+	rc = mem == MAP_FAILED ? -errno : 0;
+	/* What stays, having come by mremap itself, makes 7.3 warn in assert_sane_pgoff(). */
+	if (!rc && (flags & MREMAP_DONTUNMAP))
+		map_fresh(region, at.page, n, false);
+	if (!is_owned(region))
+		return rc;
+	if (rc)
+		map_fresh(region, to, n, false);
+	else
+		note_moved(region, to, at.page, n);
+	map_fresh(region, at.page, n, op->variant & 4);
+	return rc;
+}
+
+static inline int do_mprotect(const struct op *op)
+{
+	static const struct {
+		int prot;
+		unsigned char state;
+	} prots[] = {
+		{ PROT_READ | PROT_WRITE, MAY_READ | MAY_WRITE },
+		{ PROT_READ | PROT_WRITE, MAY_READ | MAY_WRITE },
+		{ PROT_READ, MAY_READ },
+		{ PROT_NONE, 0 },
+	};
+	unsigned int nr = op->value % ARRAY_SIZE(prots);
+	struct place at;
+
+	find_place(op, true, 512, &at);
+	if (at.region == &regions[R_SHARED])
+		return -ENXIO;
+	if (mprotect(at.addr, at.npages * PAGE, prots[nr].prot)) {
+		if (place_is_owned(&at))
+			fuzz_fail("mprotect %p + %lu pages: errno %d", at.addr, at.npages,
+				  errno);
+		return -errno;
+	}
+	if (place_is_owned(&at))
+		note_protection(at.region, at.page, at.npages, prots[nr].state);
+	return 0;
+}
+
+static inline int do_mlock(const struct op *op)
+{
+	struct place at;
+	int rc;
+
+	find_place(op, false, 256, &at);
+	if (!at.region)
+		return -ENXIO;
+	switch (op->variant % 4) {
+	case 0:
+		rc = mlock(at.addr, at.npages * PAGE);
+		break;
+	case 1:
+		rc = mlock2(at.addr, at.npages * PAGE, MLOCK_ONFAULT);
+		break;
+	default:
+		rc = munlock(at.addr, at.npages * PAGE);
+	}
+	return rc ? -errno : 0;
+}
+
+static inline int do_verify(const struct op *op)
+{
+	struct region *chaos = &regions[R_CHAOS];
+	unsigned long page;
+
+	if (owner)
+		verify_all();
+	for (page = op->page % 64; page < chaos->npages; page += 64)
+		if (!cpu_copy(scratch, chaos->base + page * PAGE, PAGE))
+			check_ids(scratch, PAGE, chaos->base + page * PAGE);
+	return 0;
+}
+
+#endif /* _HMM_REF_FUZZ_MM_H */

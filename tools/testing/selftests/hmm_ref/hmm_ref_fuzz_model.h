@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer's oracle for data: the memory of a process at addresses that are always
+ * the same, and what must be in it.
+ *
+ * Two regions belong to the main thread alone. It keeps a copy of what they must hold,
+ * byte for byte, and what each page may be: readable, writable, or dropped, which is a
+ * page that the kernel may have replaced by zeros (MADV_FREE, or a MADV_DONTNEED that
+ * failed half way). Other threads, other processes and the supervisor may move these
+ * pages to and fro; nobody else changes them.
+ *
+ * All threads write to the chaos region, and all they write there are bytes of the
+ * process's id. Any other byte but 0 is somebody else's data. A forked child has the
+ * id of its parent. The shared region belongs to all processes.
+ *
+ * A child has a copy of regions and model, but with large folios: see fuzzing.rst.
+ */
+#ifndef _HMM_REF_FUZZ_MODEL_H
+#define _HMM_REF_FUZZ_MODEL_H
+
+#include "hmm_ref_fuzz.h"
+
+#define PAGE		4096UL
+#define BLOCK		(512 * PAGE)
+#define ARENA		0x200000000000UL
+#define MEGA(n)		(ARENA + ((unsigned long)(n) << 20))
+#define SMALL_PAGES	64UL		/* no data buffer is larger */
+
+enum { R_BIG, R_FORKED, R_CHAOS, R_SHARED, REGIONS };
+
+/* What a page of an owned region may be. */
+#define MAY_READ	1
+#define MAY_WRITE	2
+#define DROPPED		4
+#define WRITTEN		8		/* not written: zeros, in the copy as well */
+
+struct region {
+	char *base;
+	unsigned long npages;
+	bool large;		/* has whole blocks: never shared with a child then */
+	char *shadow;		/* owned regions only */
+	unsigned char *state;
+};
+
+/* The small ones begin and end off a block: no huge page can be there. */
+static struct region regions[REGIONS] = {
+	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80) },
+	[R_FORKED] = { (char *)MEGA(33), 128, false, (char *)MEGA(72), (void *)MEGA(81) },
+	[R_CHAOS] = { (char *)MEGA(16), 3 * 512, true },
+	[R_SHARED] = { (char *)MEGA(37), SMALL_PAGES, false },
+};
+
+/* Each thread's buffers, with nothing behind them. */
+#define BUFFERS_OF(n)	((char *)MEGA(40 + 2 * (n)))
+#define IDS		((char *)MEGA(48))
+#define NOWHERE		((char *)MEGA(14))
+
+static unsigned char own_id;
+static int mem_fd = -1;			/* /proc/self/mem */
+static __thread bool owner;		/* of the owned regions */
+static __thread char *scratch;		/* SMALL_PAGES */
+static __thread char *data;		/* SMALL_PAGES */
+static __thread unsigned int injected_before;
+static __thread sigjmp_buf guard;
+static __thread int guarded;		/* a fault goes there */
+
+/* May data not have been copied, during this operation? */
+static inline bool may_fail(void)
+{
+	unsigned int now = shared_get(injected);
+
+	return (now & 1) || now != injected_before;
+}
+
+static inline bool is_owned(const struct region *region)
+{
+	return region->shadow && owner;
+}
+
+/* ---- access that may not be possible ------------------------------------------- */
+
+static inline void on_fault(int sig, siginfo_t *info, void *context)
+{
+	if (__atomic_load_n(&guarded, __ATOMIC_RELAXED))
+		siglongjmp(guard, sig);
+	fuzz_fail("signal %d at %p", sig, info->si_addr);
+}
+
+/* Returns 0 or the signal. */
+static inline int try_copy(void *to, const void *from, size_t n)
+{
+	int sig = sigsetjmp(guard, 0);
+
+	if (!sig) {
+		__atomic_store_n(&guarded, 1, __ATOMIC_SEQ_CST);
+		memcpy(to, from, n);
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	}
+	__atomic_store_n(&guarded, 0, __ATOMIC_SEQ_CST);
+	return sig;
+}
+
+/* A copy that failed by injection works when it is tried again. */
+static inline int cpu_copy(void *to, const void *from, size_t n)
+{
+	unsigned int tries = 0;
+	int sig;
+
+	do {
+		sig = try_copy(to, from, n);
+	} while (sig == SIGBUS && may_fail() && ++tries < 1000);
+	return sig;
+}
+
+/* By GUP. Only of what may be read: /proc/self/mem may not override that. */
+static inline void gup_read(void *to, const char *from, size_t n)
+{
+	unsigned int tries = 0;
+
+	while (pread(mem_fd, to, n, (unsigned long)from) != (ssize_t)n) {
+		if (!may_fail() || ++tries == 1000)
+			fuzz_fail("/proc/self/mem at %p: errno %d", from, errno);
+	}
+}
+
+/* ---- owned regions -------------------------------------------------------------- */
+
+static inline bool all_zero(const char *mem, size_t n)
+{
+	return !mem[0] && !memcmp(mem, mem + 1, n - 1);
+}
+
+static inline void report_difference(struct region *region, size_t off,
+				     const char *seen, size_t n, const char *who)
+{
+	const char *want = region->shadow + off;
+	size_t i = 0;
+
+	while (seen[i] == want[i])
+		i++;
+	fuzz_fail("%s: %p is %02x, not %02x, byte %zu of %zu, page's state %d, own id %02x",
+		  who, region->base + off + i, (unsigned char)seen[i],
+		  (unsigned char)want[i], i, n, region->state[(off + i) / PAGE], own_id);
+}
+
+static inline void note_zero(struct region *region, unsigned long page,
+			     unsigned long npages)
+{
+	for (; npages--; page++) {
+		if (region->state[page] & WRITTEN)
+			memset(region->shadow + page * PAGE, 0, PAGE);
+		region->state[page] &= ~(WRITTEN | DROPPED);
+	}
+}
+
+/* [off, off + n) of an owned region was seen like this. */
+static inline void check_seen(struct region *region, size_t off, const char *seen,
+			      size_t n, const char *who)
+{
+	while (n) {
+		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
+		unsigned long page = off / PAGE;
+
+		if (memcmp(seen, region->shadow + off, part)) {
+			if (!(region->state[page] & DROPPED) || !all_zero(seen, part))
+				report_difference(region, off, seen, part, who);
+			note_zero(region, page, 1);
+		}
+		off += part;
+		seen += part;
+		n -= part;
+	}
+}
+
+/* The first write to a page that may have been dropped says whether it was. */
+static inline void settle(struct region *region, unsigned long page, size_t off,
+			  const char *from, size_t n)
+{
+	char *shadow = region->shadow + page * PAGE;
+	char seen[PAGE];
+
+	gup_read(seen, region->base + page * PAGE, PAGE);
+	if (memcmp(seen, shadow, PAGE)) {
+		memset(shadow, 0, PAGE);
+		memcpy(shadow + off, from, n);
+	}
+	region->state[page] &= ~DROPPED;
+	check_seen(region, page * PAGE, seen, PAGE, "after a write");
+}
+
+/* [off, off + n) of an owned region has been written. */
+static inline void note_written(struct region *region, size_t off, const char *from,
+				size_t n)
+{
+	while (n) {
+		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
+		unsigned long page = off / PAGE;
+
+		memcpy(region->shadow + off, from, part);
+		region->state[page] |= WRITTEN;
+		if (region->state[page] & DROPPED)
+			settle(region, page, off % PAGE, from, part);
+		off += part;
+		from += part;
+		n -= part;
+	}
+}
+
+static inline void note_protection(struct region *region, unsigned long page,
+				   unsigned long npages, unsigned char bits)
+{
+	for (; npages--; page++)
+		region->state[page] = (region->state[page] & ~(MAY_READ | MAY_WRITE)) | bits;
+}
+
+static inline void note_moved(struct region *region, unsigned long to,
+			      unsigned long from, unsigned long npages)
+{
+	for (; npages--; to++, from++) {
+		note_zero(region, to, 1);
+		if (region->state[from] & WRITTEN)
+			memcpy(region->shadow + to * PAGE, region->shadow + from * PAGE, PAGE);
+		region->state[to] = region->state[from];
+	}
+}
+
+static inline void note_dropped(struct region *region, unsigned long page,
+				unsigned long npages)
+{
+	while (npages--)
+		region->state[page++] |= DROPPED;
+}
+
+/* Do all pages of [off, off + n) have these bits? */
+static inline bool may(struct region *region, size_t off, size_t n, unsigned char bits)
+{
+	size_t page;
+
+	for (page = off / PAGE; page * PAGE < off + n; page++)
+		if ((region->state[page] & bits) != bits)
+			return false;
+	return true;
+}
+
+/* Data that tells the owner and the time. */
+static inline void make_data(char *to, size_t n, uint64_t serial)
+{
+	uint64_t word = (uint64_t)own_id << 56 | (serial & 0xffffff) << 32;
+	size_t i;
+
+	for (i = 0; i + 8 <= n; i += 8, word++)
+		memcpy(to + i, &word, 8);
+	memset(to + i, own_id, n - i);
+}
+
+/* ---- the chaos region ------------------------------------------------------------ */
+
+static inline void check_ids(const char *seen, size_t n, const char *where)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (seen[i] && (unsigned char)seen[i] != own_id)
+			fuzz_fail("foreign data: %02x at %p + %zu of %zu, own id %02x",
+				  (unsigned char)seen[i], where, i, n, own_id);
+}
+
+/* ---- mapping --------------------------------------------------------------------- */
+
+static inline void *map_at(void *addr, size_t n, int prot, int flags, int fd)
+{
+	return mmap(addr, n, prot, flags | MAP_FIXED, fd, 0);
+}
+
+/* What has whole blocks must not be shared with a child where folios are large. */
+static inline void keep_from_children(struct region *region, void *addr, size_t n)
+{
+	if (region->large && shared->large && madvise(addr, n, MADV_DONTFORK))
+		fuzz_fail("MADV_DONTFORK of %p + %zu: errno %d", addr, n, errno);
+}
+
+/* Anonymous memory, zeros. It may fail only over a hugetlb mapping of chaos. */
+static inline void map_fresh(struct region *region, unsigned long page,
+			     unsigned long npages, bool huge)
+{
+	char *addr = region->base + page * PAGE;
+
+	if (map_at(addr, npages * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1) == MAP_FAILED) {
+		if (region->shadow)
+			fuzz_fail("mmap of %p + %lu pages: errno %d", addr, npages, errno);
+		return;
+	}
+	keep_from_children(region, addr, npages * PAGE);
+	if (huge)
+		madvise(addr, npages * PAGE, MADV_HUGEPAGE);
+	if (is_owned(region)) {
+		note_zero(region, page, npages);
+		note_protection(region, page, npages, MAY_READ | MAY_WRITE);
+	}
+}
+
+static inline void map_plain(void *addr, size_t n)
+{
+	if (map_at(addr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		   -1) == MAP_FAILED)
+		fuzz_fail("mmap of %p + %zu: errno %d", addr, n, errno);
+}
+
+static inline void map_process(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < REGIONS; i++) {
+		struct region *region = &regions[i];
+
+		if (region->shadow) {
+			map_plain(region->shadow, region->npages * PAGE);
+			map_plain(region->state, PAGE);
+		}
+		if (i != R_SHARED)
+			map_fresh(region, 0, region->npages, region->large);
+	}
+	for (i = 0; i < THREADS; i++)
+		map_plain(BUFFERS_OF(i), 2 * SMALL_PAGES * PAGE);
+	map_plain(IDS, SMALL_PAGES * PAGE);
+	memset(IDS, own_id, SMALL_PAGES * PAGE);
+	mprotect(IDS, SMALL_PAGES * PAGE, PROT_READ);
+}
+
+/* Reads what is owned and may be read, and compares. Of what was not written a part. */
+static inline void verify_all(void)
+{
+	unsigned long page;
+	char seen[PAGE];
+	unsigned int i;
+	int sig;
+
+	for (i = 0; i < REGIONS; i++) {
+		struct region *region = &regions[i];
+
+		for (page = 0; is_owned(region) && page < region->npages; page++) {
+			if (!(region->state[page] & MAY_READ) ||
+			    (!(region->state[page] & WRITTEN) && page % 32 != own_id % 32))
+				continue;
+			sig = cpu_copy(seen, region->base + page * PAGE, PAGE);
+			if (sig)
+				fuzz_fail("signal %d reading %p", sig,
+					  region->base + page * PAGE);
+			check_seen(region, page * PAGE, seen, PAGE, "verify");
+		}
+	}
+}
+
+/* The last look: at what could not be read, too. */
+static inline void verify_at_last(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < REGIONS; i++) {
+		struct region *region = &regions[i];
+
+		if (!is_owned(region))
+			continue;
+		if (mprotect(region->base, region->npages * PAGE, PROT_READ | PROT_WRITE))
+			fuzz_fail("mprotect %p: errno %d", region->base, errno);
+		note_protection(region, 0, region->npages, MAY_READ | MAY_WRITE);
+	}
+	verify_all();
+}
+
+#endif /* _HMM_REF_FUZZ_MODEL_H */

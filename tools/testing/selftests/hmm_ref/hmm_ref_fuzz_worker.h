@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer's processes. A worker is a process with up to three threads, each of which
+ * may have a child; all of a worker are one process group. They run their programs
+ * until these end, or somebody kills them, or the run is over. While the supervisor
+ * pauses, nobody is in the kernel: children are gone, threads sleep.
+ */
+#ifndef _HMM_REF_FUZZ_WORKER_H
+#define _HMM_REF_FUZZ_WORKER_H
+
+#include "hmm_ref_fuzz_mm.h"
+
+static pid_t children[THREADS];		/* of this process, one per thread */
+static __thread unsigned int thread_nr;
+static unsigned int worker_nr;
+
+static void run_program(unsigned int length);
+
+/* ---- children -------------------------------------------------------------------- */
+
+/* A child that failed has said so. */
+static inline void reap_child(unsigned int nr, bool kill_it)
+{
+	pid_t pid = children[nr];
+	int status;
+
+	if (!pid)
+		return;
+	children[nr] = 0;
+	if (kill_it)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			fuzz_fail("waitpid %d: errno %d", pid, errno);
+	shared->slots[worker_nr * SLOTS_OF_WORKER + THREADS + nr].active = 0;
+	if (WIFSIGNALED(status) ? WTERMSIG(status) != SIGKILL : WEXITSTATUS(status))
+		fuzz_fail("child %d ended with status %#x", pid, status);
+}
+
+static inline void enter(struct fuzz_slot *slot, uint32_t stream)
+{
+	self = slot;
+	slot->stream = stream;
+	slot->index = 0;
+	slot->parked = 0;
+	slot->pid = getpid();
+	__atomic_store_n(&slot->active, 1, __ATOMIC_RELEASE);
+}
+
+static inline void open_mem(void)
+{
+	if (mem_fd >= 0)
+		close(mem_fd);
+	mem_fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	if (mem_fd < 0)
+		fuzz_fail("/proc/self/mem: errno %d", errno);
+}
+
+/*
+ * Files of the parent are refused to us by the native interface. The old one acts on the
+ * parent, which has to be left alone where folios are large.
+ */
+static inline void inherit_files(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < FILES; i++) {
+		if (files[i] & FILE_OLD && shared->large)
+			close(file_fd(file_swap(i, 0)));
+		else if (files[i])
+			files[i] |= FILE_FOREIGN;
+	}
+}
+
+static inline void child_main(struct fuzz_slot *slot, uint32_t stream, const struct op *op)
+{
+	unsigned int i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	enter(slot, stream);
+	memset(children, 0, sizeof(children));
+	open_mem();
+	inherit_files();
+	for (i = 0; i < REGIONS; i++)
+		if (shared->large && regions[i].large)
+			map_fresh(&regions[i], 0, regions[i].npages, true);
+	run_program(10 + op->value % 60);
+	_exit(0);
+}
+
+static inline int do_fork(const struct op *op)
+{
+	unsigned int nr = worker_nr * SLOTS_OF_WORKER + THREADS + thread_nr;
+	uint32_t stream = stream_of(self->stream, self->index, 1);
+	pid_t pid;
+
+	if (self != &shared->slots[nr - THREADS])
+		return -ENXIO;
+	reap_child(thread_nr, op->variant & 1);
+	pid = fork();
+	if (!pid)
+		child_main(&shared->slots[nr], stream, op);
+	if (pid < 0)
+		return -errno;
+	children[thread_nr] = pid;
+	return 0;
+}
+
+static inline int do_join(const struct op *op)
+{
+	reap_child(thread_nr, op->variant & 1);
+	return 0;
+}
+
+/* The whole process, whatever its threads are doing. */
+static inline int do_die(const struct op *op)
+{
+	char *const args[] = { "fuzz", "nothing", NULL };
+
+	switch (op->variant % 4) {
+	case 0:
+		signal(SIGUSR1, SIG_IGN);
+		execv("/proc/self/exe", args);
+		fuzz_fail("exec: errno %d", errno);
+	case 1:
+		_exit(0);
+	default:
+		kill(getpid(), SIGKILL);
+	}
+	return 0;
+}
+
+/* ---- programs -------------------------------------------------------------------- */
+
+static int (*const executors[KINDS])(const struct op *op) = {
+	[OP_OPEN] = do_open,
+	[OP_CLOSE] = do_close,
+	[OP_MIGRATE] = do_migrate,
+	[OP_READ] = do_read,
+	[OP_WRITE] = do_write,
+	[OP_SNAPSHOT] = do_snapshot,
+	[OP_LOOK] = do_look,
+	[OP_EXCLUSIVE] = do_exclusive,
+	[OP_ATOMIC] = do_atomic,
+	[OP_BAD_NATIVE] = do_bad_native,
+	[OP_OLD] = do_old,
+	[OP_BAD_OLD] = do_bad_old,
+	[OP_CPU_READ] = do_cpu_read,
+	[OP_CPU_WRITE] = do_cpu_write,
+	[OP_REMOTE] = do_remote,
+	[OP_MADVISE] = do_madvise,
+	[OP_MAP] = do_map,
+	[OP_UNMAP] = do_unmap,
+	[OP_MREMAP] = do_mremap,
+	[OP_MPROTECT] = do_mprotect,
+	[OP_MLOCK] = do_mlock,
+	[OP_FORK] = do_fork,
+	[OP_JOIN] = do_join,
+	[OP_VERIFY] = do_verify,
+	[OP_DIE] = do_die,
+};
+
+/* The supervisor wants silence: no children, no operation under way. */
+static inline void park(void)
+{
+	reap_child(thread_nr, true);
+	__atomic_store_n(&self->parked, 1, __ATOMIC_RELEASE);
+	while (shared_get(pause) & 1)
+		usleep(2000);
+	__atomic_store_n(&self->parked, 0, __ATOMIC_RELEASE);
+	injected_before = shared_get(injected);
+	if (owner)
+		verify_all();
+}
+
+static void run_program(unsigned int length)
+{
+	bool child = self->pid != getpgrp();
+	unsigned int i;
+	struct op op;
+	int rc;
+
+	for (i = 0; i < length && !shared_get(stop); i++) {
+		if (!child && (shared_get(pause) & 1))
+			park();
+		op_generate(self->stream, i, &op);
+		log_begin(i);
+		injected_before = shared_get(injected);
+		rc = executors[op.kind](&op);
+		log_end(op.kind, rc);
+	}
+	log_begin(i);
+	injected_before = shared_get(injected);
+	if (owner)
+		verify_at_last();
+	if (!child)
+		reap_child(thread_nr, false);
+}
+
+static inline void *thread_main(void *arg)
+{
+	unsigned int nr = (unsigned long)arg;
+
+	thread_nr = nr;
+	scratch = BUFFERS_OF(nr);
+	data = scratch + SMALL_PAGES * PAGE;
+	run_program(400);
+	__atomic_store_n(&self->active, 0, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static inline void *side_main(void *arg)
+{
+	self = &shared->slots[worker_nr * SLOTS_OF_WORKER + (unsigned long)arg];
+	return thread_main(arg);
+}
+
+/* So that nobody is active before the supervisor can know. */
+static inline void start_threads(uint32_t stream, unsigned int n)
+{
+	struct fuzz_slot *main_slot = self;
+	unsigned long i;
+	pthread_t thread;
+
+	for (i = 1; i <= n; i++) {
+		enter(main_slot + i, stream_of(stream, i, 2));
+		if (pthread_create(&thread, NULL, side_main, (void *)i))
+			main_slot[i].active = 0;
+	}
+	self = main_slot;
+}
+
+static inline void catch_faults(void)
+{
+	struct sigaction fault = { .sa_sigaction = on_fault };
+
+	fault.sa_flags = SA_SIGINFO | SA_NODEFER;
+	sigaction(SIGSEGV, &fault, NULL);
+	sigaction(SIGBUS, &fault, NULL);
+}
+
+/* Programs that begin without a file would do nothing for long. */
+static inline void open_some(uint32_t stream)
+{
+	struct op op = { .kind = OP_OPEN };
+
+	for (op.slot = 0; op.slot < FILES / 2; op.slot++) {
+		op.variant = stream_of(stream, op.slot, 3) % 65536;
+		do_open(&op);
+	}
+}
+
+/* One generation of a worker. */
+static inline void process_main(unsigned int nr, unsigned int generation)
+{
+	uint32_t stream = stream_of(shared->seed, nr, generation);
+	struct fuzz_slot *slot = &shared->slots[nr * SLOTS_OF_WORKER];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setpgid(0, 0);
+	worker_nr = nr;
+	own_id = 1 + (generation * WORKERS + nr) % 255;
+	enter(slot, stream);
+	catch_faults();
+	owner = true;
+	map_process();
+	open_mem();
+	open_some(stream);
+	scratch = BUFFERS_OF(0);
+	data = scratch + SMALL_PAGES * PAGE;
+	if (!shared->large)
+		start_threads(stream, stream % THREADS);
+	run_program(200 + stream % 1000);
+	_exit(0);
+}
+
+#endif /* _HMM_REF_FUZZ_WORKER_H */

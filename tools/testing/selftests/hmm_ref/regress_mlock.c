@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A page of mlocked memory that has been unmapped, and a CPU that then does nothing.
+ *
+ * munlock keeps a reference to each single page in a batch of the CPU, and the batch is
+ * emptied when that CPU next unmaps something or has 31 pages. Until then the device page
+ * is in use by nobody, and unbind waited for it: as long as the CPU sleeps. Found by the
+ * fuzzer, as "1 pages in use by nobody".
+ */
+#include "hmm_ref_utils.h"
+
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+
+FIXTURE(mlocked)
+{
+	struct leak_check leak;
+	char name[24];
+	unsigned int nr;
+	unsigned long *state;
+};
+
+FIXTURE_SETUP(mlocked)
+{
+	cpu_set_t cpus;
+
+	if (access(DRIVER "unbind", W_OK))
+		SKIP(return, "no " DRIVER "unbind");
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) < 2)
+		SKIP(return, "needs two CPUs");
+	leak_check_begin(_metadata, &self->leak);
+	self->nr = 0;
+	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
+	self->state = test_map_shared(page_size());
+}
+
+FIXTURE_TEARDOWN_PARENT(mlocked)
+{
+	if (hmm_ref_count() < self->leak.devices)
+		EXPECT_EQ(0, write_file(DRIVER "bind", self->name));
+	leak_check_end(_metadata, &self->leak);
+}
+
+static int unbind(void *name)
+{
+	run_on_cpu(0);
+	return write_file(DRIVER "unbind", name) != 0;
+}
+
+struct client {
+	unsigned int nr;
+	unsigned long *state;
+};
+
+/* Leaves a page in the batch of its CPU, and sleeps until it is told to end. */
+static int drops_a_locked_page(void *arg)
+{
+	struct client *client = arg;
+	struct hmm_ref_migrate cmd;
+	int fd, rc;
+	char *mem;
+
+	run_on_cpu(1);
+	fd = hmm_ref_open(client->nr);
+	mem = map_pages(1);
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED) || !CHECK(!mlock(mem, page_size())))
+		return 1;
+	touch_write(mem, 1);
+	rc = _test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, 1, &cmd);
+	if (!CHECK(!rc) || !CHECK(!madvise(mem, page_size(), MADV_DONTNEED_LOCKED)))
+		return 1;
+	close(fd);
+	counter_set(client->state, 1);
+	while (counter_get(client->state) == 1)
+		usleep(10000);
+	return 0;
+}
+
+TEST_F_TIMEOUT(mlocked, unbind_after_unmap, LONG_TEST)
+{
+	struct client client = { self->nr, self->state };
+	pid_t pid, unbinder;
+	int i;
+
+	pid = child_start(drops_a_locked_page, &client);
+	ASSERT_LT(0, pid);
+	for (i = 0; i < PATIENCE_MS / 10 && !counter_get(self->state); i++)
+		usleep(10000);
+	ASSERT_EQ(1, counter_get(self->state));
+	unbinder = child_start(unbind, self->name);
+	for (i = 0; i < PATIENCE_MS / 10 && waitpid(unbinder, NULL, WNOHANG) != unbinder; i++)
+		usleep(10000);
+	EXPECT_GT(PATIENCE_MS / 10, i);
+	/* Its exit empties the batch. */
+	counter_set(self->state, 2);
+	EXPECT_EQ(0, child_wait(pid, PATIENCE_MS));
+	if (i == PATIENCE_MS / 10)
+		EXPECT_EQ(0, child_wait(unbinder, PATIENCE_MS));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
