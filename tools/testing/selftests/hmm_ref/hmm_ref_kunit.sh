@@ -20,7 +20,7 @@ skip_all() {
 
 found() {
 	[ -n "$HMM_REF_KUNIT_KO" ] ||
-		[ -n "$(find "/lib/modules/$(uname -r)" -name 'hmm_ref_kunit.ko*')" ]
+		[ -n "$(find "/lib/modules/$(uname -r)" -name 'hmm_ref_kunit.ko*' 2>/dev/null)" ]
 }
 
 load() {
