@@ -38,7 +38,7 @@ report() {
 checkpatch() {
 	local file ignore
 
-	for file in drivers/misc/hmm_ref/*.[ch] include/uapi/hmm_ref.h \
+	for file in drivers/misc/hmm_ref/{,tests/}*.[ch] include/uapi/hmm_ref.h \
 		tools/testing/selftests/hmm_ref/*.[ch]; do
 		ignore=''
 		[[ $file != */compat.h ]] ||
@@ -50,21 +50,24 @@ checkpatch() {
 
 # All of the driver anew, with further arguments for make.
 rebuild() {
-	rm -f "$build"/drivers/misc/hmm_ref/*.o
-	make -C "$tree" O="$build" -j"$(nproc)" "$@" drivers/misc/hmm_ref/hmm_ref.ko 2>&1 |
+	local modules=("$PRODUCTS"/hmm_ref*.ko)
+
+	rm -f "$build"/drivers/misc/hmm_ref/{,tests/}*.o
+	make -C "$tree" O="$build" -j"$(nproc)" "$@" CONFIG_HMM_REF_KUNIT_TEST=m \
+		"${modules[@]/#*\//drivers/misc/hmm_ref/}" 2>&1 |
 		grep -E 'hmm_ref.*(warning|error)|(warning|error).*hmm_ref' || true
 }
 
 # sparse 0.6.4 cannot evaluate what every module's parameters expand to.
 run_sparse() {
-	rebuild C=2 CHECK="$ROOT/scripts/sparse.sh" | grep -v 'main.c:.*bad constant expression' || true
+	rebuild C=2 CHECK="$ROOT/scripts/sparse.sh" | grep -vE '(main|suites)\.c:.*bad constant expression' || true
 }
 
 kernel_doc() {
 	local tool=$tree/tools/docs/kernel-doc
 
 	[[ -x $tool ]] || tool=$tree/scripts/kernel-doc
-	"$tool" -none -Wall drivers/misc/hmm_ref/*.[ch] include/uapi/hmm_ref.h 2>&1 || true
+	"$tool" -none -Wall drivers/misc/hmm_ref/{,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
 }
 
 shell_check() {

@@ -83,11 +83,15 @@ build_kernel() {
 	[[ ! -e $build/arch/x86/boot/bzImage ]] || total=0
 	run_logged "building $name" "$total" kmake "${spare[@]}" bzImage modules
 	((total == 0)) || grep -c "$FILE_DONE" "$build/log" >"$CACHE/files-$FLAVOUR"
-	[[ ! ${spare[*]} ]] || build_driver
 }
 
+# The KUnit tests want user memory from KUnit, which has it since 6.11. So they are no
+# part of the configuration, which is one for all kernels.
 build_driver() {
-	run_logged "building the driver" 0 kmake drivers/misc/hmm_ref/hmm_ref.ko
+	local modules=(drivers/misc/hmm_ref/hmm_ref.ko)
+
+	[[ ! -e $tree/lib/kunit/user_alloc.c ]] || modules+=(drivers/misc/hmm_ref/hmm_ref_kunit.ko)
+	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m "${modules[@]}"
 }
 
 # Debian's tree never changes, the user's may.
@@ -102,9 +106,8 @@ build() {
 		echo "$configuration" >"$build/stamp"
 	elif [[ $KSRC ]]; then
 		build_kernel
-	else
-		build_driver
 	fi
+	build_driver
 }
 
 # The dates of the programs say nothing about the headers that they include, so a
@@ -138,7 +141,7 @@ publish() {
 	mkdir -p "$PRODUCTS"
 	echo "$build" >"$PRODUCTS/build"
 	cp "$build/arch/x86/boot/bzImage" "$build/include/config/kernel.release" "$PRODUCTS"
-	cp "$build/drivers/misc/hmm_ref/hmm_ref.ko" "$PRODUCTS"
+	cp "$build"/drivers/misc/hmm_ref/hmm_ref*.ko "$PRODUCTS"
 	cp "$build/lib/test_hmm.ko" "$PRODUCTS" 2>/dev/null || true
 	cp -r "$build/selftests/installed" "$PRODUCTS/selftests"
 	cp "$build/selftests/list" "$PRODUCTS/selftests.list"

@@ -91,6 +91,7 @@ void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit
 				audit->out_bad_map + audit->out_bad_owner +
 				audit->out_bad_both + audit->out_bad_count;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 
 /**
  * hmm_ref_devmem_stats() - report the extent and use of device memory
@@ -121,3 +122,4 @@ void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats
 	stats->out_storage_pages = atomic_long_read(&dm->engine.nr_blocks) *
 				   HMM_REF_BLOCK_PAGES;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stats);

@@ -259,6 +259,7 @@ long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
 	}
 	return got;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
 
 /**
  * hmm_ref_devmem_unreserve() - return what is left of a reservation
@@ -269,6 +270,7 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
 {
 	atomic_long_sub(nr, &dm->committed);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
 
 /**
  * hmm_ref_devmem_want_whole() - see to it that there is a whole free block
@@ -287,6 +289,7 @@ void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm)
 		grow(dm);
 	mutex_unlock(&dm->grow_lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_want_whole);
 
 /* ---- shrinker ---------------------------------------------------------- */
 
@@ -405,6 +408,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	shrinker_register(dm->shrinker);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
 
 /**
  * hmm_ref_devmem_stop() - hand out nothing any more
@@ -420,6 +424,7 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
 	WRITE_ONCE(dm->stopped, true);
 	spin_unlock_irq(&dm->lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 
 /**
  * hmm_ref_devmem_exit() - free the memory of a device
@@ -434,3 +439,4 @@ void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 	free_chunks(dm);
 	hmm_ref_engine_exit(&dm->engine);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_exit);

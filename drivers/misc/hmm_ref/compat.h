@@ -12,6 +12,19 @@
 
 #include <linux/version.h>
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define EXPORT_SYMBOL_IF_KUNIT(symbol)
+#else
+#include <kunit/visibility.h>
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#include <linux/module.h>
+/* Takes the name of a namespace as a string. */
+#undef MODULE_IMPORT_NS
+#define MODULE_IMPORT_NS(ns)	MODULE_INFO(import_ns, ns)
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 
 #include <linux/gfp.h>

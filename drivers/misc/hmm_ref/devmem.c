@@ -50,6 +50,7 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 	owner->pid = task_tgid_nr(current);
 	return owner;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
 
 /**
  * hmm_ref_owner_put() - drop references to an owner
@@ -63,6 +64,7 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 	if (refcount_sub_and_test(nr, &owner->refs))
 		kfree(owner);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 
 /**
  * hmm_ref_owner_count_left() - tell a folio's owner that the data has left
@@ -130,6 +132,7 @@ unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 
 	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_page_dpfn);
 
 /**
  * hmm_ref_devmem_block() - find a page's block
@@ -369,6 +372,7 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 	}
 	return done;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 
 /**
  * hmm_ref_devmem_folio_free() - the pagemap's folio_free
@@ -445,6 +449,7 @@ unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 	}
 	return used;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_used);
 
 /**
  * hmm_ref_devmem_retire() - take a bad page out of circulation
@@ -473,6 +478,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_unlock_irqrestore(&block->lock, flags);
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
 
 /**
  * hmm_ref_devmem_memory_failure() - the pagemap's memory_failure

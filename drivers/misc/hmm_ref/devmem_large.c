@@ -80,6 +80,7 @@ struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 	trace_hmm_ref_page_handout(page_folio(page));
 	return page_folio(page);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout_large);
 
 /**
  * hmm_ref_devmem_dissolve() - take a folio that is being freed apart

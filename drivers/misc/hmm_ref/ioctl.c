@@ -4,9 +4,10 @@
  *
  * The dispatcher does what is common to all commands, in this order: is the command
  * known, is the device there, is the size right, are the flags and the reserved
- * members 0, is it the right address space, is the range sound. A handler thus
- * starts with a command that is valid but for what is mapped. Outputs go back to
- * the user whatever the handler returns; before it is called nothing changes.
+ * members 0, is it the right address space, is the range sound, are the members valid
+ * that only this command has. A handler thus starts with a command that is valid but
+ * for what is mapped. Outputs go back to the user whatever the handler returns; before
+ * it is called nothing changes.
  *
  * A new command is a struct in the uapi header, a handler and a line in the table.
  */
@@ -15,22 +16,7 @@
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
 
-#include "hmm_ref.h"
-
-union hmm_ref_cmd {
-	struct {
-		u32 size;
-		u32 flags;
-	} common;
-	struct hmm_ref_info info;
-	struct hmm_ref_migrate migrate;
-	struct hmm_ref_access access;
-	struct hmm_ref_snapshot snapshot;
-	struct hmm_ref_stats stats;
-	struct hmm_ref_audit audit;
-	struct hmm_ref_exclusive exclusive;
-	struct hmm_ref_atomic atomic;
-};
+#include "ioctl.h"
 
 /* ---- handlers ---------------------------------------------------------- */
 
@@ -48,11 +34,14 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return 0;
 }
 
+static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
+{
+	return cmd->migrate.direction == HMM_REF_TO_DEVICE ||
+	       cmd->migrate.direction == HMM_REF_TO_SYSTEM;
+}
+
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	if (cmd->migrate.direction != HMM_REF_TO_DEVICE &&
-	    cmd->migrate.direction != HMM_REF_TO_SYSTEM)
-		return -EINVAL;
 	return hmm_ref_migrate_range(client, &cmd->migrate);
 }
 
@@ -89,8 +78,10 @@ static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return hmm_ref_mirror_exclusive(&client->mirror, &cmd->exclusive);
 }
 
-static bool atomic_is_valid(const struct hmm_ref_atomic *atomic)
+static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 {
+	const struct hmm_ref_atomic *atomic = &cmd->atomic;
+
 	if (atomic->length != 4 && atomic->length != 8)
 		return false;
 	if (!IS_ALIGNED(atomic->addr, atomic->length))
@@ -110,30 +101,10 @@ static bool atomic_is_valid(const struct hmm_ref_atomic *atomic)
 
 static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	if (!atomic_is_valid(&cmd->atomic))
-		return -EINVAL;
 	return hmm_ref_mirror_atomic(&client->mirror, &cmd->atomic);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
-
-/**
- * struct hmm_ref_op - what the dispatcher must know of a command
- * @size: of its struct
- * @min_size: of the struct's first version
- * @reserved: offset of a reserved u32, 0 if there is none
- * @range: offset of addr, which length follows; 0 if the command takes no range
- * @align: of both, in bytes
- * @handler: called with a valid command
- */
-struct hmm_ref_op {
-	unsigned int size;
-	unsigned int min_size;
-	unsigned int reserved;
-	unsigned int range;
-	unsigned int align;
-	int (*handler)(struct hmm_ref_client *client, union hmm_ref_cmd *cmd);
-};
 
 #define OP(_cmd, _struct, _last, ...)						\
 	[HMM_REF_CMD_##_cmd] = {						\
@@ -150,9 +121,10 @@ struct hmm_ref_op {
 				   offsetof(struct _struct, addr) + 8),		\
 	.align = (_align)
 
-static const struct hmm_ref_op hmm_ref_ops[] = {
+const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS] = {
 	OP(INFO, hmm_ref_info, out_capacity, .handler = cmd_info),
 	OP(MIGRATE, hmm_ref_migrate, out_skipped, .handler = cmd_migrate,
+	   .is_valid = migrate_is_valid,
 	   .reserved = offsetof(struct hmm_ref_migrate, __reserved),
 	   RANGE(hmm_ref_migrate, PAGE_SIZE)),
 	OP(READ, hmm_ref_access, out_faults, .handler = cmd_read,
@@ -166,30 +138,47 @@ static const struct hmm_ref_op hmm_ref_ops[] = {
 	OP(EXCLUSIVE, hmm_ref_exclusive, out_pages, .handler = cmd_exclusive,
 	   RANGE(hmm_ref_exclusive, PAGE_SIZE)),
 	OP(ATOMIC, hmm_ref_atomic, out_faults, .handler = cmd_atomic,
+	   .is_valid = atomic_is_valid,
 	   .reserved = offsetof(struct hmm_ref_atomic, __reserved),
 	   RANGE(hmm_ref_atomic, 4)),
 };
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_ops);
 
-static int check_cmd(struct hmm_ref_client *client, const struct hmm_ref_op *op,
+static int check_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 		     const union hmm_ref_cmd *cmd)
 {
 	const u64 *range = (const void *)cmd + op->range;
+	int rc;
 
 	if (cmd->common.flags)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(const u32 *)((const void *)cmd + op->reserved))
 		return -EOPNOTSUPP;
-	if (!op->range)
-		return 0;
-	if (current->mm != client->mirror.notifier.mm)
-		return -EBADF;
-	return hmm_ref_check_range(range[0], range[1], op->align);
+	if (op->range) {
+		if (current->mm != mm)
+			return -EBADF;
+		rc = hmm_ref_check_range(range[0], range[1], op->align);
+		if (rc)
+			return rc;
+	}
+	return op->is_valid && !op->is_valid(cmd) ? -EINVAL : 0;
 }
 
-static long hmm_ref_dispatch(struct hmm_ref_client *client,
-			     const struct hmm_ref_op *op, void __user *ucmd)
+/**
+ * hmm_ref_get_cmd() - read a command from the user and check it
+ * @op: the command's line in the table
+ * @mm: address space that a range has to be of
+ * @ucmd: user pointer to the command's struct
+ * @cmd: where it goes: members that an older struct lacks are 0, and its size is what
+ *	the user has given, also when that is more than @op's
+ *
+ * Context: the process that the command is from; may fault.
+ * Return: 0 for a command that is valid but for what is mapped, or the errno that the
+ * uapi says for one that is not, with nothing changed.
+ */
+int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
+		    void __user *ucmd, union hmm_ref_cmd *cmd)
 {
-	union hmm_ref_cmd cmd = {};
 	u32 size;
 	int rc;
 
@@ -199,15 +188,26 @@ static long hmm_ref_dispatch(struct hmm_ref_client *client,
 		return -EINVAL;
 	if (size > PAGE_SIZE)
 		return -E2BIG;
-	rc = copy_struct_from_user(&cmd, op->size, ucmd, size);
+	rc = copy_struct_from_user(cmd, op->size, ucmd, size);
 	if (rc)
 		return rc;
-	rc = check_cmd(client, op, &cmd);
+	/* It may have changed since it was read and checked. */
+	cmd->common.size = size;
+	return check_cmd(op, mm, cmd);
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
+
+static long hmm_ref_dispatch(struct hmm_ref_client *client,
+			     const struct hmm_ref_op *op, void __user *ucmd)
+{
+	union hmm_ref_cmd cmd;
+	int rc;
+
+	rc = hmm_ref_get_cmd(op, client->mirror.notifier.mm, ucmd, &cmd);
 	if (rc)
 		return rc;
 	rc = op->handler(client, &cmd);
-	cmd.common.size = size;
-	if (copy_to_user(ucmd, &cmd, min(size, op->size)))
+	if (copy_to_user(ucmd, &cmd, min(cmd.common.size, op->size)))
 		return -EFAULT;
 	return rc;
 }

@@ -259,3 +259,4 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 	.migrate_to_ram = migrate_to_ram,
 	.memory_failure = hmm_ref_devmem_memory_failure,
 };
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);

@@ -44,6 +44,7 @@ void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
 	xa_init(&pt->tables);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
 
 /**
  * hmm_ref_pgtable_destroy() - free all of a page table
@@ -58,6 +59,7 @@ void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 		table_free(table);
 	xa_destroy(&pt->tables);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_destroy);
 
 /**
  * hmm_ref_pgtable_prepare() - make room for an entry
@@ -89,6 +91,7 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
 		table_free(room);
 	return rc == -EBUSY ? 0 : rc;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
 /**
  * hmm_ref_pgtable_map() - write an entry
@@ -113,6 +116,7 @@ bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 	table->pte[pte_index_of(addr)] = pte;
 	return true;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 
 /**
  * hmm_ref_pgtable_map_leaf() - write an entry that maps a PMD
@@ -137,6 +141,7 @@ bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
 	table_free(table);
 	return true;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 
 /**
  * hmm_ref_pgtable_lookup() - read an entry
@@ -159,6 +164,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 		return 0;
 	return leaf + ((hmm_ref_pte_t)pte_index_of(addr) << HMM_REF_PTE_SHIFT);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
 
 /**
  * hmm_ref_pgtable_zap() - unmap a range, and the rest of a leaf that it cuts
@@ -193,3 +199,4 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 		}
 	}
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_zap);

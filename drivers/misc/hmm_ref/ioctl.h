@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The table of commands, as ioctl.c and its tests see it.
+ */
+#ifndef _HMM_REF_IOCTL_H
+#define _HMM_REF_IOCTL_H
+
+#include "hmm_ref.h"
+
+#define HMM_REF_NR_CMDS		(HMM_REF_CMD_ATOMIC + 1)
+
+/* The struct of any command; all start in the same way. */
+union hmm_ref_cmd {
+	struct {
+		u32 size;
+		u32 flags;
+	} common;
+	struct hmm_ref_info info;
+	struct hmm_ref_migrate migrate;
+	struct hmm_ref_access access;
+	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_audit audit;
+	struct hmm_ref_exclusive exclusive;
+	struct hmm_ref_atomic atomic;
+};
+
+/**
+ * struct hmm_ref_op - what the dispatcher must know of a command
+ * @size: of its struct
+ * @min_size: of the struct's first version
+ * @reserved: offset of a reserved u32, 0 if there is none
+ * @range: offset of addr, which length follows; 0 if the command takes no range
+ * @align: of both, in bytes
+ * @is_valid: looks at the members that only this command has; NULL if any value will do
+ * @handler: called with a valid command
+ */
+struct hmm_ref_op {
+	unsigned int size;
+	unsigned int min_size;
+	unsigned int reserved;
+	unsigned int range;
+	unsigned int align;
+	bool (*is_valid)(const union hmm_ref_cmd *cmd);
+	int (*handler)(struct hmm_ref_client *client, union hmm_ref_cmd *cmd);
+};
+
+extern const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS];
+
+int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
+		    void __user *ucmd, union hmm_ref_cmd *cmd);
+
+#endif /* _HMM_REF_IOCTL_H */

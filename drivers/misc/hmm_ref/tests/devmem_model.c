@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The model that device memory is tested against: each function of the driver, done and
+ * compared.
+ *
+ * The model is a bit per device page for "we have it" and one for "reported bad". From
+ * these follows what is left, and so what every call must return. A page that comes
+ * twice, a bad page that comes at all, one in the wrong state or that does not come back
+ * shows at once; the audit compares the driver's own accounts with the model's.
+ */
+#include <linux/pagemap.h>
+
+#include "devmem_model.h"
+
+/* ---- the model --------------------------------------------------------- */
+
+/* Bad pages that we have are retired when they come back. */
+static unsigned int nr_retired(const struct dmt *f)
+{
+	return bitmap_weight(f->bad, DMT_PAGES) -
+	       bitmap_weight_and(f->bad, f->ours, DMT_PAGES);
+}
+
+/* Pages that can still be reserved. */
+static long nr_left(const struct dmt *f)
+{
+	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->reserved;
+}
+
+/* A block from which a large folio can come. */
+static bool any_whole(const struct dmt *f)
+{
+	unsigned int first;
+
+	for (first = 0; first < DMT_PAGES; first += HMM_REF_BLOCK_PAGES) {
+		unsigned int end = first + HMM_REF_BLOCK_PAGES;
+
+		if (find_next_bit(f->ours, end, first) == end &&
+		    find_next_bit(f->bad, end, first) == end)
+			return true;
+	}
+	return false;
+}
+
+/* What was handed out: is it what it has to be, and was it ours to have? */
+static void hold(struct kunit *test, struct dmt *f, struct page *page,
+		 unsigned int owner, unsigned int nr)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(page);
+	unsigned int i;
+
+	f->held[f->nr_held++] = (struct held){ page, owner };
+	f->nr_owned[owner] += nr;
+	KUNIT_EXPECT_TRUE(test, PageLocked(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages(page_folio(page)), nr);
+	KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, (void *)f->owners[owner]);
+	KUNIT_EXPECT_TRUE(test, hmm_ref_owns(&f->dm, page));
+	KUNIT_ASSERT_LE(test, dpfn + nr, DMT_PAGES);
+	for (i = 0; i < nr; i++) {
+		if (test_and_set_bit(dpfn + i, f->ours))
+			KUNIT_FAIL(test, "page %lu was handed out twice", dpfn + i);
+		if (test_bit(dpfn + i, f->bad))
+			KUNIT_FAIL(test, "page %lu is bad and was handed out", dpfn + i);
+	}
+	f->nr_ours += nr;
+}
+
+/* Compare the accounts of the driver with ours. */
+void dmt_compare(struct kunit *test, struct dmt *f)
+{
+	struct hmm_ref_audit audit = { .size = sizeof(audit) };
+	unsigned int i;
+
+	hmm_ref_devmem_audit(&f->dm, &audit);
+	KUNIT_EXPECT_EQ(test, audit.out_violations, 0);
+	KUNIT_EXPECT_EQ(test, audit.out_pending, 0);
+	KUNIT_EXPECT_EQ(test, audit.out_in_use, f->nr_ours);
+	KUNIT_EXPECT_EQ(test, audit.out_retired, nr_retired(f));
+	KUNIT_EXPECT_EQ(test, audit.out_free + audit.out_in_use + audit.out_retired,
+			audit.out_total);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&f->dm.committed), f->nr_ours + f->reserved);
+	for (i = 0; i < DMT_OWNERS; i++)
+		KUNIT_EXPECT_EQ(test, refcount_read(&f->owners[i]->refs),
+				1 + f->nr_owned[i]);
+}
+
+/* ---- each function, done and compared ---------------------------------- */
+
+void dmt_reserve(struct kunit *test, struct dmt *f, unsigned int nr)
+{
+	long left = nr_left(f);
+	long got = hmm_ref_devmem_reserve(&f->dm, nr);
+
+	KUNIT_EXPECT_EQ_MSG(test, got, left > 0 ? min_t(long, left, nr) : -ENOSPC,
+			    "%u asked for, %ld left", nr, left);
+	if (got > 0)
+		f->reserved += got;
+}
+
+void dmt_unreserve(struct dmt *f, unsigned int nr)
+{
+	hmm_ref_devmem_unreserve(&f->dm, nr);
+	f->reserved -= nr;
+	if (!f->reserved)
+		f->broken = false;
+}
+
+/* Hand out @nr of the pages that are reserved. */
+void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
+{
+	unsigned int owner = dmt_below(f, DMT_OWNERS);
+	unsigned int got, i;
+
+	got = hmm_ref_devmem_handout(&f->dm, f->owners[owner], f->batch, nr);
+	KUNIT_ASSERT_LE(test, got, nr);
+	f->reserved -= got;
+	for (i = 0; i < got; i++)
+		hold(test, f, f->batch[i], owner, 1);
+	if (got < nr) {
+		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got, nr);
+		dmt_unreserve(f, f->reserved);
+	}
+}
+
+/* The same for a whole block. Return: whether there was one. */
+bool dmt_large(struct kunit *test, struct dmt *f)
+{
+	unsigned int owner = dmt_below(f, DMT_OWNERS);
+	bool possible = any_whole(f);
+	struct folio *folio;
+
+	hmm_ref_devmem_want_whole(&f->dm);
+	folio = hmm_ref_devmem_handout_large(&f->dm, f->owners[owner]);
+	if (folio) {
+		f->reserved -= HMM_REF_BLOCK_PAGES;
+		hold(test, f, folio_page(folio, 0), owner, HMM_REF_BLOCK_PAGES);
+	}
+	/* The one block that is asked for may be one with bad pages. */
+	if (!folio && bitmap_empty(f->bad, DMT_PAGES))
+		KUNIT_EXPECT_FALSE(test, possible);
+	return folio;
+}
+
+void dmt_put(struct dmt *f, unsigned int index)
+{
+	struct held held = f->held[index];
+	struct folio *folio = page_folio(held.page);
+	unsigned int nr = folio_nr_pages(folio);
+
+	f->held[index] = f->held[--f->nr_held];
+	bitmap_clear(f->ours, hmm_ref_page_dpfn(held.page), nr);
+	f->nr_ours -= nr;
+	f->nr_owned[held.owner] -= nr;
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+void dmt_put_all(struct dmt *f)
+{
+	while (f->nr_held)
+		dmt_put(f, dmt_below(f, f->nr_held));
+}
+
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+/* Split a large folio into pages, all ours, as the core does it. */
+void dmt_split(struct dmt *f, unsigned int index)
+{
+	struct held held = f->held[index];
+	struct folio *folio = page_folio(held.page);
+	unsigned int nr = folio_nr_pages(folio);
+	unsigned int i;
+
+	folio_reset_order(folio);
+	for (i = 1; i < nr; i++) {
+		struct page *tail = held.page + i;
+
+		clear_compound_head(tail);
+		tail->mapping = NULL;
+		hmm_ref_pagemap_ops.folio_split(folio, (struct folio *)tail);
+		__SetPageLocked(tail);
+		set_page_count(tail, 1);
+		f->held[f->nr_held++] = (struct held){ tail, held.owner };
+	}
+	ClearPageHead(held.page);
+	hmm_ref_pagemap_ops.folio_split(folio, NULL);
+}
+#else
+void dmt_split(struct dmt *f, unsigned int index)
+{
+}
+#endif
+
+/* Report a page bad. Whether it is there depends on how far the memory has grown. */
+void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
+{
+	bool there = dpfn < READ_ONCE(f->dm.nr_pages);
+
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_retire(&f->dm, dpfn),
+			    there ? 0 : -EINVAL, "page %lu", dpfn);
+	if (!there)
+		return;
+	if (!test_bit(dpfn, f->ours) && f->reserved)
+		f->broken = true;
+	set_bit(dpfn, f->bad);
+}
+
+/* Take storage away, as reclaim does. */
+void dmt_shrink(struct kunit *test, struct dmt *f, unsigned long nr)
+{
+	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = nr };
+	unsigned long freed = f->dm.shrinker->scan_objects(f->dm.shrinker, &sc);
+
+	if (freed == SHRINK_STOP)
+		return;
+	KUNIT_EXPECT_EQ(test, freed % HMM_REF_BLOCK_PAGES, 0);
+	KUNIT_EXPECT_LE(test, freed, round_up(nr, HMM_REF_BLOCK_PAGES));
+}
+
+struct hmm_ref_stats dmt_stats(struct dmt *f)
+{
+	struct hmm_ref_stats stats = { .size = sizeof(stats) };
+
+	hmm_ref_devmem_stats(&f->dm, &stats);
+	return stats;
+}
+
+/* All that there is, in pages. */
+void dmt_take_all(struct kunit *test, struct dmt *f)
+{
+	dmt_reserve(test, f, DMT_PAGES);
+	while (f->reserved)
+		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+}
+
+/* ---- life of the whole ------------------------------------------------- */
+
+void dmt_exit(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int i;
+
+	if (!f)
+		return;
+	dmt_put_all(f);
+	hmm_ref_devmem_unreserve(&f->dm, f->reserved);
+	hmm_ref_devmem_stop(&f->dm);
+	hmm_ref_devmem_exit(&f->dm);
+	for (i = 0; i < DMT_OWNERS; i++)
+		hmm_ref_owner_put(f->owners[i], 1);
+	kvfree(f);
+}
+
+int dmt_init(struct kunit *test)
+{
+	const struct hmm_ref_devmem_params params = {
+		.ops = &hmm_ref_pagemap_ops,
+		.node = NUMA_NO_NODE,
+		.large = true,
+		.capacity = DMT_BLOCKS * PMD_SIZE,
+		.chunk_size = 2 * PMD_SIZE,
+		.name = "hmm_ref_kunit",
+	};
+	struct dmt *f = kvzalloc(sizeof(*f), GFP_KERNEL);
+	unsigned int i;
+	int rc;
+
+	if (!f)
+		return -ENOMEM;
+	for (i = 0; i < DMT_OWNERS; i++) {
+		f->owners[i] = hmm_ref_owner_create();
+		if (!f->owners[i]) {
+			rc = -ENOMEM;
+			goto err;
+		}
+	}
+	prandom_seed_state(&f->rnd, 1);
+	rc = hmm_ref_devmem_init(&f->dm, &params);
+	if (rc)
+		goto err;
+	test->priv = f;
+	return 0;
+
+err:
+	while (i--)
+		hmm_ref_owner_put(f->owners[i], 1);
+	kvfree(f);
+	return rc;
+}

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Device memory: handout, return, reservations, retiring, growing and shrinking, on a
+ * struct hmm_ref_devmem of its own with real chunks.
+ *
+ * First one property each, then random sequences, then several at a time.
+ */
+#include <linux/pagemap.h>
+#include <linux/workqueue.h>
+
+#include "devmem_model.h"
+
+#define NR_WORKERS	4
+
+/* ---- one property each ------------------------------------------------- */
+
+/* Reservations go up to the capacity and no further, and every page exists once. */
+static void devmem_capacity(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+
+	dmt_reserve(test, f, DMT_PAGES + 1);
+	KUNIT_EXPECT_EQ(test, f->reserved, DMT_PAGES);
+	dmt_reserve(test, f, 1);
+	while (f->reserved)
+		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+	KUNIT_EXPECT_TRUE(test, bitmap_full(f->ours, DMT_PAGES));
+	dmt_reserve(test, f, 1);
+	dmt_compare(test, f);
+	dmt_put_all(f);
+	dmt_compare(test, f);
+}
+
+/* Memory comes in chunks, storage in blocks, both only when they are asked for. */
+static void devmem_grow(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int block;
+
+	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_chunks, 0);
+	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, 0);
+	for (block = 0; block < DMT_BLOCKS; block++) {
+		struct hmm_ref_stats stats;
+
+		dmt_reserve(test, f, 1);
+		stats = dmt_stats(f);
+		KUNIT_EXPECT_EQ(test, stats.out_chunks, block / 2 + 1);
+		KUNIT_EXPECT_EQ(test, stats.out_pages_total,
+				min(round_up(block + 1, 2), DMT_BLOCKS) *
+				HMM_REF_BLOCK_PAGES);
+		KUNIT_EXPECT_EQ(test, stats.out_storage_pages,
+				(block + 1) * HMM_REF_BLOCK_PAGES);
+		dmt_reserve(test, f, HMM_REF_BLOCK_PAGES - 1);
+		KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages,
+				stats.out_storage_pages);
+	}
+}
+
+/* A batch is as large as it was asked for, and neighbours while there are any. */
+static void devmem_batch(struct kunit *test)
+{
+	static const unsigned int batches[] = {
+		0, 1, 2, HMM_REF_BLOCK_PAGES - 1, HMM_REF_BLOCK_PAGES,
+		HMM_REF_BLOCK_PAGES + 1, DMT_BATCH,
+	};
+	struct dmt *f = test->priv;
+	unsigned int i, page;
+
+	for (i = 0; i < ARRAY_SIZE(batches); i++) {
+		unsigned int nr = batches[i];
+
+		memset(f->batch, 0, sizeof(f->batch));
+		if (nr)
+			dmt_reserve(test, f, nr);
+		dmt_handout(test, f, nr);
+		KUNIT_EXPECT_EQ(test, f->nr_held, nr);
+		for (page = nr; page < DMT_BATCH; page++)
+			KUNIT_EXPECT_NULL(test, f->batch[page]);
+		for (page = 1; page < min(nr, HMM_REF_BLOCK_PAGES); page++)
+			KUNIT_EXPECT_EQ(test, hmm_ref_page_dpfn(f->batch[page]),
+					hmm_ref_page_dpfn(f->batch[page - 1]) + 1);
+		dmt_put_all(f);
+	}
+}
+
+/* Whatever the order in which pages come back, blocks are whole again afterwards. */
+static void devmem_recombine(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int block;
+
+	if (!dmt_has_large(f))
+		kunit_skip(test, "no large folios on this kernel");
+	hmm_ref_test_start(test, &f->rnd);
+	dmt_take_all(test, f);
+	dmt_put_all(f);
+	dmt_reserve(test, f, DMT_PAGES);
+	for (block = 0; block < DMT_BLOCKS; block++)
+		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
+	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
+	dmt_compare(test, f);
+	/* Taken apart on their way back: each page is to be had alone. */
+	dmt_put_all(f);
+	dmt_take_all(test, f);
+	dmt_compare(test, f);
+}
+
+/* A page that is used makes its block useless for a large folio; only that one. */
+static void devmem_large_blocked(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int block, i;
+
+	if (!dmt_has_large(f))
+		kunit_skip(test, "no large folios on this kernel");
+	dmt_take_all(test, f);
+	/* Keep the first page of every other block. */
+	for (i = f->nr_held; i--;) {
+		unsigned long dpfn = hmm_ref_page_dpfn(f->held[i].page);
+
+		if (dpfn % (2 * HMM_REF_BLOCK_PAGES))
+			dmt_put(f, i);
+	}
+	KUNIT_EXPECT_EQ(test, f->nr_held, DIV_ROUND_UP(DMT_BLOCKS, 2));
+	dmt_reserve(test, f, DMT_PAGES);
+	for (block = 0; block < DMT_BLOCKS / 2; block++)
+		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
+	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
+	dmt_compare(test, f);
+}
+
+/* The parts of a folio that was split come back one by one, the last makes it whole. */
+static void devmem_split(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+
+	if (!dmt_has_large(f))
+		kunit_skip(test, "no large folios on this kernel");
+	hmm_ref_test_start(test, &f->rnd);
+	dmt_reserve(test, f, DMT_PAGES);
+	while (dmt_large(test, f))
+		dmt_split(f, f->nr_held - 1);
+	KUNIT_EXPECT_EQ(test, f->nr_held, DMT_PAGES);
+	dmt_compare(test, f);
+	while (f->nr_held > 1)
+		dmt_put(f, dmt_below(f, f->nr_held));
+	dmt_compare(test, f);
+	dmt_reserve(test, f, DMT_PAGES);
+	while (dmt_large(test, f))
+		;
+	KUNIT_EXPECT_EQ(test, f->nr_held, 1 + DMT_BLOCKS - 1);
+	dmt_put_all(f);
+	dmt_unreserve(f, f->reserved);
+	dmt_compare(test, f);
+}
+
+/* Bad pages never come again: reported when free, when used, in a large folio, twice. */
+static void devmem_retire(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int page;
+
+	dmt_retire(test, f, 0); /* no chunk yet */
+	dmt_reserve(test, f, 10);
+	dmt_handout(test, f, 10);
+	dmt_retire(test, f, hmm_ref_page_dpfn(f->batch[3]));
+	dmt_retire(test, f, hmm_ref_page_dpfn(f->batch[3]));
+	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
+	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
+	dmt_retire(test, f, HMM_REF_BLOCK_PAGES + 1); /* without storage */
+	dmt_retire(test, f, 2 * HMM_REF_BLOCK_PAGES); /* no such chunk */
+	dmt_compare(test, f);
+	dmt_put_all(f);
+	dmt_compare(test, f);
+	dmt_take_all(test, f);
+	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 3);
+	dmt_retire(test, f, DMT_PAGES - 1);
+	dmt_retire(test, f, DMT_PAGES); /* past the end, in the chunk that is cut */
+	dmt_retire(test, f, ULONG_MAX);
+	dmt_put_all(f);
+	dmt_compare(test, f);
+
+	if (dmt_has_large(f)) {
+		dmt_reserve(test, f, HMM_REF_BLOCK_PAGES);
+		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
+		dmt_retire(test, f, hmm_ref_page_dpfn(f->held[0].page) + 77);
+		dmt_compare(test, f);
+		dmt_put_all(f);
+		dmt_compare(test, f);
+	}
+	for (page = 0; page < DMT_PAGES; page++)
+		dmt_retire(test, f, page);
+	dmt_compare(test, f);
+	dmt_reserve(test, f, 1); /* nothing is left */
+}
+
+/* A page goes bad after it was promised: one less is handed out, and none is made up. */
+static void devmem_retire_promised(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+
+	dmt_reserve(test, f, DMT_PAGES);
+	dmt_retire(test, f, 5);
+	dmt_retire(test, f, HMM_REF_BLOCK_PAGES);
+	while (f->reserved)
+		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 2);
+	dmt_compare(test, f);
+}
+
+/* Storage that is used or promised stays; all other goes, and comes again. */
+static void devmem_shrink(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+
+	dmt_take_all(test, f);
+	dmt_shrink(test, f, DMT_PAGES);
+	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, DMT_PAGES);
+	dmt_put_all(f);
+	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES + 1);
+	dmt_shrink(test, f, DMT_PAGES);
+	KUNIT_EXPECT_LE(test, dmt_stats(f).out_storage_pages, 2 * HMM_REF_BLOCK_PAGES);
+	dmt_handout(test, f, HMM_REF_BLOCK_PAGES + 1);
+	dmt_put_all(f);
+	dmt_shrink(test, f, DMT_PAGES);
+	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, 0);
+	dmt_compare(test, f);
+	dmt_take_all(test, f);
+	dmt_compare(test, f);
+}
+
+/* After the stop nothing is handed out, reserved or not; what is out comes back. */
+static void devmem_stopped(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	struct hmm_ref_devmem *dm = &f->dm;
+
+	dmt_reserve(test, f, 3 * HMM_REF_BLOCK_PAGES);
+	dmt_handout(test, f, 10);
+	hmm_ref_devmem_stop(dm);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, 1), -ENODEV);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_handout(dm, f->owners[0], f->batch, 1), 0);
+	if (dmt_has_large(f))
+		KUNIT_EXPECT_NULL(test, hmm_ref_devmem_handout_large(dm, f->owners[0]));
+	dmt_compare(test, f);
+	dmt_put_all(f);
+	dmt_compare(test, f);
+}
+
+/* ---- random sequences -------------------------------------------------- */
+
+static const unsigned int sizes[] = {
+	1, 2, 15, 16, 100, HMM_REF_BLOCK_PAGES - 1, HMM_REF_BLOCK_PAGES,
+	HMM_REF_BLOCK_PAGES + 1, DMT_BATCH, DMT_PAGES, DMT_PAGES + 1,
+};
+
+static void random_step(struct kunit *test, struct dmt *f)
+{
+	unsigned int index = f->nr_held ? dmt_below(f, f->nr_held) : 0;
+	unsigned int nr = sizes[dmt_below(f, ARRAY_SIZE(sizes))];
+
+	switch (dmt_below(f, 8)) {
+	case 0:
+		dmt_reserve(test, f, nr);
+		break;
+	case 1:
+		dmt_unreserve(f, min(nr, f->reserved));
+		break;
+	case 2:
+		if (dmt_has_large(f) && f->reserved >= HMM_REF_BLOCK_PAGES)
+			dmt_large(test, f);
+		break;
+	case 3:
+		if (f->nr_held && PageHead(f->held[index].page))
+			dmt_split(f, index);
+		break;
+	case 4:
+		dmt_shrink(test, f, nr);
+		break;
+	case 5: /* as much as came in one step */
+		for (; nr && f->nr_held; nr--)
+			dmt_put(f, dmt_below(f, f->nr_held));
+		break;
+	default:
+		dmt_handout(test, f, min3(nr, f->reserved, DMT_BATCH));
+		break;
+	}
+}
+
+static void run_random(struct kunit *test, unsigned int one_bad_in)
+{
+	struct dmt *f = test->priv;
+	unsigned int steps = hmm_ref_test_start(test, &f->rnd);
+	unsigned int i;
+
+	for (i = 0; i < steps; i++) {
+		random_step(test, f);
+		if (one_bad_in && !dmt_below(f, one_bad_in))
+			dmt_retire(test, f, dmt_below(f, DMT_PAGES + HMM_REF_BLOCK_PAGES));
+		if (i % 16 == 15)
+			dmt_compare(test, f);
+		/* One failure makes others. */
+		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status), KUNIT_SUCCESS,
+				    "after step %u", i);
+	}
+	dmt_put_all(f);
+	dmt_compare(test, f);
+}
+
+static void devmem_random(struct kunit *test)
+{
+	run_random(test, 0);
+}
+
+/* The same, with pages that go bad, until few blocks are whole. */
+static void devmem_random_bad(struct kunit *test)
+{
+	run_random(test, 20);
+}
+
+/* ---- several at a time ------------------------------------------------- */
+
+/* One of several that take and return at the same time. */
+struct worker {
+	struct work_struct work;
+	struct dmt *f;
+	unsigned int steps;
+	struct rnd_state rnd;
+	struct page *pages[64];
+	unsigned int nr_twice;
+	unsigned int nr_short;
+};
+
+static void worker_put(struct worker *w, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	unsigned long dpfn = hmm_ref_page_dpfn(page);
+	unsigned int nr = folio_nr_pages(folio);
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		clear_bit(dpfn + i, w->f->ours);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+static void worker_hold(struct worker *w, struct page *page)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(page);
+	unsigned int nr = folio_nr_pages(page_folio(page));
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		w->nr_twice += test_and_set_bit(dpfn + i, w->f->ours);
+}
+
+static void worker_step(struct worker *w)
+{
+	struct dmt *f = w->f;
+	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->pages));
+	long got;
+	unsigned int i;
+
+	got = hmm_ref_devmem_reserve(&f->dm, want);
+	if (got <= 0)
+		return;
+	i = hmm_ref_devmem_handout(&f->dm, f->owners[0], w->pages, got);
+	w->nr_short += got - i;
+	for (got = i, i = 0; i < got; i++)
+		worker_hold(w, w->pages[i]);
+	cond_resched();
+	for (i = 0; i < got; i++)
+		worker_put(w, w->pages[i]);
+}
+
+static void worker_large_step(struct worker *w)
+{
+	struct dmt *f = w->f;
+	struct folio *folio = NULL;
+	long got;
+
+	got = hmm_ref_devmem_reserve(&f->dm, HMM_REF_BLOCK_PAGES);
+	if (got <= 0)
+		return;
+	if (got == HMM_REF_BLOCK_PAGES)
+		folio = hmm_ref_devmem_handout_large(&f->dm, f->owners[0]);
+	if (!folio) {
+		hmm_ref_devmem_unreserve(&f->dm, got);
+		return;
+	}
+	worker_hold(w, folio_page(folio, 0));
+	cond_resched();
+	worker_put(w, folio_page(folio, 0));
+}
+
+static void worker_run(struct work_struct *work)
+{
+	struct worker *w = container_of(work, struct worker, work);
+	unsigned int i;
+
+	for (i = 0; i < w->steps; i++) {
+		if (dmt_has_large(w->f) && !hmm_ref_test_below(&w->rnd, 4))
+			worker_large_step(w);
+		else
+			worker_step(w);
+		cond_resched();
+	}
+}
+
+/* No page is handed out twice, no promise broken, whoever else is at it. */
+static void devmem_concurrent(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int steps = hmm_ref_test_start(test, &f->rnd) / 8;
+	struct worker *workers;
+	unsigned int i;
+
+	workers = kunit_kcalloc(test, NR_WORKERS, sizeof(*workers), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, workers);
+	for (i = 0; i < NR_WORKERS; i++) {
+		struct worker *w = &workers[i];
+
+		w->f = f;
+		w->steps = steps;
+		prandom_seed_state(&w->rnd, prandom_u32_state(&f->rnd));
+		INIT_WORK(&w->work, worker_run);
+		queue_work(system_dfl_wq, &w->work);
+	}
+	for (i = 0; i < steps; i++) {
+		dmt_shrink(test, f, HMM_REF_BLOCK_PAGES);
+		cond_resched();
+	}
+	for (i = 0; i < NR_WORKERS; i++) {
+		flush_work(&workers[i].work);
+		KUNIT_EXPECT_EQ(test, workers[i].nr_twice, 0);
+		KUNIT_EXPECT_EQ(test, workers[i].nr_short, 0);
+	}
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(f->ours, DMT_PAGES));
+	dmt_compare(test, f);
+	dmt_take_all(test, f);
+	dmt_compare(test, f);
+}
+
+/* ---- suite ------------------------------------------------------------- */
+
+static struct kunit_case devmem_cases[] = {
+	KUNIT_CASE(devmem_capacity),
+	KUNIT_CASE(devmem_grow),
+	KUNIT_CASE(devmem_batch),
+	KUNIT_CASE(devmem_recombine),
+	KUNIT_CASE(devmem_large_blocked),
+	KUNIT_CASE(devmem_split),
+	KUNIT_CASE(devmem_retire),
+	KUNIT_CASE(devmem_retire_promised),
+	KUNIT_CASE(devmem_shrink),
+	KUNIT_CASE(devmem_stopped),
+	KUNIT_CASE(devmem_random),
+	KUNIT_CASE(devmem_random_bad),
+	KUNIT_CASE(devmem_concurrent),
+	{}
+};
+
+struct kunit_suite hmm_ref_devmem_suite = {
+	.name = "hmm_ref_devmem",
+	.init = dmt_init,
+	.exit = dmt_exit,
+	.test_cases = devmem_cases,
+};
