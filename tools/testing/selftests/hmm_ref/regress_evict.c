@@ -2,10 +2,10 @@
 /*
  * Eviction, and whose pages they are.
  *
- * of_a_process_that_ends: while a page migrates it has no mapping, so nothing of it keeps its anon_vma. An eviction
- * that does not see to that (migrate_device_range() and migrate_device_pfns() do not) has
- * the core follow a freed pointer when it finishes. Found by the fuzzer, as KASAN:
- * slab-use-after-free in rmap_walk_anon(). So it takes KASAN to see this.
+ * of_a_process_that_ends: while a page migrates it has no mapping, so nothing of it keeps
+ * its anon_vma. An eviction that does not see to that (migrate_device_range() and
+ * migrate_device_pfns() do not) has the core follow a freed pointer when it finishes. Found
+ * by the fuzzer, as KASAN: slab-use-after-free in rmap_walk_anon(). It takes KASAN to see.
  *
  * The step is short. Whoever evicts has a low priority on a CPU that is busy, and is
  * interrupted at any place for longer than an anon_vma takes to be freed. It evicts by
