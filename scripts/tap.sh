@@ -4,7 +4,8 @@
 # Condenses the TAP of several programs to one line per program, plus what failed.
 #
 #   in:  on stdin "@begin NAME", the program's output, "@end NAME STATUS", and so on
-#   out: the summary on stdout; "PASSED FAILED SKIPPED" added as a line to the file $1
+#   out: the summary on stdout, with each line that begins with "# figure: ", and a line
+#        per reason to skip; "PASSED FAILED SKIPPED" added as a line to the file $1
 #
 # A test that was announced (1..N) and has not reported counts as failed. So does a
 # program without TAP, or one that failed although none of its tests did.
@@ -16,6 +17,7 @@ name='' all_passed=0 all_failed=0 all_skipped=0
 
 begin() {
 	name=$1 plan=0 passed=0 failed=0 skipped=0 since=$SECONDS diagnostics=''
+	skipped_tests=()
 	[[ ! -t 1 ]] || printf '  ...   %s\r' "$name"
 }
 
@@ -28,7 +30,7 @@ result() {
 	case $1 in
 	*'# SKIP'*)
 		skipped=$((skipped + 1))
-		printf '  skip  %s: %s\n' "$name" "${1#*ok * }"
+		skipped_tests+=("${1#*ok * }")
 		;;
 	'not ok'*)
 		[[ ! $diagnostics ]] || printf '%s' "$diagnostics"
@@ -37,6 +39,23 @@ result() {
 	*) passed=$((passed + 1)) ;;
 	esac
 	diagnostics=''
+}
+
+# Of many tests that are skipped for one reason, the first is named.
+show_skipped() {
+	local -A tests=()
+	local test reason n
+
+	for test in "${skipped_tests[@]}"; do
+		n=${tests["${test#*# SKIP}"]:-0}
+		tests["${test#*# SKIP}"]=$((n + 1))
+	done
+	for test in "${skipped_tests[@]}"; do
+		reason=${test#*# SKIP} n=${tests["${test#*# SKIP}"]}
+		tests["$reason"]=0
+		((n < 2)) || test="${test%# SKIP*}and $((n - 1)) more # SKIP$reason"
+		((n == 0)) || printf '  skip  %s: %s\n' "$name" "$test"
+	done
 }
 
 # end STATUS: what the tests have not said themselves
@@ -54,6 +73,7 @@ end() {
 	elif ((status != 0 && status != 4 && failed == 0)); then
 		complain 1 "status $status, but no test has failed"
 	fi
+	show_skipped
 	printf '  %s  %s: %d passed, %d failed, %d skipped, %d s\n' \
 		"$( ((failed)) && echo FAIL || echo pass)" "$name" \
 		"$passed" "$failed" "$skipped" $((SECONDS - since))
@@ -71,6 +91,7 @@ while IFS= read -r line; do
 	'1..0'*) diagnostics+="${line#*# SKIP }" ;;
 	'1..'*) plan=${line#1..} ;;
 	'ok '* | 'not ok '*) result "$line" ;;
+	'# figure: '*) printf '        %s: %s\n' "$name" "${line#\# figure: }" ;;
 	*) if [[ $name ]]; then diagnostics+="        $line"$'\n'; else echo "$line"; fi ;;
 	esac
 done

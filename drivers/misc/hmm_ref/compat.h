@@ -73,6 +73,11 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 #define FOLIO_MAPPING_ANON	PAGE_MAPPING_ANON
 #define FOLIO_MAPPING_FLAGS	PAGE_MAPPING_FLAGS
 
+static inline pgoff_t vma_start_anon_pgoff(const struct vm_area_struct *vma)
+{
+	return vma->vm_pgoff;
+}
+
 #define list_last_entry_or_null(head, type, member)	\
 	(list_empty(head) ? NULL : list_last_entry(head, type, member))
 

@@ -11,7 +11,7 @@
  * The core has migrate_device_range() and migrate_device_pfns(), which need neither VMA
  * nor mmap_lock. But nothing keeps the anon_vma of a page then, while it has no mapping:
  * when its processes end before finalize does, finalize uses memory that was freed
- * (regress_evict_exit). A VMA that maps the page keeps it.
+ * (regress_evict). A VMA that maps the page keeps it.
  *
  * The rmap exports no function. find_mapping() relies on what the core itself relies on:
  * as long as a folio is mapped its anon_vma is there, and to hold the rwsem of the root
@@ -91,12 +91,14 @@ static unsigned long neighbours(struct page *page, unsigned long max)
 static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
 			   pgoff_t end, struct mapping *at)
 {
-	first = max(first, vma->vm_pgoff);
-	end = min(end, vma->vm_pgoff + vma_pages(vma));
+	pgoff_t base = vma_start_anon_pgoff(vma);
+
+	first = max(first, base);
+	end = min(end, base + vma_pages(vma));
 	if (first >= end)
 		return false;
-	at->start = vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT);
-	at->end = vma->vm_start + ((end - vma->vm_pgoff) << PAGE_SHIFT);
+	at->start = vma->vm_start + ((first - base) << PAGE_SHIFT);
+	at->end = vma->vm_start + ((end - base) << PAGE_SHIFT);
 	at->mm = vma->vm_mm;
 	return mmget_not_zero(at->mm);
 }

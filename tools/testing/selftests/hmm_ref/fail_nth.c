@@ -308,7 +308,7 @@ TEST_F_TIMEOUT(nth, each_step_fails, LONG_TEST)
 	}
 	ASSERT_GT(NTH_MAX, nth);
 	points = nth - 1;
-	printf("# %s: %d points, %d of them errors%s\n", variant->name, points,
+	printf("# figure: %s: %d points, %d of them errors%s\n", variant->name, points,
 	       errors, variant->none ? " (known to have none)" : "");
 	fflush(stdout);
 	if (!variant->none)

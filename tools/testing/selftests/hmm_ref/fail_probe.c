@@ -119,7 +119,7 @@ TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
 			break;
 	}
 	ASSERT_GT(NTH_MAX, nth);
-	printf("# bind, %s: %d points, %d of them errors, %d bound without a device node\n",
+	printf("# figure: bind, %s: %d points, %d of them errors, %d bound without a device node\n",
 	       variant->coherent ? "coherent" : "private", nth - 1, errors, nodeless);
 	fflush(stdout);
 	EXPECT_LT(1, nth);
@@ -155,7 +155,7 @@ TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
 			break;
 	}
 	ASSERT_GT(NTH_MAX, nth);
-	printf("# unbind, %s: %d points\n",
+	printf("# figure: unbind, %s: %d points\n",
 	       variant->coherent ? "coherent" : "private", nth - 1);
 	fflush(stdout);
 	EXPECT_LT(1, nth);
