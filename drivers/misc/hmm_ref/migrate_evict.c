@@ -151,6 +151,18 @@ out:
 
 /* ---- eviction ---------------------------------------------------------- */
 
+/*
+ * A page of coherent memory may be exclusive to another device. Its entry is not present
+ * then, and nothing of it is collected until a CPU touches it. Holes stay holes.
+ */
+static void end_exclusive(const struct mapping *at)
+{
+	unsigned long addr;
+
+	for (addr = at->start; addr < at->end; addr += PAGE_SIZE)
+		get_user_pages_remote(at->mm, addr, 1, FOLL_FORCE | FOLL_DUMP, NULL, NULL);
+}
+
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
 {
 	struct migrate_vma args = {
@@ -166,6 +178,8 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 		args.start = at->start;
 		args.end = min(at->end, args.vma->vm_end);
 		hmm_ref_vma_to_system(&dev->dm, &args, true, HMM_REF_BY_EVICTION, &moved);
+		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
+			end_exclusive(at);
 	}
 	mmap_read_unlock(at->mm);
 	return moved;

@@ -233,6 +233,37 @@ TEST_F(coherent, pinned_by_a_pipe)
 	free(buf);
 }
 
+/* The CPU's entry of such a page is not present, so a migration does not find it. */
+TEST_F(coherent, evicted_while_exclusive)
+{
+	struct {
+		unsigned long long addr, buf, npages, out_pages, out_faults;
+	} release = { };
+	struct hmm_ref_exclusive exclusive;
+	struct hmm_ref_stats stats;
+	int other, old;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", self->nr);
+	old = open(path, O_RDWR | O_CLOEXEC);
+	if (old < 0)
+		SKIP(return, "no %s", path);
+	other = hmm_ref_open(!self->nr);
+	ASSERT_LE(0, other);
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, _test_exclusive(other, self->mem, PAGES * page_size(), &exclusive));
+	EXPECT_EQ(PAGES, exclusive.out_pages);
+	/* Nor can the CPU touch all of them now. */
+	ASSERT_EQ(0, mprotect(self->mem, PAGES / 2 * page_size(), PROT_NONE));
+	EXPECT_EQ(0, _test_ioctl(old, _IOWR('H', 7, typeof(release)), &release));
+	test_stats(self->fd, &stats);
+	EXPECT_EQ(0, stats.out_pages_in_use);
+	ASSERT_EQ(0, mprotect(self->mem, PAGES / 2 * page_size(), PROT_READ));
+	test_cpu_data(self->mem, PAGES, 1);
+	close(other);
+	close(old);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);
