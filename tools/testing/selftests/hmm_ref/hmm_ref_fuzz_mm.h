@@ -264,7 +264,6 @@ static inline int do_unmap(const struct op *op)
 /* From one place of a region to another. */
 static inline int do_mremap(const struct op *op)
 {
-	unsigned int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
 	struct region *region;
 	unsigned long to, n;
 	struct place at;
@@ -281,13 +280,9 @@ static inline int do_mremap(const struct op *op)
 		to = (to & ~511UL) | (at.page & 511);
 	if (to + n > region->npages || (to < at.page + n && at.page < to + n))
 		return -ENXIO;
-	if (!is_owned(region) && (op->variant & 2))
-		flags |= MREMAP_DONTUNMAP;
-	mem = mremap(at.addr, n * PAGE, n * PAGE, flags, region->base + to * PAGE);
+	mem = mremap(at.addr, n * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     region->base + to * PAGE);
 	rc = mem == MAP_FAILED ? -errno : 0;
-	/* What stays, having come by mremap itself, makes 7.3 warn in assert_sane_pgoff(). */
-	if (!rc && (flags & MREMAP_DONTUNMAP))
-		map_fresh(region, at.page, n, false);
 	if (!is_owned(region))
 		return rc;
 	if (rc)
