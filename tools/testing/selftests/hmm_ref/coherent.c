@@ -10,7 +10,6 @@
  */
 #include <fcntl.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 
 #include "hmm_ref_utils.h"
 
@@ -242,14 +241,10 @@ TEST_F(coherent, evicted_while_exclusive)
 	} release = { };
 	struct hmm_ref_exclusive exclusive;
 	struct hmm_ref_stats stats;
-	unsigned int major, minor;
-	struct utsname kernel;
 	int other, old;
 	char path[32];
 
-	ASSERT_EQ(0, uname(&kernel));
-	ASSERT_EQ(2, sscanf(kernel.release, "%u.%u", &major, &minor));
-	if (major < 6 || (major == 6 && minor < 15))
+	if (kernel_before(6, 15))
 		SKIP(return, "before 6.15 exclusive pages have no rmap");
 	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", self->nr);
 	old = open(path, O_RDWR | O_CLOEXEC);

@@ -291,6 +291,9 @@ TEST_F_TIMEOUT(nth, each_step_fails, LONG_TEST)
 		rc = job_run(job);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
+		/* To hmm_range_fault() of older kernels, a fault without memory is as any. */
+		if (rc == -EFAULT && kernel_before(7, 0))
+			rc = -ENOMEM;
 		ASSERT_TRUE(!rc || -rc == variant->errors[0] || -rc == variant->errors[1]) {
 			TH_LOG("point %d: %s", nth, strerror(-rc));
 		}

@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -364,6 +365,19 @@ static inline void leak_check_begin(struct __test_metadata *_metadata,
 		close(fd);
 		leak->in_use[i] = stats.out_pages_in_use;
 	}
+}
+
+/* Is this a kernel older than that? What it cannot do is not a failure. */
+static inline bool kernel_before(unsigned int major, unsigned int minor)
+{
+	struct utsname kernel;
+	char *rest;
+	unsigned long is;
+
+	if (uname(&kernel))
+		return false;
+	is = strtoul(kernel.release, &rest, 10);
+	return is < major || (is == major && *rest && strtoul(rest + 1, NULL, 10) < minor);
 }
 
 /* An exiting process may need a moment to give its pages back. */
