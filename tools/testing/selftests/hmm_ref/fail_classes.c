@@ -232,6 +232,9 @@ TEST_F_TIMEOUT(always, ends, LONG_TEST)
 	ASSERT_EQ(0, attr_arm(self->attr, 0, -1));
 	rc = variant->cpu ? child_run(run_in_child, job) : job_run(job);
 	ASSERT_EQ(0, attr_disarm(self->attr));
+	/* To hmm_range_fault() of older kernels, a fault without memory is as any. */
+	if (rc == -EFAULT && variant->rc == -ENOMEM && kernel_before(7, 0))
+		rc = -ENOMEM;
 	EXPECT_EQ(variant->rc, rc);
 	EXPECT_EQ(0, job_run(job));
 	EXPECT_TRUE(job_verify(job));
