@@ -45,13 +45,15 @@ void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
  * @chunk: that it is from
  * @folio: folio
  *
+ * An eviction that looks what the page is may have a reference for a moment.
+ *
  * Context: process context, before the folio is used.
  */
 void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio)
 {
 	struct page *page = folio_page(folio, 0);
 
-	sane(folio_ref_count(folio) == 1);
+	sane(folio_ref_count(folio) >= 1);
 	sane(folio_test_locked(folio));
 	sane(!folio_mapped(folio) && !page->mapping);
 	sane(page->zone_device_data);

@@ -161,7 +161,7 @@ static inline int do_drop(const struct op *op)
 static inline int do_chaos_advise(const struct op *op)
 {
 	static const int advices[] = {
-		MADV_REMOVE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
+		MADV_REMOVE, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
 		MADV_GUARD_REMOVE, MADV_DONTFORK, MADV_DOFORK,
 	};
 	unsigned int nr = op->value % (ARRAY_SIZE(advices) - (shared->large ? 2 : 0));
