@@ -112,7 +112,7 @@ TEST_F(swap, swap_cache_goes_to_the_device)
 }
 
 /* And here the device writes to it in system memory. */
-TEST_F(swap, device_write_makes_dirty)
+TEST_F(swap, device_write_survives)
 {
 	int i;
 
