@@ -41,7 +41,7 @@ static struct {
 	uint64_t next_pause, inject_until;
 	unsigned int retired, pauses, kills, unbinds;
 	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults;
+	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
 	int kmsg;
 	int swap;
 } super;
@@ -434,6 +434,23 @@ static void run(unsigned int seconds)
 	wait_workers(false);
 }
 
+/* A worker may have moved what it shares with this process since fork(). */
+static void bring_home(int fd)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	struct hmm_ref_migrate cmd;
+	unsigned long start, end;
+	char line[256], kind;
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx %*3c%c", &start, &end, &kind) == 3 && kind == 'p' &&
+		    !_test_migrate(fd, HMM_REF_TO_SYSTEM, (void *)start, end - start, &cmd))
+			super.home += cmd.out_migrated;
+	}
+	if (maps)
+		fclose(maps);
+}
+
 static void check_empty(void)
 {
 	struct hmm_ref_stats stats;
@@ -449,6 +466,7 @@ static void check_empty(void)
 		 */
 		for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
 			write_file("/proc/sys/vm/compact_memory", "1");
+			bring_home(fd);
 			rc = leak_wait(fd, 0, &stats);
 		}
 		if (rc)
@@ -519,9 +537,11 @@ static void report(unsigned int seconds)
 	for (i = 0; i < KINDS; i++)
 		printf(" %s %llu/%llu", kinds[i].name, (unsigned long long)shared->done[i],
 		       (unsigned long long)shared->refused[i]);
-	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu\n",
+	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, "
+	       "the supervisor's %llu\n",
 	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
-	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
+	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive,
+	       (unsigned long long)super.home);
 	printf("# figure: CPU faults %llu, device faults %llu; killed %u, unbound %u, pauses %u\n",
 	       (unsigned long long)super.cpu_faults, (unsigned long long)super.device_faults,
 	       super.kills, super.unbinds, super.pauses);
