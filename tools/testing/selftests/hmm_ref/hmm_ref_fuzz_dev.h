@@ -562,8 +562,9 @@ static inline int do_bad_native(const struct op *op)
 		cmd.halves[0] = sizes[op->bytes % ARRAY_SIZE(sizes)];
 	if (how == 4)
 		cmd.halves[0] += 1 + op->bytes % 64;
+	/* Not half of an address: that may be where the model is. */
 	if (how == 6)
-		cmd.halves[1 + op->bytes % 3] = op->value >> 32;
+		cmd.halves[1 + op->bytes % (2 * first - 1)] = op->value >> 32;
 	if (how == 8)
 		request = _IOC(_IOC_READ, HMM_REF_IOC_TYPE, op->bytes & 255, op->npages & 255);
 	if (how == 10)
