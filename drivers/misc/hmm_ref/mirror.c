@@ -130,6 +130,9 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	rc = mmu_interval_notifier_insert(&mirror->notifier, mm, 0,
 					  ULONG_MAX & PAGE_MASK,
 					  &mirror_notifier_ops);
+	/* The core stops for any signal, and for the freezer's, which is none to a process. */
+	if (rc == -EINTR)
+		rc = -ERESTARTSYS;
 	if (rc)
 		goto err_free;
 	return 0;
