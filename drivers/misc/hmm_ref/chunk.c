@@ -427,6 +427,22 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 
 /**
+ * hmm_ref_devmem_restart() - hand out again
+ * @dm: stopped
+ *
+ * Idle blocks have lost their storage: a device that was emptied starts empty.
+ */
+void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
+{
+	if (dm->type == MEMORY_DEVICE_PRIVATE)
+		while (shrink_one(dm))
+			;
+	spin_lock_irq(&dm->lock);
+	WRITE_ONCE(dm->stopped, false);
+	spin_unlock_irq(&dm->lock);
+}
+
+/**
  * hmm_ref_devmem_exit() - free the memory of a device
  * @dm: stopped, with no page used
  *

@@ -401,6 +401,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
 long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr);
 void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr);
 void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm);
@@ -626,7 +627,7 @@ int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
 
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
-void hmm_ref_evict_all(struct hmm_ref_device *dev);
+bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
 
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;

@@ -13,14 +13,20 @@
  *   evict             processes get their data back to system memory
  *   memunmap, free    the struct pages go
  *
- * No lock is held while it waits. Open files keep struct hmm_ref_device, and their
- * notifiers, until they are closed; the module stays for as long.
+ * There is no way to go on with pages left: processes would lose their data. No lock is
+ * held while it waits. Open files keep struct hmm_ref_device, and their notifiers, until
+ * they are closed; the module stays for as long.
+ *
+ * A system that sleeps takes the power from a device's memory, so suspend does as much of
+ * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
+ * can stay awake. The device wakes up empty.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
+#include <linux/pm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -205,7 +211,9 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	hmm_ref_debugfs_remove(dev);
 	synchronize_srcu(&dev->unplug);
 	zap_clients(dev);
-	hmm_ref_evict_all(dev);
+	while (!hmm_ref_evict_all(dev, 10 * HZ))
+		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
+			 hmm_ref_devmem_used(&dev->dm));
 	hmm_ref_small_exit(dev);
 	hmm_ref_devmem_exit(&dev->dm);
 	hmm_ref_window_exit(&dev->evict_window);
@@ -283,11 +291,35 @@ err_put:
 	return rc;
 }
 
+static int hmm_ref_resume(struct device *device)
+{
+	struct hmm_ref_device *dev = dev_get_drvdata(device);
+
+	hmm_ref_devmem_restart(&dev->dm);
+	return 0;
+}
+
+static int hmm_ref_suspend(struct device *device)
+{
+	struct hmm_ref_device *dev = dev_get_drvdata(device);
+
+	hmm_ref_devmem_stop(&dev->dm);
+	zap_clients(dev);
+	if (hmm_ref_evict_all(dev, 10 * HZ))
+		return 0;
+	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));
+	hmm_ref_resume(device);
+	return -EBUSY;
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(hmm_ref_pm_ops, hmm_ref_suspend, hmm_ref_resume);
+
 static struct platform_driver hmm_ref_driver = {
 	.probe = hmm_ref_probe,
 	.remove = hmm_ref_remove,
 	.driver = {
 		.name = "hmm_ref",
+		.pm = pm_sleep_ptr(&hmm_ref_pm_ops),
 	},
 };
 

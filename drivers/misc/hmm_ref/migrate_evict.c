@@ -6,7 +6,7 @@
  * find_mapping() looks up one mapping, and there the pages migrate as for any command,
  * whoever else maps them. The lock of a page and mmap_lock are only tried, so one pass
  * proves nothing. Eviction for room takes what it gets and turns to the next block;
- * eviction before the device goes repeats until no page is used.
+ * eviction before the device goes, or sleeps, repeats until no page is used.
  *
  * The core has migrate_device_range() and migrate_device_pfns(), which need neither VMA
  * nor mmap_lock. But nothing keeps the anon_vma of a page then, while it has no mapping:
@@ -283,20 +283,23 @@ static void drain_cpus(void)
 /**
  * hmm_ref_evict_all() - bring every page of a stopped device to system memory
  * @dev: device that hands out nothing any more
+ * @timeout: jiffies until it gives up
  *
  * Pages that someone holds locked, and faults in flight, take their time; a system
- * without memory, or an engine that fails, too. There is no way to go on without
- * them, as processes would lose their data. So this returns only when the device is
- * empty, and says what it waits for.
+ * without memory, or an engine that fails, too.
+ *
+ * Return: whether the device is empty.
  */
-void hmm_ref_evict_all(struct hmm_ref_device *dev)
+bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 {
-	unsigned long report = jiffies + 10 * HZ;
+	unsigned long end = jiffies + timeout;
 	unsigned int delay_ms = 1;
 	struct hmm_ref_block *block;
 	unsigned long moved;
 
 	while (hmm_ref_devmem_used(&dev->dm)) {
+		if (time_after(jiffies, end))
+			return false;
 		mutex_lock(&dev->evict_lock);
 		block = hmm_ref_devmem_victim(&dev->dm);
 		moved = block ? evict_pass(dev, block) : 0;
@@ -309,10 +312,6 @@ void hmm_ref_evict_all(struct hmm_ref_device *dev)
 		drain_cpus();
 		msleep(delay_ms);
 		delay_ms = min(delay_ms * 2, 100U);
-		if (time_after(jiffies, report)) {
-			pr_warn("%s: waiting for %lu pages to leave the device\n",
-				dev->name, hmm_ref_devmem_used(&dev->dm));
-			report = jiffies + 10 * HZ;
-		}
 	}
+	return true;
 }

@@ -233,6 +233,32 @@ TEST_F(coherent, pinned_by_a_pipe)
 	free(buf);
 }
 
+/* So the system does not sleep: they would lose their data. Nobody else loses anything. */
+TEST_F(coherent, awake_for_a_pipe)
+{
+	struct iovec iov = { self->mem, page_size() };
+	char *buf = malloc(page_size());
+	int pipes[2];
+
+	if (!can_sleep())
+		SKIP(return, "no /sys/power/pm_test (CONFIG_SUSPEND, CONFIG_PM_DEBUG)");
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(0, pipe(pipes));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(page_size(), vmsplice(pipes[1], &iov, 1, 0));
+	ASSERT_EQ(-EBUSY, system_sleep());
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(page_size(), read(pipes[0], buf, page_size()));
+	ASSERT_EQ(0, memcmp(buf, self->mem, page_size()));
+	ASSERT_EQ(0, system_sleep());
+	test_cpu_data(self->mem, PAGES, 1);
+	close(pipes[0]);
+	close(pipes[1]);
+	free(buf);
+}
+
 /* The CPU's entry of such a page is not present, so a migration does not find it. */
 TEST_F(coherent, evicted_while_exclusive)
 {

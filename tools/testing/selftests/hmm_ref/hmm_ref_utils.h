@@ -344,6 +344,27 @@ static inline int attr_disarm(const char *attr)
 	return write_file(path, "0");
 }
 
+/* ---- sleep ----------------------------------------------------------------- */
+
+static inline bool can_sleep(void)
+{
+	return !access("/sys/power/pm_test", W_OK) && !access("/sys/power/state", W_OK);
+}
+
+/* Suspend devices and resume them at once. Returns 0 or what a device has returned. */
+static inline int system_sleep(void)
+{
+	int rc;
+
+	write_file("/sys/module/suspend/parameters/pm_test_delay", "0");
+	rc = write_file("/sys/power/pm_test", "devices");
+	if (rc)
+		return rc;
+	rc = write_file("/sys/power/state", "freeze");
+	write_file("/sys/power/pm_test", "none");
+	return rc;
+}
+
 /* ---- the leak check -------------------------------------------------------- */
 
 struct leak_check {

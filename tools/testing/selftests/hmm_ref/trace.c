@@ -577,7 +577,7 @@ TEST_F_TIMEOUT(fresh, from_bind_to_unbind, LONG_TEST)
 	for (at = 0; at < trace_log.nr; at++) {
 		if (strcmp(trace_log.events[at].name, "evict"))
 			continue;
-		EXPECT_TRUE(says(at, "reason=UNBIND"));
+		EXPECT_TRUE(says(at, "reason=STOP"));
 		EXPECT_EQ(block, number(at, "dpfn"));
 		left += number(at, "left");
 	}

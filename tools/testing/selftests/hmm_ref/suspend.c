@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The system sleeps: device memory is without power then, so every page has to leave, and
+ * the device wakes up empty.
+ *
+ * Stands for: data that is lost with the power; a device that maps, after it woke up, what
+ * it mapped before; a system that cannot sleep because of somebody's device pages.
+ *
+ * All that a suspend does to devices and processes is done, but the machine stays on
+ * (/sys/power/pm_test). What a device refuses is in coherent.c.
+ */
+#include "hmm_ref_utils.h"
+
+#define BLOCKS		2UL
+#define SLEEPS		5
+
+FIXTURE(suspend)
+{
+	struct leak_check leak;
+	unsigned long npages;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(suspend)
+{
+	if (!can_sleep())
+		SKIP(return, "no /sys/power/pm_test (CONFIG_SUSPEND, CONFIG_PM_DEBUG)");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->npages = BLOCKS * block_pages();
+	self->mem = test_map_blocks(BLOCKS);
+	fill_pages(self->mem, self->npages, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(suspend)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Nothing is on the device, nothing is kept there, and it works as before. */
+TEST_F(suspend, wakes_up_empty)
+{
+	unsigned long npages = self->npages;
+	struct hmm_ref_stats stats;
+
+	test_to_device(self->fd, self->mem, npages);
+	ASSERT_EQ(0, system_sleep());
+	test_stats(self->fd, &stats);
+	EXPECT_EQ(0, stats.out_pages_in_use);
+	EXPECT_EQ(0, stats.out_storage_pages);
+	test_pages_at(self->fd, self->mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_cpu_data(self->mem, npages, 1);
+
+	test_to_device(self->fd, self->mem, npages);
+	test_dev_data(self->fd, self->mem, npages, 1);
+	audit_check(_metadata, self->fd);
+}
+
+/* What the device has mapped, or has to itself, it has to ask for again. */
+TEST_F(suspend, forgets_what_it_mapped)
+{
+	unsigned long npages = 8;
+
+	test_dev_data(self->fd, self->mem, npages, 1);
+	test_exclusive(self->fd, self->mem, 1);
+	test_flagged(self->fd, self->mem, npages, HMM_REF_PAGE_MAPPED, npages);
+	ASSERT_EQ(0, system_sleep());
+	test_flagged(self->fd, self->mem, npages, HMM_REF_PAGE_MAPPED, 0);
+	test_held(self->fd, self->mem, npages, 0);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, npages, 2));
+	test_cpu_data(self->mem, npages, 2);
+}
+
+struct shared {
+	unsigned long stop, rounds;
+};
+
+/* Runs until it is told to stop, frozen in between, wherever it is. */
+static int use(void *arg)
+{
+	unsigned long npages = block_pages(), seed = 1;
+	struct shared *shared = arg;
+	int fd = hmm_ref_open(0);
+	char *mem = map_blocks(1);
+
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	fill_pages(mem, npages, seed);
+	while (!counter_get(&shared->stop)) {
+		struct hmm_ref_migrate cmd;
+
+		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
+					  npages * page_size(), &cmd)) ||
+		    !CHECK(!dev_bad_pages(fd, mem, npages, seed)) ||
+		    !CHECK(!dev_fill_pages(fd, mem, npages, ++seed)) ||
+		    !CHECK(!bad_pages(mem, npages, seed)))
+			return 1;
+		counter_add(&shared->rounds, 1);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(suspend, while_in_use, LONG_TEST)
+{
+	struct shared *shared = test_map_shared(page_size());
+	unsigned long long end;
+	unsigned long rounds;
+	pid_t pids[2];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(pids); i++)
+		pids[i] = child_start(use, shared);
+	for (i = 0; i < SLEEPS; i++) {
+		rounds = counter_get(&shared->rounds);
+		EXPECT_EQ(0, system_sleep());
+		end = now_ms() + PATIENCE_MS;
+		while (counter_get(&shared->rounds) < rounds + 2 && now_ms() < end)
+			usleep(1000);
+	}
+	counter_set(&shared->stop, 1);
+	for (i = 0; i < ARRAY_SIZE(pids); i++)
+		EXPECT_EQ(0, child_wait(pids[i], PATIENCE_MS));
+	EXPECT_LE(2 * SLEEPS, shared->rounds);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
