@@ -618,9 +618,6 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
-int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
-		       unsigned long *dst, struct vm_area_struct *vma,
-		       unsigned long addr);
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
 			  bool large, enum hmm_ref_cause cause,
 			  unsigned long *moved);

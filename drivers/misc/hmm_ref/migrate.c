@@ -26,8 +26,8 @@
  * - What happened is in src after migrate_vma_pages(), not in cpages.
  * - A hole has no page: it is cleared on the way to the device and does not
  *   exist on the way back.
- * - Large folios stay whole where a large page can be had, and move as single pages
- *   where not. A large hole is filled with all of its pages or with none.
+ * - Large folios stay whole where a large page can be had; where not, setup comes again
+ *   and splits them. A large hole is filled with all of its pages or with none.
  * - Nothing is mapped for the device here. DONTNEED does not wait for page locks,
  *   so a page that has just arrived may be on its way out again; mirror.c maps,
  *   under the notifier's sequence.
@@ -106,22 +106,21 @@ static unsigned long fill_large(struct hmm_ref_client *client,
 	return HMM_REF_BLOCK_PAGES;
 }
 
-/* As many single pages for a large entry. Return: pages handed out. */
-static unsigned long fill_split(struct hmm_ref_client *client,
-				struct migrate_vma *args, struct hmm_ref_job *job)
+/* Single pages for a large hole, all or none. Return: pages handed out for it. */
+static unsigned long fill_hole(struct hmm_ref_client *client,
+			       struct migrate_vma *args, struct hmm_ref_job *job)
 {
 	struct page **dev_pages = client->window.dev_pages;
-	struct page *sys_page = migrate_pfn_to_page(args->src[0]);
 	unsigned long got;
 	unsigned long i;
 
 	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
 				     HMM_REF_BLOCK_PAGES);
 	for (i = 0; i < got; i++) {
-		queue_copy(job, dev_pages[i], sys_page ? sys_page + i : NULL, 1);
+		queue_copy(job, dev_pages[i], NULL, 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
 	}
-	if (got < HMM_REF_BLOCK_PAGES && !sys_page)
+	if (got < HMM_REF_BLOCK_PAGES)
 		hmm_ref_abandon_all(args->dst, got);
 	return got;
 }
@@ -152,43 +151,41 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 
 /*
  * Hand out device pages for the entries that setup has collected, and fill them. What
- * is handed out comes off @reserved. A large entry fills the whole window.
+ * is handed out comes off @reserved. A large entry fills the whole window. Return: 0,
+ * -EIO, or -EAGAIN when there is no large folio for it.
  */
 static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
 		       long *reserved)
 {
 	struct hmm_ref_job job;
+	unsigned long src = args->src[0];
 	unsigned long got = 0;
-	int rc;
+	int rc = 0;
 
 	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
-	if (!(args->src[0] & MIGRATE_PFN_COMPOUND))
+	if (!(src & MIGRATE_PFN_COMPOUND)) {
 		got = fill_single(client, args, &job, *reserved);
-	else if (wants_device(args->src[0]))
-		got = fill_large(client, args, &job) ?:
-		      fill_split(client, args, &job);
+	} else if (wants_device(src)) {
+		got = fill_large(client, args, &job);
+		if (!got && hmm_ref_src_is_page(src))
+			rc = -EAGAIN;
+		else if (!got)
+			got = fill_hole(client, args, &job);
+	}
 	*reserved -= got;
-	rc = hmm_ref_engine_wait(&job);
-	if (rc)
+	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, args->npages);
+		rc = -EIO;
+	}
 	return rc;
 }
 
-static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
+static int move_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
 			  long *reserved, struct pass *pass)
 {
 	unsigned long i;
 	int rc;
 
-	if (vma_stays(args->vma)) {
-		pass->tried = true;
-		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
-		return 0;
-	}
-	args->pgmap_owner = client->dev->dm.pgmap_owner;
-	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
-	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES)
-		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
@@ -204,6 +201,27 @@ static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	atomic_long_add(pass->moved, &client->owner->to_device);
 	migrate_vma_finalize(args);
 	return rc;
+}
+
+static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
+			  long *reserved, struct pass *pass)
+{
+	int rc;
+
+	if (vma_stays(args->vma)) {
+		pass->tried = true;
+		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
+		return 0;
+	}
+	args->pgmap_owner = client->dev->dm.pgmap_owner;
+	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
+	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES)
+		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
+	rc = move_to_device(client, args, reserved, pass);
+	if (rc != -EAGAIN)
+		return rc;
+	args->flags &= ~MIGRATE_VMA_SELECT_COMPOUND;
+	return move_to_device(client, args, reserved, pass);
 }
 
 /* ---- to system memory -------------------------------------------------- */

@@ -3,16 +3,13 @@
  * The steps that all migrations share. migrate.c has their order and its rules.
  *
  * An entry of src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large folio
- * (or a hole as large); the entries behind it are then 0. Its dst is
+ * (or a hole as large); the entries behind it are then 0. Its dst is one large folio,
+ * with MIGRATE_PFN_COMPOUND, too; or, for a hole, single pages in the entries from there on.
  *
- *   one large folio         with MIGRATE_PFN_COMPOUND in dst, too
- *   as many single pages    in the entries from there on. migrate_vma_pages() then
- *                           splits the source and writes the entries of src. It
- *                           cannot where somebody else has a reference, such as a
- *                           CPU fault, nor can migrate_device_pages()
- *
- * To system memory a large folio that cannot be had is answered with single pages, as
- * far as the caller may do that.
+ * A folio is not answered with single pages, though migrate_vma_pages() would split it: it
+ * does so in the VMA that migrates, while another process may map the folio as well, and
+ * another thread may have put something else there. Where a large page cannot be had, all
+ * begins anew without MIGRATE_VMA_SELECT_COMPOUND, and setup splits.
  */
 #include <linux/gfp.h>
 #include <linux/migrate.h>
@@ -190,27 +187,35 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 	return rc;
 }
 
-/**
- * hmm_ref_fill_small() - give a large device folio single pages, queue the copies
- * @job: batch that the copies join
- * @src: source entry of the folio
- * @dst: destination entries to set, one per page
- * @vma: that maps it
- * @addr: user address in @vma
- *
- * Return: 0, or -ENOMEM when there are not enough: those after it keep their @dst.
- */
-int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
-		       unsigned long *dst, struct vm_area_struct *vma,
-		       unsigned long addr)
+/* One pass. Return: -EAGAIN when a large page cannot be had; else as below. */
+static int move_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
+			  enum hmm_ref_cause cause, unsigned long *moved)
 {
-	unsigned long dpfn = hmm_ref_page_dpfn(migrate_pfn_to_page(src));
+	struct hmm_ref_job job;
 	unsigned long i;
-	int rc = 0;
+	int rc;
 
-	for (i = 0; i < HMM_REF_BLOCK_PAGES && !rc; i++)
-		rc = fill(job, dpfn + i, 0, dst + i, GFP_HIGHUSER_MOVABLE, vma,
-			  addr + i * PAGE_SIZE);
+	rc = migrate_vma_setup(args);
+	if (rc)
+		return rc;
+	hmm_ref_engine_begin(&dm->engine, &job);
+	for (i = 0; i < args->npages && !rc; i++) {
+		unsigned long src = args->src[i];
+
+		if (!hmm_ref_src_is_page(src))
+			continue;
+		rc = hmm_ref_fill_folio(&job, src, &args->dst[i], GFP_HIGHUSER_MOVABLE,
+					args->vma, args->start + i * PAGE_SIZE);
+		if (rc && src & MIGRATE_PFN_COMPOUND)
+			rc = -EAGAIN;
+	}
+	if (hmm_ref_engine_wait(&job)) {
+		hmm_ref_abandon_all(args->dst, args->npages);
+		rc = -EIO;
+	}
+	migrate_vma_pages(args);
+	*moved += hmm_ref_left(args->src, args->dst, args->npages, cause);
+	migrate_vma_finalize(args);
 	return rc;
 }
 
@@ -230,38 +235,17 @@ int hmm_ref_fill_small(struct hmm_ref_job *job, unsigned long src,
 int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
 			  bool large, enum hmm_ref_cause cause, unsigned long *moved)
 {
-	struct hmm_ref_job job;
-	unsigned long i;
-	int rc;
+	int rc = -EAGAIN;
 
+	*moved = 0;
 	args->pgmap_owner = dm->pgmap_owner;
 	args->flags = dm->type == MEMORY_DEVICE_COHERENT ?
 		      MIGRATE_VMA_SELECT_DEVICE_COHERENT :
 		      MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	if (large)
+	if (large) {
 		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
-	rc = migrate_vma_setup(args);
-	if (rc)
-		return rc;
-	hmm_ref_engine_begin(&dm->engine, &job);
-	for (i = 0; i < args->npages && !rc; i++) {
-		unsigned long addr = args->start + i * PAGE_SIZE;
-		unsigned long src = args->src[i];
-
-		if (!hmm_ref_src_is_page(src))
-			continue;
-		rc = hmm_ref_fill_folio(&job, src, &args->dst[i],
-					GFP_HIGHUSER_MOVABLE, args->vma, addr);
-		if (rc && (src & MIGRATE_PFN_COMPOUND))
-			rc = hmm_ref_fill_small(&job, src, &args->dst[i],
-						args->vma, addr);
+		rc = move_to_system(dm, args, cause, moved);
+		args->flags &= ~MIGRATE_VMA_SELECT_COMPOUND;
 	}
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, args->npages);
-		rc = -EIO;
-	}
-	migrate_vma_pages(args);
-	*moved = hmm_ref_left(args->src, args->dst, args->npages, cause);
-	migrate_vma_finalize(args);
-	return rc;
+	return rc == -EAGAIN ? move_to_system(dm, args, cause, moved) : rc;
 }

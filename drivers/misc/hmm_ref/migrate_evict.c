@@ -32,11 +32,15 @@
 
 /* ---- where pages are mapped -------------------------------------------- */
 
-/* Where pages may be mapped: @start to @end in @mm, which is referenced. */
+/*
+ * Where pages may be mapped: @start to @end in @mm, which is referenced. That is the last
+ * of @npages from the first one on that was asked for.
+ */
 struct mapping {
 	struct mm_struct *mm;
 	unsigned long start;
 	unsigned long end;
+	unsigned long npages;
 };
 
 /* Lock a folio that is mapped, and take a reference. Return: NULL for any other. */
@@ -93,11 +97,11 @@ static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
 {
 	pgoff_t base = vma_start_anon_pgoff(vma);
 
-	first = max(first, base);
 	end = min(end, base + vma_pages(vma));
-	if (first >= end)
+	if (max(first, base) >= end)
 		return false;
-	at->start = vma->vm_start + ((first - base) << PAGE_SHIFT);
+	at->npages = end - first;
+	at->start = vma->vm_start + ((max(first, base) - base) << PAGE_SHIFT);
 	at->end = vma->vm_start + ((end - base) << PAGE_SHIFT);
 	at->mm = vma->vm_mm;
 	return mmget_not_zero(at->mm);
@@ -153,14 +157,14 @@ out:
 
 /*
  * A page of coherent memory may be exclusive to another device. Its entry is not present
- * then, and nothing of it is collected until a CPU touches it. Holes stay holes.
+ * then, and nothing of it is collected until a CPU touches it. This touches all of the
+ * range and waits for nobody: not for a file, nor for a userfaultfd.
  */
-static void end_exclusive(const struct mapping *at)
+static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned long end)
 {
-	unsigned long addr;
-
-	for (addr = at->start; addr < at->end; addr += PAGE_SIZE)
-		get_user_pages_remote(at->mm, addr, 1, FOLL_FORCE | FOLL_DUMP, NULL, NULL);
+	for (; addr < end; addr += PAGE_SIZE)
+		get_user_pages_remote(mm, addr, 1, FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
+				      NULL, NULL);
 }
 
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
@@ -179,26 +183,33 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 		args.end = min(at->end, args.vma->vm_end);
 		hmm_ref_vma_to_system(&dev->dm, &args, true, HMM_REF_BY_EVICTION, &moved);
 		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
-			end_exclusive(at);
+			end_exclusive(at->mm, at->start, args.end);
 	}
 	mmap_read_unlock(at->mm);
 	return moved;
 }
 
-/* Return: pages moved, not all of them from @page to @page + @nr. */
+/*
+ * Move what one VMA maps of the pages from @page to @page + @*nr. Return: pages moved; then
+ * @nr is how many have had their chance.
+ */
 static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
-				 unsigned long nr)
+				 unsigned long *nr)
 {
 	unsigned long moved = 0;
 	unsigned int skip;
 	struct mapping at;
 
 	/* Each fork adds a VMA that may map them: as many tries as there are. */
-	for (skip = 0; !moved && find_mapping(page, nr, skip, &at); skip++) {
+	for (skip = 0; !moved && find_mapping(page, *nr, skip, &at); skip++) {
 		moved = evict_mapping(dev, &at);
 		mmput_async(at.mm);
+		if (fatal_signal_pending(current) && !READ_ONCE(dev->dm.stopped))
+			break;
 		cond_resched();
 	}
+	if (moved)
+		*nr = at.npages;
 	return moved;
 }
 
@@ -217,40 +228,12 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 	for (i = 0; i < HMM_REF_BLOCK_PAGES; i += max(nr, 1UL)) {
 		nr = neighbours(first + i, HMM_REF_BLOCK_PAGES - i);
 		if (nr)
-			moved += evict_pages(dev, first + i, nr);
+			moved += evict_pages(dev, first + i, &nr);
 		tried += nr;
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
 	trace_hmm_ref_evict(block, tried, moved, begin);
 	return moved;
-}
-
-/**
- * hmm_ref_evict_some() - make room on a full device
- * @dev: device
- *
- * Evicts from the least recently filled block that gives pages up.
- *
- * Context: may sleep and enter reclaim; no folio lock held.
- * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
- */
-int hmm_ref_evict_some(struct hmm_ref_device *dev)
-{
-	struct hmm_ref_block *block;
-	unsigned int tries = 0;
-	int rc = -ENOSPC;
-
-	if (mutex_lock_killable(&dev->evict_lock))
-		return -EINTR;
-	while (rc && tries++ < EVICT_TRIES) {
-		block = hmm_ref_devmem_victim(&dev->dm);
-		if (!block)
-			break;
-		if (evict_pass(dev, block))
-			rc = 0;
-	}
-	mutex_unlock(&dev->evict_lock);
-	return rc;
 }
 
 static void drain_cpu(struct work_struct *work)
@@ -278,6 +261,36 @@ static void drain_cpus(void)
 	}
 	cpus_read_unlock();
 	destroy_work_on_stack(&work);
+}
+
+/**
+ * hmm_ref_evict_some() - make room on a full device
+ * @dev: device
+ *
+ * Evicts from the least recently filled block that gives pages up.
+ *
+ * Context: may sleep and enter reclaim; no folio lock held.
+ * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
+ */
+int hmm_ref_evict_some(struct hmm_ref_device *dev)
+{
+	struct hmm_ref_block *block;
+	unsigned int tries = 0;
+	int rc = -ENOSPC;
+
+	if (mutex_lock_killable(&dev->evict_lock))
+		return -EINTR;
+	while (rc && tries++ < EVICT_TRIES) {
+		block = hmm_ref_devmem_victim(&dev->dm);
+		if (!block)
+			break;
+		if (evict_pass(dev, block))
+			rc = 0;
+	}
+	mutex_unlock(&dev->evict_lock);
+	if (rc)
+		drain_cpus();
+	return rc;
 }
 
 /**

@@ -414,6 +414,84 @@ TEST_F(scarce, to_system)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
+/* A child maps the same folio, which has to be split for both of them. */
+struct sharer {
+	char *mem;
+	int go;
+};
+
+static int look_then_write(void *arg)
+{
+	struct sharer *sharer = arg;
+
+	if (!CHECK(event_wait(sharer->go)) || !CHECK(!bad_pages(sharer->mem, block_pages(), 1)))
+		return 1;
+	fill_pages(sharer->mem, block_pages(), 2);
+	return !CHECK(!bad_pages(sharer->mem, block_pages(), 2));
+}
+
+static void __test_shared(struct __test_metadata *_metadata, int fd, char *mem,
+			  unsigned int direction)
+{
+	struct sharer sharer = { .mem = mem, .go = event_new() };
+	pid_t pid = child_start(look_then_write, &sharer);
+
+	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
+	__test_migrate_all(_metadata, fd, direction, mem, block_pages());
+	event_post(sharer.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_cpu_data(mem, block_pages(), 1);
+}
+
+TEST_F(scarce, to_device_shared)
+{
+	__test_shared(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE);
+}
+
+TEST_F(scarce, to_system_shared)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	__test_shared(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
+}
+
+/* Another thread throws it away meanwhile, and takes new pages. */
+static int discard_all(void *arg)
+{
+	struct sharer *sharer = arg;
+
+	while (!__atomic_load_n(&sharer->go, __ATOMIC_RELAXED)) {
+		if (!CHECK(!madvise(sharer->mem, block_size(), MADV_DONTNEED)))
+			return 1;
+		sharer->mem[block_size() / 2] = 1;
+		usleep(500);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(scarce, to_device_while_discarded, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 3);
+	struct sharer sharer = { .mem = self->mem };
+	unsigned long there = 0, rounds;
+	struct hmm_ref_migrate cmd;
+	struct worker worker;
+
+	test_no_large_from_now();
+	ASSERT_EQ(0, worker_start(&worker, discard_all, &sharer));
+	for (rounds = 0; now_ms() < end; rounds++) {
+		test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
+		there += cmd.out_migrated;
+	}
+	__atomic_store_n(&sharer.go, 1, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, worker_wait(&worker));
+	TH_LOG("%lu rounds, %lu pages", rounds, there);
+	EXPECT_LT(0, there);
+	fill_pages(self->mem, self->pages, 1);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	test_to_system(self->fd, self->mem, self->pages);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
 TEST_F(scarce, for_cpu_fault)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);

@@ -166,6 +166,28 @@ TEST_F(evict, of_a_private_file)
 	close(fd);
 }
 
+/* As many VMAs as pages, side by side on the device. One pass has to be enough. */
+TEST_F(evict, of_many_mappings)
+{
+	const unsigned long npages = 256;
+	struct old_cmd release = { };
+	char *mem = test_map_pages(npages);
+	struct hmm_ref_stats stats;
+	int fd = test_open(0);
+	unsigned long i;
+
+	fill_pages(mem, npages, 1);
+	test_to_device(fd, mem, npages);
+	for (i = 0; i < npages; i += 2)
+		ASSERT_EQ(0, mprotect(mem + i * page_size(), page_size(), PROT_READ));
+	EXPECT_EQ(0, _test_ioctl(self->shared->fd, RELEASE, &release));
+	test_stats(fd, &stats);
+	EXPECT_EQ(0, stats.out_pages_in_use);
+	test_cpu_data(mem, npages, 1);
+	munmap(mem, npages * page_size());
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);
