@@ -245,6 +245,7 @@ TEST_F_TIMEOUT(lifetime, close_while_faulting, LONG_TEST)
 			     PAGES * page_size(), &cmd);
 		ASSERT_EQ(0, close(self->fd));
 		self->fd = test_open(0);
+		usleep(500);	/* a pass has to come through now and then */
 	}
 	counter_set(&toucher.stop, 1);
 	ASSERT_EQ(0, worker_wait(&worker));

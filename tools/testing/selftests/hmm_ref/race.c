@@ -316,6 +316,7 @@ TEST_F_TIMEOUT(race, fork, LONG_TEST)
 	struct worker worker;
 	pid_t pid;
 
+	self->race.pause_us = 500;	/* a write has to come through now and then */
 	ASSERT_EQ(0, worker_start(&worker, migrate_main, &self->race));
 	do {
 		pid = child_start(verify_generation, &g);
