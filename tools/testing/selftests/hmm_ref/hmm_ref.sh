@@ -159,11 +159,8 @@ reload_rounds() {
 	done
 }
 
-# The log after a line of it. Lines cannot be counted: a full log forgets its oldest.
-said_after() {
-	dmesg | LINE=$1 awk '{ text = text $0 "\n" } $0 == ENVIRON["LINE"] { text = "" }
-		END { printf "%s", text }'
-}
+# The log after a line that is in it.
+said_after() { dmesg | sed -n "/$1/,\$p"; }
 
 # Each is refused as a whole: no module, and a word about why.
 bad_parameters() {
@@ -172,12 +169,13 @@ bad_parameters() {
 	for parameter in ndevices=0 ndevices=9 chunk_size=1 chunk_size=3M chunk_size=128G \
 		capacity=1 capacity=65E capacity=words coherent=1 coherent=0 \
 		coherent_size=1 coherent_size=128G; do
-		last=$(dmesg | tail -n 1)
+		mark="$$ tries $parameter"
+		echo "$mark" >/dev/kmsg
 		if load "$parameter" 2>/dev/null; then
 			echo "# loaded with $parameter"
 			rmmod hmm_ref
 			rc=1
-		elif ! said_after "$last" | grep -q hmm_ref; then
+		elif ! said_after "$mark" | grep -q hmm_ref:; then
 			echo "# no word about $parameter"
 			rc=1
 		fi
