@@ -40,7 +40,7 @@ choose_accel() {
 	# while the kernel patches pgtable_l5_enabled().
 	case $ACCEL in
 	kvm) QEMU+=(-accel kvm -cpu host) ;;
-	tcg) QEMU+=(-accel "tcg,thread=multi" -cpu max,la57=off) ;;
+	tcg) QEMU+=(-accel "tcg,thread=multi" -cpu "max,la57=off") ;;
 	*) die "ACCEL=$ACCEL: must be kvm or tcg" ;;
 	esac
 }

@@ -5,10 +5,10 @@
  * Coherent memory is one chunk, the window that it was given. It is all there from
  * the start, and there is never a second.
  *
- * A device with private memory starts with nothing. Memory grows in two steps, both when a migration
- * reserves: a chunk adds struct pages, and a block of it gets storage from the
- * engine. Storage of blocks that nobody uses goes back when the system asks for it
- * (shrinker); chunks stay until the device goes.
+ * A device with private memory starts with nothing. Memory grows in two steps, both
+ * when a migration reserves: a chunk adds struct pages, and a block of it gets storage
+ * from the engine. Storage of blocks that nobody uses goes back when the system asks
+ * for it (shrinker); chunks stay until the device goes.
  *
  * A reservation is a count, not a set of pages:
  *

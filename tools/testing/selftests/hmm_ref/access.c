@@ -7,7 +7,7 @@
  * can copy from; a device write that is lost because the page it went to was never
  * marked dirty; a copy to user space that faults under a lock of the driver.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_swap.h"
 
 #define PAGES	16UL
 
@@ -344,8 +344,10 @@ TEST_F(snapshot, write_to_lazily_freed_page)
 	test_write(self->fd, self->mem + page_size(), page_size(), buf);
 	fill_pages_from(self->mem + 2 * page_size(), 1, 2, 2);
 	do {
-		if (madvise(self->mem, 3 * page_size(), MADV_PAGEOUT))
-			SKIP(return, "MADV_PAGEOUT: %s", strerror(errno));
+		int rc = page_out(self->mem, 3 * page_size());
+
+		if (rc)
+			SKIP(return, "MADV_PAGEOUT: %s", strerror(-rc));
 	} while (!page_is_zero(self->mem) && now_ms() < deadline);
 	ASSERT_TRUE(page_holds(self->mem + page_size(), 2, 1));
 	ASSERT_TRUE(page_holds(self->mem + 2 * page_size(), 2, 2));

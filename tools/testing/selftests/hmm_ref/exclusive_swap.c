@@ -47,7 +47,7 @@ FIXTURE_TEARDOWN_PARENT(swap)
 	unsigned long long _deadline = now_ms() + PATIENCE_MS; \
 \
 	do { \
-		ASSERT_EQ(0, madvise(self->mem, PAGES * page_size(), MADV_PAGEOUT)); \
+		ASSERT_EQ(0, page_out(self->mem, PAGES * page_size())); \
 	} while (pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE) != PAGES && \
 		 now_ms() < _deadline); \
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES); \

@@ -69,6 +69,29 @@ static inline int swap_end(void)
 	return swapoff(SWAP_DEVICE) ? -errno : swap_header(false);
 }
 
+/*
+ * MADV_PAGEOUT takes pages off the LRU lists, after it has put there those that wait in
+ * the batch of its own CPU. Others wait where they were faulted in, as long as that CPU
+ * has nothing to do: so this asks on each.
+ */
+static inline int page_out(char *mem, size_t size)
+{
+	unsigned int nr, nr_cpus;
+	cpu_set_t allowed;
+	int rc = 0;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return -errno;
+	nr_cpus = CPU_COUNT(&allowed);
+	for (nr = 0; !rc && nr < nr_cpus; nr++) {
+		run_on_cpu(nr);
+		if (madvise(mem, size, MADV_PAGEOUT))
+			rc = -errno;
+		sched_setaffinity(0, sizeof(allowed), &allowed);
+	}
+	return rc;
+}
+
 #define RECLAIM_ROOT	"/sys/fs/cgroup/"
 #define RECLAIM_GROUP	RECLAIM_ROOT "hmm_ref_reclaim/"
 

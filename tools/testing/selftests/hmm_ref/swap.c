@@ -47,10 +47,12 @@ FIXTURE_TEARDOWN_PARENT(swap)
 static int swap_out(int fd, char *mem, unsigned long npages)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	int rc;
 
 	do {
-		if (madvise(mem, npages * page_size(), MADV_PAGEOUT))
-			return -errno;
+		rc = page_out(mem, npages * page_size());
+		if (rc)
+			return rc;
 		if (pages_at(fd, mem, npages, HMM_REF_PAGE_NONE) == (long)npages)
 			return 0;
 		usleep(1000);
