@@ -128,12 +128,12 @@ enum hmm_ref_direction {
  * @out_migrated: pages moved by this call, filled holes included
  * @out_already: pages that needed no move: TO_DEVICE, already on this device;
  *	TO_SYSTEM, not on this device (holes too)
- * @out_skipped: pages that could not be moved: shared file pages, pages in
- *	mappings that KSM may merge (MADV_MERGEABLE), pinned or swapped-out pages,
+ * @out_skipped: pages that could not be moved: shared file pages, pages that KSM
+ *	has merged or may merge (MADV_MERGEABLE), pinned or swapped-out pages,
  *	pages that a device has exclusive access to, pages of another device,
  *	holes that userfaultfd waits for, pages in use by someone else each time
- *	they were tried; in a mapping without read permission all that did not
- *	move
+ *	they were tried; TO_DEVICE, all pages of a mapping without read permission;
+ *	TO_SYSTEM, all of those that did not move
  *
  * Migration is best effort: success means that every page was tried. On success
  * the three counts add up to the pages of the range; after an error they add

@@ -570,6 +570,7 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
 /* exclusive.c */
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
@@ -586,6 +587,8 @@ int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 			    struct hmm_ref_snapshot *cmd);
 long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *pfns);
+long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end, unsigned long *pfns, bool *merged);
 
 /* ---- migrate*.c: moving data ------------------------------------------- */
 

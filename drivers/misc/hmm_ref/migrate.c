@@ -66,16 +66,6 @@ static bool wants_device(unsigned long src)
 	return !page || folio_test_anon(page_folio(page));
 }
 
-/*
- * Where KSM may merge, pages stay. The core cannot cope with merged pages on a device
- * (ksmd goes on to read them), and not even with trying: ksmd forgets a mapping that
- * it finds to be a migration entry, and nobody finds that entry again to restore it.
- */
-static bool vma_stays(const struct vm_area_struct *vma)
-{
-	return vma->vm_flags & VM_MERGEABLE;
-}
-
 static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
 		       struct page *sys_page, unsigned long nr)
 {
@@ -203,19 +193,51 @@ static int move_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	return rc;
 }
 
+/*
+ * Pages that KSM has merged stay, and all of a mapping where it may merge them. The core
+ * cannot cope with them on a device (ksmd goes on to read them), and not even with
+ * trying: setup replaces the entries that it finds, and KSM's rmap does not find
+ * all of them again to restore them. Not those that ksmd has forgotten since, and not
+ * those of a parent whose child has its copies merged. So setup must not see them: the
+ * window is cut where they begin, and where they end.
+ *
+ * What cannot be read cannot be looked at, and is of no use for the device.
+ */
+static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args,
+			 bool *stays)
+{
+	vm_flags_t flags = args->vma->vm_flags;
+	long npages;
+
+	*stays = !(flags & VM_READ) || flags & VM_MERGEABLE;
+	if (*stays)
+		return 0;
+	npages = hmm_ref_mirror_merged(&client->mirror, args->start, args->end, args->dst,
+				       stays);
+	if (npages < 0)
+		return npages;
+	args->end = args->start + npages * PAGE_SIZE;
+	return 0;
+}
+
 static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
 			  long *reserved, struct pass *pass)
 {
+	bool stays;
 	int rc;
 
-	if (vma_stays(args->vma)) {
+	rc = cut_at_merged(client, args, &stays);
+	if (rc)
+		return rc;
+	if (stays) {
 		pass->tried = true;
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return 0;
 	}
 	args->pgmap_owner = client->dev->dm.pgmap_owner;
 	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
-	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES)
+	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES &&
+	    args->end - args->start == PMD_SIZE)
 		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
 	rc = move_to_device(client, args, reserved, pass);
 	if (rc != -EAGAIN)
@@ -284,7 +306,7 @@ static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 	return got;
 }
 
-/* One pass over [start, end), cut to the VMA. */
+/* One pass over [start, end), cut to what can be handled at once. */
 static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 			unsigned long start, unsigned long *end,
 			struct pass *pass)
@@ -309,14 +331,14 @@ static int migrate_pass(struct hmm_ref_client *client, u32 direction,
 	}
 	args.vma = vma_lookup(mm, start);
 	if (args.vma) {
-		*end = min(*end, args.vma->vm_end);
-		args.end = *end;
+		args.end = min(*end, args.vma->vm_end);
 		pass->large &= args.end - args.start == PMD_SIZE;
 		pass->blind = !(args.vma->vm_flags & VM_READ);
 		if (direction == HMM_REF_TO_DEVICE)
 			rc = pass_to_device(client, &args, &reserved, pass);
 		else
 			rc = pass_to_system(client, &args, pass);
+		*end = args.end;
 	}
 	mmap_read_unlock(mm);
 out:
@@ -325,8 +347,9 @@ out:
 }
 
 /*
- * Migrate one window and count. @end is moved back to the end of the VMA if that
- * comes first. Pages that others hold locked are tried again, but not for long.
+ * Migrate one window and count. @end is moved back to the end of the VMA, or of a run
+ * of merged pages, if that comes first. Pages that others hold locked are tried again,
+ * but not for long.
  */
 static int migrate_window(struct hmm_ref_client *client,
 			  struct hmm_ref_migrate *cmd, unsigned long start,

@@ -83,6 +83,56 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	return resident;
 }
 
+static bool is_merged(unsigned long hmm_pfn)
+{
+	return hmm_pfn & HMM_PFN_VALID && !hmm_pfn_to_map_order(hmm_pfn) &&
+	       folio_test_ksm(page_folio(hmm_pfn_to_page(hmm_pfn)));
+}
+
+/**
+ * hmm_ref_mirror_merged() - which pages of a range has KSM merged
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @start: page address
+ * @end: page address, at most a window after @start, and in the same VMA
+ * @pfns: scratch memory, an element per page
+ * @merged: whether it has merged the first one
+ *
+ * For pages of which nobody holds a reference: by the time it returns, KSM may have
+ * merged one more, if another process maps it, too, where it may.
+ *
+ * Context: mmap_lock held for read.
+ * Return: number of pages, from @start on, of which the same is true; or an errno.
+ */
+long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end, unsigned long *pfns, bool *merged)
+{
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	unsigned long i;
+	int rc;
+
+	*merged = false;
+	if (!IS_ENABLED(CONFIG_KSM))
+		return range_pages(&range);
+	do {
+		rc = hmm_ref_mirror_walk_locked(mirror, &range);
+		if (rc == -EBUSY)
+			rc = hmm_ref_mirror_interrupted(mirror) ?: -EBUSY;
+	} while (rc == -EBUSY);
+	if (rc)
+		return rc;
+	*merged = is_merged(pfns[0]);
+	for (i = 1; i < range_pages(&range); i++)
+		if (is_merged(pfns[i]) != *merged)
+			break;
+	return i;
+}
+
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 					    unsigned long addr,
 					    unsigned long hmm_pfn)

@@ -4,7 +4,8 @@
  *
  * The core would move them: its stable tree then names a device page, which ksmd
  * compares with the next candidate through the direct map, and oopses. A CPU fault
- * on one would collect the same page several times and never get by.
+ * on one would collect the same page several times and never get by. And where the rmap
+ * of a merged page does not know the mapping that migrates, a migration entry is left.
  */
 #include "hmm_ref_utils.h"
 
@@ -87,6 +88,20 @@ TEST_F_TIMEOUT(ksm, merged_pages_stay, LONG_TEST)
 	EXPECT_TRUE(same(mem, 0x5a));
 }
 
+/* They may be merged at any moment. */
+TEST_F(ksm, mergeable_pages_stay)
+{
+	char *mem = test_map_pages(PAGES);
+	struct hmm_ref_migrate cmd;
+
+	fill_pages(mem, PAGES, 1);
+	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_MERGEABLE));
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_cpu_data(mem, PAGES, 1);
+}
+
 /* A page of one's own again, it moves like any other. */
 TEST_F_TIMEOUT(ksm, written_pages_move, LONG_TEST)
 {
@@ -96,6 +111,46 @@ TEST_F_TIMEOUT(ksm, written_pages_move, LONG_TEST)
 	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_UNMERGEABLE));
 	test_to_device(self->fd, mem, PAGES);
 	EXPECT_TRUE(same(mem, 0x5a));
+}
+
+struct family {
+	int merged, done;
+	char *mem;
+};
+
+/* Lets KSM merge what it has from its parent. */
+static int merges(void *arg)
+{
+	unsigned long long deadline = now_ms() + 2 * PATIENCE_MS;
+	struct family *family = arg;
+	bool good;
+
+	if (!CHECK(!madvise(family->mem, PAGES * page_size(), MADV_MERGEABLE)))
+		return 1;
+	while (merged() < (long)PAGES && now_ms() < deadline)
+		usleep(10000);
+	good = CHECK(merged() >= (long)PAGES);
+	event_post(family->merged);
+	good &= CHECK(event_wait(family->done));
+	return !CHECK(same(family->mem, 0x5a)) || !good;
+}
+
+/* Here the mapping may not be merged. It has a page that was, and that no rmap finds. */
+TEST_F_TIMEOUT(ksm, merged_by_a_child, LONG_TEST)
+{
+	struct family family = { .merged = event_new(), .done = event_new() };
+	struct hmm_ref_migrate cmd;
+	pid_t child;
+
+	family.mem = test_map_pages(PAGES);
+	memset(family.mem, 0x5a, PAGES * page_size());
+	child = child_start(merges, &family);
+	EXPECT_TRUE(event_wait(family.merged));
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, family.mem, PAGES * page_size(), &cmd);
+	EXPECT_TRUE(same(family.mem, 0x5a));
+	event_post(family.done);
+	EXPECT_EQ(0, child_wait(child, PATIENCE_MS));
+	EXPECT_LT(0, cmd.out_migrated);
 }
 
 int main(int argc, char **argv)
