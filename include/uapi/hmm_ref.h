@@ -268,6 +268,7 @@ struct hmm_ref_snapshot {
  * @out_retries: device faults repeated because the range changed meanwhile
  * @out_cow_breaks: device writes that made a private copy first
  * @out_exclusive: pages of system memory made exclusive to the device
+ * @out_pages_reserved: pages kept for migrations on their way, not yet handed out
  *
  * Totals of the device since it was bound, but for @out_pages_client. Allowed
  * from any address space.
@@ -291,6 +292,7 @@ struct hmm_ref_stats {
 	__aligned_u64 out_retries;
 	__aligned_u64 out_cow_breaks;
 	__aligned_u64 out_exclusive;
+	__aligned_u64 out_pages_reserved;
 };
 
 #define HMM_REF_IOC_STATS _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_STATS)

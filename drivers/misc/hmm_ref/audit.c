@@ -104,6 +104,7 @@ void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
+	long committed;
 	unsigned int i;
 
 	stats->out_pages_total = 0;
@@ -119,6 +120,9 @@ void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats
 		stats->out_chunks++;
 		cond_resched();
 	}
+	/* Read after what it is compared with, it may have become less. */
+	committed = atomic_long_read(&dm->committed);
+	stats->out_pages_reserved = max(committed - (long)stats->out_pages_in_use, 0L);
 	stats->out_storage_pages = atomic_long_read(&dm->engine.nr_blocks) *
 				   HMM_REF_BLOCK_PAGES;
 }

@@ -82,7 +82,8 @@ static int stats_show(struct seq_file *m, void *unused)
 		{ "retries", stats.out_retries },
 		{ "cow_breaks", stats.out_cow_breaks },
 		{ "exclusive", stats.out_exclusive },
-	}, 15);
+		{ "pages_reserved", stats.out_pages_reserved },
+	}, 16);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);

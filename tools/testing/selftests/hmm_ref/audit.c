@@ -63,6 +63,7 @@ static void __test_agree(struct __test_metadata *_metadata, int fd)
 	EXPECT_EQ(0, audit.out_pending);
 	EXPECT_LE(audit.out_in_use, stats.out_storage_pages);
 	EXPECT_LE(stats.out_pages_client, stats.out_pages_in_use);
+	EXPECT_EQ(0, stats.out_pages_reserved);
 }
 
 #define test_agree()	__test_agree(_metadata, self->fd)

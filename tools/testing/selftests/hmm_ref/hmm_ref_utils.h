@@ -401,7 +401,7 @@ static inline bool kernel_before(unsigned int major, unsigned int minor)
 	return is < major || (is == major && *rest && strtoul(rest + 1, NULL, 10) < minor);
 }
 
-/* An exiting process may need a moment to give its pages back. */
+/* An exiting process may need a moment to give back its pages and reservations. */
 static inline int leak_wait(int fd, unsigned long long in_use,
 			    struct hmm_ref_stats *stats)
 {
@@ -410,7 +410,7 @@ static inline int leak_wait(int fd, unsigned long long in_use,
 
 	do {
 		rc = _test_stats(fd, stats);
-		if (rc || stats->out_pages_in_use <= in_use)
+		if (rc || (stats->out_pages_in_use <= in_use && !stats->out_pages_reserved))
 			return rc;
 		usleep(10000);
 	} while (now_ms() < deadline);
@@ -442,8 +442,9 @@ static inline void leak_check_end(struct __test_metadata *_metadata,
 	for (i = 0; i < leak->devices; i++) {
 		fd = test_open(i);
 		EXPECT_EQ(0, leak_wait(fd, leak->in_use[i], &stats)) {
-			TH_LOG("device %u: %llu pages in use, %llu before the test",
-			       i, stats.out_pages_in_use, leak->in_use[i]);
+			TH_LOG("device %u: %llu pages in use, %llu before the test, %llu reserved",
+			       i, stats.out_pages_in_use, leak->in_use[i],
+			       stats.out_pages_reserved);
 		}
 		audit_check(_metadata, fd);
 		close(fd);
