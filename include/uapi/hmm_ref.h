@@ -118,9 +118,18 @@ enum hmm_ref_direction {
 };
 
 /**
+ * define HMM_REF_MIGRATE_MAP - flag of MIGRATE to the device: map, too
+ *
+ * Then maps for the device what the CPU maps in the range, on the device or not, as READ
+ * would, but without faulting anything in: what keeps changing, or is not there, stays
+ * unmapped until the device accesses it.
+ */
+#define HMM_REF_MIGRATE_MAP	(1U << 0)
+
+/**
  * struct hmm_ref_migrate - ioctl(HMM_REF_IOC_MIGRATE)
  * @size: sizeof(struct hmm_ref_migrate)
- * @flags: must be 0
+ * @flags: 0 or HMM_REF_MIGRATE_MAP, which is only valid with TO_DEVICE
  * @direction: one of enum hmm_ref_direction
  * @__reserved: must be 0
  * @addr: start of the range, page aligned

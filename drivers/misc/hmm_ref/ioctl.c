@@ -37,12 +37,17 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
 {
 	return cmd->migrate.direction == HMM_REF_TO_DEVICE ||
-	       cmd->migrate.direction == HMM_REF_TO_SYSTEM;
+	       (cmd->migrate.direction == HMM_REF_TO_SYSTEM && !cmd->migrate.flags);
 }
 
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_migrate_range(client, &cmd->migrate);
+	struct hmm_ref_migrate *migrate = &cmd->migrate;
+	int rc = hmm_ref_migrate_range(client, migrate);
+
+	if (!rc && migrate->flags & HMM_REF_MIGRATE_MAP)
+		rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, migrate->length);
+	return rc;
 }
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -124,7 +129,7 @@ static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS] = {
 	OP(INFO, hmm_ref_info, out_capacity, .handler = cmd_info),
 	OP(MIGRATE, hmm_ref_migrate, out_skipped, .handler = cmd_migrate,
-	   .is_valid = migrate_is_valid,
+	   .is_valid = migrate_is_valid, .flags = HMM_REF_MIGRATE_MAP,
 	   .reserved = offsetof(struct hmm_ref_migrate, __reserved),
 	   RANGE(hmm_ref_migrate, PAGE_SIZE)),
 	OP(READ, hmm_ref_access, out_faults, .handler = cmd_read,
@@ -150,7 +155,7 @@ static int check_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 	const u64 *range = (const void *)cmd + op->range;
 	int rc;
 
-	if (cmd->common.flags)
+	if (cmd->common.flags & ~op->flags)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(const u32 *)((const void *)cmd + op->reserved))
 		return -EOPNOTSUPP;

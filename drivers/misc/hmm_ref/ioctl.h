@@ -29,6 +29,7 @@ union hmm_ref_cmd {
  * struct hmm_ref_op - what the dispatcher must know of a command
  * @size: of its struct
  * @min_size: of the struct's first version
+ * @flags: those that are known
  * @reserved: offset of a reserved u32, 0 if there is none
  * @range: offset of addr, which length follows; 0 if the command takes no range
  * @align: of both, in bytes
@@ -38,6 +39,7 @@ union hmm_ref_cmd {
 struct hmm_ref_op {
 	unsigned int size;
 	unsigned int min_size;
+	unsigned int flags;
 	unsigned int reserved;
 	unsigned int range;
 	unsigned int align;

@@ -334,7 +334,7 @@ static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
 }
 
 /*
- * Map what the range fault has found. The sequence tells that all of it still is
+ * Map what the range fault has found to be present. The sequence tells that all of it still is
  * mapped by the CPU, and the lock that it stays so: the pages need no reference.
  * Return: false when it is stale.
  */
@@ -347,10 +347,13 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
+	mapped = true;
 	for (i = 0; i < range_pages(range); i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
 		unsigned long addr = range->start + i * PAGE_SIZE;
 
+		if (!suffices(hmm_pfn, false))
+			continue;
 		if (is_leaf(hmm_pfn))
 			mapped = map_leaf(mirror, addr, hmm_pfn);
 		else
@@ -433,6 +436,64 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
+	return rc;
+}
+
+/* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
+static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
+	int rc;
+
+	do {
+		rc = hmm_ref_mirror_walk(mirror, range);
+		if (!rc)
+			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
+						     is_leaf(range->hmm_pfns[0]));
+		if (!rc)
+			rc = map_range(mirror, range) ? 0 : -EBUSY;
+		if (rc != -EBUSY)
+			return rc;
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+	} while (time_before(jiffies, deadline));
+	return -EBUSY;
+}
+
+/**
+ * hmm_ref_mirror_map() - map for the device what the CPU maps
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @start: page address
+ * @length: bytes, a multiple of the page size
+ *
+ * Nothing is faulted in; what cannot be mapped now is left to a device fault.
+ *
+ * Context: process context; takes mmap_lock.
+ * Return: 0, -EINTR, -ENODEV or -ENOMEM.
+ */
+int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long length)
+{
+	unsigned long last = start + length;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	int rc = 0;
+
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && range.start < last) {
+		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
+		rc = map_window(mirror, &range);
+		if (rc == -EBUSY)
+			rc = hmm_ref_mirror_interrupted(mirror);
+		range.start = range.end;
+	}
+	mutex_unlock(&mirror->access_lock);
 	return rc;
 }
 

@@ -60,6 +60,10 @@ FIXTURE_VARIANT_ADD(nth, to_device) {
 	.name = "to_device", .run = run_to_device, .errors = { ENOMEM, EIO },
 };
 
+FIXTURE_VARIANT_ADD(nth, to_device_map) {
+	.name = "to_device_map", .run = run_to_device_map, .errors = { ENOMEM, EIO },
+};
+
 FIXTURE_VARIANT_ADD(nth, to_device_again) {
 	.name = "to_device_again", .run = run_to_device, .state = ON_DEVICE,
 	.errors = { ENOMEM, EIO },

@@ -128,17 +128,24 @@ static inline int _test_info(int fd, struct hmm_ref_info *cmd)
 	return _test_ioctl(fd, HMM_REF_IOC_INFO, cmd);
 }
 
-static inline int _test_migrate(int fd, unsigned int direction, const void *addr,
-				unsigned long length, struct hmm_ref_migrate *cmd)
+static inline int _test_migrate_flags(int fd, unsigned int flags, unsigned int direction,
+				      const void *addr, unsigned long length,
+				      struct hmm_ref_migrate *cmd)
 {
 	memset(cmd, 0xcc, sizeof(*cmd));
 	cmd->size = sizeof(*cmd);
-	cmd->flags = 0;
+	cmd->flags = flags;
 	cmd->direction = direction;
 	cmd->__reserved = 0;
 	cmd->addr = (unsigned long)addr;
 	cmd->length = length;
 	return _test_ioctl(fd, HMM_REF_IOC_MIGRATE, cmd);
+}
+
+static inline int _test_migrate(int fd, unsigned int direction, const void *addr,
+				unsigned long length, struct hmm_ref_migrate *cmd)
+{
+	return _test_migrate_flags(fd, 0, direction, addr, length, cmd);
 }
 
 static inline int _test_access(int fd, unsigned long request, const void *addr,

@@ -282,11 +282,11 @@ static inline int run_audit(struct job *job)
 	return _test_audit(job->fd, &cmd);
 }
 
-static inline int run_migrate(struct job *job, unsigned int direction)
+static inline int run_migrate(struct job *job, unsigned int flags, unsigned int direction)
 {
 	struct hmm_ref_migrate cmd;
-	int rc = _test_migrate(job->fd, direction, job->mem, job->pages * page_size(),
-			       &cmd);
+	int rc = _test_migrate_flags(job->fd, flags, direction, job->mem,
+				     job->pages * page_size(), &cmd);
 	unsigned long long sum = cmd.out_migrated + cmd.out_already + cmd.out_skipped;
 
 	return (rc ? sum > job->pages : sum != job->pages) ? -EPROTO : rc;
@@ -294,12 +294,17 @@ static inline int run_migrate(struct job *job, unsigned int direction)
 
 static inline int run_to_device(struct job *job)
 {
-	return run_migrate(job, HMM_REF_TO_DEVICE);
+	return run_migrate(job, 0, HMM_REF_TO_DEVICE);
+}
+
+static inline int run_to_device_map(struct job *job)
+{
+	return run_migrate(job, HMM_REF_MIGRATE_MAP, HMM_REF_TO_DEVICE);
 }
 
 static inline int run_to_system(struct job *job)
 {
-	return run_migrate(job, HMM_REF_TO_SYSTEM);
+	return run_migrate(job, 0, HMM_REF_TO_SYSTEM);
 }
 
 static inline int run_read(struct job *job)

@@ -215,7 +215,7 @@ static inline int checked(int rc, const char *what)
 
 static inline int do_migrate(const struct op *op)
 {
-	unsigned int file = file_find(op->slot, 0);
+	unsigned int what = op->variant % 5, file = file_find(op->slot, 0);
 	struct hmm_ref_migrate cmd;
 	struct place at;
 	int rc;
@@ -223,9 +223,9 @@ static inline int do_migrate(const struct op *op)
 	if (!file)
 		return -ENXIO;
 	find_place(op, false, -1UL, &at);
-	rc = checked(_test_migrate(file_fd(file), op->variant % 5 < 3 ?
-				   HMM_REF_TO_DEVICE : HMM_REF_TO_SYSTEM, at.addr,
-				   at.npages * PAGE, &cmd), "MIGRATE");
+	rc = checked(_test_migrate_flags(file_fd(file), what ? 0 : HMM_REF_MIGRATE_MAP,
+					 what < 3 ? HMM_REF_TO_DEVICE : HMM_REF_TO_SYSTEM,
+					 at.addr, at.npages * PAGE, &cmd), "MIGRATE");
 	if (!rc && cmd.out_migrated + cmd.out_already + cmd.out_skipped != at.npages)
 		fuzz_fail("MIGRATE of %lu pages: %llu + %llu + %llu", at.npages,
 			  cmd.out_migrated, cmd.out_already, cmd.out_skipped);

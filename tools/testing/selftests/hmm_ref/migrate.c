@@ -127,6 +127,33 @@ TEST_F(trip, by_device)
 	test_cpu_data(self->mem, self->npages, 3);
 }
 
+/*
+ * Mapped for the device by the command that moves them: no device fault follows. Others
+ * who look at the memory may have it unmapped at any time, but not each time.
+ */
+TEST_F(trip, mapped_on_the_way)
+{
+	size_t size = self->npages * page_size();
+	char *buf = test_map_pages(self->npages);
+	struct hmm_ref_migrate cmd;
+	struct hmm_ref_access read;
+	int tries = 100;
+
+	do {
+		test_to_system(self->fd, self->mem, self->npages);
+		ASSERT_EQ(0, _test_migrate_flags(self->fd, HMM_REF_MIGRATE_MAP,
+						 HMM_REF_TO_DEVICE, self->mem, size, &cmd));
+		EXPECT_EQ(self->npages, cmd.out_migrated + cmd.out_skipped);
+		ASSERT_EQ(0, _test_access(self->fd, HMM_REF_IOC_READ, self->mem, size, buf,
+					  &read));
+		ASSERT_EQ(0, bad_pages(buf, self->npages, 1));
+	} while ((read.out_faults || cmd.out_skipped) && --tries);
+	EXPECT_EQ(0, read.out_faults);
+	EXPECT_EQ(0, cmd.out_skipped);
+	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, self->npages, 2));
+	test_cpu_data(self->mem, self->npages, 2);
+}
+
 TEST_F(trip, ten_times)
 {
 	int i;
@@ -179,6 +206,37 @@ TEST_F(migrate, already_there)
 	EXPECT_EQ(PAGES, cmd.out_already);
 	EXPECT_EQ(0, cmd.out_skipped);
 	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* What is not there to be mapped is not brought there, either. */
+TEST_F(migrate, map_faults_nothing)
+{
+	struct hmm_ref_page_state states[PAGES];
+	struct hmm_ref_snapshot cmd;
+	struct hmm_ref_migrate migrate;
+	unsigned long i;
+	char *mem;
+	int file;
+
+	file = memfd_create("file", MFD_CLOEXEC);
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, ftruncate(file, PAGES * page_size()));
+	mem = mmap(NULL, PAGES * page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	fill_pages(mem, PAGES / 2, 1);
+	ASSERT_EQ(0, _test_migrate_flags(self->fd, HMM_REF_MIGRATE_MAP, HMM_REF_TO_DEVICE,
+					 mem, PAGES * page_size(), &migrate));
+	EXPECT_EQ(PAGES, migrate.out_skipped);
+	test_snapshot(self->fd, mem, PAGES * page_size(), states, &cmd);
+	for (i = 0; i < PAGES; i++) {
+		EXPECT_EQ(i < PAGES / 2 ? HMM_REF_PAGE_SYSTEM : HMM_REF_PAGE_NONE,
+			  states[i].where);
+		EXPECT_EQ(i < PAGES / 2, !!(states[i].flags & HMM_REF_PAGE_MAPPED));
+	}
+	EXPECT_EQ(-EINVAL, _test_migrate_flags(self->fd, HMM_REF_MIGRATE_MAP,
+					       HMM_REF_TO_SYSTEM, mem, page_size(),
+					       &migrate));
+	close(file);
 }
 
 TEST_F(migrate, some_already_there)
