@@ -114,12 +114,6 @@ unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
 	return hmm_ref_chunk_pfn(chunk) + (hmm_ref_block_dpfn(block) - chunk->first_dpfn);
 }
 
-static struct page *block_page(const struct hmm_ref_block *block,
-			       unsigned int bit)
-{
-	return pfn_to_page(hmm_ref_block_pfn(block) + bit);
-}
-
 /**
  * hmm_ref_page_dpfn() - device page number of a page
  * @dev_page: page of device memory that is handed out
@@ -203,6 +197,7 @@ static unsigned long block_take(struct hmm_ref_block *block,
 				struct page **dev_pages, unsigned long nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
+	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
 	unsigned long got = 0;
 	unsigned long flags;
 	unsigned int bit;
@@ -215,7 +210,7 @@ static unsigned long block_take(struct hmm_ref_block *block,
 	for_each_set_bit(bit, block->free, HMM_REF_BLOCK_PAGES) {
 		if (got == nr)
 			break;
-		dev_pages[got] = block_page(block, bit);
+		dev_pages[got] = first + bit;
 		hmm_ref_verify_idle(block, bit, 1);
 		__clear_bit(bit, block->free);
 		got++;
@@ -254,6 +249,8 @@ static void block_retire(struct hmm_ref_block *block)
 
 static bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
 {
+	if (nr == 1)
+		return test_bit(bit, bitmap);
 	return find_next_bit(bitmap, bit + nr, bit) < bit + nr;
 }
 
@@ -277,7 +274,10 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 	}
 	bad = any_set(block->bad, bit, nr);
 	enlist = !block->nr_free || block->nr_used == nr;
-	bitmap_set(block->free, bit, nr);
+	if (nr == 1)
+		__set_bit(bit, block->free);
+	else
+		bitmap_set(block->free, bit, nr);
 	block->nr_free += nr;
 	block->nr_used -= nr;
 	if (enlist || bad) {

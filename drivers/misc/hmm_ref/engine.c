@@ -133,7 +133,20 @@ static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job)
 {
 	job->engine = engine;
+	job->storage = NULL;
 	job->nr_copies = 0;
+}
+
+/* As engine_addr(). Most copies are in the block of the one before. */
+static void *job_addr(struct hmm_ref_job *job, unsigned long dpfn)
+{
+	unsigned long block = dpfn >> HMM_REF_BLOCK_ORDER;
+
+	if (!job->storage || block != job->block) {
+		job->block = block;
+		job->storage = engine_addr(job->engine, block << HMM_REF_BLOCK_ORDER);
+	}
+	return job->storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
 /**
@@ -146,7 +159,7 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 			    struct page *sys_page, unsigned long nr)
 {
-	void *to = engine_addr(job->engine, dpfn);
+	void *to = job_addr(job, dpfn);
 	unsigned long i;
 
 	/* mock: real hardware would queue a descriptor */
@@ -169,7 +182,7 @@ void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 			     unsigned long dpfn, unsigned long nr)
 {
-	void *from = engine_addr(job->engine, dpfn);
+	void *from = job_addr(job, dpfn);
 	unsigned long i;
 
 	for (i = 0; i < nr; i++) {
@@ -190,7 +203,7 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 			  unsigned long nr)
 {
-	memset(engine_addr(job->engine, dpfn), 0, nr * PAGE_SIZE);
+	memset(job_addr(job, dpfn), 0, nr * PAGE_SIZE);
 	job->nr_copies += nr;
 }
 

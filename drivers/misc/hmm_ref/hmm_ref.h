@@ -70,6 +70,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -182,12 +183,16 @@ struct hmm_ref_engine {
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
+ * @block: number of the block of the last copy
+ * @storage: of that block; NULL before the first copy
  * @nr_copies: pages copied or cleared
  *
  * On the stack of who waits for it.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
+	unsigned long block;
+	void *storage;
 	unsigned long nr_copies;
 };
 
@@ -606,6 +611,40 @@ struct hmm_ref_window {
 	struct page **dev_pages;
 };
 
+/**
+ * hmm_ref_src_is_page() - is there a page to move?
+ * @src: source entry after setup
+ *
+ * Return: false for holes and for what setup did not get.
+ */
+static inline bool hmm_ref_src_is_page(unsigned long src)
+{
+	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
+}
+
+/**
+ * hmm_ref_src_pages() - how much does an entry stand for?
+ * @src: source entry
+ *
+ * Return: pages.
+ */
+static inline unsigned long hmm_ref_src_pages(unsigned long src)
+{
+	return src & MIGRATE_PFN_COMPOUND ? HMM_REF_BLOCK_PAGES : 1;
+}
+
+/**
+ * hmm_ref_moved() - after migrate_*_pages(): how much has moved?
+ * @src: source entry
+ * @dst: destination entry
+ *
+ * Return: pages.
+ */
+static inline unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
+{
+	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
+}
+
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
 			  struct hmm_ref_migrate *cmd);
@@ -614,9 +653,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
-bool hmm_ref_src_is_page(unsigned long src);
-unsigned long hmm_ref_src_pages(unsigned long src);
-unsigned long hmm_ref_moved(unsigned long src, unsigned long dst);
+void hmm_ref_abandon(struct page *page);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);

@@ -115,27 +115,31 @@ static unsigned long fill_hole(struct hmm_ref_client *client,
 	return got;
 }
 
-/* Single pages for up to @reserved of the entries. Return: pages handed out. */
+/*
+ * Single pages for up to @reserved of the entries. Return: pages handed out. Those that
+ * no entry wanted, because it has a page that stays, are given back.
+ */
 static unsigned long fill_single(struct hmm_ref_client *client,
-				 struct migrate_vma *args,
-				 struct hmm_ref_job *job, unsigned long reserved)
+				 struct migrate_vma *args, struct hmm_ref_job *job,
+				 unsigned long reserved, struct pass *pass)
 {
 	struct page **dev_pages = client->window.dev_pages;
-	unsigned long wanted = 0;
 	unsigned long next = 0;
 	unsigned long got;
 	unsigned long i;
 
-	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->src[i]);
 	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     min(wanted, reserved));
+				     min(args->cpages, reserved));
 	for (i = 0; i < args->npages && next < got; i++) {
-		if (!wants_device(args->src[i]))
+		if (!wants_device(args->src[i])) {
+			pass->refused += hmm_ref_src_is_page(args->src[i]);
 			continue;
+		}
 		queue_copy(job, dev_pages[next], migrate_pfn_to_page(args->src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
 	}
+	for (i = next; i < got; i++)
+		hmm_ref_abandon(dev_pages[i]);
 	return got;
 }
 
@@ -145,7 +149,7 @@ static unsigned long fill_single(struct hmm_ref_client *client,
  * -EIO, or -EAGAIN when there is no large folio for it.
  */
 static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
-		       long *reserved)
+		       long *reserved, struct pass *pass)
 {
 	struct hmm_ref_job job;
 	unsigned long src = args->src[0];
@@ -154,13 +158,15 @@ static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
 
 	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
-		got = fill_single(client, args, &job, *reserved);
+		got = fill_single(client, args, &job, *reserved, pass);
 	} else if (wants_device(src)) {
 		got = fill_large(client, args, &job);
 		if (!got && hmm_ref_src_is_page(src))
 			rc = -EAGAIN;
 		else if (!got)
 			got = fill_hole(client, args, &job);
+	} else if (hmm_ref_src_is_page(src)) {
+		pass->refused += HMM_REF_BLOCK_PAGES;
 	}
 	*reserved -= got;
 	if (hmm_ref_engine_wait(&job)) {
@@ -180,11 +186,7 @@ static int move_to_device(struct hmm_ref_client *client, struct migrate_vma *arg
 	if (rc)
 		return rc;
 	pass->tried = true;
-	rc = fill_device(client, args, reserved);
-	for (i = 0; i < args->npages; i++) {
-		if (hmm_ref_src_is_page(args->src[i]) && !wants_device(args->src[i]))
-			pass->refused += hmm_ref_src_pages(args->src[i]);
-	}
+	rc = fill_device(client, args, reserved, pass);
 	migrate_vma_pages(args);
 	for (i = 0; i < args->npages; i++)
 		pass->moved += hmm_ref_moved(args->src[i], args->dst[i]);

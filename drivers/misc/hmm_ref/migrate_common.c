@@ -57,45 +57,21 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 /* ---- entries ----------------------------------------------------------- */
 
 /**
- * hmm_ref_src_is_page() - is there a page to move?
- * @src: source entry after setup
+ * hmm_ref_abandon() - give a destination back that nothing was moved to
+ * @page: locked, with the only reference
  *
- * Return: false for holes and for what setup did not get.
+ * Rule 4 of devmem.c for device pages; system pages are freed the same way.
  */
-bool hmm_ref_src_is_page(unsigned long src)
+void hmm_ref_abandon(struct page *page)
 {
-	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
-}
-
-/**
- * hmm_ref_src_pages() - how much does an entry stand for?
- * @src: source entry
- *
- * Return: pages.
- */
-unsigned long hmm_ref_src_pages(unsigned long src)
-{
-	return src & MIGRATE_PFN_COMPOUND ? HMM_REF_BLOCK_PAGES : 1;
-}
-
-/**
- * hmm_ref_moved() - after migrate_*_pages(): how much has moved?
- * @src: source entry
- * @dst: destination entry
- *
- * Return: pages.
- */
-unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
-{
-	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
+	unlock_page(page);
+	put_page(page);
 }
 
 /**
  * hmm_ref_abandon_all() - give the destinations back, move nothing
  * @dst: destination entries; cleared
  * @npages: of them
- *
- * Rule 4 of devmem.c for device pages; system pages are freed the same way.
  */
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 {
@@ -104,10 +80,8 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 	for (i = 0; i < npages; i++) {
 		struct page *page = migrate_pfn_to_page(dst[i]);
 
-		if (page) {
-			unlock_page(page);
-			put_page(page);
-		}
+		if (page)
+			hmm_ref_abandon(page);
 		dst[i] = 0;
 	}
 }
