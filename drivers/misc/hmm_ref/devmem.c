@@ -82,11 +82,6 @@ void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
 
 /* ---- translation ------------------------------------------------------- */
 
-static struct hmm_ref_chunk *page_chunk(const struct page *dev_page)
-{
-	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk, pagemap);
-}
-
 /**
  * hmm_ref_block_dpfn() - device page number of a block's first page
  * @block: block
@@ -113,20 +108,6 @@ unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
 
 	return hmm_ref_chunk_pfn(chunk) + (hmm_ref_block_dpfn(block) - chunk->first_dpfn);
 }
-
-/**
- * hmm_ref_page_dpfn() - device page number of a page
- * @dev_page: page of device memory that is handed out
- *
- * Return: device page number.
- */
-unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
-{
-	const struct hmm_ref_chunk *chunk = page_chunk(dev_page);
-
-	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_page_dpfn);
 
 /**
  * hmm_ref_devmem_block() - find a page's block
@@ -198,22 +179,23 @@ static unsigned long block_take(struct hmm_ref_block *block,
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
+	unsigned int start = 0, end;
 	unsigned long got = 0;
 	unsigned long flags;
-	unsigned int bit;
 
 	spin_lock_irqsave(&block->lock, flags);
 	if (READ_ONCE(dm->stopped) || !block->backed) {
 		spin_unlock_irqrestore(&block->lock, flags);
 		return 0;
 	}
-	for_each_set_bit(bit, block->free, HMM_REF_BLOCK_PAGES) {
+	for_each_set_bitrange(start, end, block->free, HMM_REF_BLOCK_PAGES) {
+		end = min(end, start + (nr - got));
+		hmm_ref_verify_idle(block, start, end - start);
+		bitmap_clear(block->free, start, end - start);
+		while (start < end)
+			dev_pages[got++] = first + start++;
 		if (got == nr)
 			break;
-		dev_pages[got] = first + bit;
-		hmm_ref_verify_idle(block, bit, 1);
-		__clear_bit(bit, block->free);
-		got++;
 	}
 	block->nr_free -= got;
 	block->nr_used += got;
@@ -334,8 +316,11 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 		zone_device_folio_init((struct folio *)dev_pages[i],
 				       &chunk->pagemap, 0);
 		hmm_ref_verify_handed_out(chunk, page_folio(dev_pages[i]));
-		trace_hmm_ref_page_handout(page_folio(dev_pages[i]));
 	}
+	if (!trace_hmm_ref_page_handout_enabled())
+		return;
+	for (i = 0; i < nr; i++)
+		trace_hmm_ref_page_handout(page_folio(dev_pages[i]));
 }
 
 /**
@@ -385,7 +370,7 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 {
 	struct page *page = folio_page(folio, 0);
 	unsigned long dpfn = hmm_ref_page_dpfn(page);
-	struct hmm_ref_chunk *chunk = page_chunk(page);
+	struct hmm_ref_chunk *chunk = hmm_ref_page_chunk(page);
 	unsigned long offset = dpfn - chunk->first_dpfn;
 	struct hmm_ref_owner *owner = page->zone_device_data;
 	unsigned int nr = folio_nr_pages(folio);

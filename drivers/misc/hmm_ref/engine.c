@@ -138,7 +138,7 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 }
 
 /* As engine_addr(). Most copies are in the block of the one before. */
-static void *job_addr(struct hmm_ref_job *job, unsigned long dpfn)
+static __always_inline void *job_addr(struct hmm_ref_job *job, unsigned long dpfn)
 {
 	unsigned long block = dpfn >> HMM_REF_BLOCK_ORDER;
 

@@ -445,7 +445,6 @@ int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn
 void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
 void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
 
-unsigned long hmm_ref_page_dpfn(const struct page *dev_page);
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
 void hmm_ref_block_enlist(struct hmm_ref_block *block);
@@ -455,6 +454,30 @@ struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 {
 	return PHYS_PFN(chunk->pagemap.range.start);
+}
+
+/**
+ * hmm_ref_page_chunk() - find a page's chunk
+ * @dev_page: page of device memory that is handed out
+ *
+ * Return: the chunk, which stays as long as the device.
+ */
+static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_page)
+{
+	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk, pagemap);
+}
+
+/**
+ * hmm_ref_page_dpfn() - device page number of a page
+ * @dev_page: page of device memory that is handed out
+ *
+ * Return: device page number.
+ */
+static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
+{
+	const struct hmm_ref_chunk *chunk = hmm_ref_page_chunk(dev_page);
+
+	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
 }
 
 /**
@@ -653,7 +676,6 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
-void hmm_ref_abandon(struct page *page);
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);

@@ -57,7 +57,7 @@ struct pass {
 /* ---- to the device ----------------------------------------------------- */
 
 /* Holes and anonymous pages move; the core would refuse others late and at a cost. */
-static bool wants_device(unsigned long src)
+static inline bool wants_device(unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
@@ -115,10 +115,20 @@ static unsigned long fill_hole(struct hmm_ref_client *client,
 	return got;
 }
 
-/*
- * Single pages for up to @reserved of the entries. Return: pages handed out. Those that
- * no entry wanted, because it has a page that stays, are given back.
- */
+/* How many entries want a page? An anonymous mapping has nothing that stays. */
+static unsigned long count_wanted(const struct migrate_vma *args)
+{
+	unsigned long wanted = 0;
+	unsigned long i;
+
+	if (vma_is_anonymous(args->vma))
+		return args->cpages;
+	for (i = 0; i < args->npages; i++)
+		wanted += wants_device(args->src[i]);
+	return wanted;
+}
+
+/* Single pages for up to @reserved of the entries. Return: pages handed out. */
 static unsigned long fill_single(struct hmm_ref_client *client,
 				 struct migrate_vma *args, struct hmm_ref_job *job,
 				 unsigned long reserved, struct pass *pass)
@@ -129,17 +139,17 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 	unsigned long i;
 
 	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     min(args->cpages, reserved));
-	for (i = 0; i < args->npages && next < got; i++) {
+				     min(count_wanted(args), reserved));
+	for (i = 0; i < args->npages; i++) {
 		if (!wants_device(args->src[i])) {
 			pass->refused += hmm_ref_src_is_page(args->src[i]);
 			continue;
 		}
+		if (next == got)
+			break;
 		queue_copy(job, dev_pages[next], migrate_pfn_to_page(args->src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
 	}
-	for (i = next; i < got; i++)
-		hmm_ref_abandon(dev_pages[i]);
 	return got;
 }
 

@@ -57,21 +57,11 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 /* ---- entries ----------------------------------------------------------- */
 
 /**
- * hmm_ref_abandon() - give a destination back that nothing was moved to
- * @page: locked, with the only reference
- *
- * Rule 4 of devmem.c for device pages; system pages are freed the same way.
- */
-void hmm_ref_abandon(struct page *page)
-{
-	unlock_page(page);
-	put_page(page);
-}
-
-/**
  * hmm_ref_abandon_all() - give the destinations back, move nothing
  * @dst: destination entries; cleared
  * @npages: of them
+ *
+ * Rule 4 of devmem.c for device pages; system pages are freed the same way.
  */
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 {
@@ -80,8 +70,10 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 	for (i = 0; i < npages; i++) {
 		struct page *page = migrate_pfn_to_page(dst[i]);
 
-		if (page)
-			hmm_ref_abandon(page);
+		if (page) {
+			unlock_page(page);
+			put_page(page);
+		}
 		dst[i] = 0;
 	}
 }

@@ -83,10 +83,10 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	return resident;
 }
 
-static bool is_merged(unsigned long hmm_pfn)
+static inline bool is_merged(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID && !hmm_pfn_to_map_order(hmm_pfn) &&
-	       folio_test_ksm(page_folio(hmm_pfn_to_page(hmm_pfn)));
+	       data_race(folio_test_ksm(page_folio(hmm_pfn_to_page(hmm_pfn))));
 }
 
 /**
@@ -126,10 +126,14 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 	} while (rc == -EBUSY);
 	if (rc)
 		return rc;
-	*merged = is_merged(pfns[0]);
-	for (i = 1; i < range_pages(&range); i++)
-		if (is_merged(pfns[i]) != *merged)
+	for (i = 0; i < range_pages(&range); i++) {
+		bool this = is_merged(pfns[i]);
+
+		if (!i)
+			*merged = this;
+		else if (this != *merged)
 			break;
+	}
 	return i;
 }
 
