@@ -113,6 +113,13 @@ boot() {
 	return $status
 }
 
+# Has the last boot run a test, in whatever variants?
+ran() {
+	local name=${1#*.}
+
+	grep -qE "^ok [0-9]+ ${name%.*}(\.[a-z0-9_]+)*\.${name##*.}\r?$" "$dir/vm.log"
+}
+
 # In a line, what was wrong with the last boot.
 reason() {
 	local console=$dir/products/mutant.console.log splat
@@ -146,6 +153,9 @@ control() {
 		if ! boot "${tests[@]}" || grep -q '^ok .* # SKIP' "$dir/vm.log"; then
 			die "the driver as it is does not pass, see $dir/vm.log: $(reason)"
 		fi
+		for test in "${tests[@]}"; do
+			[[ $test == *.sh ]] || ran "$test" || die "there is no test $test"
+		done
 		echo "the driver as it is passes ${#tests[@]} tests: $place"
 	done < <(for patch in $(patches); do
 		read_patch "$patch" && echo "$where"
