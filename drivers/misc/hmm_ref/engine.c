@@ -221,12 +221,28 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 	return 0;
 }
 
-static void engine_access(void *mem, void *buf, unsigned int len, bool write)
+/*
+ * A page fault on the user's side may end up here again, so it is not served but ends the
+ * copy. Return: bytes copied.
+ */
+static unsigned int engine_access(void *mem, const struct hmm_ref_buffer *buf,
+				  unsigned int len, bool write)
 {
-	if (write)
-		memcpy(mem, buf, len);
-	else
-		memcpy(buf, mem, len);
+	unsigned long left = 0;
+
+	if (!buf->bounce) {
+		pagefault_disable();
+		if (write)
+			left = __copy_from_user_inatomic(mem, buf->user, len);
+		else
+			left = __copy_to_user_inatomic(buf->user, mem, len);
+		pagefault_enable();
+	} else if (write) {
+		memcpy(mem, buf->bounce, len);
+	} else {
+		memcpy(buf->bounce, mem, len);
+	}
+	return len - left;
 }
 
 /**
@@ -237,12 +253,16 @@ static void engine_access(void *mem, void *buf, unsigned int len, bool write)
  * @buf: where a load goes, where a store comes from
  * @len: bytes, not past the end of the page
  * @write: store
+ *
+ * Context: any; does not fault.
+ * Return: bytes done; fewer than @len where the user's memory is not present.
  */
-void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
-			       unsigned int offset, void *buf, unsigned int len,
-			       bool write)
+unsigned int hmm_ref_engine_access_dev(struct hmm_ref_engine *engine,
+				       unsigned long dpfn, unsigned int offset,
+				       const struct hmm_ref_buffer *buf,
+				       unsigned int len, bool write)
 {
-	engine_access(engine_addr(engine, dpfn) + offset, buf, len, write);
+	return engine_access(engine_addr(engine, dpfn) + offset, buf, len, write);
 }
 
 /**
@@ -253,11 +273,13 @@ void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn
  * @len: bytes, not past the end of the page
  * @write: store
  *
- * Return: 0, or -EFAULT for memory that the kernel itself must not touch: the core's
- * range fault returns pages of memfd_secret() like any others.
+ * Context: any; does not fault.
+ * Return: bytes done, as above; or -EFAULT for memory that the kernel itself must not
+ * touch: the core's range fault returns pages of memfd_secret() like any others.
  */
-int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
-			      unsigned int len, bool write)
+int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset,
+			      const struct hmm_ref_buffer *buf, unsigned int len,
+			      bool write)
 {
 	void *mem = kmap_local_pfn(pfn) + offset;
 	u8 probe;
@@ -266,9 +288,11 @@ int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
 	/* mock: real hardware would go through its DMA mapping of the page */
 	rc = copy_from_kernel_nofault(&probe, mem, 1);
 	if (!rc)
-		engine_access(mem, buf, len, write);
+		rc = engine_access(mem, buf, len, write);
+	else
+		rc = -EFAULT;
 	kunmap_local(mem);
-	return rc ? -EFAULT : 0;
+	return rc;
 }
 
 /* What an operation makes of @old. Return: false when it stores nothing. */

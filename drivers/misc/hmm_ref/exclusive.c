@@ -143,6 +143,22 @@ static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 	return rc;
 }
 
+/*
+ * Fault for all of a window at once, which spares each page its own. Return: the end of
+ * what is faulted in: @start when that fails, and each page has to find out for itself.
+ */
+static unsigned long fault_ahead(struct hmm_ref_mirror *mirror, unsigned long start,
+				 unsigned long end)
+{
+	int rc;
+
+	end = hmm_ref_mirror_before_exclusive(mirror, start, end);
+	if (end == start)
+		return start;
+	rc = hmm_ref_mirror_fault(mirror, start, end, true, HMM_REF_PATIENCE / 10);
+	return rc ? start : end;
+}
+
 /**
  * hmm_ref_mirror_exclusive() - the EXCLUSIVE command
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -155,6 +171,8 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
 			     struct hmm_ref_exclusive *cmd)
 {
 	unsigned long end = cmd->addr + cmd->length;
+	unsigned long faulted = 0;
+	unsigned long tried = 0;
 	unsigned long addr;
 	int rc = 0;
 
@@ -162,7 +180,12 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
 	if (mutex_lock_killable(&mirror->access_lock))
 		return -EINTR;
 	for (addr = cmd->addr; !rc && addr < end; addr += PAGE_SIZE) {
-		if (!page_is_ready(mirror, addr))
+		if (addr >= tried) {
+			tried = min(end, ALIGN(addr + 1, PMD_SIZE));
+			faulted = fault_ahead(mirror, addr, tried);
+		}
+		if (!page_is_ready(mirror, addr) &&
+		    (addr >= faulted || map_exclusive(mirror, addr)))
 			rc = make_ready(mirror, addr);
 		if (rc)
 			break;

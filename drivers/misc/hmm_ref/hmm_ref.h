@@ -211,11 +211,23 @@ void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 			  unsigned long nr);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
-void hmm_ref_engine_access_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
-			       unsigned int offset, void *buf, unsigned int len,
-			       bool write);
-int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset, void *buf,
-			      unsigned int len, bool write);
+/**
+ * struct hmm_ref_buffer - where the device's loads go and its stores come from
+ * @user: memory of the current process
+ * @bounce: kernel memory to be used instead; or NULL
+ */
+struct hmm_ref_buffer {
+	void __user *user;
+	void *bounce;
+};
+
+unsigned int hmm_ref_engine_access_dev(struct hmm_ref_engine *engine,
+				       unsigned long dpfn, unsigned int offset,
+				       const struct hmm_ref_buffer *buf,
+				       unsigned int len, bool write);
+int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset,
+			      const struct hmm_ref_buffer *buf, unsigned int len,
+			      bool write);
 void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
 			       struct hmm_ref_atomic *atomic);
 void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic);
@@ -569,7 +581,8 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
  * @pt: device page table
  * @access_lock: covers @pfns and @bounce; killable
  * @pfns: hmm_range_fault()'s array for one window
- * @bounce: HMM_REF_BOUNCE_SIZE bytes between user buffers and the device
+ * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
+ *	states of a window
  */
 struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
@@ -584,7 +597,7 @@ struct hmm_ref_mirror {
 	void *bounce;
 };
 
-#define HMM_REF_BOUNCE_SIZE	(16 * PAGE_SIZE)
+#define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
 
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
@@ -598,6 +611,8 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length);
+unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
+					      unsigned long start, unsigned long end);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);

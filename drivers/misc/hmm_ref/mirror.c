@@ -509,22 +509,25 @@ struct access {
 	u64 most;		/* faults served for one page, at the most */
 };
 
-/* Access bytes of one page. Return: 0, -EAGAIN for a device fault, -EFAULT. */
-static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *buf,
-		      unsigned int len, bool write)
+/*
+ * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
+ * -EAGAIN for a device fault, -EFAULT.
+ */
+static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
+		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
 {
 	unsigned int offset = offset_in_page(addr);
 	hmm_ref_pte_t pte;
-	int rc = 0;
+	int rc;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
 	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE)))
 		rc = -EAGAIN;
 	else if (pte & HMM_REF_PTE_DEVICE)
-		hmm_ref_engine_access_dev(&mirror->dm->engine,
-					  hmm_ref_pte_number(pte), offset, buf,
-					  len, write);
+		rc = hmm_ref_engine_access_dev(&mirror->dm->engine,
+					       hmm_ref_pte_number(pte), offset, buf,
+					       len, write);
 	else
 		rc = hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset,
 					       buf, len, write);
@@ -532,9 +535,17 @@ static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr, void *b
 	return rc;
 }
 
-/* Cut [start, end) before the first page that a fault would lose exclusive access to. */
-static unsigned long before_exclusive(struct hmm_ref_mirror *mirror,
-				      unsigned long start, unsigned long end)
+/**
+ * hmm_ref_mirror_before_exclusive() - how far may a fault reach?
+ * @mirror: mirror
+ * @start: page address
+ * @end: page address, at most a window after @start
+ *
+ * Return: the first page of the range that a fault would lose exclusive access to, or
+ * @end.
+ */
+unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
+					      unsigned long start, unsigned long end)
 {
 	unsigned long addr;
 
@@ -551,10 +562,10 @@ static unsigned long before_exclusive(struct hmm_ref_mirror *mirror,
  * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
  * what is left of the request, as far as @access->ahead. Where that does not work out,
  * because a page further on is bad or the range does not stay as it is, the page alone
- * has to do, and the next faults look less far.
+ * has to do, and the next faults look less far. Return: bytes done, or an errno.
  */
-static int access_page(struct access *access, unsigned long addr, void *buf,
-		       unsigned int len)
+static int access_page(struct access *access, unsigned long addr,
+		       const struct hmm_ref_buffer *buf, unsigned int len)
 {
 	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
@@ -575,7 +586,7 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 		rc = fault_rc ?: hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;
-		end = before_exclusive(mirror, page + PAGE_SIZE, end);
+		end = hmm_ref_mirror_before_exclusive(mirror, page + PAGE_SIZE, end);
 		alone = end - page == PAGE_SIZE;
 		access->faults++;
 		fault_rc = hmm_ref_mirror_fault(mirror, page, end, access->write,
@@ -595,22 +606,24 @@ static int access_page(struct access *access, unsigned long addr, void *buf,
 	}
 }
 
-/* Access the bytes that fit into the bounce buffer. Return: how many are done. */
-static unsigned int access_bounce(struct access *access, unsigned long addr,
-				  unsigned int len, int *rc)
+/*
+ * The user's buffer is not present. Only without mirror->lock can it be made so: a CPU
+ * fault there may migrate. Return: bytes done, or an errno.
+ */
+static int access_bounce(struct access *access, unsigned long addr, void __user *user,
+			 unsigned int len)
 {
-	unsigned int done = 0;
+	struct hmm_ref_buffer buf = { .bounce = access->mirror->bounce };
+	int done;
 
-	while (done < len && !*rc) {
-		unsigned long at = addr + done;
-		unsigned int part = min_t(unsigned int, len - done,
-					  PAGE_SIZE - offset_in_page(at));
-
-		*rc = access_page(access, at, access->mirror->bounce + done, part);
-		if (!*rc)
-			done += part;
-	}
-	return done;
+	if (access->write)
+		len -= copy_from_user(buf.bounce, user, len);
+	if (!len)
+		return -EFAULT;
+	done = access_page(access, addr, &buf, len);
+	if (done > 0 && !access->write)
+		done -= copy_to_user(user, buf.bounce, done);
+	return done ?: -EFAULT;
 }
 
 /**
@@ -620,8 +633,8 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
  * @write: the device writes
  * @most: set to how many device faults the page that needed the most has needed; or NULL
  *
- * User buffers, which are the current process's, are touched without mirror->lock: a
- * CPU fault there may migrate.
+ * Bytes go between the device and the user's buffer, which is the current process's,
+ * without a detour where the buffer is present.
  *
  * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
@@ -629,7 +642,7 @@ static unsigned int access_bounce(struct access *access, unsigned long addr,
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write, u64 *most)
 {
-	void __user *buf = u64_to_user_ptr(cmd->buf);
+	void __user *user = u64_to_user_ptr(cmd->buf);
 	struct access access = {
 		.mirror = mirror,
 		.write = write,
@@ -640,24 +653,22 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 
 	cmd->out_bytes = 0;
 	cmd->out_faults = 0;
+	if (!access_ok(user, cmd->length))
+		return -EFAULT;
 	if (mutex_lock_killable(&mirror->access_lock))
 		return -EINTR;
 	while (!rc && cmd->out_bytes < cmd->length) {
 		unsigned long addr = cmd->addr + cmd->out_bytes;
-		unsigned int len = min(access.end - addr, HMM_REF_BOUNCE_SIZE);
-		unsigned int done;
+		struct hmm_ref_buffer buf = { .user = user + cmd->out_bytes };
+		unsigned int len = min(access.end - addr,
+				       PAGE_SIZE - offset_in_page(addr));
+		int done = access_page(&access, addr, &buf, len);
 
-		if (write && copy_from_user(mirror->bounce, buf + cmd->out_bytes, len)) {
-			rc = -EFAULT;
-			break;
-		}
-		done = access_bounce(&access, addr, len, &rc);
-		if (!write && copy_to_user(buf + cmd->out_bytes, mirror->bounce, done))
-			rc = -EFAULT;
-		else
+		if (!done)
+			done = access_bounce(&access, addr, buf.user, len);
+		if (done > 0)
 			cmd->out_bytes += done;
-		if (!rc)
-			rc = hmm_ref_mirror_interrupted(mirror);
+		rc = done < 0 ? done : hmm_ref_mirror_interrupted(mirror);
 	}
 	cmd->out_faults = access.faults;
 	if (most)
