@@ -85,13 +85,17 @@ build_kernel() {
 	((total == 0)) || grep -c "$FILE_DONE" "$build/log" >"$CACHE/files-$FLAVOUR"
 }
 
-# The KUnit tests want user memory from KUnit, which has it since 6.11. So they are no
-# part of the configuration, which is one for all kernels.
+# The KUnit tests want user memory from KUnit, which has it since 6.11, and the benchmark's
+# floor wants large folios. So they are no part of the configuration, which is one for all
+# kernels.
 build_driver() {
 	local modules=(drivers/misc/hmm_ref/hmm_ref.ko)
 
 	[[ ! -e $tree/lib/kunit/user_alloc.c ]] || modules+=(drivers/misc/hmm_ref/hmm_ref_kunit.ko)
-	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m "${modules[@]}"
+	! grep -q '^CONFIG_ARCH_HAS_PMD_SOFTLEAVES=y' "$build/.config" ||
+		modules+=(drivers/misc/hmm_ref/hmm_ref_floor.ko)
+	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m CONFIG_HMM_REF_FLOOR=m \
+		"${modules[@]}"
 }
 
 # Debian's tree never changes, the user's may.

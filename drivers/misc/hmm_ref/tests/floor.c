@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The least that migrate_vma_*() needs: what the benchmark compares other drivers with.
+ *
+ * One device, /dev/hmm_ref_floor, with one command, HMM_REF_IOC_MIGRATE. All memory is
+ * made at load. There is no device page table, no notifier, no owner, no eviction, no
+ * second try: nothing but the steps that no driver can do without. So it is of no use but
+ * to measure. Its pages follow the rules of an idle-start driver (devmem.c):
+ *
+ * - Free pages have reference count 0. They are on one of two stacks, single pages and
+ *   blocks, linked by zone_device_data. Half of the memory is blocks, so that single pages
+ *   never break them up. If the core splits one, its parts become single pages for good.
+ * - zone_device_folio_init() makes what was taken a folio, whatever it was before.
+ * - Pages return by folio_free, and only there. The core frees them in process context.
+ *
+ * The module cannot be unloaded while a page is out: it has a reference then. The return
+ * of the last one drops it while folio_free still runs, but memunmap_pages() waits for the
+ * core's reference to the pagemap, which is dropped later.
+ *
+ * Out counts: migrated is what moved, skipped what setup had collected and did not move,
+ * already the rest. Nothing looks for pages that KSM has merged (migrate.c).
+ */
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/ioport.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include <uapi/hmm_ref.h>
+
+#define PMD_PAGES	(PMD_SIZE >> PAGE_SHIFT)
+#define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)
+
+static char *size = "64M";
+module_param(size, charp, 0444);
+MODULE_PARM_DESC(size, "memory, half for single pages and half for blocks (default 64M)");
+
+static struct {
+	spinlock_t lock;	/* the stacks and used */
+	void *pages;		/* the stacks: first page of what was freed last */
+	void *blocks;
+	unsigned long used;	/* pages that are out */
+	struct dev_pagemap pagemap;
+	struct resource *region;
+	char *storage;
+} dev = {
+	.lock = __SPIN_LOCK_UNLOCKED(dev.lock),
+};
+
+/* Arrays for a PMD. An open file has one; a fault allocates its own. */
+struct window {
+	struct mutex lock;	/* the arrays */
+	unsigned long src[PMD_PAGES];
+	unsigned long dst[PMD_PAGES];
+};
+
+/* ---- device memory ----------------------------------------------------- */
+
+static unsigned long first_pfn(void)
+{
+	return PHYS_PFN(dev.pagemap.range.start);
+}
+
+static void *storage_of(const struct page *dev_page)
+{
+	return dev.storage + ((page_to_pfn(dev_page) - first_pfn()) << PAGE_SHIFT);
+}
+
+static void push(void **stack, struct page *dev_page)
+{
+	dev_page->zone_device_data = *stack;
+	*stack = dev_page;
+}
+
+/*
+ * Take @nr off a stack, at least 1, each of @pages pages; fewer if there are no more.
+ * Return: the first, linked as on the stack.
+ */
+static struct page *take(void **stack, unsigned long nr, unsigned long pages)
+{
+	void **link = stack;
+	unsigned long got;
+	void *first;
+
+	spin_lock(&dev.lock);
+	first = *stack;
+	for (got = 0; got < nr && *link; got++)
+		link = &((struct page *)*link)->zone_device_data;
+	*stack = *link;
+	*link = NULL;
+	if (got && !dev.used)
+		__module_get(THIS_MODULE);
+	dev.used += got * pages;
+	spin_unlock(&dev.lock);
+	return first;
+}
+
+static void floor_folio_free(struct folio *folio)
+{
+	unsigned long nr = folio_nr_pages(folio);
+	struct page *page = folio_page(folio, 0);
+	unsigned long i;
+
+	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
+	__folio_clear_active(folio);
+	__folio_clear_unevictable(folio);
+	spin_lock(&dev.lock);
+	if (nr == PMD_PAGES) {
+		push(&dev.blocks, page);
+	} else {
+		for (i = 0; i < nr; i++)
+			push(&dev.pages, page + i);
+	}
+	dev.used -= nr;
+	if (!dev.used)
+		module_put(THIS_MODULE);
+	spin_unlock(&dev.lock);
+}
+
+/* ---- migration --------------------------------------------------------- */
+
+static bool is_page(unsigned long src)
+{
+	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
+}
+
+static unsigned long nr_pages(unsigned long src)
+{
+	return src & MIGRATE_PFN_COMPOUND ? PMD_PAGES : 1;
+}
+
+/* Fill a device page, or all of a block, from system memory; clear it for a hole. */
+static void copy_in(struct page *dev_page, struct page *sys_page, unsigned long nr)
+{
+	void *to = storage_of(dev_page);
+	unsigned long i;
+
+	if (!sys_page) {
+		memset(to, 0, nr << PAGE_SHIFT);
+		return;
+	}
+	for (i = 0; i < nr; i++) {
+		void *from = kmap_local_page(sys_page + i);
+
+		copy_page(to + (i << PAGE_SHIFT), from);
+		kunmap_local(from);
+	}
+}
+
+static void copy_out(struct page *sys_page, const struct page *dev_page, unsigned long nr)
+{
+	void *from = storage_of(dev_page);
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		void *to = kmap_local_page(sys_page + i);
+
+		copy_page(to, from + (i << PAGE_SHIFT));
+		kunmap_local(to);
+	}
+}
+
+/* Return: 0, or -ENOMEM when there are too few device pages of the kind. */
+static int fill_device(struct migrate_vma *args)
+{
+	unsigned int order = args->src[0] & MIGRATE_PFN_COMPOUND ? PMD_ORDER : 0;
+	unsigned long compound = order ? MIGRATE_PFN_COMPOUND : 0;
+	struct page *dev_page, *next;
+	unsigned long i;
+
+	if (!args->cpages)
+		return 0;
+	next = order ? take(&dev.blocks, 1, PMD_PAGES) : take(&dev.pages, args->cpages, 1);
+	for (i = 0; i < args->npages && next; i++) {
+		if (!(args->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		dev_page = next;
+		next = dev_page->zone_device_data;
+		zone_device_folio_init((struct folio *)dev_page, &dev.pagemap, order);
+		copy_in(dev_page, migrate_pfn_to_page(args->src[i]), 1UL << order);
+		args->dst[i] = migrate_pfn(page_to_pfn(dev_page)) | compound;
+	}
+	for (; i < args->npages; i++) {
+		if (args->src[i] & MIGRATE_PFN_MIGRATE)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Return: 0, or -ENOMEM with all of the window as it was from the page on that failed. */
+static int fill_system(struct migrate_vma *args)
+{
+	struct folio *folio;
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i += nr_pages(args->src[i])) {
+		unsigned long compound = args->src[i] & MIGRATE_PFN_COMPOUND;
+
+		if (!is_page(args->src[i]))
+			continue;
+		folio = vma_alloc_folio(compound ? GFP_LARGE : GFP_HIGHUSER_MOVABLE,
+					compound ? PMD_ORDER : 0, args->vma,
+					args->start + (i << PAGE_SHIFT));
+		if (!folio)
+			return -ENOMEM;
+		__folio_set_locked(folio);
+		copy_out(folio_page(folio, 0), migrate_pfn_to_page(args->src[i]),
+			 nr_pages(args->src[i]));
+		args->dst[i] = migrate_pfn(folio_pfn(folio)) | compound;
+	}
+	return 0;
+}
+
+/* All steps for a window, whose arrays setup clears. */
+static int migrate_window(struct migrate_vma *args, bool to_device,
+			  struct hmm_ref_migrate *cmd)
+{
+	unsigned long tried = 0, moved = 0;
+	unsigned long i;
+	int rc;
+
+	args->pgmap_owner = &dev;
+	args->flags = to_device ? MIGRATE_VMA_SELECT_SYSTEM :
+				  MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (args->end - args->start == PMD_SIZE)
+		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
+	rc = migrate_vma_setup(args);
+	if (rc)
+		return rc;
+	rc = to_device ? fill_device(args) : fill_system(args);
+	migrate_vma_pages(args);
+	for (i = 0; cmd && i < args->npages; i++) {
+		if (!args->dst[i])
+			continue;
+		tried += nr_pages(args->src[i]);
+		if (args->src[i] & MIGRATE_PFN_MIGRATE)
+			moved += nr_pages(args->src[i]);
+	}
+	migrate_vma_finalize(args);
+	if (cmd) {
+		cmd->out_migrated += moved;
+		cmd->out_skipped += tried - moved;
+		cmd->out_already += args->npages - tried;
+	}
+	return rc;
+}
+
+static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
+{
+	struct migrate_vma args = { .src = window->src, .dst = window->dst };
+	unsigned long last = cmd->addr + cmd->length;
+	struct mm_struct *mm = current->mm;
+	int rc = 0;
+
+	mmap_read_lock(mm);
+	for (args.start = cmd->addr; args.start < last && !rc; args.start = args.end) {
+		args.vma = vma_lookup(mm, args.start);
+		if (!args.vma) {
+			rc = -EFAULT;
+			break;
+		}
+		args.end = min3(last, args.vma->vm_end, ALIGN(args.start + 1, PMD_SIZE));
+		rc = migrate_window(&args, cmd->direction == HMM_REF_TO_DEVICE, cmd);
+	}
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/* ---- CPU faults -------------------------------------------------------- */
+
+static vm_fault_t fault_result(int rc)
+{
+	if (rc == -ENOMEM)
+		return VM_FAULT_OOM;
+	return rc ? VM_FAULT_SIGBUS : 0;
+}
+
+static vm_fault_t fault_pmd(struct vm_fault *vmf)
+{
+	struct window *window = kmalloc_obj(*window, GFP_KERNEL);
+	struct migrate_vma args = {
+		.vma = vmf->vma,
+		.start = vmf->address & PMD_MASK,
+		.end = (vmf->address & PMD_MASK) + PMD_SIZE,
+		.fault_page = vmf->page,
+	};
+	int rc;
+
+	if (!window)
+		return VM_FAULT_OOM;
+	args.src = window->src;
+	args.dst = window->dst;
+	rc = migrate_window(&args, false, NULL);
+	kfree(window);
+	return fault_result(rc);
+}
+
+static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
+{
+	unsigned long src, dst;
+	struct migrate_vma args = {
+		.vma = vmf->vma,
+		.src = &src,
+		.dst = &dst,
+		.start = vmf->address & PAGE_MASK,
+		.end = (vmf->address & PAGE_MASK) + PAGE_SIZE,
+		.fault_page = vmf->page,
+	};
+
+	if (!vmf->pte)
+		return fault_pmd(vmf);
+	return fault_result(migrate_window(&args, false, NULL));
+}
+
+static const struct dev_pagemap_ops pagemap_ops = {
+	.folio_free = floor_folio_free,
+	.migrate_to_ram = migrate_to_ram,
+};
+
+/* ---- the file ---------------------------------------------------------- */
+
+static int check_cmd(const struct hmm_ref_migrate *cmd)
+{
+	if (cmd->flags || cmd->__reserved)
+		return -EOPNOTSUPP;
+	if (cmd->size != sizeof(*cmd) || !cmd->length ||
+	    !PAGE_ALIGNED(cmd->addr | cmd->length) ||
+	    (cmd->direction != HMM_REF_TO_DEVICE && cmd->direction != HMM_REF_TO_SYSTEM))
+		return -EINVAL;
+	return cmd->addr + cmd->length < cmd->addr ? -EOVERFLOW : 0;
+}
+
+static long floor_ioctl(struct file *file, unsigned int nr, unsigned long arg)
+{
+	struct window *window = file->private_data;
+	void __user *ucmd = (void __user *)arg;
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	if (nr != HMM_REF_IOC_MIGRATE)
+		return -ENOTTY;
+	if (copy_from_user(&cmd, ucmd, sizeof(cmd)))
+		return -EFAULT;
+	rc = check_cmd(&cmd);
+	if (rc)
+		return rc;
+	cmd.out_migrated = 0;
+	cmd.out_already = 0;
+	cmd.out_skipped = 0;
+	mutex_lock(&window->lock);
+	rc = migrate_range(window, &cmd);
+	mutex_unlock(&window->lock);
+	return copy_to_user(ucmd, &cmd, sizeof(cmd)) ? -EFAULT : rc;
+}
+
+static int floor_open(struct inode *inode, struct file *file)
+{
+	struct window *window = kmalloc_obj(*window, GFP_KERNEL);
+
+	if (!window)
+		return -ENOMEM;
+	mutex_init(&window->lock);
+	file->private_data = window;
+	return 0;
+}
+
+static int floor_release(struct inode *inode, struct file *file)
+{
+	kfree(file->private_data);
+	return 0;
+}
+
+static const struct file_operations floor_fops = {
+	.owner = THIS_MODULE,
+	.open = floor_open,
+	.release = floor_release,
+	.unlocked_ioctl = floor_ioctl,
+};
+
+static struct miscdevice floor_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "hmm_ref_floor",
+	.fops = &floor_fops,
+	.mode = 0600,
+};
+
+/* ---- the module -------------------------------------------------------- */
+
+/* The first half are single pages, in the order of their numbers, then blocks. */
+static void fill_stacks(unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = nr; i > nr / 2; i -= PMD_PAGES)
+		push(&dev.blocks, pfn_to_page(first_pfn() + i - PMD_PAGES));
+	for (; i; i--)
+		push(&dev.pages, pfn_to_page(first_pfn() + i - 1));
+}
+
+static int make_pages(unsigned long bytes)
+{
+	void *addr;
+
+	dev.region = request_free_mem_region(&iomem_resource, bytes, "hmm_ref_floor");
+	if (IS_ERR(dev.region))
+		return PTR_ERR(dev.region);
+	dev.pagemap.type = MEMORY_DEVICE_PRIVATE;
+	dev.pagemap.range.start = dev.region->start;
+	dev.pagemap.range.end = dev.region->start + bytes - 1;
+	dev.pagemap.nr_range = 1;
+	dev.pagemap.ops = &pagemap_ops;
+	dev.pagemap.owner = &dev;
+	addr = memremap_pages(&dev.pagemap, NUMA_NO_NODE);
+	if (IS_ERR(addr)) {
+		release_mem_region(dev.region->start, resource_size(dev.region));
+		return PTR_ERR(addr);
+	}
+	fill_stacks(bytes >> PAGE_SHIFT);
+	return 0;
+}
+
+static void free_pages_all(void)
+{
+	memunmap_pages(&dev.pagemap);
+	release_mem_region(dev.region->start, resource_size(dev.region));
+}
+
+static int __init floor_init(void)
+{
+	unsigned long bytes = round_up(memparse(size, NULL), 2 * PMD_SIZE);
+	int rc;
+
+	if (!bytes)
+		return -EINVAL;
+	dev.storage = vmalloc_huge(bytes, GFP_KERNEL);
+	if (!dev.storage)
+		return -ENOMEM;
+	rc = make_pages(bytes);
+	if (rc)
+		goto err_storage;
+	rc = misc_register(&floor_misc);
+	if (rc)
+		goto err_pages;
+	return 0;
+
+err_pages:
+	free_pages_all();
+err_storage:
+	vfree(dev.storage);
+	return rc;
+}
+
+static void __exit floor_exit(void)
+{
+	misc_deregister(&floor_misc);
+	free_pages_all();
+	vfree(dev.storage);
+}
+
+module_init(floor_init);
+module_exit(floor_exit);
+
+MODULE_DESCRIPTION("The least that a migration to device memory needs, for hmm_ref_bench");
+MODULE_LICENSE("GPL");
