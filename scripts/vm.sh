@@ -4,8 +4,9 @@
 # Boots the kernel that kernel.sh made, has the guest do one job and says how it ended.
 #
 #   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
-#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), ACCEL (kvm, tcg),
-#        TIMEOUT (seconds until the guest is killed)
+#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), ACCEL (kvm, tcg), ICOUNT
+#        (1: one CPU, whose clock counts instructions), TIMEOUT (seconds until the guest
+#        is killed)
 #   out: the output of the job on stdout, while it runs; the logs in $PRODUCTS.
 #        Exit status: 0 the job succeeded, 1 it failed, 10 timeout, 11 panic, 12 the
 #        guest stopped without its closing line, 13 the tripwire
@@ -20,7 +21,8 @@ here=$(dirname "$0")
 . "$here/lib.sh"
 
 SMP=${SMP:-2} MEM=${MEM:-4G} NUMA=${NUMA:-1} COHERENT=${COHERENT:-0}
-ACCEL=${ACCEL:-} TIMEOUT=${TIMEOUT:-600}
+ACCEL=${ACCEL:-} ICOUNT=${ICOUNT:-0} TIMEOUT=${TIMEOUT:-600}
+[[ $ICOUNT == 0 ]] || SMP=1 ACCEL=icount
 
 job=$1
 shift
@@ -41,6 +43,10 @@ choose_accel() {
 	case $ACCEL in
 	kvm) QEMU+=(-accel kvm -cpu host) ;;
 	tcg) QEMU+=(-accel "tcg,thread=multi" -cpu "max,la57=off") ;;
+	# An instruction is 1 ns of the guest's time. Without these features of strings the
+	# kernel copies by words, and each word counts.
+	icount) QEMU+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off"
+		-cpu "max,la57=off,-erms,-fsrm") ;;
 	*) die "ACCEL=$ACCEL: must be kvm or tcg" ;;
 	esac
 }
