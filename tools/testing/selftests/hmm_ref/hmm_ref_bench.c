@@ -1,0 +1,641 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Not a test: what the operations of a driver for device memory cost, per page, in
+ * comparison with other drivers and with the least that is possible. See benchmarking.rst.
+ *
+ *   hmm_ref_bench -h
+ *
+ * This file has the options, and measures one figure after the other. A figure is a
+ * combination of what the options list: a source, an operation, a kind of page, how the
+ * memory is filled, a size, a number of threads and of processes. Repetitions go on until
+ * the mean is known well enough, or time is over.
+ *
+ * Exit status: 0, also when single figures could not be had, which the output says; 1 if
+ * there was nothing to measure or a file could not be written; 2 for bad options; 130 when
+ * interrupted.
+ */
+#include <ctype.h>
+#include <getopt.h>
+#include <stdarg.h>
+
+#include "hmm_ref_bench_out.h"
+
+#define MAX_LIST	16
+#define MAX_DROPPED	10
+#define MIN_REPETITIONS	5U
+#define MAX_REPETITIONS	100000U
+#define FLOOR_MIN	(64UL << 20)
+
+struct list {
+	unsigned long value[MAX_LIST];
+	unsigned int count;
+};
+
+static struct {
+	unsigned int sources, operations, kinds, fills;	/* masks */
+	bool all_sources;	/* those that are not there are no error */
+	struct list sizes, threads, processes;
+	int cpu_node, mem_node;
+	unsigned int warmup, repetitions;
+	double confidence, seconds;
+	const char *prefix, *params;
+	enum format format;
+	bool verify, instructions;
+} options = {
+	.all_sources = true,
+	.sources = (1 << NR_SOURCES) - 1,
+	.operations = (1 << NR_OPERATIONS) - 1,
+	.kinds = (1 << NR_KINDS) - 1,
+	.fills = 1 << FILL_POPULATED,
+	.sizes = { { 16UL << 20 }, 1 },
+	.threads = { { 1 }, 1 },
+	.processes = { { 1 }, 1 },
+	.cpu_node = -1,
+	.mem_node = -1,
+	.warmup = 2,
+	.repetitions = 50,
+	.confidence = 2,
+	.seconds = 10,
+	.params = "",
+};
+
+static struct figure *figures;
+static unsigned int nfigures;
+static int interrupted;
+
+static bool is_interrupted(void)
+{
+	return __atomic_load_n(&interrupted, __ATOMIC_RELAXED);
+}
+
+/* ---- options --------------------------------------------------------------------- */
+
+static void print_usage(FILE *to)
+{
+	unsigned int i;
+
+	fprintf(to,
+		"usage: hmm_ref_bench [options]; lists are separated by commas\n"
+		"  -d LIST     sources (default: all that can be had):\n             ");
+	for (i = 0; i < NR_SOURCES; i++)
+		fprintf(to, " %s", sources[i].name);
+	fprintf(to, "\n  -o LIST     operations (default: all):");
+	for (i = 0; i < NR_OPERATIONS; i++)
+		fprintf(to, "%s %s", i % 5 ? "" : "\n             ", operations[i].name);
+	fprintf(to,
+		"\n"
+		"  -k LIST     kinds of pages: 4k thp (default: both)\n"
+		"  -f LIST     how memory is filled: populated hole zero (default: populated)\n"
+		"  -s LIST     sizes of a worker's range, 4K to 1G (default: 16M)\n"
+		"  -t LIST     numbers of threads (default: 1)\n"
+		"  -p LIST     numbers of processes (default: 1)\n"
+		"  -N CPU,MEM  NUMA nodes of the CPUs and of the memory\n"
+		"  -m PARAMS   parameters of the module hmm_ref, as \"capacity=2G large=0\"\n"
+		"  -W COUNT    repetitions to warm up (default: 2)\n"
+		"  -c PERCENT  until the 95 %% confidence interval is that narrow (default: 2)\n"
+		"  -r COUNT    or after so many repetitions (default: 50)\n"
+		"  -T SECONDS  or after that time, for each figure (default: 10)\n"
+		"  -V          compare every byte\n"
+		"  -O FORMAT   table, csv or json (default: table)\n"
+		"  -w PREFIX   write PREFIX.csv, PREFIX.json and PREFIX.hist.csv, too\n"
+		"  -i          the clock counts instructions: say so\n"
+		"  -h          this\n");
+}
+
+static void bad_option(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fprintf(stderr, "hmm_ref_bench: ");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "; see hmm_ref_bench -h\n");
+	va_end(args);
+	exit(2);
+}
+
+/* A mask of the names in a list. @name gives the name of an index. */
+static unsigned int parse_names(char option, char *text, unsigned int n,
+				const char *(*name)(unsigned int i))
+{
+	unsigned int mask = 0, i;
+	char *word;
+
+	for (word = strtok(text, ","); word; word = strtok(NULL, ",")) {
+		for (i = 0; i < n && strcmp(word, name(i)); i++)
+			;
+		if (i == n)
+			bad_option("-%c: there is no \"%s\"", option, word);
+		mask |= 1U << i;
+	}
+	if (!mask)
+		bad_option("-%c: the list is empty", option);
+	return mask;
+}
+
+static const char *source_name(unsigned int i)
+{
+	return sources[i].name;
+}
+
+static const char *operation_name(unsigned int i)
+{
+	return operations[i].name;
+}
+
+static const char *kind_name(unsigned int i)
+{
+	return kind_names[i];
+}
+
+static const char *fill_name(unsigned int i)
+{
+	return fill_names[i];
+}
+
+static const char *format_name(unsigned int i)
+{
+	static const char *const names[] = { "table", "csv", "json" };
+
+	return names[i];
+}
+
+static unsigned long parse_size(const char *text, char **end)
+{
+	static const char units[] = "KMG";
+	unsigned long value = strtoul(text, end, 10);
+	const char *unit = **end ? strchr(units, toupper((unsigned char)**end)) : NULL;
+
+	if (!unit)
+		return value;
+	(*end)++;
+	return value << 10 * (unit - units + 1);
+}
+
+static unsigned long parse_number(char option, const char *text, bool is_size,
+				  unsigned long least, unsigned long most)
+{
+	unsigned long value;
+	char *end;
+
+	value = is_size ? parse_size(text, &end) : strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end)
+		bad_option("-%c: \"%s\" is no %s", option, text, is_size ? "size" : "number");
+	if (value < least || value > most)
+		bad_option("-%c: %s is not between %lu and %lu", option, text, least, most);
+	return value;
+}
+
+static void parse_numbers(char option, char *text, struct list *list, bool is_size,
+			  unsigned long least, unsigned long most)
+{
+	char *word;
+
+	list->count = 0;
+	for (word = strtok(text, ","); word; word = strtok(NULL, ",")) {
+		if (list->count == MAX_LIST)
+			bad_option("-%c: more than %d values", option, MAX_LIST);
+		list->value[list->count++] = parse_number(option, word, is_size, least, most);
+	}
+	if (!list->count)
+		bad_option("-%c: the list is empty", option);
+}
+
+static double parse_fraction(char option, const char *text)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (end == text || *end || !(value > 0))
+		bad_option("-%c: \"%s\" is no positive number", option, text);
+	return value;
+}
+
+static void parse_sizes(char *text)
+{
+	unsigned int i;
+
+	parse_numbers('s', text, &options.sizes, true, page_size(), 1UL << 30);
+	for (i = 0; i < options.sizes.count; i++)
+		if (options.sizes.value[i] % page_size())
+			bad_option("-s: %lu is no multiple of the page size",
+				   options.sizes.value[i]);
+}
+
+static void parse_nodes(char *text)
+{
+	struct list nodes;
+	char path[80];
+	unsigned int i;
+
+	parse_numbers('N', text, &nodes, false, 0, MAX_NODES - 1);
+	if (nodes.count != 2)
+		bad_option("-N: needs two nodes");
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%lu", nodes.value[i]);
+		if (access(path, F_OK))
+			bad_option("-N: there is no node %lu", nodes.value[i]);
+	}
+	options.cpu_node = nodes.value[0];
+	options.mem_node = nodes.value[1];
+}
+
+/* They become words of a command. */
+static void parse_params(const char *text)
+{
+	const char *c;
+
+	for (c = text; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("_=,. ", *c))
+			bad_option("-m: \"%s\" are no parameters of a module", text);
+	options.params = text;
+}
+
+static void parse_option(int option)
+{
+	switch (option) {
+	case 'd':
+		options.sources = parse_names('d', optarg, NR_SOURCES, source_name);
+		options.all_sources = false;
+		break;
+	case 'o':
+		options.operations = parse_names('o', optarg, NR_OPERATIONS, operation_name);
+		break;
+	case 'k':
+		options.kinds = parse_names('k', optarg, NR_KINDS, kind_name);
+		break;
+	case 'f':
+		options.fills = parse_names('f', optarg, NR_FILLS, fill_name);
+		break;
+	case 's':
+		parse_sizes(optarg);
+		break;
+	case 't':
+		parse_numbers('t', optarg, &options.threads, false, 1, MAX_WORKERS);
+		break;
+	case 'p':
+		parse_numbers('p', optarg, &options.processes, false, 1, MAX_WORKERS);
+		break;
+	case 'N':
+		parse_nodes(optarg);
+		break;
+	case 'm':
+		parse_params(optarg);
+		break;
+	case 'W':
+		options.warmup = parse_number('W', optarg, false, 0, MAX_REPETITIONS);
+		break;
+	case 'c':
+		options.confidence = parse_fraction('c', optarg);
+		break;
+	case 'r':
+		options.repetitions = parse_number('r', optarg, false, 1, MAX_REPETITIONS);
+		break;
+	case 'T':
+		options.seconds = parse_fraction('T', optarg);
+		break;
+	case 'V':
+		options.verify = true;
+		break;
+	case 'O':
+		options.format = __builtin_ctz(parse_names('O', optarg, 3, format_name));
+		break;
+	case 'w':
+		options.prefix = optarg;
+		break;
+	case 'i':
+		options.instructions = true;
+		break;
+	case 'h':
+		print_usage(stdout);
+		exit(0);
+	default:
+		exit(2);
+	}
+}
+
+static void parse_options(int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "d:o:k:f:s:t:p:N:m:W:c:r:T:VO:w:ih")) != -1)
+		parse_option(option);
+	if (optind < argc)
+		bad_option("\"%s\" is no option", argv[optind]);
+}
+
+/* ---- which figures --------------------------------------------------------------- */
+
+static unsigned long most(const struct list *list)
+{
+	unsigned long value = 0;
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		value = list->value[i] > value ? list->value[i] : value;
+	return value;
+}
+
+/* What all workers have together at the most, in whole blocks. */
+static unsigned long most_bytes(void)
+{
+	unsigned long size = most(&options.sizes);
+
+	size = (size + block_size() - 1) / block_size() * block_size();
+	return size * most(&options.threads) * most(&options.processes);
+}
+
+static void note(const char *format, ...)
+{
+	va_list args;
+
+	progress_clear();
+	va_start(args, format);
+	fprintf(stderr, "hmm_ref_bench: ");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+}
+
+/* Loads what the source needs. Returns if it can be measured. */
+static bool source_ready(enum source source)
+{
+	char params[512];
+
+	if (source == SRC_SYSTEM)
+		return true;
+	if (source == SRC_FLOOR)
+		snprintf(params, sizeof(params), "size=%lu",
+			 2 * most_bytes() > FLOOR_MIN ? 2 * most_bytes() : FLOOR_MIN);
+	else
+		snprintf(params, sizeof(params), "%s",
+			 source == SRC_TEST_HMM ? "" : options.params);
+	if (source_load(source, params))
+		return true;
+	note("%s: no %s: module %s cannot be loaded, or another driver is in use",
+	     sources[source].name, sources[source].device, sources[source].module);
+	return false;
+}
+
+/* Does it make sense? What does not is left out without a word. */
+static bool is_wanted(const struct figure *figure)
+{
+	const struct operation_info *op = &operations[figure->op];
+	unsigned int workers = figure->threads * figure->processes;
+
+	return (options.operations & (1U << figure->op)) &&
+	       (options.kinds & (1U << figure->kind)) && (options.fills & (1U << figure->fill)) &&
+	       (op->on & ON(figure->source)) && workers <= MAX_WORKERS &&
+	       (figure->kind != KIND_THP || figure->size % block_size() == 0) &&
+	       (figure->fill == FILL_POPULATED || op->fills) && (!op->alone || workers == 1);
+}
+
+/* ---- measuring ------------------------------------------------------------------- */
+
+static void on_interrupt(int signal)
+{
+	(void)signal;
+	__atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
+}
+
+/* One repetition. Returns 0 or -errno; @time is ns per page. */
+static int repeat(const struct figure *figure, enum command command, double *time)
+{
+	unsigned long pages = figure->size / page_size() * figure->threads * figure->processes;
+	int rc;
+
+	rc = team_do(CMD_PREPARE);
+	if (rc)
+		return rc;
+	rc = team_do(command);
+	if (rc)
+		return rc;
+	*time = team_time() / pages;
+	return team_do(CMD_CHECK);
+}
+
+/* As repeat(). A page that somebody looks at just then does not move: once more. */
+static int repeat_until_good(struct figure *figure, enum command command, double *time)
+{
+	int rc;
+
+	do {
+		rc = repeat(figure, command, time);
+	} while (rc == -EPROTO && ++figure->dropped <= MAX_DROPPED && !is_interrupted());
+	return rc;
+}
+
+static bool is_enough(const struct figure *figure, unsigned long long begin)
+{
+	unsigned int count = figure->stats.count;
+
+	if (is_interrupted() || count >= options.repetitions ||
+	    now_ns() - begin > options.seconds * 1e9)
+		return true;
+	return count >= MIN_REPETITIONS && figure->stats.confidence <= options.confidence;
+}
+
+static int sample(struct figure *figure)
+{
+	double *samples = malloc(options.repetitions * sizeof(*samples));
+	unsigned long long begin;
+	unsigned int i, n = 0;
+	double warm;
+	int rc = samples ? 0 : -ENOMEM;
+
+	for (i = 0; !rc && i < options.warmup && !is_interrupted(); i++)
+		rc = repeat_until_good(figure, CMD_RUN, &warm);
+	begin = now_ns();
+	while (!rc && !is_enough(figure, begin)) {
+		progress_show(figure, n);
+		rc = repeat_until_good(figure, CMD_RUN, &samples[n]);
+		if (!rc)
+			stats_make(&figure->stats, samples, ++n);
+	}
+	free(samples);
+	return rc ? rc : n ? 0 : -EINTR;
+}
+
+/* Once more, with a clock at every touch. */
+static int sample_latency(struct figure *figure)
+{
+	unsigned int i;
+	double time;
+	int rc;
+
+	figure->hist = calloc(1, sizeof(*figure->hist));
+	if (!figure->hist)
+		return -ENOMEM;
+	rc = repeat_until_good(figure, CMD_LATENCY, &time);
+	for (i = 0; !rc && i < team->nworkers; i++)
+		hist_merge(figure->hist, &team->workers[i].hist);
+	if (rc) {
+		free(figure->hist);
+		figure->hist = NULL;
+	}
+	return rc;
+}
+
+static void measure(struct figure *figure)
+{
+	struct task task = {
+		.figure = figure, .verify = options.verify,
+		.cpu_node = options.cpu_node, .mem_node = options.mem_node,
+	};
+
+	if (find_nodes(task.nodes) < 2 && figure->op == OP_MOVE_PAGES) {
+		figure->rc = -ENXIO;
+		return;
+	}
+	progress_show(figure, 0);
+	figure->rc = team_start(&task);
+	if (!figure->rc)
+		figure->rc = sample(figure);
+	if (!figure->rc && operations[figure->op].touches && !is_interrupted())
+		sample_latency(figure);
+	team_stop(figure->rc != -ECHILD && figure->rc != -EAGAIN);
+	progress_clear();
+}
+
+static void measure_and_print(const struct figure *wanted)
+{
+	struct figure *figure;
+
+	figures = realloc(figures, (nfigures + 1) * sizeof(*figures));
+	if (!figures) {
+		perror("hmm_ref_bench");
+		exit(1);
+	}
+	figure = &figures[nfigures];
+	*figure = *wanted;
+	measure(figure);
+	if (figure->rc == -EINTR && is_interrupted())
+		return;
+	if (figure->rc == -ENXIO && figure->op == OP_MOVE_PAGES) {
+		note("move_pages needs two NUMA nodes with memory: left out");
+		options.operations &= ~(1U << OP_MOVE_PAGES);
+		return;
+	}
+	if (figure->rc == -EOPNOTSUPP && figure->op == OP_TO_DEVICE_MAP) {
+		note("this driver does not map for the device as it migrates: left out");
+		options.operations &= ~(1U << OP_TO_DEVICE_MAP);
+		return;
+	}
+	nfigures++;
+	if (options.format == FORMAT_TABLE) {
+		print_figure(stdout, figure);
+		fflush(stdout);
+	}
+}
+
+/* All sizes and numbers of workers. */
+static void measure_sizes(struct figure *figure)
+{
+	unsigned int i, j, k;
+
+	for (i = 0; i < options.sizes.count; i++) {
+		figure->size = options.sizes.value[i];
+		for (j = 0; j < options.processes.count; j++) {
+			figure->processes = options.processes.value[j];
+			for (k = 0; k < options.threads.count; k++) {
+				figure->threads = options.threads.value[k];
+				if (is_wanted(figure) && !is_interrupted())
+					measure_and_print(figure);
+			}
+		}
+	}
+}
+
+static void measure_source(enum source source)
+{
+	struct figure figure = { .source = source };
+	unsigned int op, kind, fill;
+
+	for (op = 0; op < NR_OPERATIONS; op++) {
+		for (kind = 0; kind < NR_KINDS; kind++) {
+			for (fill = 0; fill < NR_FILLS; fill++) {
+				figure.op = op;
+				figure.kind = kind;
+				figure.fill = fill;
+				measure_sizes(&figure);
+			}
+		}
+	}
+}
+
+static bool source_has_work(enum source source)
+{
+	unsigned int op;
+
+	for (op = 0; op < NR_OPERATIONS; op++)
+		if ((options.operations & (1U << op)) && (operations[op].on & ON(source)))
+			return true;
+	return false;
+}
+
+static void measure_all(void)
+{
+	unsigned int source;
+
+	for (source = 0; source < NR_SOURCES && !is_interrupted(); source++) {
+		if (!(options.sources & ON(source)) || !source_has_work(source))
+			continue;
+		if (source_ready(source))
+			measure_source(source);
+	}
+}
+
+/* ---- the whole ------------------------------------------------------------------- */
+
+static int report(void)
+{
+	int rc = 0;
+
+	if (options.format == FORMAT_TABLE)
+		print_ratios(stdout, figures, nfigures);
+	else if (options.format == FORMAT_CSV)
+		print_csv(stdout, figures, nfigures);
+	else
+		print_json(stdout, figures, nfigures);
+	fflush(stdout);
+	if (!options.prefix)
+		return 0;
+	rc |= write_file(options.prefix, "csv", print_csv, figures, nfigures);
+	rc |= write_file(options.prefix, "json", print_json, figures, nfigures);
+	rc |= write_file(options.prefix, "hist.csv", print_histograms, figures, nfigures);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = on_interrupt };
+	int rc;
+
+	mem_probe();
+	parse_options(argc, argv);
+	out.unit = options.instructions ? "insn" : "ns";
+	out.params = options.params;
+	out.tty = isatty(STDOUT_FILENO);
+	if (geteuid()) {
+		fprintf(stderr, "hmm_ref_bench: must be root, to load modules and open devices\n");
+		return 1;
+	}
+	rc = team_alloc();
+	if (rc) {
+		fprintf(stderr, "hmm_ref_bench: %s\n", strerror(-rc));
+		return 1;
+	}
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	modules_save();
+	if (options.format == FORMAT_TABLE)
+		print_head(stdout);
+	measure_all();
+	modules_restore();
+	if (!nfigures && !is_interrupted()) {
+		fprintf(stderr, "hmm_ref_bench: nothing could be measured\n");
+		return 1;
+	}
+	rc = report();
+	return is_interrupted() ? 130 : rc ? 1 : 0;
+}
