@@ -229,7 +229,8 @@ static int migrate_window(struct migrate_vma *args, bool to_device,
 	args->pgmap_owner = &dev;
 	args->flags = to_device ? MIGRATE_VMA_SELECT_SYSTEM :
 				  MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	if (args->end - args->start == PMD_SIZE)
+	if (args->end - args->start == PMD_SIZE &&
+	    !(to_device && args->vma->vm_flags & VM_NOHUGEPAGE))
 		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
 	rc = migrate_vma_setup(args);
 	if (rc)
