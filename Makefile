@@ -29,6 +29,8 @@ help:
 ## make mutants   break the driver in every way of tools/mutants, and see a test fail
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make coverage  which lines and branches of the driver the selftests run
+## make bench     what operations cost, in time; plots and all figures in build/bench
+## make bench-insn  the same in instructions, and next to the targets: build/bench-insn
 ## make model     check the model of a page's life; TRAIL=name prints a control's steps
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
@@ -42,6 +44,7 @@ help:
 ##   MUTANT=names      make mutants: only these
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
+##   BENCH_SIZES=4K,1G BENCH_OPTIONS="-o to_device -V"    of hmm_ref_bench
 ##   TIMEOUT=seconds   until the guest counts as hung
 
 run: kernel
@@ -76,6 +79,14 @@ check: kernel
 coverage:
 	@scripts/coverage.sh
 
+bench:
+	@FLAVOUR=release scripts/kernel.sh
+	@scripts/bench.sh
+
+bench-insn:
+	@FLAVOUR=release scripts/kernel.sh
+	@scripts/bench.sh insn
+
 model:
 	@scripts/model.sh
 
@@ -95,6 +106,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
-.PHONY: clean distclean
+.PHONY: bench bench-insn clean distclean
 
 endif
