@@ -54,7 +54,7 @@ compare() {
 			value[$1 "/" $2 "/" $3] = $11
 		}
 		END {
-			format = "%-26s %9s   %-26s %9s %7s %6s  %s\n"
+			format = "%-26s %7s   %-25s %7s %6s %6s  %s\n"
 			printf "\n" format, "figure", "insn", "reference", "insn", "ratio", "limit", ""
 			while ((getline line <targets) > 0) {
 				if (line ~ /^#/ || split(line, t, /[ \t]+/) < 3)
@@ -66,7 +66,8 @@ compare() {
 				ratio = value[t[1]] / value[t[3]]
 				verdict = ratio <= t[2] + 0 ? "met" : "MISSED"
 				count[verdict]++
-				printf format, t[1], value[t[1]], t[3], value[t[3]],
+				printf format, t[1], sprintf("%.1f", value[t[1]]),
+					t[3], sprintf("%.1f", value[t[3]]),
 					sprintf("%.3f", ratio), t[2], verdict
 			}
 			printf "%d targets met, %d missed\n", count["met"], count["MISSED"]
