@@ -479,21 +479,21 @@ static int sample_latency(struct figure *figure)
 static void measure(struct figure *figure)
 {
 	struct task task = {
-		.figure = figure, .verify = options.verify,
-		.cpu_node = options.cpu_node, .mem_node = options.mem_node,
+		.figure = figure, .verify = options.verify, .mem_node = options.mem_node,
 	};
 
 	if (find_nodes(task.nodes) < 2 && figure->op == OP_MOVE_PAGES) {
 		figure->rc = -ENXIO;
 		return;
 	}
+	node_cpus(options.cpu_node, &task.cpus);
 	progress_show(figure, 0);
 	figure->rc = team_start(&task);
 	if (!figure->rc)
 		figure->rc = sample(figure);
 	if (!figure->rc && operations[figure->op].touches && !is_interrupted())
 		sample_latency(figure);
-	team_stop(figure->rc != -ECHILD && figure->rc != -EAGAIN);
+	team_stop(figure->rc != -ECHILD && team_is_whole(figure->processes));
 	progress_clear();
 }
 

@@ -59,7 +59,8 @@ static struct {
 struct task {
 	const struct figure *figure;
 	int nodes[2];
-	int cpu_node, mem_node;	/* -1: any */
+	cpu_set_t cpus;		/* that the workers share */
+	int mem_node;		/* -1: any */
 	bool verify;
 };
 
@@ -125,18 +126,17 @@ static inline void node_cpus(int node, cpu_set_t *cpus)
 }
 
 /* A CPU of its own, if there are enough. */
-static inline int pin(unsigned int index, int node)
+static inline int pin(unsigned int index, const cpu_set_t *cpus)
 {
-	unsigned int n, cpu;
-	cpu_set_t cpus, one;
+	unsigned int n = CPU_COUNT(cpus);
+	unsigned int cpu;
+	cpu_set_t one;
 
-	node_cpus(node, &cpus);
-	n = CPU_COUNT(&cpus);
 	if (!n)
 		return -ENODEV;
 	n = index % n;
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (CPU_ISSET(cpu, &cpus) && !n--)
+		if (CPU_ISSET(cpu, cpus) && !n--)
 			break;
 	}
 	CPU_ZERO(&one);
@@ -187,7 +187,7 @@ static inline void *worker_main(void *data)
 	enum command command;
 	int broken;
 
-	broken = pin(arg->index, arg->task->cpu_node);
+	broken = pin(arg->index, &arg->task->cpus);
 	if (!broken)
 		broken = job_init(&job, figure->size, figure->kind, arg->task->mem_node);
 	do {
@@ -236,21 +236,30 @@ static inline int team_alloc(void)
 	return team == MAP_FAILED ? -errno : 0;
 }
 
+/*
+ * A process begins on the CPU that it stays on. Another one that it had been on would be
+ * asked to flush its TLB, too.
+ */
 static inline int team_start(const struct task *task)
 {
+	cpu_set_t before;
 	unsigned int i;
+	int rc = 0;
 
 	memset(team, 0, sizeof(*team));
 	memset(team_pids, 0, sizeof(team_pids));
 	team->nworkers = task->figure->threads * task->figure->processes;
-	for (i = 0; i < task->figure->processes; i++) {
+	sched_getaffinity(0, sizeof(before), &before);
+	for (i = 0; i < task->figure->processes && !rc; i++) {
+		pin(i * task->figure->threads, &task->cpus);
 		team_pids[i] = fork();
-		if (team_pids[i] < 0)
-			return -errno;
 		if (!team_pids[i])
 			process_main(task, i);
+		if (team_pids[i] < 0)
+			rc = -errno;
 	}
-	return 0;
+	sched_setaffinity(0, sizeof(before), &before);
+	return rc;
 }
 
 /* A process that ends before it is told to has crashed. */
@@ -264,6 +273,17 @@ static inline bool team_is_alive(void)
 			return false;
 		}
 	}
+	return true;
+}
+
+/* Have all been started? */
+static inline bool team_is_whole(unsigned int processes)
+{
+	unsigned int i;
+
+	for (i = 0; i < processes; i++)
+		if (team_pids[i] <= 0)
+			return false;
 	return true;
 }
 
