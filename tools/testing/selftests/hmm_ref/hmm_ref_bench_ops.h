@@ -22,9 +22,6 @@
 #define TOUCH_STRIDE	64UL	/* pages, more than a driver brings along */
 
 /* In the driver's header as of the version that can do it. */
-#ifndef HMM_REF_MIGRATE_MAP
-#define HMM_REF_MIGRATE_MAP	1U
-#endif
 
 /* ORs of sources. */
 #define ON(source)	(1U << (source))
