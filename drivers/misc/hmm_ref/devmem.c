@@ -229,7 +229,7 @@ static void block_retire(struct hmm_ref_block *block)
 	hmm_ref_block_enlist(block);
 }
 
-static bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
+static inline bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
 {
 	if (nr == 1)
 		return test_bit(bit, bitmap);

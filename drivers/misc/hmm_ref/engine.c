@@ -160,16 +160,15 @@ void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 			    struct page *sys_page, unsigned long nr)
 {
 	void *to = job_addr(job, dpfn);
-	unsigned long i;
 
 	/* mock: real hardware would queue a descriptor */
-	for (i = 0; i < nr; i++) {
-		void *from = kmap_local_page(sys_page + i);
+	job->nr_copies += nr;
+	for (; nr; nr--, sys_page++, to += PAGE_SIZE) {
+		void *from = kmap_local_page(sys_page);
 
-		copy_page(to + i * PAGE_SIZE, from);
+		copy_page(to, from);
 		kunmap_local(from);
 	}
-	job->nr_copies += nr;
 }
 
 /**
@@ -183,15 +182,14 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 			     unsigned long dpfn, unsigned long nr)
 {
 	void *from = job_addr(job, dpfn);
-	unsigned long i;
 
-	for (i = 0; i < nr; i++) {
-		void *to = kmap_local_page(sys_page + i);
+	job->nr_copies += nr;
+	for (; nr; nr--, sys_page++, from += PAGE_SIZE) {
+		void *to = kmap_local_page(sys_page);
 
-		copy_page(to, from + i * PAGE_SIZE);
+		copy_page(to, from);
 		kunmap_local(to);
 	}
-	job->nr_copies += nr;
 }
 
 /**

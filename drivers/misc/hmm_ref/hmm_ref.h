@@ -547,11 +547,15 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 /**
  * struct hmm_ref_pgtable - device page table of one address space
  * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
+ * @last: what @tables had for @last_index when it was last asked; NULL: forgotten
+ * @last_index: see @last
  *
  * Entries are covered by the caller's lock; see pgtable.c.
  */
 struct hmm_ref_pgtable {
 	struct xarray tables;
+	void *last;
+	unsigned long last_index;
 };
 
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);

@@ -308,7 +308,7 @@ static bool is_leaf(unsigned long hmm_pfn)
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER;
 }
 
-static hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
 	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
@@ -331,6 +331,13 @@ static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
 
 	return hmm_ref_pgtable_map_leaf(&mirror->pt, addr,
 					make_pte(mirror, hmm_pfn) & ~index);
+}
+
+/* Most are already, and to find that out is cheaper here. */
+static void make_dirty(struct folio *folio)
+{
+	if (!folio_test_dirty(folio))
+		folio_mark_dirty(folio);
 }
 
 /*
@@ -362,7 +369,7 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 		if (!mapped)
 			break;
 		if (hmm_pfn & HMM_PFN_WRITE)
-			folio_mark_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
+			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
 		if (is_leaf(hmm_pfn))
 			break;
 	}

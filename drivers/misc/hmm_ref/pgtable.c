@@ -9,6 +9,10 @@
  * (prepare), and what has vanished by the time that it is held makes map() fail, which
  * the caller answers by starting again.
  *
+ * Who asks for a page mostly asks for its neighbour next, so the last answer of the upper
+ * level is kept (hardware calls that a walk cache). The lock of the entries covers it, and
+ * whoever takes that answer out of the xarray forgets it.
+ *
  * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. Zapping a
  * whole table frees it, so memory is bounded by what is mapped.
  */
@@ -30,6 +34,18 @@ static unsigned long pte_index_of(unsigned long addr)
 	return (addr & ~PMD_MASK) >> PAGE_SHIFT;
 }
 
+/* What the upper level has for an address. */
+static void *table_of(struct hmm_ref_pgtable *pt, unsigned long addr)
+{
+	unsigned long index = table_index(addr);
+
+	if (!pt->last || pt->last_index != index) {
+		pt->last = xa_load(&pt->tables, index);
+		pt->last_index = index;
+	}
+	return pt->last;
+}
+
 static void table_free(struct pt_table *table)
 {
 	if (!xa_is_value(table))
@@ -43,6 +59,7 @@ static void table_free(struct pt_table *table)
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
 	xa_init(&pt->tables);
+	pt->last = NULL;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
 
@@ -107,12 +124,15 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte)
 {
-	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
+	struct pt_table *table = table_of(pt, addr);
 
-	if (xa_is_value(table))
-		xa_erase(&pt->tables, table_index(addr));
-	if (!table || xa_is_value(table))
+	if (!table)
 		return false;
+	if (xa_is_value(table)) {
+		pt->last = NULL;
+		xa_erase(&pt->tables, table_index(addr));
+		return false;
+	}
 	table->pte[pte_index_of(addr)] = pte;
 	return true;
 }
@@ -132,10 +152,11 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
 			      hmm_ref_pte_t pte)
 {
-	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
+	struct pt_table *table = table_of(pt, addr);
 
 	if (!table)
 		return false;
+	pt->last = NULL;
 	/* Replaces what is there, which takes no memory. */
 	xa_store(&pt->tables, table_index(addr), xa_mk_value(pte), GFP_NOWAIT);
 	table_free(table);
@@ -154,7 +175,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr)
 {
-	struct pt_table *table = xa_load(&pt->tables, table_index(addr));
+	struct pt_table *table = table_of(pt, addr);
 	hmm_ref_pte_t leaf;
 
 	if (!xa_is_value(table))
@@ -190,6 +211,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 
 		if (xa_is_value(table) ||
 		    (from == base && last == base + PMD_SIZE - 1)) {
+			pt->last = NULL;
 			xa_erase(&pt->tables, index);
 			table_free(table);
 		} else {

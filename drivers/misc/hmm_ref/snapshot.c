@@ -85,7 +85,7 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 
 static inline bool is_merged(unsigned long hmm_pfn)
 {
-	return hmm_pfn & HMM_PFN_VALID && !hmm_pfn_to_map_order(hmm_pfn) &&
+	return hmm_pfn & HMM_PFN_VALID &&
 	       data_race(folio_test_ksm(page_folio(hmm_pfn_to_page(hmm_pfn))));
 }
 
@@ -126,6 +126,9 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 	} while (rc == -EBUSY);
 	if (rc)
 		return rc;
+	/* What a PMD maps cannot be. */
+	if (hmm_pfn_to_map_order(pfns[0]) >= HMM_REF_BLOCK_ORDER)
+		return range_pages(&range);
 	for (i = 0; i < range_pages(&range); i++) {
 		bool this = is_merged(pfns[i]);
 
