@@ -547,8 +547,8 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 /**
  * struct hmm_ref_pgtable - device page table of one address space
  * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
- * @last: what @tables had for @last_index when it was last asked; NULL: forgotten
- * @last_index: see @last
+ * @last: what @tables had for @last_index when it was last asked
+ * @last_index: ULONG_MAX when that is forgotten
  *
  * Entries are covered by the caller's lock; see pgtable.c.
  */

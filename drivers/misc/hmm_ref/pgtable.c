@@ -34,16 +34,32 @@ static unsigned long pte_index_of(unsigned long addr)
 	return (addr & ~PMD_MASK) >> PAGE_SHIFT;
 }
 
-/* What the upper level has for an address. */
+static void forget(struct hmm_ref_pgtable *pt)
+{
+	pt->last_index = ULONG_MAX;
+}
+
+/*
+ * What the upper level has for an address. That it has nothing may be out of date, since
+ * prepare makes room without the lock; but then nothing is mapped there, either.
+ */
 static void *table_of(struct hmm_ref_pgtable *pt, unsigned long addr)
 {
 	unsigned long index = table_index(addr);
 
-	if (!pt->last || pt->last_index != index) {
+	if (pt->last_index != index) {
 		pt->last = xa_load(&pt->tables, index);
 		pt->last_index = index;
 	}
 	return pt->last;
+}
+
+/* The same for who writes, and needs the room. */
+static void *room_of(struct hmm_ref_pgtable *pt, unsigned long addr)
+{
+	if (!pt->last)
+		forget(pt);
+	return table_of(pt, addr);
 }
 
 static void table_free(struct pt_table *table)
@@ -59,7 +75,7 @@ static void table_free(struct pt_table *table)
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
 	xa_init(&pt->tables);
-	pt->last = NULL;
+	forget(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
 
@@ -124,12 +140,12 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte)
 {
-	struct pt_table *table = table_of(pt, addr);
+	struct pt_table *table = room_of(pt, addr);
 
 	if (!table)
 		return false;
 	if (xa_is_value(table)) {
-		pt->last = NULL;
+		forget(pt);
 		xa_erase(&pt->tables, table_index(addr));
 		return false;
 	}
@@ -152,11 +168,11 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
 			      hmm_ref_pte_t pte)
 {
-	struct pt_table *table = table_of(pt, addr);
+	struct pt_table *table = room_of(pt, addr);
 
 	if (!table)
 		return false;
-	pt->last = NULL;
+	forget(pt);
 	/* Replaces what is there, which takes no memory. */
 	xa_store(&pt->tables, table_index(addr), xa_mk_value(pte), GFP_NOWAIT);
 	table_free(table);
@@ -211,7 +227,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 
 		if (xa_is_value(table) ||
 		    (from == base && last == base + PMD_SIZE - 1)) {
-			pt->last = NULL;
+			forget(pt);
 			xa_erase(&pt->tables, index);
 			table_free(table);
 		} else {

@@ -166,12 +166,13 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 	}
 
 	page = hmm_pfn_to_page(hmm_pfn);
-	if (hmm_ref_owns(mirror->dm, page))
+	if (!is_zone_device_page(page))
+		state.where = is_zero_pfn(page_to_pfn(page)) ? HMM_REF_PAGE_ZERO :
+							       HMM_REF_PAGE_SYSTEM;
+	else if (hmm_ref_owns(mirror->dm, page))
 		state.where = HMM_REF_PAGE_DEVICE;
 	else if (is_device_coherent_page(page))
 		state.where = HMM_REF_PAGE_REMOTE;
-	else if (is_zero_pfn(page_to_pfn(page)))
-		state.where = HMM_REF_PAGE_ZERO;
 	else
 		state.where = HMM_REF_PAGE_SYSTEM;
 	state.order = hmm_pfn_to_map_order(hmm_pfn);
