@@ -32,6 +32,8 @@
  *   so a page that has just arrived may be on its way out again; mirror.c maps,
  *   under the notifier's sequence.
  */
+#include <linux/fs.h>
+#include <linux/hugetlb_inline.h>
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
@@ -56,14 +58,18 @@ struct pass {
 
 /* ---- to the device ----------------------------------------------------- */
 
-/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
+/*
+ * Holes and anonymous pages move; the core would refuse others late and at a cost. Merged
+ * ones it would not refuse: see cut_at_merged().
+ */
 static inline bool wants_device(unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
 	if (!(src & MIGRATE_PFN_MIGRATE))
 		return false;
-	return !page || folio_test_anon(page_folio(page));
+	return !page || (folio_test_anon(page_folio(page)) &&
+			 !folio_test_ksm(page_folio(page)));
 }
 
 static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
@@ -115,7 +121,10 @@ static unsigned long fill_hole(struct hmm_ref_client *client,
 	return got;
 }
 
-/* How many entries want a page? An anonymous mapping has nothing that stays. */
+/*
+ * How many entries want a page, at the most? In an anonymous mapping all that setup got,
+ * unless KSM has just merged one.
+ */
 static unsigned long count_wanted(const struct migrate_vma *args)
 {
 	unsigned long wanted = 0;
@@ -149,6 +158,10 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 			break;
 		queue_copy(job, dev_pages[next], migrate_pfn_to_page(args->src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
+	}
+	for (i = next; i < got; i++) {
+		unlock_page(dev_pages[i]);
+		put_page(dev_pages[i]);
 	}
 	return got;
 }
@@ -221,6 +234,9 @@ static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args
 	vm_flags_t flags = args->vma->vm_flags;
 	long npages;
 
+	*stays = false;
+	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
+		return 0; /* for setup to refuse */
 	*stays = !(flags & VM_READ) || flags & VM_MERGEABLE;
 	if (*stays)
 		return 0;
@@ -369,6 +385,7 @@ static int migrate_window(struct hmm_ref_client *client,
 {
 	bool to_device = cmd->direction == HMM_REF_TO_DEVICE;
 	unsigned long nr = 0, skipped = 0, moved = 0;
+	unsigned long handled;
 	unsigned int tries = 0;
 	struct pass pass;
 	long resident;
@@ -384,9 +401,13 @@ static int migrate_window(struct hmm_ref_client *client,
 				 *end - start == PMD_SIZE &&
 				 hmm_ref_has_large(&client->dev->dm),
 		};
-		rc = migrate_pass(client, cmd->direction, start, end, &pass);
+		handled = *end;
+		rc = migrate_pass(client, cmd->direction, start, &handled, &pass);
 		if (!pass.tried)
 			break;
+		/* Later tries may find less to handle, but what the first had counts. */
+		if (!tries)
+			*end = handled;
 		nr = (*end - start) >> PAGE_SHIFT;
 		moved += pass.moved;
 		skipped = 0;

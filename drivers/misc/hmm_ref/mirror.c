@@ -192,20 +192,24 @@ static unsigned long range_pages(const struct hmm_range *range)
 	return (range->end - range->start) >> PAGE_SHIFT;
 }
 
+/* hmm_range_fault() carries some bits of the array over, so it starts from zeros. */
+static void walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
+	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+}
+
 /**
  * hmm_ref_mirror_walk_locked() - ask the core what the CPU maps
  * @mirror: whose mm is alive
  * @range: its array and sequence are set; nothing is faulted in
- *
- * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
  *
  * Context: mmap_lock held.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
-	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+	walk_begin(mirror, range);
 	return hmm_range_fault(range);
 }
 
@@ -214,7 +218,7 @@ int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *
  * @mirror: whose mm is alive
  * @range: its array and sequence are set
  *
- * Context: takes mmap_lock.
+ * Context: takes mmap_lock, after it has waited for those who invalidate.
  * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
@@ -222,9 +226,10 @@ int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	struct mm_struct *mm = mirror->notifier.mm;
 	int rc;
 
+	walk_begin(mirror, range);
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	rc = hmm_range_fault(range);
 	mmap_read_unlock(mm);
 	return rc;
 }
@@ -446,6 +451,16 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	return rc;
 }
 
+static bool none_suffices(const struct hmm_range *range)
+{
+	unsigned long i;
+
+	for (i = 0; i < range_pages(range); i++)
+		if (suffices(range->hmm_pfns[i], false))
+			return false;
+	return true;
+}
+
 /* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
 static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
@@ -454,6 +469,8 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 
 	do {
 		rc = hmm_ref_mirror_walk(mirror, range);
+		if (!rc && none_suffices(range))
+			return 0;
 		if (!rc)
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
 						     is_leaf(range->hmm_pfns[0]));
@@ -496,7 +513,7 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 	while (!rc && range.start < last) {
 		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
 		rc = map_window(mirror, &range);
-		if (rc == -EBUSY)
+		if (!rc || rc == -EBUSY)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		range.start = range.end;
 	}

@@ -45,6 +45,17 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	return -EBUSY;
 }
 
+/*
+ * The page that the core reports. One that nobody may access at the moment, because
+ * NUMA balancing or a userfaultfd wants to know who does, has no HMM_PFN_VALID.
+ */
+static inline struct page *seen_page(unsigned long hmm_pfn)
+{
+	if (hmm_pfn & HMM_PFN_ERROR || !(hmm_pfn & ~HMM_PFN_FLAGS))
+		return NULL;
+	return hmm_pfn_to_page(hmm_pfn);
+}
+
 /**
  * hmm_ref_mirror_resident() - how many pages of a range are on the device
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -75,9 +86,9 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	if (rc)
 		return rc;
 	for (i = 0; i < range_pages(&range); i++) {
-		if (pfns[i] & HMM_PFN_VALID)
-			resident += hmm_ref_owns(mirror->dm,
-						 hmm_pfn_to_page(pfns[i]));
+		struct page *page = seen_page(pfns[i]);
+
+		resident += page && hmm_ref_owns(mirror->dm, page);
 	}
 	mutex_unlock(&mirror->lock);
 	return resident;
@@ -85,8 +96,28 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 
 static inline bool is_merged(unsigned long hmm_pfn)
 {
-	return hmm_pfn & HMM_PFN_VALID &&
-	       data_race(folio_test_ksm(page_folio(hmm_pfn_to_page(hmm_pfn))));
+	struct page *page = seen_page(hmm_pfn);
+
+	return page && folio_test_ksm(page_folio(page));
+}
+
+/* How many pages are as the first one is: merged, or not? */
+static unsigned long count_alike(const struct hmm_range *range, bool *merged)
+{
+	unsigned long i;
+
+	/* What a PMD maps is not. */
+	if (hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER)
+		return range_pages(range);
+	for (i = 0; i < range_pages(range); i++) {
+		bool this = is_merged(range->hmm_pfns[i]);
+
+		if (!i)
+			*merged = this;
+		else if (this != *merged)
+			break;
+	}
+	return i;
 }
 
 /**
@@ -98,14 +129,16 @@ static inline bool is_merged(unsigned long hmm_pfn)
  * @merged: whether it has merged the first one
  *
  * For pages of which nobody holds a reference: by the time it returns, KSM may have
- * merged one more, if another process maps it, too, where it may.
+ * merged one more, if another process maps it, too, where it may. What does not hold
+ * still counts as merged.
  *
  * Context: mmap_lock held for read.
- * Return: number of pages, from @start on, of which the same is true; or an errno.
+ * Return: number of pages, from @start on, of which the same is true; -EINTR or -ENODEV.
  */
 long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns, bool *merged)
 {
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -113,7 +146,7 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	unsigned long i;
+	long alike = -EBUSY;
 	int rc;
 
 	*merged = false;
@@ -121,23 +154,23 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		return range_pages(&range);
 	do {
 		rc = hmm_ref_mirror_walk_locked(mirror, &range);
-		if (rc == -EBUSY)
-			rc = hmm_ref_mirror_interrupted(mirror) ?: -EBUSY;
-	} while (rc == -EBUSY);
-	if (rc)
-		return rc;
-	/* What a PMD maps cannot be. */
-	if (hmm_pfn_to_map_order(pfns[0]) >= HMM_REF_BLOCK_ORDER)
-		return range_pages(&range);
-	for (i = 0; i < range_pages(&range); i++) {
-		bool this = is_merged(pfns[i]);
-
-		if (!i)
-			*merged = this;
-		else if (this != *merged)
-			break;
-	}
-	return i;
+		if (!rc) {
+			/* The pages stay as long as nobody can invalidate. */
+			mutex_lock(&mirror->lock);
+			if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
+				alike = count_alike(&range, merged);
+			mutex_unlock(&mirror->lock);
+		}
+		if (alike > 0)
+			return alike;
+		if (rc && rc != -EBUSY)
+			return rc;
+		rc = hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+	} while (time_before(jiffies, deadline));
+	*merged = true;
+	return range_pages(&range);
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
@@ -146,7 +179,7 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 {
 	hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
 	struct hmm_ref_page_state state = {};
-	struct page *page;
+	struct page *page = seen_page(hmm_pfn);
 
 	if (hmm_pfn & HMM_PFN_ERROR) {
 		state.where = HMM_REF_PAGE_ERROR;
@@ -158,14 +191,13 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 		state.flags |= HMM_REF_PAGE_DEV_WRITE;
 	if (pte & HMM_REF_PTE_EXCLUSIVE)
 		state.flags |= HMM_REF_PAGE_EXCLUSIVE;
-	if (!(hmm_pfn & HMM_PFN_VALID)) {
+	if (!page) {
 		/* Exclusive to the device: only its page table tells. */
 		if (pte & HMM_REF_PTE_VALID)
 			state.where = HMM_REF_PAGE_SYSTEM;
 		return state;
 	}
 
-	page = hmm_pfn_to_page(hmm_pfn);
 	if (!is_zone_device_page(page))
 		state.where = is_zero_pfn(page_to_pfn(page)) ? HMM_REF_PAGE_ZERO :
 							       HMM_REF_PAGE_SYSTEM;

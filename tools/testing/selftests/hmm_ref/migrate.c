@@ -239,6 +239,49 @@ TEST_F(migrate, map_faults_nothing)
 	close(file);
 }
 
+static long slab_kib(void)
+{
+	char text[4096], *line;
+
+	if (read_file("/proc/meminfo", text, sizeof(text)) < 0)
+		return -1;
+	line = strstr(text, "SUnreclaim:");
+	return line ? atol(line + strlen("SUnreclaim:")) : -1;
+}
+
+/* Nor does it take memory for what is not there: 2048 tables of a page would be 8 MiB. */
+TEST_F(migrate, map_of_nothing_takes_nothing)
+{
+	size_t size = 2048 * block_size();
+	struct hmm_ref_migrate cmd;
+	long before;
+	char *mem;
+
+	mem = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	before = slab_kib();
+	ASSERT_EQ(0, _test_migrate_flags(self->fd, HMM_REF_MIGRATE_MAP, HMM_REF_TO_DEVICE,
+					 mem, size, &cmd));
+	EXPECT_EQ(size / page_size(), cmd.out_skipped);
+	EXPECT_GT(before + 4096, slab_kib());
+	munmap(mem, size);
+}
+
+/* A mapping that no page can leave for a device is refused, whatever its permissions. */
+TEST_F(migrate, hugetlb_without_permissions)
+{
+	struct hmm_ref_migrate cmd;
+	char *mem;
+
+	mem = mmap(NULL, block_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+		   MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED)
+		SKIP(return, "no hugetlb: %s", strerror(errno));
+	EXPECT_EQ(-EINVAL, _test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, page_size(), &cmd));
+	EXPECT_EQ(-EINVAL, _test_migrate(self->fd, HMM_REF_TO_SYSTEM, mem, page_size(), &cmd));
+	munmap(mem, block_size());
+}
+
 TEST_F(migrate, some_already_there)
 {
 	struct hmm_ref_migrate cmd;

@@ -7,6 +7,8 @@
  * on one would collect the same page several times and never get by. And where the rmap
  * of a merged page does not know the mapping that migrates, a migration entry is left.
  */
+#include <linux/userfaultfd.h>
+
 #include "hmm_ref_utils.h"
 
 #define PAGES		64UL
@@ -152,6 +154,62 @@ TEST_F_TIMEOUT(ksm, merged_by_a_child, LONG_TEST)
 	EXPECT_EQ(0, child_wait(child, PATIENCE_MS));
 	EXPECT_LT(0, cmd.out_migrated);
 }
+
+#ifdef UFFDIO_RWPROTECT
+
+/* Have nobody access the range. Returns the userfaultfd, or -errno. */
+static int protect(char *mem, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)mem, .len = size },
+		.mode = UFFDIO_REGISTER_MODE_RWP,
+	};
+	struct uffdio_rwprotect rwp = {
+		.range = { .start = (unsigned long)mem, .len = size },
+		.mode = UFFDIO_RWPROTECT_MODE_RWP,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &range) &&
+	    !ioctl(fd, UFFDIO_RWPROTECT, &rwp))
+		return fd;
+	close(fd);
+	return -errno;
+}
+
+/* The same where the CPU's entries do not let it access the pages, as NUMA balancing has it. */
+TEST_F_TIMEOUT(ksm, merged_by_a_child_and_protected, LONG_TEST)
+{
+	struct family family = { .merged = event_new(), .done = event_new() };
+	struct hmm_ref_migrate cmd;
+	pid_t child;
+	int uffd;
+
+	family.mem = test_map_pages(PAGES);
+	memset(family.mem, 0x5a, PAGES * page_size());
+	child = child_start(merges, &family);
+	EXPECT_TRUE(event_wait(family.merged));
+	uffd = protect(family.mem, PAGES * page_size());
+	if (uffd < 0) {
+		event_post(family.done);
+		EXPECT_EQ(0, child_wait(child, PATIENCE_MS));
+		SKIP(return, "no protection by userfaultfd: %s", strerror(-uffd));
+	}
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, family.mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(1, cmd.out_skipped);
+	/* Which ends the protection. */
+	close(uffd);
+	/* ksmd compares the next ones with what it has in its tree. */
+	__map_merged(_metadata, 2 * PAGES);
+	EXPECT_TRUE(same(family.mem, 0x5a));
+	event_post(family.done);
+	EXPECT_EQ(0, child_wait(child, PATIENCE_MS));
+}
+
+#endif /* UFFDIO_RWPROTECT */
 
 int main(int argc, char **argv)
 {
