@@ -801,13 +801,16 @@ void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
 void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
 #else
-#define hmm_ref_verify_idle(block, bit, nr)		((void)0)
-#define hmm_ref_verify_handed_out(chunk, folio)		((void)0)
-#define hmm_ref_verify_last_put(folio)			((void)0)
-#define hmm_ref_verify_block(block)			((void)0)
-#define hmm_ref_verify_chunk(chunk)			((void)0)
-#define hmm_ref_verify_promise(dm)			((void)0)
-#define hmm_ref_verify_mapped(mirror, start, end)	((void)0)
+static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
+				       unsigned int bit, unsigned int nr) {}
+static inline void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk,
+					     struct folio *folio) {}
+static inline void hmm_ref_verify_last_put(struct folio *folio) {}
+static inline void hmm_ref_verify_block(const struct hmm_ref_block *block) {}
+static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
+static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
+static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
+					 unsigned long start, unsigned long end) {}
 #endif
 
 /* ---- main.c: devices --------------------------------------------------- */

@@ -537,11 +537,10 @@ static void report(unsigned int seconds)
 	for (i = 0; i < KINDS; i++)
 		printf(" %s %llu/%llu", kinds[i].name, (unsigned long long)shared->done[i],
 		       (unsigned long long)shared->refused[i]);
-	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, "
-	       "the supervisor's %llu\n",
+	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, ",
 	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
-	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive,
-	       (unsigned long long)super.home);
+	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
+	printf("the supervisor's %llu\n", (unsigned long long)super.home);
 	printf("# figure: CPU faults %llu, device faults %llu; killed %u, unbound %u, pauses %u\n",
 	       (unsigned long long)super.cpu_faults, (unsigned long long)super.device_faults,
 	       super.kills, super.unbinds, super.pauses);
