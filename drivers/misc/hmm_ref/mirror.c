@@ -686,8 +686,11 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 		struct hmm_ref_buffer buf = { .user = user + cmd->out_bytes };
 		unsigned int len = min(access.end - addr,
 				       PAGE_SIZE - offset_in_page(addr));
-		int done = access_page(&access, addr, &buf, len);
+		int done = 0;
 
+		/* A word is one load or store; a copy to or from the user may go by bytes. */
+		if (len > sizeof(u64))
+			done = access_page(&access, addr, &buf, len);
 		if (!done)
 			done = access_bounce(&access, addr, buf.user, len);
 		if (done > 0)

@@ -194,7 +194,19 @@ static int discard_main(void *arg)
 	return 0;
 }
 
-/* Every word is what was written there once, or zero. */
+/* A copy that goes by bytes may see a part of what the CPU is writing. */
+static bool is_part_of(unsigned long word, unsigned long whole)
+{
+	unsigned long byte;
+
+	for (byte = 0xff; byte; byte <<= 8) {
+		if ((word & byte) && (word & byte) != (whole & byte))
+			return false;
+	}
+	return true;
+}
+
+/* Every byte is what was written there once, or zero. */
 static int suspicious_reader(void *arg)
 {
 	struct race *race = arg;
@@ -210,7 +222,7 @@ static int suspicious_reader(void *arg)
 		for (i = 0; !rc && i < PAGES; i++) {
 			for (j = 0; !rc && j < words; j++) {
 				word = buf[i * words + j];
-				rc = !CHECK(!word || word == pattern_word(1, i, j));
+				rc = !CHECK(is_part_of(word, pattern_word(1, i, j)));
 			}
 		}
 	}
