@@ -25,7 +25,9 @@
  * sequence, and so fail for ever.
  *
  * A page that is mapped for writing on the device, which has atomics in its own memory,
- * is used in place. make_device_exclusive() would bring it to system memory.
+ * is used in place. make_device_exclusive() would bring it to system memory; or, if the
+ * memory is coherent, return it where it is. The latter happens when a migration comes
+ * between the fault and this: the next fault maps the page as the device's own.
  *
  * Under contention an access follows the mapping at once, and is tried again.
  */
@@ -96,7 +98,8 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
-	if (!mmu_interval_read_retry(&mirror->notifier, seq) &&
+	if (!hmm_ref_owns(mirror->dm, page) &&
+	    !mmu_interval_read_retry(&mirror->notifier, seq) &&
 	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
 	    hmm_ref_pgtable_map(&mirror->pt, addr,
 				hmm_ref_pte(page_to_pfn(page),

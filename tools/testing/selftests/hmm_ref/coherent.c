@@ -292,6 +292,80 @@ TEST_F(coherent, evicted_while_exclusive)
 	close(old);
 }
 
+/* ---- racing with a migration -------------------------------------------------------- */
+
+struct pull {
+	int fd;
+	char *mem;
+	unsigned long turn;	/* rounds that have begun */
+	unsigned long done;	/* rounds in which the pages were moved */
+	unsigned long stop;
+};
+
+/* Brings the pages to the device, once a round. */
+static int pull_main(void *arg)
+{
+	struct pull *pull = arg;
+	unsigned int random = random_seed("HMM_REF_SEED");
+	struct hmm_ref_migrate cmd;
+	unsigned long turn, spin;
+
+	run_on_cpu(1);
+	while (!counter_get(&pull->stop)) {
+		turn = counter_get(&pull->turn);
+		if (turn == counter_get(&pull->done))
+			continue;
+		for (spin = random_next(&random) % 40000; spin; spin--)
+			__asm__ volatile("" ::: "memory");
+		if (!CHECK(!_test_migrate(pull->fd, HMM_REF_TO_DEVICE, pull->mem,
+					  PAGES * page_size(), &cmd)))
+			return 1;
+		counter_set(&pull->done, turn);
+	}
+	return 0;
+}
+
+/*
+ * The core hands out pages of a coherent device as it does system memory. One that has
+ * become the device's own between the fault and make_device_exclusive() is mapped as
+ * such: what is on the device and what the driver takes for it are the same pages.
+ */
+TEST_F_TIMEOUT(coherent, migrated_before_exclusive, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + 2 * PATIENCE_MS;
+	struct pull pull = { .fd = test_open(self->nr), .mem = self->mem };
+	struct hmm_ref_stats before, stats;
+	struct hmm_ref_exclusive cmd;
+	unsigned long moved = 0;
+	struct worker worker;
+
+	test_stats(self->fd, &before);
+	ASSERT_EQ(0, worker_start(&worker, pull_main, &pull));
+	run_on_cpu(0);
+	do {
+		test_to_system(self->fd, self->mem, PAGES);
+		counter_add(&pull.turn, 1);
+		ASSERT_EQ(0, _test_exclusive(self->fd, self->mem, PAGES * page_size(),
+					     &cmd));
+		while (counter_get(&pull.done) != pull.turn && now_ms() < deadline)
+			usleep(100);
+		ASSERT_EQ(pull.turn, counter_get(&pull.done));
+		test_stats(self->fd, &stats);
+		test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE,
+			      stats.out_pages_in_use);
+		moved += stats.out_pages_in_use;
+		test_cpu_data(self->mem, PAGES, 1);
+	} while (now_ms() < end || ((!moved || stats.out_retries == before.out_retries) &&
+		 now_ms() < deadline));
+	counter_set(&pull.stop, 1);
+	ASSERT_EQ(0, worker_wait(&worker));
+	TH_LOG("%lu rounds: %lu pages moved, %llu attempts repeated", pull.turn, moved,
+	       stats.out_retries - before.out_retries);
+	EXPECT_LT(0, moved);
+	EXPECT_LT(before.out_retries, stats.out_retries);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);
