@@ -23,7 +23,8 @@
  * Handout cannot run dry half way: migrations reserve first, while they hold no
  * folio lock (chunk.c).
  *
- * The arithmetic with page frame numbers is here and, for making chunks, in chunk.c.
+ * The arithmetic with page frame numbers is here, in hmm_ref.h where it is short, and, for
+ * making chunks, in chunk.c.
  * Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>

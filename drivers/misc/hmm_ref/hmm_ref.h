@@ -7,7 +7,7 @@
  *   main.c, ioctl.c, dmirror.c, debugfs.c
  *                                 devices, the user's requests
  *   client.c                      open files
- *   migrate*.c       mirror.c, snapshot.c, exclusive.c
+ *   migrate*.c       access.c, exclusive.c, snapshot.c, mirror.c
  *                                 moving data         | seeing a process's memory
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
@@ -70,7 +70,6 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
-#include <linux/migrate.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -571,7 +570,7 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 
-/* ---- mirror.c, snapshot.c, exclusive.c: a process's memory -------------- */
+/* ---- mirror.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -609,8 +608,6 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_owner *owner, const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
-int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write, u64 *most);
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience);
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
@@ -620,6 +617,10 @@ unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+
+/* access.c */
+int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_access *cmd, bool write, u64 *most);
 
 /* exclusive.c */
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
@@ -652,40 +653,6 @@ struct hmm_ref_window {
 	unsigned long *dst;
 	struct page **dev_pages;
 };
-
-/**
- * hmm_ref_src_is_page() - is there a page to move?
- * @src: source entry after setup
- *
- * Return: false for holes and for what setup did not get.
- */
-static inline bool hmm_ref_src_is_page(unsigned long src)
-{
-	return (src & MIGRATE_PFN_VALID) && (src & MIGRATE_PFN_MIGRATE);
-}
-
-/**
- * hmm_ref_src_pages() - how much does an entry stand for?
- * @src: source entry
- *
- * Return: pages.
- */
-static inline unsigned long hmm_ref_src_pages(unsigned long src)
-{
-	return src & MIGRATE_PFN_COMPOUND ? HMM_REF_BLOCK_PAGES : 1;
-}
-
-/**
- * hmm_ref_moved() - after migrate_*_pages(): how much has moved?
- * @src: source entry
- * @dst: destination entry
- *
- * Return: pages.
- */
-static inline unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
-{
-	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
-}
 
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,

@@ -34,13 +34,12 @@
  */
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>
-#include <linux/migrate.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
-#include "hmm_ref.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Passes over a window in which someone else held pages locked. */

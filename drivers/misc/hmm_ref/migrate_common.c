@@ -12,10 +12,9 @@
  * begins anew without MIGRATE_VMA_SELECT_COMPOUND, and setup splits.
  */
 #include <linux/gfp.h>
-#include <linux/migrate.h>
 #include <linux/pagemap.h>
 
-#include "hmm_ref.h"
+#include "migrate.h"
 
 /* The attempt is worth some compaction; nobody fails for want of a large page. */
 #define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)

@@ -30,10 +30,9 @@
 #include <linux/gfp.h>
 #include <linux/log2.h>
 #include <linux/mempool.h>
-#include <linux/migrate.h>
 #include <linux/mmap_lock.h>
 
-#include "hmm_ref.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Only a neighbour that costs nothing to bring is worth it. */

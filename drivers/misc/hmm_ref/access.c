@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device loads from and stores to a process's memory: READ and WRITE.
+ *
+ * Each page is accessed through the device page table, under mirror->lock: what an entry
+ * maps stays as long as that is held. Zapping on hardware waits for the accesses under
+ * way, too. Where no entry allows the access the device faults, and tries again.
+ *
+ * Under mirror->lock the user's buffer must not fault: a CPU fault may migrate, which
+ * takes the lock. So the copy is made with page faults disabled, and where the buffer is
+ * not present it goes by way of mirror->bounce.
+ */
+#include <linux/mm.h>
+#include <linux/uaccess.h>
+
+#include "hmm_ref.h"
+
+/* One READ or WRITE command on its way. */
+struct access {
+	struct hmm_ref_mirror *mirror;
+	bool write;
+	unsigned long end;	/* of the request */
+	unsigned long ahead;	/* bytes that a fault maps at the most */
+	u64 faults;
+	u64 most;		/* faults served for one page, at the most */
+};
+
+/*
+ * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
+ * -EAGAIN for a device fault, -EFAULT.
+ */
+static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
+		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+{
+	unsigned int offset = offset_in_page(addr);
+	hmm_ref_pte_t pte;
+	int rc;
+
+	mutex_lock(&mirror->lock);
+	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE)))
+		rc = -EAGAIN;
+	else if (pte & HMM_REF_PTE_DEVICE)
+		rc = hmm_ref_engine_access_dev(&mirror->dm->engine,
+					       hmm_ref_pte_number(pte), offset, buf,
+					       len, write);
+	else
+		rc = hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset,
+					       buf, len, write);
+	mutex_unlock(&mirror->lock);
+	return rc;
+}
+
+/*
+ * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
+ * what is left of the request, as far as @access->ahead. Where that does not work out,
+ * because a page further on is bad or the range does not stay as it is, the page alone
+ * has to do, and the next faults look less far. Return: bytes done, or an errno.
+ */
+static int access_page(struct access *access, unsigned long addr,
+		       const struct hmm_ref_buffer *buf, unsigned int len)
+{
+	struct hmm_ref_mirror *mirror = access->mirror;
+	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long page = addr & PAGE_MASK;
+	u64 served = 0;
+	int fault_rc = 0;
+	int rc;
+
+	for (;;) {
+		unsigned long end = min3(PAGE_ALIGN(access->end),
+					 ALIGN(page + 1, PMD_SIZE),
+					 page + access->ahead);
+		bool alone;
+
+		rc = try_access(mirror, addr, buf, len, access->write);
+		if (rc != -EAGAIN)
+			return rc;
+		rc = fault_rc ?: hmm_ref_mirror_interrupted(mirror);
+		if (rc)
+			return rc;
+		end = hmm_ref_mirror_before_exclusive(mirror, page + PAGE_SIZE, end);
+		alone = end - page == PAGE_SIZE;
+		access->faults++;
+		fault_rc = hmm_ref_mirror_fault(mirror, page, end, access->write,
+						alone ? HMM_REF_PATIENCE :
+							HMM_REF_PATIENCE / 10);
+		if (!fault_rc)
+			access->most = max(access->most, ++served);
+		if (fault_rc && !alone) {
+			access->ahead = PAGE_SIZE;
+			deadline = jiffies + HMM_REF_PATIENCE;
+			fault_rc = 0;
+		} else if (!fault_rc && time_after(jiffies, deadline)) {
+			fault_rc = -EBUSY;
+		} else if (!fault_rc && access->ahead < PMD_SIZE) {
+			access->ahead *= 2;
+		}
+	}
+}
+
+/*
+ * The user's buffer is not present. Only without mirror->lock can it be made so: a CPU
+ * fault there may migrate. Return: bytes done, or an errno.
+ */
+static int access_bounce(struct access *access, unsigned long addr, void __user *user,
+			 unsigned int len)
+{
+	struct hmm_ref_buffer buf = { .bounce = access->mirror->bounce };
+	int done;
+
+	if (access->write)
+		len -= copy_from_user(buf.bounce, user, len);
+	if (!len)
+		return -EFAULT;
+	done = access_page(access, addr, &buf, len);
+	if (done > 0 && !access->write)
+		done -= copy_to_user(user, buf.bounce, done);
+	return done ?: -EFAULT;
+}
+
+/**
+ * hmm_ref_mirror_access() - the READ and WRITE commands
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @cmd: validated; the outputs are set, also on error
+ * @write: the device writes
+ * @most: set to how many device faults the page that needed the most has needed; or NULL
+ *
+ * Bytes go between the device and the user's buffer, which is the current process's,
+ * without a detour where the buffer is present.
+ *
+ * Context: process context; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_access *cmd, bool write, u64 *most)
+{
+	void __user *user = u64_to_user_ptr(cmd->buf);
+	struct access access = {
+		.mirror = mirror,
+		.write = write,
+		.end = cmd->addr + cmd->length,
+		.ahead = PMD_SIZE,
+	};
+	int rc = 0;
+
+	cmd->out_bytes = 0;
+	cmd->out_faults = 0;
+	if (!access_ok(user, cmd->length))
+		return -EFAULT;
+	if (mutex_lock_killable(&mirror->access_lock))
+		return -EINTR;
+	while (!rc && cmd->out_bytes < cmd->length) {
+		unsigned long addr = cmd->addr + cmd->out_bytes;
+		struct hmm_ref_buffer buf = { .user = user + cmd->out_bytes };
+		unsigned int len = min(access.end - addr,
+				       PAGE_SIZE - offset_in_page(addr));
+		int done = 0;
+
+		/* A word is one load or store; a copy to or from the user may go by bytes. */
+		if (len > sizeof(u64))
+			done = access_page(&access, addr, &buf, len);
+		if (!done)
+			done = access_bounce(&access, addr, buf.user, len);
+		if (done > 0)
+			cmd->out_bytes += done;
+		rc = done < 0 ? done : hmm_ref_mirror_interrupted(mirror);
+	}
+	cmd->out_faults = access.faults;
+	if (most)
+		*most = access.most;
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
