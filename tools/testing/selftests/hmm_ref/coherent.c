@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 
+#include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
 #define PAGES	32UL
@@ -262,20 +263,15 @@ TEST_F(coherent, awake_for_a_pipe)
 /* The CPU's entry of such a page is not present, so a migration does not find it. */
 TEST_F(coherent, evicted_while_exclusive)
 {
-	struct {
-		unsigned long long addr, buf, npages, out_pages, out_faults;
-	} release = { };
 	struct hmm_ref_exclusive exclusive;
 	struct hmm_ref_stats stats;
-	int other, old;
-	char path[32];
+	int old = old_open(self->nr);
+	int other;
 
 	if (kernel_before(6, 15))
 		SKIP(return, "before 6.15 exclusive pages have no rmap");
-	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", self->nr);
-	old = open(path, O_RDWR | O_CLOEXEC);
 	if (old < 0)
-		SKIP(return, "no %s", path);
+		SKIP(return, "no /dev/hmm_dmirror%u", self->nr);
 	other = hmm_ref_open(!self->nr);
 	ASSERT_LE(0, other);
 	test_to_device(self->fd, self->mem, PAGES);
@@ -283,7 +279,7 @@ TEST_F(coherent, evicted_while_exclusive)
 	EXPECT_EQ(PAGES, exclusive.out_pages);
 	/* Nor can the CPU touch all of them now. */
 	ASSERT_EQ(0, mprotect(self->mem, PAGES / 2 * page_size(), PROT_NONE));
-	EXPECT_EQ(0, _test_ioctl(old, _IOWR('H', 7, typeof(release)), &release));
+	EXPECT_EQ(0, old_release(old));
 	test_stats(self->fd, &stats);
 	EXPECT_EQ(0, stats.out_pages_in_use);
 	ASSERT_EQ(0, mprotect(self->mem, PAGES / 2 * page_size(), PROT_READ));

@@ -12,6 +12,7 @@
  */
 #include <limits.h>
 
+#include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
 #define PAGES		16UL
@@ -20,50 +21,21 @@
 
 /* ---- the interface --------------------------------------------------------------- */
 
-struct dm_cmd {
-	unsigned long long addr;
-	unsigned long long buf;
-	unsigned long long npages;
-	unsigned long long out_pages;
-	unsigned long long out_faults;
-};
-
-enum { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT, RELEASE = 7, FLAGS, UNKNOWN = 31 };
-
 #define FAIL_LARGE	1
 #define AT_PRIVATE	0x20	/* bytes of SNAPSHOT: where, and by what */
 #define AT_MASK		0xf0
 #define BY_PMD		0x04
 #define NOT_WRITTEN	0xccccccccccccccccULL
+#define UNKNOWN		31	/* no command */
 
-static int dm(int fd, unsigned int nr, const void *addr, unsigned long npages,
-	      const void *buf, struct dm_cmd *cmd)
-{
-	memset(cmd, 0xcc, sizeof(*cmd));
-	cmd->addr = (unsigned long)addr;
-	cmd->buf = (unsigned long)buf;
-	cmd->npages = npages;
-	return _test_ioctl(fd, _IOWR('H', nr, struct dm_cmd), cmd);
-}
-
-/* As above, and all of the pages must have been done. */
+/* All of the pages must have been done. */
 static int dm_all(int fd, unsigned int nr, const void *addr, unsigned long npages,
 		  const void *buf)
 {
-	struct dm_cmd cmd;
-	int rc = dm(fd, nr, addr, npages, buf, &cmd);
+	struct old_cmd cmd;
+	int rc = old_command(fd, nr, addr, npages, buf, &cmd);
 
 	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
-}
-
-static int dm_open(unsigned int nr)
-{
-	char path[32];
-	int fd;
-
-	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", nr);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
 }
 
 /* How many of the pages are on the device. */
@@ -76,7 +48,7 @@ static long dm_pages_there(int fd, const void *mem, unsigned long npages)
 
 	if (npages > PAGES)
 		return -E2BIG;
-	rc = dm_all(fd, SNAPSHOT, mem, npages, bytes);
+	rc = dm_all(fd, OLD_SNAPSHOT, mem, npages, bytes);
 	for (i = 0; i < npages; i++)
 		found += (bytes[i] & AT_MASK) == AT_PRIVATE;
 	return rc ? rc : found;
@@ -90,7 +62,7 @@ static long dm_bad_pages(int fd, const void *mem, unsigned long npages,
 	long bad = -ENOMEM;
 
 	if (buf)
-		bad = dm_all(fd, READ, mem, npages, buf);
+		bad = dm_all(fd, OLD_READ, mem, npages, buf);
 	if (!bad)
 		bad = bad_pages(buf, npages, seed);
 	free(buf);
@@ -112,7 +84,7 @@ FIXTURE_SETUP(dmirror)
 {
 	leak_check_begin(_metadata, &self->leak);
 	self->hmm_ref = self->leak.devices;
-	self->fd = dm_open(0);
+	self->fd = old_open(0);
 	ASSERT_LE(0, self->fd);
 	self->mem = test_map_pages(PAGES);
 	self->buf = test_map_pages(PAGES);
@@ -125,7 +97,7 @@ FIXTURE_TEARDOWN_PARENT(dmirror)
 }
 
 #define test_to_device_old(fd, mem, npages) \
-	ASSERT_EQ(0, dm_all(fd, TO_DEVICE, mem, npages, self->buf))
+	ASSERT_EQ(0, dm_all(fd, OLD_TO_DEVICE, mem, npages, self->buf))
 #define test_there(fd, mem, npages, expected) \
 	ASSERT_EQ((long)(expected), dm_pages_there(fd, mem, npages))
 
@@ -133,15 +105,16 @@ FIXTURE_TEARDOWN_PARENT(dmirror)
 
 TEST_F(dmirror, more_pages_than_fit)
 {
-	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT };
+	const unsigned int all[] = { OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM,
+				     OLD_SNAPSHOT };
 	unsigned long limit = ULONG_MAX / page_size() + 1;
 	const unsigned long npages[] = { limit + 1, limit, limit - 1, ULONG_MAX, 0 };
-	struct dm_cmd cmd;
+	struct old_cmd cmd;
 	unsigned int i, j;
 
 	for (i = 0; i < ARRAY_SIZE(all); i++) {
 		for (j = 0; j < ARRAY_SIZE(npages); j++) {
-			EXPECT_EQ(-EINVAL, dm(self->fd, all[i], self->mem, npages[j],
+			EXPECT_EQ(-EINVAL, old_command(self->fd, all[i], self->mem, npages[j],
 					      self->buf, &cmd)) {
 				TH_LOG("command %u, %lu pages", all[i], npages[j]);
 			}
@@ -154,22 +127,22 @@ TEST_F(dmirror, more_pages_than_fit)
 
 TEST_F(dmirror, unknown_command)
 {
-	struct dm_cmd cmd = { .addr = (unsigned long)self->mem, .npages = 1 };
-	int rc = dm(self->fd, UNKNOWN, self->mem, 1, self->buf, &cmd);
+	struct old_cmd cmd;
+	int rc = old_command(self->fd, UNKNOWN, self->mem, 1, self->buf, &cmd);
 
 	if (!self->hmm_ref && rc == -EINVAL)
 		return;
 	ASSERT_EQ(-ENOTTY, rc);
-	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IO('H', READ), &cmd));
-	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOWR('h', READ, struct dm_cmd), &cmd));
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IO('H', OLD_READ), &cmd));
+	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOWR('h', OLD_READ, struct old_cmd), &cmd));
 }
 
 TEST_F(dmirror, counts_of_a_read_that_fails)
 {
-	struct dm_cmd cmd;
+	struct old_cmd cmd;
 
 	ASSERT_EQ(0, mprotect(self->mem + 3 * page_size(), page_size(), PROT_NONE));
-	ASSERT_EQ(-EFAULT, dm(self->fd, READ, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(-EFAULT, old_command(self->fd, OLD_READ, self->mem, PAGES, self->buf, &cmd));
 	ASSERT_NE(NOT_WRITTEN, cmd.out_pages);
 	ASSERT_EQ(3, cmd.out_pages);
 	ASSERT_EQ(0, bad_pages(self->buf, 3, 1));
@@ -177,24 +150,24 @@ TEST_F(dmirror, counts_of_a_read_that_fails)
 
 TEST_F(dmirror, counts_of_a_migration_that_fails)
 {
-	int other = dm_open(1);
-	struct dm_cmd cmd;
+	int other = old_open(1);
+	struct old_cmd cmd;
 
 	ASSERT_LE(0, other);
 	test_to_device_old(other, self->mem + 3 * page_size(), 1);
-	ASSERT_EQ(-ENOENT, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(-ENOENT, old_command(self->fd, OLD_TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
 	ASSERT_EQ(PAGES - 1, cmd.out_pages);
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
 TEST_F(dmirror, bad_range_moves_nothing)
 {
-	struct dm_cmd cmd;
+	struct old_cmd cmd;
 
 	ASSERT_EQ(0, mprotect(self->mem + 8 * page_size(), page_size(), PROT_NONE));
-	ASSERT_EQ(-EINVAL, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(-EINVAL, old_command(self->fd, OLD_TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
 	ASSERT_EQ(0, munmap(self->mem + 8 * page_size(), page_size()));
-	ASSERT_EQ(-EINVAL, dm(self->fd, TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
+	ASSERT_EQ(-EINVAL, old_command(self->fd, OLD_TO_DEVICE, self->mem, PAGES, self->buf, &cmd));
 	test_there(self->fd, self->mem, 8, 0);
 }
 
@@ -210,7 +183,7 @@ TEST_F(dmirror, flags)
 	};
 	unsigned long size, i;
 	unsigned char byte;
-	struct dm_cmd cmd;
+	struct old_cmd cmd;
 	char text[32];
 	char *mem;
 
@@ -225,12 +198,12 @@ TEST_F(dmirror, flags)
 		ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
 		fill_pages(mem, size / page_size(), 1);
 		if (steps[i].before >= 0)
-			ASSERT_EQ(0, dm(self->fd, FLAGS, mem, steps[i].before, NULL, &cmd));
+			ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, steps[i].before, NULL, &cmd));
 		if (i == ARRAY_SIZE(steps) - 1)
-			ASSERT_EQ(0, dm(self->fd, FLAGS, mem, 0, NULL, &cmd));
+			ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, 0, NULL, &cmd));
 		test_to_device_old(self->fd, mem, size / page_size());
 		test_there(self->fd, mem, 1, 1);
-		ASSERT_EQ(0, dm_all(self->fd, SNAPSHOT, mem, 1, &byte));
+		ASSERT_EQ(0, dm_all(self->fd, OLD_SNAPSHOT, mem, 1, &byte));
 		if (!keeps_large() && !(byte & BY_PMD))
 			SKIP(return, "this kernel has no large device pages");
 		ASSERT_EQ(steps[i].pmd, !!(byte & BY_PMD));
@@ -242,7 +215,7 @@ TEST_F(dmirror, flags)
 
 TEST_F(dmirror, second_file_reads)
 {
-	int second = dm_open(0);
+	int second = old_open(0);
 
 	ASSERT_LE(0, second);
 	test_to_device_old(self->fd, self->mem, PAGES);
@@ -265,7 +238,7 @@ TEST_F(dmirror, read_after_dontneed)
 	ASSERT_EQ(0, madvise(self->mem, 4 * page_size(), MADV_DONTNEED));
 	for (i = 0; i < 4; i++)
 		touch_read(self->mem + i * page_size());
-	ASSERT_EQ(0, dm_all(self->fd, READ, self->mem, PAGES, self->buf));
+	ASSERT_EQ(0, dm_all(self->fd, OLD_READ, self->mem, PAGES, self->buf));
 	ASSERT_TRUE(page_is_zero(self->buf));
 	ASSERT_EQ(0, bad_pages_from(self->buf + 4 * page_size(), PAGES - 4, 1, 4));
 }
@@ -307,7 +280,7 @@ TEST_F(dmirror, write_after_fork)
 	pid = child_start(child_looks, &child);
 	ASSERT_LT(0, pid);
 	fill_pages(self->buf, PAGES, 2);
-	EXPECT_EQ(0, dm_all(self->fd, WRITE, self->mem, PAGES, self->buf));
+	EXPECT_EQ(0, dm_all(self->fd, OLD_WRITE, self->mem, PAGES, self->buf));
 	event_post(child.go);
 	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
 	test_cpu_data(self->mem, PAGES, 2);
@@ -315,7 +288,7 @@ TEST_F(dmirror, write_after_fork)
 
 TEST_F(dmirror, close_leaves_other_pages)
 {
-	int second = dm_open(0);
+	int second = old_open(0);
 
 	ASSERT_LE(0, second);
 	test_to_device_old(self->fd, self->mem, PAGES / 2);
@@ -328,13 +301,13 @@ TEST_F(dmirror, close_leaves_other_pages)
 /* All that is on the device leaves it, and it works on. */
 TEST_F(dmirror, release)
 {
-	struct dm_cmd cmd;
-	int second = dm_open(0);
+	struct old_cmd cmd;
+	int second = old_open(0);
 
 	ASSERT_LE(0, second);
 	test_to_device_old(self->fd, self->mem, PAGES / 2);
 	test_to_device_old(second, self->mem + PAGES / 2 * page_size(), PAGES / 2);
-	ASSERT_EQ(0, dm(self->fd, RELEASE, self->mem, 1, NULL, &cmd));
+	ASSERT_EQ(0, old_command(self->fd, OLD_RELEASE, self->mem, 1, NULL, &cmd));
 	test_there(self->fd, self->mem, PAGES, 0);
 	ASSERT_EQ(0, dm_bad_pages(second, self->mem, PAGES, 1));
 	test_to_device_old(second, self->mem, PAGES);
@@ -359,12 +332,12 @@ static int child_uses_file(void *arg)
 
 	fill_pages(heir->mem, PAGES, 3);
 	if (!CHECK(!dm_bad_pages(heir->fd, heir->mem, PAGES, 1)) ||
-	    !CHECK(!dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf)) ||
+	    !CHECK(!dm_all(heir->fd, OLD_TO_DEVICE, heir->mem, PAGES, heir->buf)) ||
 	    !CHECK(!bad_pages(heir->buf, PAGES, 1)) ||
 	    !CHECK(dm_pages_there(heir->fd, heir->mem, PAGES) == PAGES))
 		return 1;
 	fill_pages(heir->buf, PAGES, 2);
-	return !CHECK(!dm_all(heir->fd, WRITE, heir->mem, PAGES, heir->buf)) ||
+	return !CHECK(!dm_all(heir->fd, OLD_WRITE, heir->mem, PAGES, heir->buf)) ||
 	       !CHECK(!bad_pages(heir->mem, PAGES, 3));
 }
 
@@ -378,9 +351,10 @@ TEST_F(dmirror, child_acts_on_opener)
 
 static int child_outlives_opener(void *arg)
 {
-	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT };
+	const unsigned int all[] = { OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM,
+				     OLD_SNAPSHOT };
 	struct heir *heir = arg;
-	struct dm_cmd cmd;
+	struct old_cmd cmd;
 	unsigned int i;
 
 	prctl(PR_SET_PDEATHSIG, 0);
@@ -388,7 +362,7 @@ static int child_outlives_opener(void *arg)
 	if (!CHECK(event_wait(heir->go)))
 		return 1;
 	for (i = 0; i < ARRAY_SIZE(all); i++) {
-		if (!CHECK(dm(heir->fd, all[i], heir->mem, PAGES, heir->buf, &cmd) < 0))
+		if (!CHECK(old_command(heir->fd, all[i], heir->mem, PAGES, heir->buf, &cmd) < 0))
 			return 1;
 	}
 	counter_set((unsigned long *)heir->buf, 1);
@@ -399,9 +373,9 @@ static int opener(void *arg)
 {
 	struct heir *heir = arg;
 
-	heir->fd = dm_open(0);
+	heir->fd = old_open(0);
 	if (!CHECK(heir->fd >= 0) ||
-	    !CHECK(!dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf)))
+	    !CHECK(!dm_all(heir->fd, OLD_TO_DEVICE, heir->mem, PAGES, heir->buf)))
 		return 1;
 	counter_set((unsigned long *)heir->buf, 0);
 	return !CHECK(child_start(child_outlives_opener, heir) > 0) ||
@@ -438,7 +412,7 @@ FIXTURE_SETUP(dmirror_gone)
 	if (access(DRIVER "unbind", W_OK))
 		SKIP(return, "no " DRIVER "unbind");
 	leak_check_begin(_metadata, &self->leak);
-	self->fd = dm_open(1);
+	self->fd = old_open(1);
 	ASSERT_LE(0, self->fd);
 	self->mem = test_map_pages(PAGES);
 	self->buf = test_map_pages(PAGES);
@@ -455,22 +429,23 @@ FIXTURE_TEARDOWN_PARENT(dmirror_gone)
 
 TEST_F(dmirror_gone, unbind)
 {
-	const unsigned int all[] = { READ, WRITE, TO_DEVICE, TO_SYSTEM, SNAPSHOT,
-				     RELEASE, FLAGS };
-	struct dm_cmd cmd;
+	const unsigned int all[] = { OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM,
+				     OLD_SNAPSHOT,
+				     OLD_RELEASE, OLD_FLAGS };
+	struct old_cmd cmd;
 	unsigned int i;
 	int fd;
 
 	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
-	EXPECT_EQ(-ENOENT, dm_open(1));
+	EXPECT_EQ(-ENOENT, old_open(1));
 	test_cpu_data(self->mem, PAGES, 1);
 	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.1"));
 	for (i = 0; i < ARRAY_SIZE(all); i++) {
-		EXPECT_EQ(-ENODEV, dm(self->fd, all[i], self->mem, 1, self->buf, &cmd)) {
+		EXPECT_EQ(-ENODEV, old_command(self->fd, all[i], self->mem, 1, self->buf, &cmd)) {
 			TH_LOG("command %u", all[i]);
 		}
 	}
-	fd = dm_open(1);
+	fd = old_open(1);
 	ASSERT_LE(0, fd);
 	test_to_device_old(fd, self->mem, PAGES);
 	ASSERT_EQ(0, dm_bad_pages(fd, self->mem, PAGES, 1));
@@ -483,7 +458,7 @@ static int until_gone(void *arg)
 	int rc;
 
 	do {
-		rc = dm_all(heir->fd, TO_DEVICE, heir->mem, PAGES, heir->buf);
+		rc = dm_all(heir->fd, OLD_TO_DEVICE, heir->mem, PAGES, heir->buf);
 		if (!rc)
 			event_post(heir->go);
 		if (!CHECK(!bad_pages(heir->mem, PAGES, 1)))

@@ -331,18 +331,14 @@ static void watch_unbind(bool wait)
 
 static void evict_by_old_device(void)
 {
-	struct old_cmd cmd = { };
-	char path[32];
-	int fd, rc;
+	unsigned int nr = below(&super.rng, shared->old_devices);
+	int fd = old_open(nr), rc;
 
-	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u",
-		 below(&super.rng, shared->old_devices));
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return;
-	rc = _test_ioctl(fd, OLD_IOC(OLD_RELEASE), &cmd);
+	rc = old_release(fd);
 	if (rc)
-		fuzz_complain("RELEASE of %s in a pause: %d", path, rc);
+		fuzz_complain("RELEASE of hmm_dmirror%u in a pause: %d", nr, rc);
 	close(fd);
 }
 

@@ -14,7 +14,7 @@
 
 #include <dirent.h>
 
-#include "hmm_ref_dev.h"
+#include "hmm_ref_old.h"
 
 enum source { SRC_HMM_REF, SRC_OLD, SRC_TEST_HMM, SRC_FLOOR, SRC_SYSTEM, NR_SOURCES };
 
@@ -146,30 +146,12 @@ static inline void modules_restore(void)
 
 /* ---- commands -------------------------------------------------------------------- */
 
-/* The old interface, in words of our own: dmirror.c of the driver. */
-struct old_cmd {
-	__u64 addr;
-	__u64 buf;
-	__u64 npages;
-	__u64 out_pages;
-	__u64 out_faults;
-};
-
-#define OLD_IOC(nr)	_IOWR('H', nr, struct old_cmd)
-
-enum {
-	OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM, OLD_SNAPSHOT, OLD_EXCLUSIVE,
-	OLD_CHECK_EXCLUSIVE, OLD_RELEASE
-};
-
 static inline int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
 			    void *buf)
 {
-	struct old_cmd cmd = {
-		.addr = (unsigned long)mem, .buf = (unsigned long)buf, .npages = npages,
-	};
+	struct old_cmd cmd;
 
-	return ioctl(fd, OLD_IOC(nr), &cmd) ? -errno : 0;
+	return old_command(fd, nr, mem, npages, buf, &cmd);
 }
 
 static inline int source_open(enum source source)

@@ -9,6 +9,7 @@
 #ifndef _HMM_REF_FAIL_H
 #define _HMM_REF_FAIL_H
 
+#include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
@@ -205,34 +206,43 @@ static inline int device_attach(const char *file, unsigned int nr)
 	return write_file(file, name);
 }
 
-struct old_cmd {
-	unsigned long long addr;
-	unsigned long long buf;
-	unsigned long long npages;
-	unsigned long long out_pages;
-	unsigned long long out_faults;
-};
-
 static inline int old_ioctl(struct job *job, unsigned int nr)
 {
-	struct old_cmd cmd = {
-		.addr = (unsigned long)job->mem,
-		.buf = (unsigned long)job->buf,
-		.npages = nr == 8 ? 0 : job->pages,
-	};
+	struct old_cmd cmd;
 
-	return _test_ioctl(job->old_fd, _IOWR('H', nr, struct old_cmd), &cmd);
+	return old_command(job->old_fd, nr, job->mem, nr == OLD_FLAGS ? 0 : job->pages,
+			   job->buf, &cmd);
 }
 
-static inline int run_old_read(struct job *job) { return old_ioctl(job, 0); }
-static inline int run_old_write(struct job *job) { return old_ioctl(job, 1); }
-static inline int run_old_to_device(struct job *job) { return old_ioctl(job, 2); }
-static inline int run_old_to_system(struct job *job) { return old_ioctl(job, 3); }
-static inline int run_old_snapshot(struct job *job) { return old_ioctl(job, 4); }
-static inline int run_old_exclusive(struct job *job) { return old_ioctl(job, 5); }
-static inline int run_old_check(struct job *job) { return old_ioctl(job, 6); }
-static inline int run_old_release(struct job *job) { return old_ioctl(job, 7); }
-static inline int run_old_flags(struct job *job) { return old_ioctl(job, 8); }
+static inline int run_old_read(struct job *job) { return old_ioctl(job, OLD_READ); }
+static inline int run_old_write(struct job *job) { return old_ioctl(job, OLD_WRITE); }
+static inline int run_old_to_device(struct job *job)
+{
+	return old_ioctl(job, OLD_TO_DEVICE);
+}
+
+static inline int run_old_to_system(struct job *job)
+{
+	return old_ioctl(job, OLD_TO_SYSTEM);
+}
+
+static inline int run_old_snapshot(struct job *job)
+{
+	return old_ioctl(job, OLD_SNAPSHOT);
+}
+
+static inline int run_old_exclusive(struct job *job)
+{
+	return old_ioctl(job, OLD_EXCLUSIVE);
+}
+
+static inline int run_old_check(struct job *job)
+{
+	return old_ioctl(job, OLD_CHECK_EXCLUSIVE);
+}
+
+static inline int run_old_release(struct job *job) { return old_ioctl(job, OLD_RELEASE); }
+static inline int run_old_flags(struct job *job) { return old_ioctl(job, OLD_FLAGS); }
 
 static inline int run_old_mmap(struct job *job)
 {
@@ -440,7 +450,6 @@ static inline int job_share(struct job *job)
 static inline int job_prepare(struct job *job)
 {
 	struct hmm_ref_migrate cmd;
-	char path[32];
 	int rc;
 
 	if (job->fresh) {
@@ -454,8 +463,7 @@ static inline int job_prepare(struct job *job)
 	job->fd = hmm_ref_open(job->device);
 	if (job->fd < 0)
 		return job->fd;
-	snprintf(path, sizeof(path), "/dev/hmm_dmirror%u", job->device);
-	job->old_fd = open(path, O_RDWR | O_CLOEXEC);
+	job->old_fd = old_open(job->device);
 	fill_pages(job->buf, job->pages, job->seed);
 	if (job->state == HOLES)
 		return 0;

@@ -15,22 +15,7 @@
 #define _HMM_REF_FUZZ_DEV_H
 
 #include "hmm_ref_fuzz_model.h"
-
-/* The old interface, in words of our own: dmirror.c of the driver. */
-struct old_cmd {
-	__u64 addr;
-	__u64 buf;
-	__u64 npages;
-	__u64 out_pages;
-	__u64 out_faults;
-};
-
-#define OLD_IOC(nr)	_IOWR('H', nr, struct old_cmd)
-
-enum {
-	OLD_READ, OLD_WRITE, OLD_TO_DEVICE, OLD_TO_SYSTEM, OLD_SNAPSHOT, OLD_EXCLUSIVE,
-	OLD_CHECK_EXCLUSIVE, OLD_RELEASE, OLD_FLAGS, OLD_READ_UNLOCKED, OLD_COMMANDS
-};
+#include "hmm_ref_old.h"
 
 /* ---- open files ------------------------------------------------------------------ */
 
@@ -446,7 +431,7 @@ static inline bool is_documented_old(int rc)
 static inline int do_old(const struct op *op)
 {
 	unsigned int nr = op->variant % OLD_COMMANDS, file = file_find(op->slot, FILE_OLD);
-	struct old_cmd cmd = { };
+	struct old_cmd cmd;
 	const char *buf = scratch;
 	struct place at;
 	bool copies;
@@ -458,10 +443,8 @@ static inline int do_old(const struct op *op)
 	find_place(op, nr == OLD_WRITE || nr == OLD_EXCLUSIVE, SMALL_PAGES, &at);
 	if (nr == OLD_WRITE)
 		buf = data_for(&at, op, at.npages * PAGE);
-	cmd.addr = (unsigned long)at.addr;
-	cmd.buf = (unsigned long)buf;
-	cmd.npages = nr == OLD_FLAGS ? op->value % 2 : at.npages;
-	rc = _test_ioctl(file_fd(file), OLD_IOC(nr), &cmd);
+	rc = old_command(file_fd(file), nr, at.addr,
+			 nr == OLD_FLAGS ? op->value % 2 : at.npages, buf, &cmd);
 	if (!is_documented_old(rc) || cmd.addr != (unsigned long)at.addr ||
 	    cmd.buf != (unsigned long)buf)
 		fuzz_fail("old command %u: %d", nr, rc);

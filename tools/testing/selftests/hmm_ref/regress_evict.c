@@ -17,16 +17,11 @@
  */
 #include <sys/resource.h>
 
+#include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
 #define PAGES		250
 #define VICTIMS		2	/* processes that make them */
-
-struct old_cmd {
-	unsigned long long addr, buf, npages, out_pages, out_faults;
-};
-
-#define RELEASE		_IOWR('H', 7, struct old_cmd)
 
 FIXTURE(evict)
 {
@@ -43,7 +38,7 @@ FIXTURE(evict)
 FIXTURE_SETUP(evict)
 {
 	self->shared = test_map_shared(page_size());
-	self->shared->fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+	self->shared->fd = old_open(0);
 	if (self->shared->fd < 0)
 		SKIP(return, "no /dev/hmm_dmirror0");
 	leak_check_begin(_metadata, &self->leak);
@@ -68,14 +63,13 @@ static int hog(void *arg)
 static int evict(void *arg)
 {
 	struct shared *shared = arg;
-	struct old_cmd cmd = { };
 	int rc = 0;
 
 	run_on_cpu(1);
 	setpriority(PRIO_PROCESS, 0, 10);
 	while (!counter_get(&shared->stop) && (!rc || rc == -EBUSY)) {
 		counter_set(&shared->running, 1);
-		rc = _test_ioctl(shared->fd, RELEASE, &cmd);
+		rc = old_release(shared->fd);
 		counter_set(&shared->running, 0);
 		usleep(100);
 	}
@@ -142,7 +136,6 @@ TEST_F(evict, of_a_private_file)
 {
 	int file = memfd_create("private", MFD_CLOEXEC), fd = hmm_ref_open(0);
 	const size_t size = 4 * page_size();
-	struct old_cmd release = { };
 	struct hmm_ref_migrate cmd;
 	struct hmm_ref_stats stats;
 	char *mem;
@@ -156,7 +149,7 @@ TEST_F(evict, of_a_private_file)
 	ASSERT_EQ(0, _test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, 4, &cmd));
 	ASSERT_EQ(0, _test_stats(fd, &stats));
 	EXPECT_EQ(4, stats.out_pages_in_use);
-	EXPECT_EQ(0, _test_ioctl(self->shared->fd, RELEASE, &release));
+	EXPECT_EQ(0, old_release(self->shared->fd));
 	ASSERT_EQ(0, _test_stats(fd, &stats));
 	EXPECT_EQ(0, stats.out_pages_in_use);
 	EXPECT_EQ(0x5a, mem[0]);
@@ -170,7 +163,6 @@ TEST_F(evict, of_a_private_file)
 TEST_F(evict, of_many_mappings)
 {
 	const unsigned long npages = 256;
-	struct old_cmd release = { };
 	char *mem = test_map_pages(npages);
 	struct hmm_ref_stats stats;
 	int fd = test_open(0);
@@ -180,7 +172,7 @@ TEST_F(evict, of_many_mappings)
 	test_to_device(fd, mem, npages);
 	for (i = 0; i < npages; i += 2)
 		ASSERT_EQ(0, mprotect(mem + i * page_size(), page_size(), PROT_READ));
-	EXPECT_EQ(0, _test_ioctl(self->shared->fd, RELEASE, &release));
+	EXPECT_EQ(0, old_release(self->shared->fd));
 	test_stats(fd, &stats);
 	EXPECT_EQ(0, stats.out_pages_in_use);
 	test_cpu_data(mem, npages, 1);

@@ -8,6 +8,7 @@
  * Stands for: an event that comes when the page is somebody else's already; counts that
  * drift away from the truth; names that the tools cannot resolve.
  */
+#include "hmm_ref_old.h"
 #include "hmm_ref_trace.h"
 
 #define PAGES		24UL
@@ -457,24 +458,17 @@ TEST_F(trace, retries_of_the_device)
 
 /* ---- eviction, and a device that comes and goes -------------------------------------- */
 
-struct old_cmd {
-	unsigned long long addr, buf, npages, out_pages, out_faults;
-};
-
-#define OLD_RELEASE	_IOWR('H', 7, struct old_cmd)
-
 /* The old interface has a command for it. */
 TEST_F(trace, eviction_for_room)
 {
-	int old = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
-	struct old_cmd cmd = { .npages = 1 };
+	int old = old_open(0);
 	unsigned int at, free;
 
 	if (old < 0)
 		SKIP(return, "no /dev/hmm_dmirror0 (CONFIG_HMM_REF_DMIRROR)");
 	test_to_device(self->fd, self->mem, PAGES);
 	test_trace_start();
-	ASSERT_EQ(0, _test_ioctl(old, OLD_RELEASE, &cmd));
+	ASSERT_EQ(0, old_release(old));
 	test_trace_stop();
 	test_event(at, 0, "evict", "left", PAGES);
 	EXPECT_TRUE(says(at, "reason=ROOM"));
