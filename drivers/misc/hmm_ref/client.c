@@ -22,6 +22,7 @@ static void device_release(struct kref *ref)
 	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
 
 	cleanup_srcu_struct(&dev->unplug);
+	free_percpu(dev->around);
 	free_percpu(dev->counters);
 	kfree(dev);
 }

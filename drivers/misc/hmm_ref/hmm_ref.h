@@ -7,7 +7,7 @@
  *   main.c, ioctl.c, dmirror.c, debugfs.c
  *                                 devices, the user's requests
  *   client.c                      open files
- *   migrate*.c       access.c, exclusive.c, snapshot.c, mirror.c
+ *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, mirror.c
  *                                 moving data         | seeing a process's memory
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
@@ -780,6 +780,32 @@ static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
 #endif
 
+/* ---- fault_around.c: neighbours ----------------------------------------- */
+
+#define HMM_REF_STREAMS	8
+
+/**
+ * struct hmm_ref_stream - a process goes through its memory
+ * @next: page number after what the last fault has brought
+ * @order: that was 2^order pages
+ */
+struct hmm_ref_stream {
+	unsigned long next;
+	unsigned int order;
+};
+
+/**
+ * struct hmm_ref_around - what a CPU remembers of its faults
+ * @streams: the recent ones, the latest first
+ * @caution: how often a new one has turned up lately, but for those that went on
+ */
+struct hmm_ref_around {
+	struct hmm_ref_stream streams[HMM_REF_STREAMS];
+	unsigned int caution;
+};
+
+unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long addr);
+
 /* ---- main.c: devices --------------------------------------------------- */
 
 /**
@@ -789,6 +815,7 @@ static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
  * @unplug: an operation that has found @gone unset runs to its end
  * @gone: unbound; set once, read under @unplug
  * @fault_around: pages that a CPU fault brings back at the most; knob
+ * @around: how many these are, from experience
  * @dm: its memory
  * @counters: totals
  * @evict_lock: covers @evict_window; killable
@@ -807,6 +834,7 @@ struct hmm_ref_device {
 	struct srcu_struct unplug;
 	bool gone;
 	u32 fault_around;
+	struct hmm_ref_around __percpu *around;
 	struct hmm_ref_devmem dm;
 	struct hmm_ref_counters __percpu *counters;
 	struct mutex evict_lock;	/* evict_window */

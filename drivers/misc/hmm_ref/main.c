@@ -251,7 +251,8 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
 	dev->counters = alloc_percpu(struct hmm_ref_counters);
-	if (!dev->counters)
+	dev->around = alloc_percpu(struct hmm_ref_around);
+	if (!dev->counters || !dev->around)
 		goto err_put;
 	rc = hmm_ref_window_init(&dev->evict_window);
 	if (rc)

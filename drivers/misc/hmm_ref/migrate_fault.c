@@ -5,7 +5,7 @@
  * The core calls migrate_to_ram() with mmap_lock held for read, vmf->page locked
  * and with an extra reference on it. fault_page tells the migration of both;
  * without it the page would never move. Neighbours come along as far as that costs
- * nothing: one fault for a few pages, with arrays on the stack.
+ * nothing: one fault for a few pages (fault_around.c), with arrays on the stack.
  *
  * A large folio comes in two ways:
  *
@@ -28,7 +28,6 @@
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
  */
 #include <linux/gfp.h>
-#include <linux/log2.h>
 #include <linux/mempool.h>
 #include <linux/mmap_lock.h>
 
@@ -153,12 +152,10 @@ static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
 			struct migrate_vma *args)
 {
 	unsigned long addr = vmf->address & PAGE_MASK;
-	unsigned long pages = clamp(READ_ONCE(dev->fault_around), 1U,
-				    (u32)HMM_REF_FAULT_AROUND_MAX);
-	unsigned long size = rounddown_pow_of_two(pages) << PAGE_SHIFT;
+	unsigned long size = PAGE_SIZE;
 
-	if (folio_test_large(page_folio(vmf->page)))
-		size = PAGE_SIZE;
+	if (!folio_test_large(page_folio(vmf->page)))
+		size = hmm_ref_fault_around(dev, addr) << PAGE_SHIFT;
 	args->start = max(ALIGN_DOWN(addr, size), vmf->vma->vm_start);
 	args->end = min(ALIGN_DOWN(addr, size) + size, vmf->vma->vm_end);
 }

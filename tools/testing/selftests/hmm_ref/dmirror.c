@@ -114,8 +114,8 @@ TEST_F(dmirror, more_pages_than_fit)
 
 	for (i = 0; i < ARRAY_SIZE(all); i++) {
 		for (j = 0; j < ARRAY_SIZE(npages); j++) {
-			EXPECT_EQ(-EINVAL, old_command(self->fd, all[i], self->mem, npages[j],
-					      self->buf, &cmd)) {
+			EXPECT_EQ(-EINVAL, old_command(self->fd, all[i], self->mem,
+						       npages[j], self->buf, &cmd)) {
 				TH_LOG("command %u, %lu pages", all[i], npages[j]);
 			}
 		}
@@ -198,7 +198,8 @@ TEST_F(dmirror, flags)
 		ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
 		fill_pages(mem, size / page_size(), 1);
 		if (steps[i].before >= 0)
-			ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, steps[i].before, NULL, &cmd));
+			ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, steps[i].before,
+						 NULL, &cmd));
 		if (i == ARRAY_SIZE(steps) - 1)
 			ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, 0, NULL, &cmd));
 		test_to_device_old(self->fd, mem, size / page_size());
