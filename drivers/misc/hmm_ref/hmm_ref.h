@@ -321,6 +321,9 @@ struct hmm_ref_block {
 	DECLARE_BITMAP(bad, HMM_REF_BLOCK_PAGES);
 };
 
+/* All that a device page costs, beside struct page and storage: less than a byte. */
+static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
+
 /**
  * struct hmm_ref_chunk - one dev_pagemap and its blocks
  * @dm: device memory that it belongs to

@@ -196,6 +196,42 @@ small_device() {
 	[ $rc = 0 ] && ! grep -q SKIP "$dir/log"
 }
 
+# kB that loading takes, with a parameter.
+load_costs() {
+	! loaded || rmmod hmm_ref || return 1
+	before=$(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo)
+	# shellcheck disable=SC2086 # words
+	load $params "$1" || return 1
+	after=$(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo)
+	echo $((before - after))
+}
+
+# Capacity is a limit, and costs nothing. As a page table of one bit per page it would
+# be 32 MiB.
+large_capacity() {
+	small=$(load_costs capacity=1G) && large=$(load_costs capacity=1T) || return 1
+	echo "# loading takes $small kB with 1G, $large kB with 1T"
+	[ "$large" -le $((small + 4096)) ] || return 1
+	hold && release
+}
+
+storage() { sed -n 's/^storage_pages[: ]*//p' /sys/kernel/debug/hmm_ref/hmm_ref0/stats; }
+
+# Storage comes with the first page and goes, if the system asks for memory, after the last.
+idle_device() {
+	[ -r /sys/kernel/debug/hmm_ref/hmm_ref0/stats ] || return 4
+	# shellcheck disable=SC2086 # words
+	rmmod hmm_ref && load $params || return 1
+	new=$(storage)
+	hold || return 1
+	used=$(storage)
+	release || return 1
+	echo 2 >/proc/sys/vm/drop_caches
+	idle=$(storage)
+	echo "# pages of storage: loaded $new, used $used, idle $idle"
+	[ "$new" = 0 ] && [ "$used" -gt 0 ] && [ "$idle" = 0 ]
+}
+
 # shellcheck disable=SC2317 # called by trap
 cleanup() {
 	exec 9>&-
@@ -222,7 +258,7 @@ if [ -n "$was_loaded" ]; then
 fi
 load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
 
-echo "1..9"
+echo "1..11"
 bad_parameters
 result $? "bad parameters are refused"
 refused_while_open
@@ -238,6 +274,10 @@ reload_rounds
 result $? "reloaded under a living process, $((rounds / 5)) times"
 load_rounds
 result $? "unloaded and loaded, $rounds times"
+large_capacity
+result $? "a capacity of 1 TiB costs no more than one of 1 GiB"
+idle_device
+result $? "an idle device has no storage" "no debugfs"
 small_device 16M 16M
 result $? "eviction, device of 16 MiB"
 small_device 6M 2M
