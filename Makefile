@@ -31,6 +31,7 @@ help:
 ## make coverage  which lines and branches of the driver the selftests run
 ## make bench     what operations cost, in time; plots and all figures in build/bench
 ## make bench-insn  the same in instructions, and next to the targets: build/bench-insn
+## make lockstat  which locks two threads, then two processes, wait for in the benchmark
 ## make model     check the model of a page's life; TRAIL=name prints a control's steps
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
 ## make clean     remove what was built in this clone
@@ -39,7 +40,7 @@ help:
 ## Variables, on the command line or in the environment:
 ##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
-##   FLAVOUR=release   or debug or kcsan
+##   FLAVOUR=release   or debug, kcsan, lockstat
 ##   TEST=name         make test: only this program
 ##   MUTANT=names      make mutants: only these
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
@@ -87,6 +88,10 @@ bench-insn:
 	@FLAVOUR=release scripts/kernel.sh
 	@scripts/bench.sh insn
 
+lockstat:
+	@FLAVOUR=lockstat scripts/kernel.sh
+	@FLAVOUR=lockstat scripts/bench.sh lockstat
+
 model:
 	@scripts/model.sh
 
@@ -106,6 +111,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
-.PHONY: bench bench-insn clean distclean
+.PHONY: bench bench-insn lockstat clean distclean
 
 endif

@@ -3,12 +3,13 @@
 #
 # Runs the benchmark in the VM: hmm_ref, test_hmm, the floor, and the system itself.
 #
-#   in:  $1 "insn": on one CPU whose clock counts instructions; BENCH_SIZES (of a worker's
+#   in:  $1 "insn": on one CPU whose clock counts instructions; or "lockstat", on the kernel
+#        of that flavour: two threads, then two processes; BENCH_SIZES (of a worker's
 #        memory), BENCH_OPTIONS (more options of hmm_ref_bench, for every run);
 #        $PRODUCTS, as kernel.sh left it; what vm.sh reads; bench_targets
 #   out: tables on stdout; CSV, JSON and plots in build/bench or build/bench-insn; with
-#        "insn" the targets and what they are missed by. Exit status 0 also when targets
-#        are missed: this is no test.
+#        "insn" the targets and what they are missed by, with "lockstat" the locks that
+#        were waited for. Exit status 0 also when targets are missed: this is no test.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -26,6 +27,12 @@ runs() {
 
 	if [[ $what == insn ]]; then
 		echo "-i -s ${BENCH_SIZES:-16M} -r 8 ${BENCH_OPTIONS:-}"
+		return
+	fi
+	if [[ $what == lockstat ]]; then
+		some=to_device_map,to_system,fault_seq,fault_random,dev_read,dev_write,exclusive
+		echo "-d hmm_ref -o $some -s ${BENCH_SIZES:-16M} -T 3 -t 2 ${BENCH_OPTIONS:-}"
+		echo "-d hmm_ref -o $some -s ${BENCH_SIZES:-16M} -T 3 -p 2 ${BENCH_OPTIONS:-}"
 		return
 	fi
 	echo "$quick -o $some -s ${BENCH_SIZES:-4K,64K,1M,2M,16M,64M} ${BENCH_OPTIONS:-}"
@@ -74,6 +81,32 @@ compare() {
 		}' "$out"/[0-9].csv
 }
 
+# The locks that were waited for, the most often first, and which of them are the driver's.
+contended() {
+	local ours run
+
+	ours=$(sed -nE 's/.*(mutex_init|spin_lock_init)\((&[^)]*)\).*/\2/p' \
+		"$ROOT"/drivers/misc/hmm_ref/*.c)
+	for run in "$out"/[0-9].lock_stat; do
+		printf '\n%9s %12s %12s  %s\n' waits 'in all, us' taken "in run $(basename "$run" .lock_stat)"
+		awk -v ours="$ours" '
+			BEGIN {
+				n = split(ours, names, "\n")
+				for (i = 1; i <= n; i++)
+					is_ours[names[i]] = 1
+			}
+			match($0, /: +[0-9]+ +[0-9]+ +[0-9.]+ /) {
+				name = substr($0, 1, RSTART - 1)
+				sub(/^ +/, "", name)
+				split(substr($0, RSTART + 1), v, " ")
+				is_driver = name in is_ours
+				if (v[2] > 0 || is_driver)
+					printf "%9d %12.0f %12d  %s%s\n", v[2], v[5], v[8], name,
+						is_driver ? " (the driver)" : ""
+			}' "$run" | sort -rn | awk 'NR <= 12 || /the driver/'
+	done
+}
+
 "$here/packages.sh" bench
 rm -rf "$out"
 mkdir -p "$out"
@@ -85,5 +118,6 @@ run
 base64 -d "$out/results.base64" | tar -C "$out" -xz
 rm "$out/results.base64"
 [[ $what != insn ]] || compare | tee "$out/targets"
+[[ $what != lockstat ]] || contended | tee "$out/contended"
 "$here/bench-plot.sh" "$out"
 say "figures and plots are in ${out#"$PWD/"}"

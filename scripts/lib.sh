@@ -4,7 +4,7 @@
 # Sourced by every script here: where things are, messages, progress, the lock.
 #
 #   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12, 6.1), KSRC (a kernel tree),
-#        FLAVOUR (release, debug, kcsan), HMM_REF_PRODUCTS (a folder, for mutants.sh)
+#        FLAVOUR (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
 #        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
 
@@ -27,8 +27,8 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 2; }
 
 case $FLAVOUR in
-release | debug | kcsan) ;;
-*) die "FLAVOUR=$FLAVOUR: must be release, debug or kcsan" ;;
+release | debug | kcsan | lockstat) ;;
+*) die "FLAVOUR=$FLAVOUR: must be release, debug, kcsan or lockstat" ;;
 esac
 
 as_root() {

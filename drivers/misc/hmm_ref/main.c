@@ -158,16 +158,16 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 	for_each_possible_cpu(cpu) {
 		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
 
-		stats->out_to_device += c->to_device;
-		stats->out_to_system += c->to_system;
-		stats->out_cpu_faults += c->cpu_faults;
-		stats->out_fault_pages += c->fault_pages;
-		stats->out_evicted += c->evicted;
-		stats->out_device_faults += c->device_faults;
-		stats->out_invalidations += c->invalidations;
-		stats->out_retries += c->retries;
-		stats->out_cow_breaks += c->cow_breaks;
-		stats->out_exclusive += c->exclusive;
+		stats->out_to_device += READ_ONCE(c->to_device);
+		stats->out_to_system += READ_ONCE(c->to_system);
+		stats->out_cpu_faults += READ_ONCE(c->cpu_faults);
+		stats->out_fault_pages += READ_ONCE(c->fault_pages);
+		stats->out_evicted += READ_ONCE(c->evicted);
+		stats->out_device_faults += READ_ONCE(c->device_faults);
+		stats->out_invalidations += READ_ONCE(c->invalidations);
+		stats->out_retries += READ_ONCE(c->retries);
+		stats->out_cow_breaks += READ_ONCE(c->cow_breaks);
+		stats->out_exclusive += READ_ONCE(c->exclusive);
 	}
 }
 
