@@ -90,6 +90,7 @@ TEST_F(fail, copy_to_system)
 /* The batch fails, the page alone does not: the process notices nothing. */
 TEST_F(fail, copy_of_a_neighbour)
 {
+	test_go_through_memory(self->fd);
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
 	EXPECT_TRUE(page_holds(self->mem + page_size(), 1, 1));

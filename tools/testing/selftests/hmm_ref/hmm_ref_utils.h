@@ -282,6 +282,23 @@ static inline void run_on_cpu(unsigned int nr)
 	sched_setaffinity(0, sizeof(one), &one);
 }
 
+/* Have the driver expect, on this CPU, that the next fault's neighbours will be wanted. */
+static inline void __test_go_through_memory(struct __test_metadata *_metadata, int fd)
+{
+	const unsigned long npages = 64;
+	char *mem = test_map_pages(npages);
+	unsigned long i;
+
+	run_on_cpu(0);
+	fill_pages(mem, npages, 1);
+	test_to_device(fd, mem, npages);
+	for (i = 0; i < npages; i++)
+		ASSERT_TRUE(page_holds(mem + i * page_size(), 1, i));
+	ASSERT_EQ(0, munmap(mem, npages * page_size()));
+}
+
+#define test_go_through_memory(fd)	__test_go_through_memory(_metadata, fd)
+
 /* ---- small files ----------------------------------------------------------- */
 
 static inline int write_file(const char *path, const char *text)

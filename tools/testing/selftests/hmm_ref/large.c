@@ -253,17 +253,9 @@ TEST_F(large, cpu_fault_on_a_part)
  */
 TEST_F(large, cpu_fault_near_the_head)
 {
-	const unsigned long many = 64;
-	char *other = test_map_pages(many);
 	struct hmm_ref_audit audit;
-	unsigned long i;
 
-	/* Have the driver expect that neighbours will be wanted. */
-	run_on_cpu(0);
-	fill_pages(other, many, 2);
-	test_to_device(self->fd, other, many);
-	for (i = 0; i < many; i++)
-		touch_read(other + i * page_size());
+	test_go_through_memory(self->fd);
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	ASSERT_EQ(0, munmap(self->mem + block_size() - page_size(), page_size()));
 	touch_read(self->mem + page_size());
