@@ -10,11 +10,13 @@
 #include "hmm_ref_utils.h"
 
 #define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
 FIXTURE(mlocked)
 {
 	struct leak_check leak;
 	char name[24];
+	char pause[24];		/* of khugepaged */
 	unsigned int nr;
 	unsigned long *state;
 };
@@ -31,18 +33,22 @@ FIXTURE_SETUP(mlocked)
 	self->nr = 0;
 	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
 	self->state = test_map_shared(page_size());
+	/* It empties all batches whenever it sets out. */
+	if (read_file(KHUGEPAGED, self->pause, sizeof(self->pause)) > 0)
+		ASSERT_EQ(0, write_file(KHUGEPAGED, "1000000"));
 }
 
 FIXTURE_TEARDOWN_PARENT(mlocked)
 {
 	if (hmm_ref_count() < self->leak.devices)
 		EXPECT_EQ(0, write_file(DRIVER "bind", self->name));
+	if (self->pause[0])
+		EXPECT_EQ(0, write_file(KHUGEPAGED, self->pause));
 	leak_check_end(_metadata, &self->leak);
 }
 
 static int unbind(void *name)
 {
-	run_on_cpu(0);
 	return write_file(DRIVER "unbind", name) != 0;
 }
 
@@ -81,6 +87,8 @@ TEST_F_TIMEOUT(mlocked, unbind_after_unmap, LONG_TEST)
 	pid_t pid, unbinder;
 	int i;
 
+	/* Nobody here is to empty the batch of the other CPU. */
+	run_on_cpu(0);
 	pid = child_start(drops_a_locked_page, &client);
 	ASSERT_LT(0, pid);
 	for (i = 0; i < PATIENCE_MS / 10 && !counter_get(self->state); i++)
