@@ -448,6 +448,8 @@ TEST_F(migrate, own_stack)
 	struct hmm_ref_migrate cmd;
 	int i;
 
+	/* What it shares with its parent since fork() would move for that one, too. */
+	memset(alloca(3 * page_size()), 0x5a, 3 * page_size());
 	here &= ~(page_size() - 1);
 	for (i = 0; i < 20; i++) {
 		test_migrate(self->fd, HMM_REF_TO_DEVICE, (void *)(here - 2 * page_size()),
