@@ -385,7 +385,6 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
-	hmm_ref_engine_init(&dm->engine, params->node);
 	xa_init(&dm->chunks);
 	mutex_init(&dm->grow_lock);
 	spin_lock_init(&dm->lock);
@@ -394,19 +393,28 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	INIT_LIST_HEAD(&dm->partial);
 	INIT_LIST_HEAD(&dm->lru);
 
-	rc = coherent ? add_window(dm) : 0;
+	rc = hmm_ref_engine_init(&dm->engine, params->node);
 	if (rc)
 		return rc;
+	rc = coherent ? add_window(dm) : 0;
+	if (rc)
+		goto err_engine;
 	dm->shrinker = shrinker_alloc(0, "%s", params->name);
 	if (!dm->shrinker) {
-		free_chunks(dm);
-		return -ENOMEM;
+		rc = -ENOMEM;
+		goto err_chunks;
 	}
 	dm->shrinker->count_objects = shrink_count;
 	dm->shrinker->scan_objects = shrink_scan;
 	dm->shrinker->private_data = dm;
 	shrinker_register(dm->shrinker);
 	return 0;
+
+err_chunks:
+	free_chunks(dm);
+err_engine:
+	hmm_ref_engine_exit(&dm->engine);
+	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
 

@@ -69,6 +69,7 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 #define vma_alloc_folio		hmm_ref_vma_alloc_folio
 
 #define system_percpu_wq	system_wq
+#define WQ_PERCPU		0
 
 #define FOLIO_MAPPING_ANON	PAGE_MAPPING_ANON
 #define FOLIO_MAPPING_FLAGS	PAGE_MAPPING_FLAGS

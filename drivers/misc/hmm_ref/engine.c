@@ -12,9 +12,12 @@
  * pages is handed out and takes the storage away when none is used, so an
  * access to a used page always finds it, without a lock.
  *
- * Copies are batched in a job: begin, any number of copies, wait. Nobody may use
- * or free a page of the job before the wait has returned, and the result counts
- * for the whole batch: after an error no destination holds valid data.
+ * Copies are batched in a job: begin, any number of copies, submit, wait. A job with a ring
+ * writes descriptors there, and runs beside the caller once it is submitted; one without
+ * copies at once. Nobody may use or free a page of the job before the wait has returned,
+ * and the result counts for the whole batch: after an error no destination holds valid
+ * data. The wait is as short as the copies: what the engine has not begun by then, the
+ * caller does itself. So it needs no memory, and may be done with folios locked.
  *
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
@@ -23,6 +26,7 @@
 #include <linux/highmem.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #include "hmm_ref.h"
 
@@ -32,13 +36,19 @@
  * hmm_ref_engine_init() - set up an engine without storage
  * @engine: to set up
  * @node: NUMA node for the storage, or NUMA_NO_NODE
+ *
+ * Return: 0 or -ENOMEM.
  */
-void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
+int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
 {
 	engine->node = node;
 	engine->window = NULL;
 	xa_init(&engine->storage);
 	atomic_long_set(&engine->nr_blocks, 0);
+	/* mock: the DMA engine; other work of its CPU need not wait for the copies */
+	engine->queue = alloc_workqueue("hmm_ref_engine",
+					WQ_PERCPU | WQ_CPU_INTENSIVE, 0);
+	return engine->queue ? 0 : -ENOMEM;
 }
 
 /**
@@ -62,6 +72,7 @@ void hmm_ref_engine_exit(struct hmm_ref_engine *engine)
 	unsigned long index;
 	void *storage;
 
+	destroy_workqueue(engine->queue);
 	xa_for_each(&engine->storage, index, storage)
 		vfree(storage);
 	xa_destroy(&engine->storage);
@@ -129,12 +140,18 @@ static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
  * hmm_ref_engine_begin() - start a batch of copies
  * @engine: engine
  * @job: to set up
+ * @ring: where the copies are queued, a descriptor for each call that adds some; or NULL,
+ *	to have them done at once
  */
-void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job)
+void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
+			  struct hmm_ref_copy *ring)
 {
 	job->engine = engine;
 	job->storage = NULL;
 	job->nr_copies = 0;
+	job->ring = ring;
+	job->nr_queued = 0;
+	job->submitted = false;
 }
 
 /* As engine_addr(). Most copies are in the block of the one before. */
@@ -149,6 +166,37 @@ static __always_inline void *job_addr(struct hmm_ref_job *job, unsigned long dpf
 	return job->storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
+/* Inline: most copies are of one page, and one of the directions. */
+static __always_inline void run_copy(void *mem, struct page *sys_page,
+				     unsigned long nr, bool out)
+{
+	if (!sys_page) {
+		memset(mem, 0, nr * PAGE_SIZE);
+		return;
+	}
+	for (; nr; nr--, sys_page++, mem += PAGE_SIZE) {
+		void *sys = kmap_local_page(sys_page);
+
+		if (out)
+			copy_page(sys, mem);
+		else
+			copy_page(mem, sys);
+		kunmap_local(sys);
+	}
+}
+
+/* mock: real hardware would have a descriptor written for each */
+static __always_inline void add_copy(struct hmm_ref_job *job, void *mem,
+				     struct page *sys_page, unsigned long nr, bool out)
+{
+	job->nr_copies += nr;
+	if (job->ring)
+		job->ring[job->nr_queued++] = (struct hmm_ref_copy){
+			.mem = mem, .sys_page = sys_page, .nr = nr, .out = out };
+	else
+		run_copy(mem, sys_page, nr, out);
+}
+
 /**
  * hmm_ref_engine_copy_in() - copy pages to the device
  * @job: batch
@@ -159,16 +207,7 @@ static __always_inline void *job_addr(struct hmm_ref_job *job, unsigned long dpf
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 			    struct page *sys_page, unsigned long nr)
 {
-	void *to = job_addr(job, dpfn);
-
-	/* mock: real hardware would queue a descriptor */
-	job->nr_copies += nr;
-	for (; nr; nr--, sys_page++, to += PAGE_SIZE) {
-		void *from = kmap_local_page(sys_page);
-
-		copy_page(to, from);
-		kunmap_local(from);
-	}
+	add_copy(job, job_addr(job, dpfn), sys_page, nr, false);
 }
 
 /**
@@ -181,15 +220,7 @@ void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 			     unsigned long dpfn, unsigned long nr)
 {
-	void *from = job_addr(job, dpfn);
-
-	job->nr_copies += nr;
-	for (; nr; nr--, sys_page++, from += PAGE_SIZE) {
-		void *to = kmap_local_page(sys_page);
-
-		copy_page(to, from);
-		kunmap_local(to);
-	}
+	add_copy(job, job_addr(job, dpfn), sys_page, nr, true);
 }
 
 /**
@@ -201,19 +232,68 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 			  unsigned long nr)
 {
-	memset(job_addr(job, dpfn), 0, nr * PAGE_SIZE);
-	job->nr_copies += nr;
+	add_copy(job, job_addr(job, dpfn), NULL, nr, false);
+}
+
+static void run_ring(const struct hmm_ref_job *job)
+{
+	const struct hmm_ref_copy *copy = job->ring;
+	const struct hmm_ref_copy *end = copy + job->nr_queued;
+
+	for (; copy < end; copy++)
+		run_copy(copy->mem, copy->sys_page, copy->nr, copy->out);
+}
+
+static void engine_work(struct work_struct *work)
+{
+	run_ring(container_of(work, struct hmm_ref_job, work));
+}
+
+/* The CPU that plays the DMA engine: the next one. Return: nr_cpu_ids if there is none. */
+static unsigned int other_cpu(void)
+{
+	unsigned int self = raw_smp_processor_id();
+	unsigned int cpu = cpumask_next(self, cpu_online_mask);
+
+	if (cpu >= nr_cpu_ids)
+		cpu = cpumask_first(cpu_online_mask);
+	return cpu == self ? nr_cpu_ids : cpu;
+}
+
+/**
+ * hmm_ref_engine_submit() - have the engine begin with what is queued
+ * @job: batch; nothing is added to it any more
+ */
+void hmm_ref_engine_submit(struct hmm_ref_job *job)
+{
+	unsigned int cpu = other_cpu();
+
+	if (!job->nr_queued || cpu >= nr_cpu_ids)
+		return;
+	/* mock: real hardware would have a doorbell rung, and use no CPU */
+	INIT_WORK_ONSTACK(&job->work, engine_work);
+	queue_work_on(cpu, job->engine->queue, &job->work);
+	job->submitted = true;
 }
 
 /**
  * hmm_ref_engine_wait() - wait until a batch is complete
- * @job: batch
+ * @job: batch, whether submitted or not
  *
  * Return: 0, or -EIO when a copy failed: then no destination is valid.
  */
 int hmm_ref_engine_wait(struct hmm_ref_job *job)
 {
 	/* mock: real hardware would signal a fence; its error counts, too */
+	if (!job->submitted) {
+		run_ring(job);
+	} else {
+		if (cancel_work(&job->work))
+			run_ring(job);
+		else
+			flush_work(&job->work);
+		destroy_work_on_stack(&job->work);
+	}
 	if (job->nr_copies && hmm_ref_fail(HMM_REF_FAIL_COPY))
 		return -EIO;
 	return 0;

@@ -171,12 +171,28 @@ struct hmm_ref_counters {
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
  * @window: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
+ * @queue: runs jobs that have a ring
  */
 struct hmm_ref_engine {
 	int node;
 	struct xarray storage;
 	void *window;
 	atomic_long_t nr_blocks;
+	struct workqueue_struct *queue;
+};
+
+/**
+ * struct hmm_ref_copy - one descriptor of the copy engine
+ * @mem: device memory, in one block
+ * @sys_page: the first of the other side's pages; NULL to zero the memory
+ * @nr: pages
+ * @out: from the device
+ */
+struct hmm_ref_copy {
+	void *mem;
+	struct page *sys_page;
+	unsigned int nr;
+	bool out;
 };
 
 /**
@@ -184,7 +200,11 @@ struct hmm_ref_engine {
  * @engine: that runs it
  * @block: number of the block of the last copy
  * @storage: of that block; NULL before the first copy
- * @nr_copies: pages copied or cleared
+ * @nr_copies: pages copied or cleared, or to be
+ * @ring: descriptors of what is to be done; NULL to do it at once
+ * @nr_queued: of them
+ * @work: runs the ring
+ * @submitted: @work has been queued
  *
  * On the stack of who waits for it.
  */
@@ -193,21 +213,27 @@ struct hmm_ref_job {
 	unsigned long block;
 	void *storage;
 	unsigned long nr_copies;
+	struct hmm_ref_copy *ring;
+	unsigned int nr_queued;
+	struct work_struct work;
+	bool submitted;
 };
 
-void hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
+int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
 void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
 void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
-void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job);
+void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
+			  struct hmm_ref_copy *ring);
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 			    struct page *sys_page, unsigned long nr);
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 			     unsigned long dpfn, unsigned long nr);
 void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 			  unsigned long nr);
+void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
 /**
@@ -664,6 +690,8 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
+int hmm_ref_windows_init(struct hmm_ref_client *client);
+void hmm_ref_windows_exit(struct hmm_ref_client *client);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
@@ -671,9 +699,6 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
-int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, enum hmm_ref_cause cause,
-			  unsigned long *moved);
 
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
@@ -856,8 +881,9 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
- * @migrate_lock: covers @window; killable
- * @window: scratch memory of its migrations
+ * @migrate_lock: covers @windows and @ring; killable
+ * @windows: scratch memory of its migrations, two of which may be under way
+ * @ring: copies of the first one, when there are two
  * @fail_large: the next large page that a migration wants is not to be had; for the
  *	old interface
  * @node: on hmm_ref_device::clients
@@ -866,8 +892,9 @@ struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
-	struct mutex migrate_lock;	/* window */
-	struct hmm_ref_window window;
+	struct mutex migrate_lock;	/* windows, ring */
+	struct hmm_ref_window windows[2];
+	struct hmm_ref_copy *ring;
 	bool fail_large;
 	struct list_head node;
 };

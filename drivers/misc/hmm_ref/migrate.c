@@ -12,13 +12,21 @@
  *   reserve device pages             no lock held; may evict
  *   migrate_vma_setup()              unmaps and locks the source pages; its notifier
  *                                    zaps them from every device page table first
- *   hand out, queue copies, wait     source pages cannot change; an error here can
+ *   hand out, queue copies           source pages cannot change; an error here can
  *                                    still be undone
+ *   wait for the copies              their error, too
  *   migrate_vma_pages()              commits page by page, and may refuse
  *   migrate_vma_finalize()           maps what won, unlocks and puts both sides
  *
+ * Where the engine has a CPU to run on, two windows in a row are under way at once: the
+ * first one is copied while the second one's pages are unmapped, and its copies done.
+ * A large folio is one copy and next to no other work, so it has nothing to run beside.
+ *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize.
+ * - What the second window needs is reserved before the first one's setup, and never by
+ *   eviction: nothing waits for room with pages locked.
+ * - The first error ends the command. The second window is retracted then.
  * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is
  *   abandoned and cleared, and both last steps are done all the same: to skip
  *   migrate_vma_pages() would leave migration entries that point to pages without
@@ -32,8 +40,10 @@
  *   so a page that has just arrived may be on its way out again; mirror.c maps,
  *   under the notifier's sequence.
  */
+#include <linux/cpumask.h>
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>
+#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -45,8 +55,21 @@
 /* Passes over a window in which someone else held pages locked. */
 #define MIGRATE_TRIES	3
 
-/* What one pass over a window has done. */
+static bool overlap = true;
+module_param(overlap, bool, 0644);
+MODULE_PARM_DESC(overlap, "copy one window while the next one is unmapped (default Y)");
+
+/* One pass over one window. */
 struct pass {
+	struct hmm_ref_window *window;
+	unsigned long start;
+	unsigned long end;	/* cut to what can be handled at once */
+	struct hmm_ref_move move;
+	struct hmm_ref_copy *ring;
+	long reserved;
+	int rc;
+	bool open;		/* begun and not ended */
+	bool whole;		/* found a large folio, or a hole as large */
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* the device could not make room */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
@@ -54,168 +77,6 @@ struct pass {
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
-
-/* ---- to the device ----------------------------------------------------- */
-
-/*
- * Holes and anonymous pages move; the core would refuse others late and at a cost. Merged
- * ones it would not refuse: see cut_at_merged().
- */
-static inline bool wants_device(unsigned long src)
-{
-	struct page *page = migrate_pfn_to_page(src);
-
-	if (!(src & MIGRATE_PFN_MIGRATE))
-		return false;
-	return !page || (folio_test_anon(page_folio(page)) &&
-			 !folio_test_ksm(page_folio(page)));
-}
-
-static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
-		       struct page *sys_page, unsigned long nr)
-{
-	unsigned long dpfn = hmm_ref_page_dpfn(dev_page);
-
-	if (sys_page)
-		hmm_ref_engine_copy_in(job, dpfn, sys_page, nr);
-	else
-		hmm_ref_engine_clear(job, dpfn, nr);
-}
-
-/* Fill one large entry with a large folio. Return: pages handed out for it. */
-static unsigned long fill_large(struct hmm_ref_client *client,
-				struct migrate_vma *args, struct hmm_ref_job *job)
-{
-	struct page *sys_page = migrate_pfn_to_page(args->src[0]);
-	struct folio *folio;
-
-	if (!sys_page && (args->vma->vm_flags & VM_NOHUGEPAGE))
-		return 0;
-	if (xchg(&client->fail_large, false) || hmm_ref_fail(HMM_REF_FAIL_LARGE))
-		return 0;
-	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
-	if (!folio)
-		return 0;
-	queue_copy(job, folio_page(folio, 0), sys_page, HMM_REF_BLOCK_PAGES);
-	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
-	return HMM_REF_BLOCK_PAGES;
-}
-
-/* Single pages for a large hole, all or none. Return: pages handed out for it. */
-static unsigned long fill_hole(struct hmm_ref_client *client,
-			       struct migrate_vma *args, struct hmm_ref_job *job)
-{
-	struct page **dev_pages = client->window.dev_pages;
-	unsigned long got;
-	unsigned long i;
-
-	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     HMM_REF_BLOCK_PAGES);
-	for (i = 0; i < got; i++) {
-		queue_copy(job, dev_pages[i], NULL, 1);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
-	}
-	if (got < HMM_REF_BLOCK_PAGES)
-		hmm_ref_abandon_all(args->dst, got);
-	return got;
-}
-
-/*
- * How many entries want a page, at the most? In an anonymous mapping all that setup got,
- * unless KSM has just merged one.
- */
-static unsigned long count_wanted(const struct migrate_vma *args)
-{
-	unsigned long wanted = 0;
-	unsigned long i;
-
-	if (vma_is_anonymous(args->vma))
-		return args->cpages;
-	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->src[i]);
-	return wanted;
-}
-
-/* Single pages for up to @reserved of the entries. Return: pages handed out. */
-static unsigned long fill_single(struct hmm_ref_client *client,
-				 struct migrate_vma *args, struct hmm_ref_job *job,
-				 unsigned long reserved, struct pass *pass)
-{
-	struct page **dev_pages = client->window.dev_pages;
-	unsigned long next = 0;
-	unsigned long got;
-	unsigned long i;
-
-	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     min(count_wanted(args), reserved));
-	for (i = 0; i < args->npages; i++) {
-		if (!wants_device(args->src[i])) {
-			pass->refused += hmm_ref_src_is_page(args->src[i]);
-			continue;
-		}
-		if (next == got)
-			break;
-		queue_copy(job, dev_pages[next], migrate_pfn_to_page(args->src[i]), 1);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
-	}
-	for (i = next; i < got; i++) {
-		unlock_page(dev_pages[i]);
-		put_page(dev_pages[i]);
-	}
-	return got;
-}
-
-/*
- * Hand out device pages for the entries that setup has collected, and fill them. What
- * is handed out comes off @reserved. A large entry fills the whole window. Return: 0,
- * -EIO, or -EAGAIN when there is no large folio for it.
- */
-static int fill_device(struct hmm_ref_client *client, struct migrate_vma *args,
-		       long *reserved, struct pass *pass)
-{
-	struct hmm_ref_job job;
-	unsigned long src = args->src[0];
-	unsigned long got = 0;
-	int rc = 0;
-
-	hmm_ref_engine_begin(&client->dev->dm.engine, &job);
-	if (!(src & MIGRATE_PFN_COMPOUND)) {
-		got = fill_single(client, args, &job, *reserved, pass);
-	} else if (wants_device(src)) {
-		got = fill_large(client, args, &job);
-		if (!got && hmm_ref_src_is_page(src))
-			rc = -EAGAIN;
-		else if (!got)
-			got = fill_hole(client, args, &job);
-	} else if (hmm_ref_src_is_page(src)) {
-		pass->refused += HMM_REF_BLOCK_PAGES;
-	}
-	*reserved -= got;
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, args->npages);
-		rc = -EIO;
-	}
-	return rc;
-}
-
-static int move_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
-			  long *reserved, struct pass *pass)
-{
-	unsigned long i;
-	int rc;
-
-	rc = migrate_vma_setup(args);
-	if (rc)
-		return rc;
-	pass->tried = true;
-	rc = fill_device(client, args, reserved, pass);
-	migrate_vma_pages(args);
-	for (i = 0; i < args->npages; i++)
-		pass->moved += hmm_ref_moved(args->src[i], args->dst[i]);
-	atomic_long_add(pass->moved, &client->owner->to_device);
-	migrate_vma_finalize(args);
-	return rc;
-}
 
 /*
  * Pages that KSM has merged stay, and all of a mapping where it may merge them. The core
@@ -247,47 +108,7 @@ static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args
 	return 0;
 }
 
-static int pass_to_device(struct hmm_ref_client *client, struct migrate_vma *args,
-			  long *reserved, struct pass *pass)
-{
-	bool stays;
-	int rc;
-
-	rc = cut_at_merged(client, args, &stays);
-	if (rc)
-		return rc;
-	if (stays) {
-		pass->tried = true;
-		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
-		return 0;
-	}
-	args->pgmap_owner = client->dev->dm.pgmap_owner;
-	args->flags = MIGRATE_VMA_SELECT_SYSTEM;
-	if (pass->large && *reserved == HMM_REF_BLOCK_PAGES &&
-	    args->end - args->start == PMD_SIZE)
-		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
-	rc = move_to_device(client, args, reserved, pass);
-	if (rc != -EAGAIN)
-		return rc;
-	args->flags &= ~MIGRATE_VMA_SELECT_COMPOUND;
-	return move_to_device(client, args, reserved, pass);
-}
-
-/* ---- to system memory -------------------------------------------------- */
-
-static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *args,
-			  struct pass *pass)
-{
-	bool large = pass->large && !xchg(&client->fail_large, false);
-	int rc;
-
-	rc = hmm_ref_vma_to_system(&client->dev->dm, args, large, HMM_REF_BY_COMMAND,
-				   &pass->moved);
-	pass->tried = rc != -EINVAL;
-	return rc;
-}
-
-/* ---- the MIGRATE command ----------------------------------------------- */
+/* ---- a pass ------------------------------------------------------------ */
 
 /*
  * Reserve device pages for a window, evicting others if need be. Pages that are on
@@ -298,12 +119,11 @@ static int pass_to_system(struct hmm_ref_client *client, struct migrate_vma *arg
  * Return: pages reserved, fewer than needed if that is all there is after some time,
  * or an errno.
  */
-static long reserve_window(struct hmm_ref_client *client, unsigned long start,
-			   unsigned long end, struct pass *pass)
+static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	struct hmm_ref_devmem *dm = &client->dev->dm;
-	unsigned long need = (end - start) >> PAGE_SHIFT;
+	unsigned long need = (pass->end - pass->start) >> PAGE_SHIFT;
 	long got = hmm_ref_devmem_reserve(dm, need);
 	long resident;
 	int rc;
@@ -312,8 +132,8 @@ static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 		hmm_ref_devmem_want_whole(dm);
 	if (got == need || (got < 0 && got != -ENOSPC))
 		return got;
-	resident = hmm_ref_mirror_resident(&client->mirror, start, end,
-					   client->window.dst);
+	resident = hmm_ref_mirror_resident(&client->mirror, pass->start, pass->end,
+					   pass->window->dst);
 	if (resident > 0)
 		need -= resident;
 	while (got < (long)need && time_before(jiffies, deadline)) {
@@ -333,104 +153,248 @@ static long reserve_window(struct hmm_ref_client *client, unsigned long start,
 	return got;
 }
 
-/* One pass over [start, end), cut to what can be handled at once. */
-static int migrate_pass(struct hmm_ref_client *client, u32 direction,
-			unsigned long start, unsigned long *end,
-			struct pass *pass)
+static void init_pass(struct hmm_ref_client *client, struct pass *pass,
+		      struct hmm_ref_window *window, unsigned long start,
+		      unsigned long end, bool large)
 {
-	struct mm_struct *mm = client->mirror.notifier.mm;
-	struct migrate_vma args = {
+	*pass = (struct pass){
+		.window = window,
 		.start = start,
-		.src = client->window.src,
-		.dst = client->window.dst,
+		.end = end,
+		.rc = -EFAULT,
+		.large = large && end - start == PMD_SIZE &&
+			 hmm_ref_has_large(&client->dev->dm),
 	};
-	long reserved = 0;
-	int rc = -EFAULT;
+}
 
-	if (direction == HMM_REF_TO_DEVICE) {
-		reserved = reserve_window(client, start, *end, pass);
-		if (reserved < 0)
-			return reserved;
-	}
-	if (mmap_read_lock_killable(mm)) {
-		rc = -EINTR;
-		goto out;
-	}
-	args.vma = vma_lookup(mm, start);
-	if (args.vma) {
-		args.end = min(*end, args.vma->vm_end);
-		pass->large &= args.end - args.start == PMD_SIZE;
-		pass->blind = !(args.vma->vm_flags & VM_READ);
-		if (direction == HMM_REF_TO_DEVICE)
-			rc = pass_to_device(client, &args, &reserved, pass);
-		else
-			rc = pass_to_system(client, &args, pass);
-		*end = args.end;
-	}
-	mmap_read_unlock(mm);
-out:
-	hmm_ref_devmem_unreserve(&client->dev->dm, reserved);
+static int begin_to_device(struct hmm_ref_client *client, struct pass *pass, bool large)
+{
+	return hmm_ref_to_device_begin(client, &pass->move, pass->window->dev_pages,
+				       large && pass->reserved == HMM_REF_BLOCK_PAGES,
+				       pass->ring, &pass->reserved);
+}
+
+static int begin_move(struct hmm_ref_client *client, u32 direction, struct pass *pass,
+		      bool large)
+{
+	int rc;
+
+	if (direction == HMM_REF_TO_DEVICE)
+		rc = begin_to_device(client, pass, large);
+	else
+		rc = hmm_ref_to_system_begin(&client->dev->dm, &pass->move, large,
+					     pass->ring);
+	pass->open = !rc;
+	pass->whole = !rc && pass->move.args.src[0] & MIGRATE_PFN_COMPOUND;
 	return rc;
 }
 
-/*
- * Migrate one window and count. @end is moved back to the end of the VMA, or of a run
- * of merged pages, if that comes first. Pages that others hold locked are tried again,
- * but not for long.
- */
-static int migrate_window(struct hmm_ref_client *client,
-			  struct hmm_ref_migrate *cmd, unsigned long start,
-			  unsigned long *end)
+/* Look up the VMA, and begin with what of it is in the window. Sets @pass->rc. */
+static void begin_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
-	bool to_device = cmd->direction == HMM_REF_TO_DEVICE;
-	unsigned long nr = 0, skipped = 0, moved = 0;
-	unsigned long handled;
-	unsigned int tries = 0;
-	struct pass pass;
-	long resident;
-	int rc;
+	struct migrate_vma *args = &pass->move.args;
+	bool stays = false;
+	bool large;
 
-	do {
-		if (tries)
-			trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE,
-					    start, tries);
+	args->start = pass->start;
+	args->src = pass->window->src;
+	args->dst = pass->window->dst;
+	args->vma = vma_lookup(client->mirror.notifier.mm, pass->start);
+	if (!args->vma)
+		return;
+	args->end = min(pass->end, args->vma->vm_end);
+	pass->rc = 0;
+	pass->blind = !(args->vma->vm_flags & VM_READ);
+	if (direction == HMM_REF_TO_DEVICE)
+		pass->rc = cut_at_merged(client, args, &stays);
+	pass->end = args->end;
+	pass->large &= args->end - args->start == PMD_SIZE;
+	if (pass->rc)
+		return;
+	pass->tried = true;
+	if (stays) {
+		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
+		return;
+	}
+	large = pass->large;
+	if (direction == HMM_REF_TO_SYSTEM && large)
+		large = !xchg(&client->fail_large, false);
+	pass->rc = begin_move(client, direction, pass, large);
+	pass->tried = pass->open;
+}
+
+static void end_move(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+{
+	if (direction == HMM_REF_TO_DEVICE)
+		pass->moved += hmm_ref_to_device_end(client, &pass->move);
+	else
+		pass->moved += hmm_ref_to_system_end(&pass->move, HMM_REF_BY_COMMAND);
+	pass->refused = pass->move.refused;
+	pass->rc = pass->move.rc;
+	pass->open = false;
+}
+
+/* What could not stay whole is begun again, as single pages. */
+static void end_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+{
+	if (!pass->open)
+		return;
+	end_move(client, direction, pass);
+	if (pass->rc == -EAGAIN) {
+		pass->rc = begin_move(client, direction, pass, false);
+		if (pass->open)
+			end_move(client, direction, pass);
+	}
+}
+
+/* Nothing of the window moves; it counts as not handled. */
+static void cancel_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+{
+	if (pass->open) {
+		pass->move.rc = -ECANCELED;
+		end_move(client, direction, pass);
+	}
+	pass->tried = false;
+}
+
+/* Reserve for a window that nobody waits for. Return: whether there is room. */
+static bool plan_ahead(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+{
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+	long need = (pass->end - pass->start) >> PAGE_SHIFT;
+
+	if (direction != HMM_REF_TO_DEVICE)
+		return true;
+	pass->reserved = max(hmm_ref_devmem_reserve(dm, need), 0L);
+	if (pass->reserved == need && pass->large)
+		hmm_ref_devmem_want_whole(dm);
+	return pass->reserved == need;
+}
+
+/* One window, and with a ring for its copies the next one beside them. */
+static void begin_and_end(struct hmm_ref_client *client, u32 direction,
+			  struct pass *pass, struct pass *ahead)
+{
+	begin_pass(client, direction, pass);
+	if (!pass->ring) {
+		end_pass(client, direction, pass);
+		return;
+	}
+	if (pass->open && !pass->whole && !pass->move.rc && pass->end == ahead->start)
+		begin_pass(client, direction, ahead);
+	end_pass(client, direction, pass);
+	if (pass->rc)
+		cancel_pass(client, direction, ahead);
+	else
+		end_pass(client, direction, ahead);
+}
+
+/* One pass over a window, and over the one @ahead, if not NULL, if there is room for it. */
+static void do_passes(struct hmm_ref_client *client, u32 direction, struct pass *pass,
+		      struct pass *ahead)
+{
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+
+	if (direction == HMM_REF_TO_DEVICE) {
+		pass->reserved = reserve_window(client, pass);
+		if (pass->reserved < 0) {
+			pass->rc = pass->reserved;
+			return;
+		}
+	}
+	if (ahead && plan_ahead(client, direction, ahead))
+		pass->ring = client->ring;
+	if (mmap_read_lock_killable(mm)) {
+		pass->rc = -EINTR;
+	} else {
+		begin_and_end(client, direction, pass, ahead);
+		mmap_read_unlock(mm);
+	}
+	hmm_ref_devmem_unreserve(dm, pass->reserved);
+	if (ahead)
+		hmm_ref_devmem_unreserve(dm, ahead->reserved);
+}
+
+/* ---- the MIGRATE command ----------------------------------------------- */
+
+/* How many pages up to @end are not where they were asked to go? */
+static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
+				   const struct pass *pass, unsigned long end,
+				   unsigned long moved)
+{
+	unsigned long nr = (end - pass->start) >> PAGE_SHIFT;
+	long resident = hmm_ref_mirror_resident(&client->mirror, pass->start, end,
+						pass->window->dst);
+
+	if (resident < 0 || pass->blind)
+		return nr - min(moved, nr);
+	return direction == HMM_REF_TO_DEVICE ? nr - resident : resident;
+}
+
+/*
+ * What follows the first pass over a window: try again what others hold locked, but not
+ * for long, and count. Later passes may find less to handle, but what the first one had
+ * counts.
+ */
+static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			 struct pass *pass)
+{
+	unsigned long start = pass->start, end = pass->end;
+	unsigned long nr = (end - start) >> PAGE_SHIFT;
+	unsigned long moved = pass->moved;
+	unsigned long skipped = 0;
+	unsigned int tries = 1;
+
+	while (pass->tried && (tries > 1 || moved < nr)) {
+		skipped = count_skipped(client, cmd->direction, pass, end, moved);
+		if (pass->rc || pass->starved || skipped <= pass->refused ||
+		    tries == MIGRATE_TRIES)
+			break;
+		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start,
+				    tries);
 		/* What does not move whole gets its last chance as single pages. */
-		pass = (struct pass){
-			.large = tries + 1 < MIGRATE_TRIES &&
-				 *end - start == PMD_SIZE &&
-				 hmm_ref_has_large(&client->dev->dm),
-		};
-		handled = *end;
-		rc = migrate_pass(client, cmd->direction, start, &handled, &pass);
-		if (!pass.tried)
-			break;
-		/* Later tries may find less to handle, but what the first had counts. */
-		if (!tries)
-			*end = handled;
-		nr = (*end - start) >> PAGE_SHIFT;
-		moved += pass.moved;
-		skipped = 0;
-		if (!tries && moved == nr)
-			break;
-		resident = hmm_ref_mirror_resident(&client->mirror, start, *end,
-						   client->window.dst);
-		if (resident < 0 || pass.blind)
-			skipped = nr - min(moved, nr);
-		else
-			skipped = to_device ? nr - resident : resident;
-	} while (!rc && !pass.starved && skipped > pass.refused &&
-		 ++tries < MIGRATE_TRIES);
-
-	if (!pass.tried && !moved)
-		return rc;
+		tries++;
+		init_pass(client, pass, pass->window, start, end, tries < MIGRATE_TRIES);
+		do_passes(client, cmd->direction, pass, NULL);
+		moved += pass->moved;
+	}
+	if (!pass->tried && !moved)
+		return pass->rc;
 	/* A page that was evicted between two tries has moved twice. */
 	moved = min(moved, nr - skipped);
 	cmd->out_migrated += moved;
 	cmd->out_skipped += skipped;
 	cmd->out_already += nr - moved - skipped;
-	if (!rc && skipped && pass.starved)
-		rc = -ENOMEM;
-	return rc;
+	if (!pass->rc && skipped && pass->starved)
+		return -ENOMEM;
+	return pass->rc;
+}
+
+/*
+ * Migrate the window at @addr, and the next one with it if @two. @addr is moved on to what
+ * has not been handled: that is also where a VMA or a run of merged pages ends. @two is
+ * cleared where there was a large folio, for the next time.
+ */
+static int migrate_windows(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			   unsigned long *addr, bool *two)
+{
+	unsigned long last = cmd->addr + cmd->length;
+	unsigned long end = min(last, ALIGN(*addr + 1, PMD_SIZE));
+	struct pass pass, ahead;
+	int rc, rc_ahead;
+
+	init_pass(client, &pass, &client->windows[0], *addr, end, true);
+	init_pass(client, &ahead, &client->windows[1], end, min(last, end + PMD_SIZE),
+		  true);
+	do_passes(client, cmd->direction, &pass, *two && end < last ? &ahead : NULL);
+	*two = !pass.whole;
+	*addr = ahead.tried ? ahead.end : pass.end;
+	rc = settle_window(client, cmd, &pass);
+	if (!ahead.tried)
+		return rc;
+	rc_ahead = settle_window(client, cmd, &ahead);
+	return rc ?: rc_ahead;
 }
 
 /**
@@ -445,6 +409,8 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
+	bool beside = READ_ONCE(overlap) && num_online_cpus() > 1;
+	bool two = beside;
 	u64 begin = 0;
 	int rc = 0;
 
@@ -457,10 +423,8 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 		begin = ktime_get_ns();
 	trace_hmm_ref_migrate_begin(client, cmd);
 	while (addr < last && !rc) {
-		unsigned long end = min(last, ALIGN(addr + 1, PMD_SIZE));
-
-		rc = migrate_window(client, cmd, addr, &end);
-		addr = end;
+		rc = migrate_windows(client, cmd, &addr, &two);
+		two &= beside;
 		if (!rc && fatal_signal_pending(current))
 			rc = -EINTR;
 		if (!rc && READ_ONCE(client->dev->gone))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The entries of migrate_vma, for the files migrate*.c: nobody else knows MIGRATE_PFN_*.
+ * What the files migrate*.c share: the entries of migrate_vma, as nobody else knows
+ * MIGRATE_PFN_*, and a migration between its halves.
  */
 #ifndef _HMM_REF_MIGRATE_H
 #define _HMM_REF_MIGRATE_H
@@ -42,5 +43,40 @@ static inline unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
 {
 	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
 }
+
+/**
+ * struct hmm_ref_move - a migration, from before setup to finalize
+ * @args: for the core; vma, start, end, src and dst are the caller's to set
+ * @job: its copies
+ * @rc: what went wrong, if anything
+ * @refused: pages of a kind that the device does not take
+ *
+ * Nothing but the copies happens between begin and end, so another migration may begin
+ * there. Both are under the same mmap_lock.
+ */
+struct hmm_ref_move {
+	struct migrate_vma args;
+	struct hmm_ref_job job;
+	int rc;
+	unsigned long refused;
+};
+
+/* migrate_common.c */
+void hmm_ref_move_start(struct hmm_ref_move *move, struct hmm_ref_engine *engine,
+			struct hmm_ref_copy *ring);
+void hmm_ref_move_commit(struct hmm_ref_move *move);
+int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
+			    bool large, struct hmm_ref_copy *ring);
+unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move,
+				    enum hmm_ref_cause cause);
+int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move, bool large,
+		      enum hmm_ref_cause cause, unsigned long *moved);
+
+/* migrate_device.c */
+int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
+			    struct page **dev_pages, bool large,
+			    struct hmm_ref_copy *ring, long *reserved);
+unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
+				    struct hmm_ref_move *move);
 
 #endif /* _HMM_REF_MIGRATE_H */

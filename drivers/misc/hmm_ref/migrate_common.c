@@ -53,6 +53,44 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 	kvfree(window->dev_pages);
 }
 
+/**
+ * hmm_ref_windows_init() - allocate the scratch memory of a client
+ * @client: to set up
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_windows_init(struct hmm_ref_client *client)
+{
+	unsigned int i;
+
+	client->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*client->ring),
+				GFP_KERNEL_ACCOUNT);
+	if (!client->ring)
+		return -ENOMEM;
+	for (i = 0; i < ARRAY_SIZE(client->windows); i++) {
+		if (hmm_ref_window_init(&client->windows[i])) {
+			while (i--)
+				hmm_ref_window_exit(&client->windows[i]);
+			kvfree(client->ring);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/**
+ * hmm_ref_windows_exit() - free the scratch memory of a client
+ * @client: does not migrate any more
+ */
+void hmm_ref_windows_exit(struct hmm_ref_client *client)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(client->windows); i++)
+		hmm_ref_window_exit(&client->windows[i]);
+	kvfree(client->ring);
+}
+
 /* ---- entries ----------------------------------------------------------- */
 
 /**
@@ -105,6 +143,37 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 	return left;
 }
 
+/**
+ * hmm_ref_move_start() - begin with the copies
+ * @move: of which setup has just run
+ * @engine: to copy
+ * @ring: for copies of single pages, which then run beside the caller; or NULL
+ */
+void hmm_ref_move_start(struct hmm_ref_move *move, struct hmm_ref_engine *engine,
+			struct hmm_ref_copy *ring)
+{
+	move->rc = 0;
+	move->refused = 0;
+	if (move->args.src[0] & MIGRATE_PFN_COMPOUND)
+		ring = NULL;
+	hmm_ref_engine_begin(engine, &move->job, ring);
+}
+
+/**
+ * hmm_ref_move_commit() - wait for the copies, and let the core commit what is good
+ * @move: of which setup has run; an error of the engine becomes its rc
+ *
+ * All of it is retracted after such an error, and where rc is -ECANCELED before.
+ */
+void hmm_ref_move_commit(struct hmm_ref_move *move)
+{
+	if (hmm_ref_engine_wait(&move->job))
+		move->rc = -EIO;
+	if (move->rc == -EIO || move->rc == -ECANCELED)
+		hmm_ref_abandon_all(move->args.dst, move->args.npages);
+	migrate_vma_pages(&move->args);
+}
+
 /* ---- to system memory -------------------------------------------------- */
 
 static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
@@ -152,44 +221,71 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 	return rc;
 }
 
-/* One pass. Return: -EAGAIN when a large page cannot be had; else as below. */
-static int move_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  enum hmm_ref_cause cause, unsigned long *moved)
+/**
+ * hmm_ref_to_system_begin() - setup, system pages, and the copies under way
+ * @dm: device memory
+ * @move: with range and arrays; all else of it is set here
+ * @large: keep large folios whole; else the core splits them in setup
+ * @ring: for the copies; or NULL
+ *
+ * Context: mmap_lock of the VMA's mm, until hmm_ref_to_system_end().
+ * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate.
+ */
+int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
+			    bool large, struct hmm_ref_copy *ring)
 {
-	struct hmm_ref_job job;
+	struct migrate_vma *args = &move->args;
 	unsigned long i;
 	int rc;
 
+	args->pgmap_owner = dm->pgmap_owner;
+	args->flags = dm->type == MEMORY_DEVICE_COHERENT ?
+		      MIGRATE_VMA_SELECT_DEVICE_COHERENT :
+		      MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (large)
+		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
-	hmm_ref_engine_begin(&dm->engine, &job);
-	for (i = 0; i < args->npages && !rc; i++) {
+	hmm_ref_move_start(move, &dm->engine, ring);
+	for (i = 0; i < args->npages && !move->rc; i++) {
 		unsigned long src = args->src[i];
 
 		if (!hmm_ref_src_is_page(src))
 			continue;
-		rc = hmm_ref_fill_folio(&job, src, &args->dst[i], GFP_HIGHUSER_MOVABLE,
-					args->vma, args->start + i * PAGE_SIZE);
-		if (rc && src & MIGRATE_PFN_COMPOUND)
-			rc = -EAGAIN;
+		move->rc = hmm_ref_fill_folio(&move->job, src, &args->dst[i],
+					      GFP_HIGHUSER_MOVABLE, args->vma,
+					      args->start + i * PAGE_SIZE);
+		if (move->rc && src & MIGRATE_PFN_COMPOUND)
+			move->rc = -EAGAIN;
 	}
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, args->npages);
-		rc = -EIO;
-	}
-	migrate_vma_pages(args);
-	*moved += hmm_ref_left(args->src, args->dst, args->npages, cause);
-	migrate_vma_finalize(args);
-	return rc;
+	hmm_ref_engine_submit(&move->job);
+	return 0;
 }
 
 /**
- * hmm_ref_vma_to_system() - move what a VMA has on the device to system memory
+ * hmm_ref_to_system_end() - the other half of hmm_ref_to_system_begin()
+ * @move: begun; its rc is 0, -ENOMEM, -EIO, or -EAGAIN when a large page cannot be had
+ * @cause: why
+ *
+ * Return: pages moved.
+ */
+unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move, enum hmm_ref_cause cause)
+{
+	struct migrate_vma *args = &move->args;
+	unsigned long moved;
+
+	hmm_ref_move_commit(move);
+	moved = hmm_ref_left(args->src, args->dst, args->npages, cause);
+	migrate_vma_finalize(args);
+	return moved;
+}
+
+/**
+ * hmm_ref_to_system() - move what a VMA has on the device to system memory
  * @dm: device memory
- * @args: range in a VMA, with arrays for it; pgmap_owner and flags are set here
- * @large: keep large folios whole where large pages can be had; else the core splits
- *	them in setup
+ * @move: with range and arrays
+ * @large: keep large folios whole where large pages can be had
  * @cause: why
  * @moved: pages moved
  *
@@ -197,20 +293,18 @@ static int move_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
  * Return: 0 when setup has run and nothing went wrong; -EINVAL for a VMA that does not
  * migrate; -ENOMEM or -EIO, with @moved pages moved before it.
  */
-int hmm_ref_vma_to_system(struct hmm_ref_devmem *dm, struct migrate_vma *args,
-			  bool large, enum hmm_ref_cause cause, unsigned long *moved)
+int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move, bool large,
+		      enum hmm_ref_cause cause, unsigned long *moved)
 {
-	int rc = -EAGAIN;
+	int rc;
 
 	*moved = 0;
-	args->pgmap_owner = dm->pgmap_owner;
-	args->flags = dm->type == MEMORY_DEVICE_COHERENT ?
-		      MIGRATE_VMA_SELECT_DEVICE_COHERENT :
-		      MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	if (large) {
-		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
-		rc = move_to_system(dm, args, cause, moved);
-		args->flags &= ~MIGRATE_VMA_SELECT_COMPOUND;
-	}
-	return rc == -EAGAIN ? move_to_system(dm, args, cause, moved) : rc;
+	do {
+		rc = hmm_ref_to_system_begin(dm, move, large, NULL);
+		if (rc)
+			return rc;
+		*moved += hmm_ref_to_system_end(move, cause);
+		large = false;
+	} while (move->rc == -EAGAIN);
+	return move->rc;
 }

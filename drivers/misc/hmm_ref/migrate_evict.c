@@ -19,12 +19,11 @@
  */
 #include <linux/cpu.h>
 #include <linux/delay.h>
-#include <linux/migrate.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/workqueue.h>
 
-#include "hmm_ref.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Blocks that are tried before the caller has to wait. */
@@ -169,21 +168,22 @@ static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned lon
 
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
 {
-	struct migrate_vma args = {
-		.src = dev->evict_window.src,
-		.dst = dev->evict_window.dst,
+	struct hmm_ref_move move = {
+		.args.src = dev->evict_window.src,
+		.args.dst = dev->evict_window.dst,
 	};
+	struct migrate_vma *args = &move.args;
 	unsigned long moved = 0;
 
 	if (!mmap_read_trylock(at->mm))
 		return 0;
-	args.vma = vma_lookup(at->mm, at->start);
-	if (args.vma) {
-		args.start = at->start;
-		args.end = min(at->end, args.vma->vm_end);
-		hmm_ref_vma_to_system(&dev->dm, &args, true, HMM_REF_BY_EVICTION, &moved);
+	args->vma = vma_lookup(at->mm, at->start);
+	if (args->vma) {
+		args->start = at->start;
+		args->end = min(at->end, args->vma->vm_end);
+		hmm_ref_to_system(&dev->dm, &move, true, HMM_REF_BY_EVICTION, &moved);
 		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
-			end_exclusive(at->mm, at->start, args.end);
+			end_exclusive(at->mm, at->start, args->end);
 	}
 	mmap_read_unlock(at->mm);
 	return moved;

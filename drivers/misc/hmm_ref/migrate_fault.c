@@ -84,7 +84,7 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
 
 	if (migrate_vma_setup(args))
 		return -EINVAL;
-	hmm_ref_engine_begin(&dev->dm.engine, &job);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
 	if (pending)
 		rc = -ENOMEM;
 	else if (hmm_ref_src_is_page(args->src[0]) &&
@@ -173,7 +173,7 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 	unsigned long i;
 	int rc = 0;
 
-	hmm_ref_engine_begin(&dev->dm.engine, &job);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
 	for (i = first; i < last; i++) {
 		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
 		unsigned long addr = args->start + i * PAGE_SIZE;

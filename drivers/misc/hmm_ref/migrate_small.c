@@ -11,10 +11,9 @@
  * goes on until there is no writer, or a signal.
  */
 #include <linux/delay.h>
-#include <linux/migrate.h>
 #include <linux/sched/mm.h>
 
-#include "hmm_ref.h"
+#include "migrate.h"
 
 /* How often the worker tries, at a millisecond each, before the fault asks again. */
 #define WORK_TRIES	100
@@ -22,15 +21,19 @@
 /* Migrate the PMD as single pages. Return: pages moved. */
 static unsigned long move_small(struct hmm_ref_small *small, struct hmm_ref_devmem *dm)
 {
-	struct migrate_vma args = { .src = small->window.src, .dst = small->window.dst };
+	struct hmm_ref_move move = {
+		.args.src = small->window.src,
+		.args.dst = small->window.dst,
+	};
+	struct migrate_vma *args = &move.args;
 	unsigned long moved = 0;
 
 	mmap_read_lock(small->mm);
-	args.vma = vma_lookup(small->mm, small->addr);
-	if (args.vma) {
-		args.start = small->addr;
-		args.end = min(small->addr + PMD_SIZE, args.vma->vm_end);
-		hmm_ref_vma_to_system(dm, &args, false, HMM_REF_BY_FAULT, &moved);
+	args->vma = vma_lookup(small->mm, small->addr);
+	if (args->vma) {
+		args->start = small->addr;
+		args->end = min(small->addr + PMD_SIZE, args->vma->vm_end);
+		hmm_ref_to_system(dm, &move, false, HMM_REF_BY_FAULT, &moved);
 	}
 	mmap_read_unlock(small->mm);
 	return moved;
