@@ -248,7 +248,7 @@ static void turn_a_knob(void)
 	unsigned int nr = below(&super.rng, shared->devices);
 	char path[64];
 
-	switch (below(&super.rng, 5)) {
+	switch (below(&super.rng, 6)) {
 	case 0:
 		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
 		break;
@@ -260,6 +260,10 @@ static void turn_a_knob(void)
 			break;
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
 		write_number(path, below(&super.rng, 8192));
+		break;
+	case 3:
+		write_file("/sys/module/hmm_ref/parameters/overlap",
+			   below(&super.rng, 2) ? "Y" : "N");
 		break;
 	default:
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",

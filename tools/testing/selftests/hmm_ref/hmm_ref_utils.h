@@ -334,11 +334,14 @@ static inline int read_file(const char *path, char *text, size_t size)
 	return got < 0 ? -errno : (int)len;
 }
 
-/* Fault attribute: fail once @space calls have passed, @times times; -1 is for ever. */
-static inline int attr_arm(const char *attr, int space, int times)
+/*
+ * Fault attribute: fail once @passed calls have passed, @times times; -1 is for ever. The
+ * kernel takes one off the space at each call, and fails the one that finds but one left.
+ */
+static inline int attr_arm(const char *attr, int passed, int times)
 {
 	const struct { const char *name; int value; } settings[] = {
-		{ "verbose", 0 }, { "interval", 1 }, { "space", space },
+		{ "verbose", 0 }, { "interval", 1 }, { "space", passed + 1 },
 		{ "times", times }, { "probability", 100 },
 	};
 	char path[128], value[16];

@@ -279,7 +279,7 @@ TEST_F_TIMEOUT(memcg, more_than_it_may_have, LONG_TEST)
 	pid_t pid = child_start(overcommit, &self->npages);
 
 	ASSERT_LT(0, pid);
-	ASSERT_EQ(0, child_wait(pid, 8 * PATIENCE_MS));
+	ASSERT_EQ(0, child_wait(pid, 15 * PATIENCE_MS));
 	/* Its memory went with it. */
 	ASSERT_GT((long)(GROUP_MAX / 4), group_number("memory.current"));
 }

@@ -444,9 +444,8 @@ TEST_F(trace, retries_of_the_device)
 	__test_retries(_metadata, "FAULT", (long)self->mem);
 	EXPECT_EQ(2, fdinfo_number(self->fd, "retries"));
 
-	/* The fault before it is not the one that fails. */
 	test_trace_start();
-	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 1, 1));
+	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 0, 1));
 	rc = _test_make_exclusive(self->fd, self->mem, 1);
 	attr_disarm(FAIL_RETRY);
 	test_trace_stop();

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Commands over several windows. Two of them are under way at once: one is copied beside
+ * the caller, while the next one's pages are unmapped. Whatever is in them, and wherever
+ * they end, all of it gets there; and when one fails, the counts and the data say so.
+ *
+ * Stands for: a window whose pages are mapped before its copies have ended; one that goes
+ * on after the one before it has failed, or that nobody counts; device pages reserved for
+ * a window that does not come.
+ */
+#include "hmm_ref_utils.h"
+
+#define BLOCKS		5UL
+#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define OVERLAP		"/sys/module/hmm_ref/parameters/overlap"
+
+FIXTURE(windows)
+{
+	struct leak_check leak;
+	int fd;
+	char *mem;
+	unsigned long npages;
+};
+
+FIXTURE_VARIANT(windows)
+{
+	int advice;
+	const char *overlap;
+};
+
+FIXTURE_VARIANT_ADD(windows, small) { .advice = MADV_NOHUGEPAGE, .overlap = "Y" };
+FIXTURE_VARIANT_ADD(windows, huge) { .advice = MADV_HUGEPAGE, .overlap = "Y" };
+FIXTURE_VARIANT_ADD(windows, small_alone) { .advice = MADV_NOHUGEPAGE, .overlap = "N" };
+
+FIXTURE_SETUP(windows)
+{
+	leak_check_begin(_metadata, &self->leak);
+	ASSERT_EQ(0, write_file(OVERLAP, variant->overlap));
+	self->fd = test_open(0);
+	self->mem = test_map_blocks(BLOCKS);
+	self->npages = BLOCKS * block_pages();
+	ASSERT_EQ(0, madvise(self->mem, BLOCKS * block_size(), variant->advice));
+}
+
+FIXTURE_TEARDOWN_PARENT(windows)
+{
+	EXPECT_EQ(0, write_file(OVERLAP, "Y"));
+	if (!access(FAIL_COPY "probability", F_OK))
+		EXPECT_EQ(0, attr_disarm(FAIL_COPY));
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* All pages of the range get there, and none beside it. */
+static void go_and_return(struct __test_metadata *_metadata,
+			  const FIXTURE_DATA(windows) *self, unsigned long npages,
+			  unsigned long first)
+{
+	char *mem = self->mem + first * page_size();
+
+	fill_pages(mem, npages, 1);
+	test_to_device(self->fd, mem, npages);
+	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, npages);
+	test_dev_data(self->fd, mem, npages, 1);
+	test_to_system(self->fd, mem, npages);
+	test_pages_at(self->fd, mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_cpu_data(mem, npages, 1);
+}
+
+TEST_F(windows, whole)
+{
+	go_and_return(_metadata, self, 2 * block_pages(), 0);
+	go_and_return(_metadata, self, BLOCKS * block_pages(), 0);
+}
+
+TEST_F(windows, begin_and_end_inside)
+{
+	go_and_return(_metadata, self, 2 * block_pages(), 7);
+	go_and_return(_metadata, self, 3 * block_pages() + 5, block_pages() - 3);
+}
+
+/* There is next to nothing to do beside the copies, and they are waited for at once. */
+TEST_F(windows, short_second_one)
+{
+	unsigned long npages = block_pages() + 1;
+	unsigned int i;
+
+	fill_pages(self->mem, npages, 1);
+	for (i = 0; i < 20; i++) {
+		test_to_device(self->fd, self->mem, npages);
+		ASSERT_TRUE(page_holds(self->mem + (npages - 2) * page_size(), 1,
+				       npages - 2));
+		test_to_device(self->fd, self->mem, npages);
+		test_to_system(self->fd, self->mem, npages);
+		ASSERT_TRUE(page_holds(self->mem + (npages - 2) * page_size(), 1,
+				       npages - 2));
+		test_cpu_data(self->mem, npages, 1);
+	}
+}
+
+TEST_F(windows, holes_and_pages)
+{
+	unsigned long i;
+
+	for (i = 0; i < BLOCKS; i += 2)
+		fill_pages_from(self->mem + i * block_size(), block_pages(), 1,
+				i * block_pages());
+	test_to_device(self->fd, self->mem, self->npages);
+	test_to_system(self->fd, self->mem, self->npages);
+	for (i = 0; i < self->npages; i++) {
+		char *page = self->mem + i * page_size();
+
+		ASSERT_TRUE(i / block_pages() % 2 ? page_is_zero(page) :
+						    page_holds(page, 1, i));
+	}
+}
+
+/* The first window is cut by the end of a mapping, or the second one is, or nothing. */
+TEST_F(windows, mappings_end_anywhere)
+{
+	static const unsigned int cuts[] = { 1, 500, 512, 513, 1000, 1024, 1300 };
+	unsigned int i;
+
+	fill_pages(self->mem, self->npages, 1);
+	for (i = 0; i < ARRAY_SIZE(cuts); i++)
+		ASSERT_EQ(0, madvise(self->mem + cuts[i] * page_size(), page_size(),
+				     i % 2 ? MADV_DONTDUMP : MADV_DONTFORK));
+	test_to_device(self->fd, self->mem, self->npages);
+	test_dev_data(self->fd, self->mem, self->npages, 1);
+	test_to_system(self->fd, self->mem, self->npages);
+	test_cpu_data(self->mem, self->npages, 1);
+}
+
+/* What stays in one window is counted, and stays alone. */
+TEST_F(windows, one_that_stays)
+{
+	struct hmm_ref_migrate cmd;
+	unsigned long i;
+
+	for (i = 0; i < 4; i++) {
+		char *stays = test_map_blocks(4);
+
+		fill_pages(stays, 4 * block_pages(), 1);
+		if (madvise(stays + i * block_size(), block_size(), MADV_MERGEABLE))
+			SKIP(return, "no MADV_MERGEABLE: CONFIG_KSM");
+		test_migrate(self->fd, HMM_REF_TO_DEVICE, stays, 4 * block_size(), &cmd);
+		EXPECT_EQ(block_pages(), cmd.out_skipped);
+		EXPECT_EQ(0, cmd.out_already);
+		EXPECT_EQ(3 * block_pages(), cmd.out_migrated);
+		test_pages_at(self->fd, stays + i * block_size(), block_pages(),
+			      HMM_REF_PAGE_DEVICE, 0);
+		test_cpu_data(stays, 4 * block_pages(), 1);
+		munmap(stays, 4 * block_size());
+	}
+}
+
+/* The copies of one window fail: those before it have moved, and none behind it. */
+static void fail_window(struct __test_metadata *_metadata, int fd, char *mem,
+			unsigned int direction, unsigned int bad)
+{
+	unsigned int there = direction == HMM_REF_TO_DEVICE ? HMM_REF_PAGE_DEVICE :
+							      HMM_REF_PAGE_SYSTEM;
+	unsigned long before = bad * block_pages();
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, bad, 1));
+	test_err_migrate(EIO, fd, direction, mem, BLOCKS * block_size(), &cmd);
+	EXPECT_EQ(before, cmd.out_migrated);
+	EXPECT_EQ(0, cmd.out_already);
+	EXPECT_EQ(block_pages(), cmd.out_skipped);
+	test_pages_at(fd, mem, BLOCKS * block_pages(), there, before);
+}
+
+TEST_F(windows, copies_fail)
+{
+	unsigned int bad;
+
+	if (access(FAIL_COPY "probability", F_OK))
+		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	fill_pages(self->mem, self->npages, 1);
+	for (bad = 0; bad < BLOCKS; bad++) {
+		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE, bad);
+		test_to_device(self->fd, self->mem, self->npages);
+		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM, bad);
+		test_to_system(self->fd, self->mem, self->npages);
+		test_cpu_data(self->mem, self->npages, 1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
