@@ -94,10 +94,14 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	return resident;
 }
 
+/* What the CPU may write is nobody else's, so most pages need no look at the folio. */
 static inline bool is_merged(unsigned long hmm_pfn)
 {
-	struct page *page = seen_page(hmm_pfn);
+	struct page *page;
 
+	if (hmm_pfn & HMM_PFN_WRITE)
+		return false;
+	page = seen_page(hmm_pfn);
 	return page && folio_test_ksm(page_folio(page));
 }
 

@@ -432,8 +432,8 @@ TEST_F_TIMEOUT(exclusive, dontneed_race, LONG_TEST)
 		fill_pages(race.mem, RACE_PAGES, 2 * rounds);
 		for (i = 0; i < RACE_PAGES; i++) {
 			counter_set(&race.turn, i + 1);
-			ASSERT_EQ(0, _test_make_exclusive(self->fd, race.mem + i * page_size(),
-						    1));
+			ASSERT_EQ(0, _test_make_exclusive(self->fd,
+							  race.mem + i * page_size(), 1));
 		}
 		/* It may be one behind. */
 		counter_set(&race.turn, 0);

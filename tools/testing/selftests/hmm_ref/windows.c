@@ -51,31 +51,30 @@ FIXTURE_TEARDOWN_PARENT(windows)
 }
 
 /* All pages of the range get there, and none beside it. */
-static void go_and_return(struct __test_metadata *_metadata,
-			  const FIXTURE_DATA(windows) *self, unsigned long npages,
-			  unsigned long first)
+static void go_and_return(struct __test_metadata *_metadata, int fd, char *blocks,
+			  unsigned long npages, unsigned long first)
 {
-	char *mem = self->mem + first * page_size();
+	char *mem = blocks + first * page_size();
 
 	fill_pages(mem, npages, 1);
-	test_to_device(self->fd, mem, npages);
-	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, npages);
-	test_dev_data(self->fd, mem, npages, 1);
-	test_to_system(self->fd, mem, npages);
-	test_pages_at(self->fd, mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_to_device(fd, mem, npages);
+	test_pages_at(fd, blocks, BLOCKS * block_pages(), HMM_REF_PAGE_DEVICE, npages);
+	test_dev_data(fd, mem, npages, 1);
+	test_to_system(fd, mem, npages);
+	test_pages_at(fd, mem, npages, HMM_REF_PAGE_SYSTEM, npages);
 	test_cpu_data(mem, npages, 1);
 }
 
 TEST_F(windows, whole)
 {
-	go_and_return(_metadata, self, 2 * block_pages(), 0);
-	go_and_return(_metadata, self, BLOCKS * block_pages(), 0);
+	go_and_return(_metadata, self->fd, self->mem, 2 * block_pages(), 0);
+	go_and_return(_metadata, self->fd, self->mem, BLOCKS * block_pages(), 0);
 }
 
 TEST_F(windows, begin_and_end_inside)
 {
-	go_and_return(_metadata, self, 2 * block_pages(), 7);
-	go_and_return(_metadata, self, 3 * block_pages() + 5, block_pages() - 3);
+	go_and_return(_metadata, self->fd, self->mem, 2 * block_pages(), 7);
+	go_and_return(_metadata, self->fd, self->mem, 3 * block_pages() + 5, block_pages() - 3);
 }
 
 /* There is next to nothing to do beside the copies, and they are waited for at once. */
