@@ -46,11 +46,20 @@ missing() {
 	done <<<"$NEEDED"
 }
 
+# apt-get is only worth reading when it fails.
 install() {
+	local log status=0
+
 	say "installing:" "$@"
-	as_root apt-get -qq update >&2 &&
-		as_root env DEBIAN_FRONTEND=noninteractive \
-			apt-get -qq install -y --no-install-recommends "$@" >&2
+	log=$(mktemp)
+	{
+		as_root apt-get -qq update &&
+			as_root env DEBIAN_FRONTEND=noninteractive \
+				apt-get -qq install -y --no-install-recommends "$@"
+	} >"$log" 2>&1 || status=1
+	((status == 0)) || tail -n 20 "$log" >&2
+	rm -f "$log"
+	return $status
 }
 
 lacking=$(missing)
