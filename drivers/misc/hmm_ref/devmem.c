@@ -314,9 +314,10 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 	/* A page that has a reference has an owner: pairs with the audit. */
 	smp_wmb();
 	for (i = 0; i < nr; i++) {
-		zone_device_folio_init((struct folio *)dev_pages[i],
-				       &chunk->pagemap, 0);
-		hmm_ref_verify_handed_out(chunk, page_folio(dev_pages[i]));
+		struct folio *folio = (struct folio *)dev_pages[i];
+
+		zone_device_folio_init(folio, &chunk->pagemap, 0);
+		hmm_ref_verify_handed_out(chunk, folio);
 	}
 	if (!trace_hmm_ref_page_handout_enabled())
 		return;

@@ -147,54 +147,78 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 			  struct hmm_ref_copy *ring)
 {
 	job->engine = engine;
-	job->storage = NULL;
+	job->block = ULONG_MAX;
 	job->nr_copies = 0;
 	job->ring = ring;
 	job->nr_queued = 0;
 	job->submitted = false;
 }
 
-/* As engine_addr(). Most copies are in the block of the one before. */
-static __always_inline void *job_addr(struct hmm_ref_job *job, unsigned long dpfn)
+static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
+				     struct page *sys_page)
 {
-	unsigned long block = dpfn >> HMM_REF_BLOCK_ORDER;
+	void *sys = kmap_local_page(sys_page);
 
-	if (!job->storage || block != job->block) {
-		job->block = block;
-		job->storage = engine_addr(job->engine, block << HMM_REF_BLOCK_ORDER);
-	}
-	return job->storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
+	if (op == HMM_REF_COPY_OUT)
+		copy_page(sys, mem);
+	else
+		copy_page(mem, sys);
+	kunmap_local(sys);
 }
 
-/* Inline: most copies are of one page, and one of the directions. */
-static __always_inline void run_copy(void *mem, struct page *sys_page,
-				     unsigned long nr, bool out)
+static noinline void copy_many(enum hmm_ref_copy_op op, void *mem, struct page *sys_page,
+			       unsigned long nr)
 {
-	if (!sys_page) {
+	for (; nr; nr--, sys_page++, mem += PAGE_SIZE)
+		copy_one(op, mem, sys_page);
+}
+
+/* Inline: most copies are of one page, and it is known which way. */
+static __always_inline void run_copy(enum hmm_ref_copy_op op, void *mem,
+				     struct page *sys_page, unsigned long nr)
+{
+	if (op == HMM_REF_COPY_ZERO)
 		memset(mem, 0, nr * PAGE_SIZE);
+	else if (nr == 1)
+		copy_one(op, mem, sys_page);
+	else
+		copy_many(op, mem, sys_page, nr);
+}
+
+static void add_copy_elsewhere(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+			       unsigned long dpfn, struct page *sys_page,
+			       unsigned long nr);
+
+/*
+ * Most copies are in the block of the one before, whose address is known. The others are
+ * left to a function of their own, or all would save registers for a call that few make.
+ */
+static __always_inline void add_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+				     unsigned long dpfn, struct page *sys_page,
+				     unsigned long nr)
+{
+	void *mem = (void *)(job->base + (dpfn << PAGE_SHIFT));
+
+	if (dpfn >> HMM_REF_BLOCK_ORDER != job->block) {
+		add_copy_elsewhere(job, op, dpfn, sys_page, nr);
 		return;
 	}
-	for (; nr; nr--, sys_page++, mem += PAGE_SIZE) {
-		void *sys = kmap_local_page(sys_page);
-
-		if (out)
-			copy_page(sys, mem);
-		else
-			copy_page(mem, sys);
-		kunmap_local(sys);
-	}
-}
-
-/* mock: real hardware would have a descriptor written for each */
-static __always_inline void add_copy(struct hmm_ref_job *job, void *mem,
-				     struct page *sys_page, unsigned long nr, bool out)
-{
 	job->nr_copies += nr;
+	/* mock: real hardware would have a descriptor written for each */
 	if (job->ring)
 		job->ring[job->nr_queued++] = (struct hmm_ref_copy){
-			.mem = mem, .sys_page = sys_page, .nr = nr, .out = out };
+			.op = op, .nr = nr, .mem = mem, .sys_page = sys_page };
 	else
-		run_copy(mem, sys_page, nr, out);
+		run_copy(op, mem, sys_page, nr);
+}
+
+static noinline void add_copy_elsewhere(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+					unsigned long dpfn, struct page *sys_page,
+					unsigned long nr)
+{
+	job->block = dpfn >> HMM_REF_BLOCK_ORDER;
+	job->base = (unsigned long)engine_addr(job->engine, dpfn) - (dpfn << PAGE_SHIFT);
+	add_copy(job, op, dpfn, sys_page, nr);
 }
 
 /**
@@ -207,7 +231,7 @@ static __always_inline void add_copy(struct hmm_ref_job *job, void *mem,
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 			    struct page *sys_page, unsigned long nr)
 {
-	add_copy(job, job_addr(job, dpfn), sys_page, nr, false);
+	add_copy(job, HMM_REF_COPY_IN, dpfn, sys_page, nr);
 }
 
 /**
@@ -220,7 +244,7 @@ void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 			     unsigned long dpfn, unsigned long nr)
 {
-	add_copy(job, job_addr(job, dpfn), sys_page, nr, true);
+	add_copy(job, HMM_REF_COPY_OUT, dpfn, sys_page, nr);
 }
 
 /**
@@ -232,7 +256,7 @@ void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
 void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 			  unsigned long nr)
 {
-	add_copy(job, job_addr(job, dpfn), NULL, nr, false);
+	add_copy(job, HMM_REF_COPY_ZERO, dpfn, NULL, nr);
 }
 
 static void run_ring(const struct hmm_ref_job *job)
@@ -241,7 +265,7 @@ static void run_ring(const struct hmm_ref_job *job)
 	const struct hmm_ref_copy *end = copy + job->nr_queued;
 
 	for (; copy < end; copy++)
-		run_copy(copy->mem, copy->sys_page, copy->nr, copy->out);
+		run_copy(copy->op, copy->mem, copy->sys_page, copy->nr);
 }
 
 static void engine_work(struct work_struct *work)

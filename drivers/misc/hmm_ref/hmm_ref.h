@@ -182,24 +182,36 @@ struct hmm_ref_engine {
 };
 
 /**
+ * enum hmm_ref_copy_op - what the copy engine can do
+ * @HMM_REF_COPY_IN: copy from system memory to the device
+ * @HMM_REF_COPY_OUT: copy from the device to system memory
+ * @HMM_REF_COPY_ZERO: zero memory of the device
+ */
+enum hmm_ref_copy_op {
+	HMM_REF_COPY_IN,
+	HMM_REF_COPY_OUT,
+	HMM_REF_COPY_ZERO,
+};
+
+/**
  * struct hmm_ref_copy - one descriptor of the copy engine
- * @mem: device memory, in one block
- * @sys_page: the first of the other side's pages; NULL to zero the memory
+ * @op: what to do
  * @nr: pages
- * @out: from the device
+ * @mem: device memory, in one block
+ * @sys_page: the first of the other side's pages, if there is one
  */
 struct hmm_ref_copy {
+	enum hmm_ref_copy_op op;
+	unsigned int nr;
 	void *mem;
 	struct page *sys_page;
-	unsigned int nr;
-	bool out;
 };
 
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
- * @block: number of the block of the last copy
- * @storage: of that block; NULL before the first copy
+ * @block: number of the block of the last copy; ULONG_MAX before the first one
+ * @base: address that device page 0 would have, if all blocks were beside that one
  * @nr_copies: pages copied or cleared, or to be
  * @ring: descriptors of what is to be done; NULL to do it at once
  * @nr_queued: of them
@@ -211,7 +223,7 @@ struct hmm_ref_copy {
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
 	unsigned long block;
-	void *storage;
+	unsigned long base;
 	unsigned long nr_copies;
 	struct hmm_ref_copy *ring;
 	unsigned int nr_queued;
@@ -497,6 +509,19 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 }
 
 /**
+ * hmm_ref_chunk_dpfn() - device page number of a page whose chunk is known
+ * @chunk: that the page is in
+ * @dev_page: page of device memory
+ *
+ * Return: device page number.
+ */
+static inline unsigned long hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk,
+					       const struct page *dev_page)
+{
+	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
+}
+
+/**
  * hmm_ref_page_chunk() - find a page's chunk
  * @dev_page: page of device memory that is handed out
  *
@@ -515,9 +540,27 @@ static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_pa
  */
 static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 {
-	const struct hmm_ref_chunk *chunk = hmm_ref_page_chunk(dev_page);
+	return hmm_ref_chunk_dpfn(hmm_ref_page_chunk(dev_page), dev_page);
+}
 
-	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
+/**
+ * hmm_ref_own_chunk() - is a page of this device's memory, and where?
+ * @dm: device memory
+ * @page: any page that cannot be freed meanwhile
+ *
+ * Return: the chunk, or NULL when @page is none of @dm's.
+ */
+static inline struct hmm_ref_chunk *hmm_ref_own_chunk(const struct hmm_ref_devmem *dm,
+						      const struct page *page)
+{
+	struct dev_pagemap *pagemap;
+
+	if (!is_zone_device_page(page))
+		return NULL;
+	pagemap = page_pgmap(page);
+	if (pagemap->owner != dm->pgmap_owner)
+		return NULL;
+	return container_of(pagemap, struct hmm_ref_chunk, pagemap);
 }
 
 /**
@@ -527,11 +570,9 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
  *
  * Return: true when @page is one of @dm's.
  */
-static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
-				struct page *page)
+static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm, const struct page *page)
 {
-	return (is_device_private_page(page) || is_device_coherent_page(page)) &&
-	       page_pgmap(page)->owner == dm->pgmap_owner;
+	return hmm_ref_own_chunk(dm, page);
 }
 
 /**

@@ -22,6 +22,17 @@ static inline bool hmm_ref_src_is_page(unsigned long src)
 }
 
 /**
+ * hmm_ref_is_anon() - is a folio anonymous, and not merged by KSM?
+ * @folio: folio that is locked
+ *
+ * Return: true when it is.
+ */
+static inline bool hmm_ref_is_anon(const struct folio *folio)
+{
+	return ((unsigned long)folio->mapping & FOLIO_MAPPING_FLAGS) == FOLIO_MAPPING_ANON;
+}
+
+/**
  * hmm_ref_src_pages() - how much does an entry stand for?
  * @src: source entry
  *
@@ -33,15 +44,15 @@ static inline unsigned long hmm_ref_src_pages(unsigned long src)
 }
 
 /**
- * hmm_ref_moved() - after migrate_*_pages(): how much has moved?
+ * hmm_ref_moved() - after migrate_*_pages(): has it moved?
  * @src: source entry
  * @dst: destination entry
  *
- * Return: pages.
+ * Return: true for a page, or for all that the entry stands for.
  */
-static inline unsigned long hmm_ref_moved(unsigned long src, unsigned long dst)
+static inline bool hmm_ref_moved(unsigned long src, unsigned long dst)
 {
-	return dst && (src & MIGRATE_PFN_MIGRATE) ? hmm_ref_src_pages(src) : 0;
+	return dst && (src & MIGRATE_PFN_MIGRATE);
 }
 
 /**

@@ -131,10 +131,10 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 	unsigned long i;
 
 	for (i = 0; i < npages; i++) {
-		unsigned long nr = hmm_ref_moved(src[i], dst[i]);
+		unsigned long nr = hmm_ref_src_pages(src[i]);
 		struct folio *folio;
 
-		if (!nr || !hmm_ref_src_is_page(src[i]))
+		if (!hmm_ref_moved(src[i], dst[i]) || !hmm_ref_src_is_page(src[i]))
 			continue;
 		folio = page_folio(migrate_pfn_to_page(src[i]));
 		hmm_ref_owner_count_left(folio, nr, cause);

@@ -18,12 +18,11 @@ static inline bool wants_device(unsigned long src)
 
 	if (!(src & MIGRATE_PFN_MIGRATE))
 		return false;
-	return !page || (folio_test_anon(page_folio(page)) &&
-			 !folio_test_ksm(page_folio(page)));
+	return !page || hmm_ref_is_anon(page_folio(page));
 }
 
-static void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
-		       struct page *sys_page, unsigned long nr)
+static inline void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
+			      struct page *sys_page, unsigned long nr)
 {
 	unsigned long dpfn = hmm_ref_page_dpfn(dev_page);
 
@@ -93,22 +92,26 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 				 unsigned long reserved)
 {
 	struct migrate_vma *args = &move->args;
+	const unsigned long *src = args->src;
+	unsigned long npages = args->npages;
 	unsigned long next = 0;
 	unsigned long got;
 	unsigned long i;
 
 	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
 				     min(count_wanted(args), reserved));
-	for (i = 0; i < args->npages; i++) {
-		if (!wants_device(args->src[i])) {
-			move->refused += hmm_ref_src_is_page(args->src[i]);
+	for (i = 0; i < npages; i++) {
+		struct page *dev_page;
+
+		if (!wants_device(src[i])) {
+			move->refused += hmm_ref_src_is_page(src[i]);
 			continue;
 		}
 		if (next == got)
 			break;
-		queue_copy(&move->job, dev_pages[next], migrate_pfn_to_page(args->src[i]),
-			   1);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[next++]));
+		dev_page = dev_pages[next++];
+		queue_copy(&move->job, dev_page, migrate_pfn_to_page(src[i]), 1);
+		args->dst[i] = migrate_pfn(page_to_pfn(dev_page));
 	}
 	for (i = next; i < got; i++) {
 		unlock_page(dev_pages[i]);
@@ -194,6 +197,7 @@ unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
 	hmm_ref_move_commit(move);
 	for (i = 0; i < args->npages; i++)
 		moved += hmm_ref_moved(args->src[i], args->dst[i]);
+	moved *= hmm_ref_src_pages(args->src[0]);
 	atomic_long_add(moved, &client->owner->to_device);
 	migrate_vma_finalize(args);
 	return moved;

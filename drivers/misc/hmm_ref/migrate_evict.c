@@ -130,16 +130,14 @@ static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
 {
 	struct folio *folio = grab_mapped(page);
 	struct anon_vma *anon_vma, *root;
-	unsigned long mapping;
 	bool found = false;
 
 	if (!folio)
 		return false;
-	mapping = (unsigned long)folio->mapping;
 	rcu_read_lock();
-	if ((mapping & FOLIO_MAPPING_FLAGS) != FOLIO_MAPPING_ANON || !folio_mapped(folio))
+	if (!hmm_ref_is_anon(folio) || !folio_mapped(folio))
 		goto out;
-	anon_vma = (struct anon_vma *)(mapping - FOLIO_MAPPING_ANON);
+	anon_vma = (void *)folio->mapping - FOLIO_MAPPING_ANON;
 	root = READ_ONCE(anon_vma->root);
 	if (!down_read_trylock(&root->rwsem))
 		goto out;

@@ -314,10 +314,11 @@ static bool is_leaf(unsigned long hmm_pfn)
 static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(mirror->dm, page);
 	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
 
-	if (hmm_ref_owns(mirror->dm, page))
-		return hmm_ref_pte(hmm_ref_page_dpfn(page),
+	if (chunk)
+		return hmm_ref_pte(hmm_ref_chunk_dpfn(chunk, page),
 				   bits | HMM_REF_PTE_DEVICE);
 	return hmm_ref_pte(page_to_pfn(page), bits);
 }
@@ -350,6 +351,7 @@ static void make_dirty(struct folio *folio)
  */
 static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 {
+	unsigned long nr = range_pages(range);
 	bool mapped = false;
 	unsigned long i;
 
@@ -358,7 +360,7 @@ static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
 	mapped = true;
-	for (i = 0; i < range_pages(range); i++) {
+	for (i = 0; i < nr; i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
 		unsigned long addr = range->start + i * PAGE_SIZE;
 

@@ -94,15 +94,22 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	return resident;
 }
 
-/* What the CPU may write is nobody else's, so most pages need no look at the folio. */
 static inline bool is_merged(unsigned long hmm_pfn)
 {
-	struct page *page;
+	struct page *page = seen_page(hmm_pfn);
 
-	if (hmm_pfn & HMM_PFN_WRITE)
-		return false;
-	page = seen_page(hmm_pfn);
 	return page && folio_test_ksm(page_folio(page));
+}
+
+static bool all_writable(const struct hmm_range *range)
+{
+	unsigned long nr = range_pages(range);
+	unsigned long all = HMM_PFN_WRITE;
+	unsigned long i;
+
+	for (i = 0; i < nr; i++)
+		all &= range->hmm_pfns[i];
+	return all;
 }
 
 /* How many pages are as the first one is: merged, or not? */
@@ -110,8 +117,9 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
 {
 	unsigned long i;
 
-	/* What a PMD maps is not. */
-	if (hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER)
+	/* What a PMD maps is not, nor what a process may write without a fault. */
+	if (hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
+	    all_writable(range))
 		return range_pages(range);
 	for (i = 0; i < range_pages(range); i++) {
 		bool this = is_merged(range->hmm_pfns[i]);
