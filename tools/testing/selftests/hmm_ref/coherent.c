@@ -329,7 +329,7 @@ static int pull_main(void *arg)
 TEST_F_TIMEOUT(coherent, migrated_before_exclusive, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + 2 * PATIENCE_MS;
+	unsigned long long deadline = end + RACE_MS;
 	struct pull pull = { .fd = test_open(self->nr), .mem = self->mem };
 	struct hmm_ref_stats before, stats;
 	struct hmm_ref_exclusive cmd;
@@ -344,7 +344,8 @@ TEST_F_TIMEOUT(coherent, migrated_before_exclusive, LONG_TEST)
 		counter_add(&pull.turn, 1);
 		ASSERT_EQ(0, _test_exclusive(self->fd, self->mem, PAGES * page_size(),
 					     &cmd));
-		while (counter_get(&pull.done) != pull.turn && now_ms() < deadline)
+		while (counter_get(&pull.done) != pull.turn &&
+		       now_ms() < deadline + PATIENCE_MS)
 			usleep(100);
 		ASSERT_EQ(pull.turn, counter_get(&pull.done));
 		test_stats(self->fd, &stats);
