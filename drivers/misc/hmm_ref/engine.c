@@ -148,10 +148,13 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 {
 	job->engine = engine;
 	job->block = ULONG_MAX;
+	job->base = 0;
 	job->nr_copies = 0;
 	job->ring = ring;
 	job->nr_queued = 0;
 	job->submitted = false;
+	job->fails = false;
+	job->rc = 0;
 }
 
 static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
@@ -259,18 +262,21 @@ void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
 	add_copy(job, HMM_REF_COPY_ZERO, dpfn, NULL, nr);
 }
 
-static void run_ring(const struct hmm_ref_job *job)
+/* Ends with the status of the batch, for the waiter. */
+static void run_job(struct hmm_ref_job *job)
 {
 	const struct hmm_ref_copy *copy = job->ring;
 	const struct hmm_ref_copy *end = copy + job->nr_queued;
 
 	for (; copy < end; copy++)
 		run_copy(copy->op, copy->mem, copy->sys_page, copy->nr);
+	/* mock: real hardware would report what it could not read or write */
+	job->rc = job->fails ? -EIO : 0;
 }
 
 static void engine_work(struct work_struct *work)
 {
-	run_ring(container_of(work, struct hmm_ref_job, work));
+	run_job(container_of(work, struct hmm_ref_job, work));
 }
 
 /* The CPU that plays the DMA engine: the next one. Return: nr_cpu_ids if there is none. */
@@ -294,6 +300,7 @@ void hmm_ref_engine_submit(struct hmm_ref_job *job)
 
 	if (!job->nr_queued || cpu >= nr_cpu_ids)
 		return;
+	job->fails = hmm_ref_fail(HMM_REF_FAIL_COPY);
 	/* mock: real hardware would have a doorbell rung, and use no CPU */
 	INIT_WORK_ONSTACK(&job->work, engine_work);
 	queue_work_on(cpu, job->engine->queue, &job->work);
@@ -310,17 +317,16 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 {
 	/* mock: real hardware would signal a fence; its error counts, too */
 	if (!job->submitted) {
-		run_ring(job);
-	} else {
-		if (cancel_work(&job->work))
-			run_ring(job);
-		else
-			flush_work(&job->work);
-		destroy_work_on_stack(&job->work);
+		job->fails = job->nr_copies && hmm_ref_fail(HMM_REF_FAIL_COPY);
+		run_job(job);
+		return job->rc;
 	}
-	if (job->nr_copies && hmm_ref_fail(HMM_REF_FAIL_COPY))
-		return -EIO;
-	return 0;
+	if (cancel_work(&job->work))
+		run_job(job);
+	else
+		flush_work(&job->work);
+	destroy_work_on_stack(&job->work);
+	return job->rc;
 }
 
 /*

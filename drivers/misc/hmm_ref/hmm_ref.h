@@ -217,6 +217,8 @@ struct hmm_ref_copy {
  * @nr_queued: of them
  * @work: runs the ring
  * @submitted: @work has been queued
+ * @fails: a test wants it to
+ * @rc: how it has ended
  *
  * On the stack of who waits for it.
  */
@@ -229,6 +231,8 @@ struct hmm_ref_job {
 	unsigned int nr_queued;
 	struct work_struct work;
 	bool submitted;
+	bool fails;
+	int rc;
 };
 
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);

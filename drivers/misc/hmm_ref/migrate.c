@@ -3,8 +3,7 @@
  * Moving data: to the device and to system memory, for the MIGRATE command.
  *
  * migrate_fault.c moves it for the CPU, migrate_evict.c for room, migrate_small.c where
- * large pages are short. All share the steps of migrate_common.c and follow the rules
- * below.
+ * large pages are short, by the same steps (migrate_common.c) and rules.
  *
  * A migration handles one window, at most a block, with four steps of the core
  * around ours:
@@ -24,21 +23,20 @@
  *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize.
- * - What the second window needs is reserved before the first one's setup, and never by
- *   eviction: nothing waits for room with pages locked.
- * - The first error ends the command. The second window is retracted then.
- * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is
- *   abandoned and cleared, and both last steps are done all the same: to skip
- *   migrate_vma_pages() would leave migration entries that point to pages without
- *   data.
+ * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
+ *   hmm_range_fault() does: who invalidates may wait for these pages. So both windows are
+ *   reserved for, the second one without eviction, and looked at, before the first setup.
+ * - The first error ends the command. The second window is retracted, or if it is done
+ *   already, as when the first one is tried again, just counted.
+ * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is abandoned
+ *   and cleared, and both last steps are done all the same: to skip migrate_vma_pages()
+ *   would leave migration entries that point to pages without data.
  * - What happened is in src after migrate_vma_pages(), not in cpages.
- * - A hole has no page: it is cleared on the way to the device and does not
- *   exist on the way back.
+ * - A hole has no page: it is cleared on the way to the device, and is none on the way back.
  * - Large folios stay whole where a large page can be had; where not, setup comes again
  *   and splits them. A large hole is filled with all of its pages or with none.
- * - Nothing is mapped for the device here. DONTNEED does not wait for page locks,
- *   so a page that has just arrived may be on its way out again; mirror.c maps,
- *   under the notifier's sequence.
+ * - Nothing is mapped for the device here. DONTNEED does not wait for page locks, so a page
+ *   that has just arrived may be on its way out; mirror.c maps, under the sequence.
  */
 #include <linux/cpumask.h>
 #include <linux/fs.h>
@@ -74,6 +72,7 @@ struct pass {
 	bool starved;		/* the device could not make room */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
 	bool large;		/* keep large folios whole */
+	bool stays;		/* nothing of it may move */
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
@@ -189,12 +188,13 @@ static int begin_move(struct hmm_ref_client *client, u32 direction, struct pass 
 	return rc;
 }
 
-/* Look up the VMA, and begin with what of it is in the window. Sets @pass->rc. */
-static void begin_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+/*
+ * Look up the VMA, and what of it may move. This waits for those who invalidate, and
+ * UFFDIO_MOVE, one of them, for pages that setup has locked. Sets @pass->rc.
+ */
+static void look_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
-	bool stays = false;
-	bool large;
 
 	args->start = pass->start;
 	args->src = pass->window->src;
@@ -206,13 +206,21 @@ static void begin_pass(struct hmm_ref_client *client, u32 direction, struct pass
 	pass->rc = 0;
 	pass->blind = !(args->vma->vm_flags & VM_READ);
 	if (direction == HMM_REF_TO_DEVICE)
-		pass->rc = cut_at_merged(client, args, &stays);
+		pass->rc = cut_at_merged(client, args, &pass->stays);
 	pass->end = args->end;
 	pass->large &= args->end - args->start == PMD_SIZE;
+}
+
+/* Begin with a window that was looked at. Sets @pass->rc. */
+static void begin_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+{
+	struct migrate_vma *args = &pass->move.args;
+	bool large;
+
 	if (pass->rc)
 		return;
 	pass->tried = true;
-	if (stays) {
+	if (pass->stays) {
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return;
 	}
@@ -257,7 +265,7 @@ static void cancel_pass(struct hmm_ref_client *client, u32 direction, struct pas
 	pass->tried = false;
 }
 
-/* Reserve for a window that nobody waits for. Return: whether there is room. */
+/* Reserve for a window that nobody waits for: all or nothing. Return: whether there is room. */
 static bool plan_ahead(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct hmm_ref_devmem *dm = &client->dev->dm;
@@ -266,15 +274,23 @@ static bool plan_ahead(struct hmm_ref_client *client, u32 direction, struct pass
 	if (direction != HMM_REF_TO_DEVICE)
 		return true;
 	pass->reserved = max(hmm_ref_devmem_reserve(dm, need), 0L);
-	if (pass->reserved == need && pass->large)
+	if (pass->reserved < need) {
+		hmm_ref_devmem_unreserve(dm, pass->reserved);
+		pass->reserved = 0;
+		return false;
+	}
+	if (pass->large)
 		hmm_ref_devmem_want_whole(dm);
-	return pass->reserved == need;
+	return true;
 }
 
 /* One window, and with a ring for its copies the next one beside them. */
 static void begin_and_end(struct hmm_ref_client *client, u32 direction,
 			  struct pass *pass, struct pass *ahead)
 {
+	look_pass(client, direction, pass);
+	if (pass->ring && !pass->rc && pass->end == ahead->start)
+		look_pass(client, direction, ahead);
 	begin_pass(client, direction, pass);
 	if (!pass->ring) {
 		end_pass(client, direction, pass);
@@ -344,6 +360,7 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 	unsigned long nr = (end - start) >> PAGE_SHIFT;
 	unsigned long moved = pass->moved;
 	unsigned long skipped = 0;
+	bool looked_at = pass->tried;
 	unsigned int tries = 1;
 
 	while (pass->tried && (tries > 1 || moved < nr)) {
@@ -359,7 +376,7 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 		do_passes(client, cmd->direction, pass, NULL);
 		moved += pass->moved;
 	}
-	if (!pass->tried && !moved)
+	if (!looked_at)
 		return pass->rc;
 	/* A page that was evicted between two tries has moved twice. */
 	moved = min(moved, nr - skipped);
@@ -382,7 +399,7 @@ static int migrate_windows(struct hmm_ref_client *client, struct hmm_ref_migrate
 	unsigned long last = cmd->addr + cmd->length;
 	unsigned long end = min(last, ALIGN(*addr + 1, PMD_SIZE));
 	struct pass pass, ahead;
-	int rc, rc_ahead;
+	int rc;
 
 	init_pass(client, &pass, &client->windows[0], *addr, end, true);
 	init_pass(client, &ahead, &client->windows[1], end, min(last, end + PMD_SIZE),
@@ -393,8 +410,8 @@ static int migrate_windows(struct hmm_ref_client *client, struct hmm_ref_migrate
 	rc = settle_window(client, cmd, &pass);
 	if (!ahead.tried)
 		return rc;
-	rc_ahead = settle_window(client, cmd, &ahead);
-	return rc ?: rc_ahead;
+	ahead.rc = rc ?: ahead.rc;
+	return settle_window(client, cmd, &ahead);
 }
 
 /**

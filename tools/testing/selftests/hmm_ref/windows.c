@@ -77,23 +77,29 @@ TEST_F(windows, begin_and_end_inside)
 	go_and_return(_metadata, self->fd, self->mem, 3 * block_pages() + 5, block_pages() - 3);
 }
 
-/* There is next to nothing to do beside the copies, and they are waited for at once. */
+/*
+ * There is little to do beside the copies, and they are waited for soon: before the engine
+ * has begun, or while it copies. The last page of the first window is the last one copied.
+ */
 TEST_F(windows, short_second_one)
 {
-	unsigned long npages = block_pages() + 1;
-	unsigned int i;
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned int random = random_seed("HMM_REF_SEED");
+	unsigned long last = block_pages() - 1;
+	char *last_page = self->mem + last * page_size();
 
-	fill_pages(self->mem, npages, 1);
-	for (i = 0; i < 20; i++) {
+	do {
+		unsigned long npages = block_pages() + 1 +
+				       random_next(&random) % (block_pages() / 2);
+
+		fill_pages(self->mem, npages, 1);
 		test_to_device(self->fd, self->mem, npages);
-		ASSERT_TRUE(page_holds(self->mem + (npages - 2) * page_size(), 1,
-				       npages - 2));
+		ASSERT_TRUE(page_holds(last_page, 1, last));
 		test_to_device(self->fd, self->mem, npages);
 		test_to_system(self->fd, self->mem, npages);
-		ASSERT_TRUE(page_holds(self->mem + (npages - 2) * page_size(), 1,
-				       npages - 2));
+		ASSERT_TRUE(page_holds(last_page, 1, last));
 		test_cpu_data(self->mem, npages, 1);
-	}
+	} while (now_ms() < end);
 }
 
 TEST_F(windows, holes_and_pages)
@@ -149,6 +155,75 @@ TEST_F(windows, one_that_stays)
 			      HMM_REF_PAGE_DEVICE, 0);
 		test_cpu_data(stays, 4 * block_pages(), 1);
 		munmap(stays, 4 * block_size());
+	}
+}
+
+struct unmapper {
+	char *mem;
+	unsigned long go, delay_us;
+};
+
+static int unmap_later(void *arg)
+{
+	struct unmapper *unmapper = arg;
+
+	run_on_cpu(1);
+	while (!counter_get(&unmapper->go))
+		;
+	usleep(unmapper->delay_us);
+	return munmap(unmapper->mem, block_size());
+}
+
+/* Keep the pages of a block where they are: a pipe that nobody reads refers to them. */
+static void pin_block(struct __test_metadata *_metadata, char *mem, int pipefd[2])
+{
+	size_t got = 0;
+
+	ASSERT_EQ(0, pipe(pipefd));
+	ASSERT_LE((int)block_size(), fcntl(pipefd[1], F_SETPIPE_SZ,
+					   (int)(block_pages() * page_size())));
+	while (got < block_size()) {
+		struct iovec iov = { mem + got, block_size() - got };
+		ssize_t part = vmsplice(pipefd[1], &iov, 1, SPLICE_F_NONBLOCK);
+
+		ASSERT_LT(0, part);
+		got += part;
+	}
+}
+
+/*
+ * None of the first window moves, all of the second one does, and then the first one is
+ * unmapped while it is tried again. What counts are the pages that were looked at.
+ */
+TEST_F(windows, first_one_goes_between_two_tries)
+{
+	unsigned long npages = 2 * block_pages();
+	unsigned int i;
+
+	run_on_cpu(0);
+	for (i = 0; i < 40; i++) {
+		struct unmapper unmapper = { .delay_us = 200 + i % 20 * 1500 };
+		struct hmm_ref_migrate cmd;
+		struct worker worker;
+		int pipefd[2];
+		int rc;
+
+		unmapper.mem = test_map_blocks(2);
+		ASSERT_EQ(0, madvise(unmapper.mem, 2 * block_size(), variant->advice));
+		fill_pages(unmapper.mem, npages, 1);
+		pin_block(_metadata, unmapper.mem, pipefd);
+		ASSERT_EQ(0, worker_start(&worker, unmap_later, &unmapper));
+		counter_set(&unmapper.go, 1);
+		rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, unmapper.mem,
+				   2 * block_size(), &cmd);
+		ASSERT_EQ(0, worker_wait(&worker));
+		ASSERT_TRUE(!rc || rc == -EFAULT);
+		if (!rc || cmd.out_migrated >= block_pages())
+			ASSERT_EQ(npages, cmd.out_migrated + cmd.out_already +
+					  cmd.out_skipped);
+		munmap(unmapper.mem + block_size(), block_size());
+		close(pipefd[0]);
+		close(pipefd[1]);
 	}
 }
 
