@@ -3,7 +3,7 @@
 #
 # Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
 # sparse, kernel-doc; and shellcheck for the scripts, if it is installed. And whether the
-# patches in tools/mutants still apply.
+# patches in tools/mutants still apply, and the functions that the documentation names exist.
 #
 #   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
 #   out: what they have to say; exit 1 if that is anything but the known exceptions
@@ -80,6 +80,17 @@ kernel_doc() {
 	"$tool" -none -Wall drivers/misc/hmm_ref/{,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
 }
 
+# Functions that the documentation names, and that neither we nor the kernel have.
+doc_names() {
+	local names
+
+	names=$(grep -ohE '[a-z_][a-z_0-9]+\(\)' README.md Documentation/misc-devices/hmm_ref/*.rst |
+		tr -d '()' | sort -u)
+	comm -23 <(echo "$names") <(grep -rohwF "$names" drivers include tools \
+		"$tree"/{include,mm,kernel,fs,lib} "$tree"/drivers/gpu/drm/{*.c,xe,nouveau} \
+		"$tree"/drivers/gpu/drm/amd/{amdgpu,amdkfd} | sort -u) | sed 's/$/() does not exist/'
+}
+
 shell_check() {
 	shellcheck -x -e SC2317 scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
 }
@@ -89,6 +100,7 @@ report "checkpatch --strict" checkpatch
 report "W=1" rebuild W=1
 report "sparse" run_sparse
 report "kernel-doc" kernel_doc
+report "functions in the documentation" doc_names
 report "mutants" scripts/mutants.sh check
 ! command -v shellcheck >/dev/null || report "shellcheck" shell_check
 exit "$failed"
