@@ -389,7 +389,7 @@ static void count_end(struct __test_metadata *_metadata,
 		      unsigned int n, bool in_device_memory)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + RACE_MS;
+	unsigned long long deadline = end + MEET_MS;
 	unsigned long sum = 0, value;
 	unsigned int i;
 

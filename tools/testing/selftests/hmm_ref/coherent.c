@@ -329,7 +329,7 @@ static int pull_main(void *arg)
 TEST_F_TIMEOUT(coherent, migrated_before_exclusive, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + RACE_MS;
+	unsigned long long deadline = end + MEET_MS;
 	struct pull pull = { .fd = test_open(self->nr), .mem = self->mem };
 	struct hmm_ref_stats before, stats;
 	struct hmm_ref_exclusive cmd;

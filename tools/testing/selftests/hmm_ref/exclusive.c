@@ -418,7 +418,7 @@ static int discard_main(void *arg)
 TEST_F_TIMEOUT(exclusive, dontneed_race, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + RACE_MS;
+	unsigned long long deadline = end + MEET_MS;
 	struct race race = { .fd = self->fd, .mem = test_map_pages(RACE_PAGES) };
 	unsigned long i, rounds = 0, kept = 0, lost = 0;
 	struct hmm_ref_stats before, after;

@@ -122,7 +122,7 @@ static inline void run_race(struct __test_metadata *_metadata, struct race *race
 			    struct worker *workers, unsigned int n)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	unsigned long long deadline = end + RACE_MS;
+	unsigned long long deadline = end + MEET_MS;
 	unsigned int i;
 
 	while (now_ms() < end || !counter_get(&race->rounds) ||

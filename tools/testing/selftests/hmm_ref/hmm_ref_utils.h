@@ -37,7 +37,7 @@
 #define LONG_TEST		180
 
 /* Until those who race have met, at the latest: on a busy host that may take its time. */
-#define RACE_MS			120000
+#define MEET_MS			120000
 
 /* ---- asserting forms ------------------------------------------------------ */
 

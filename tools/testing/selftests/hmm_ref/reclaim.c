@@ -120,16 +120,16 @@ static int shrink_for_long(void *arg)
 }
 
 /* The shrinker against migrations that want the same blocks. */
-TEST_F(reclaim, while_migrating)
+TEST_F_TIMEOUT(reclaim, while_migrating, LONG_TEST)
 {
 	unsigned long npages = self->npages;
 	struct worker shrinker;
-	unsigned long long end;
+	unsigned long long end = now_ms() + RACE_MS;
 	unsigned long stop = 0;
 	long met = 0;
 
 	ASSERT_EQ(0, worker_start(&shrinker, shrink_for_long, &stop));
-	for (end = now_ms() + RACE_MS; now_ms() < end;) {
+	while (now_ms() < end || (!met && now_ms() < end + MEET_MS)) {
 		test_to_device(self->fd, self->mem, npages);
 		test_dev_data(self->fd, self->mem, npages, 1);
 		test_to_system(self->fd, self->mem, npages);
