@@ -197,6 +197,7 @@ unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
 	hmm_ref_move_commit(move);
 	for (i = 0; i < args->npages; i++)
 		moved += hmm_ref_moved(args->src[i], args->dst[i]);
+	/* What is large is the whole window. */
 	moved *= hmm_ref_src_pages(args->src[0]);
 	atomic_long_add(moved, &client->owner->to_device);
 	migrate_vma_finalize(args);
