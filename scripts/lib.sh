@@ -3,8 +3,8 @@
 #
 # Sourced by every script here: where things are, messages, progress, the lock.
 #
-#   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12, 6.1), KSRC (a kernel tree),
-#        FLAVOUR (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
+#   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12), KSRC (a kernel tree), CORE_PATCHES (0: without
+#        the fixes of patches/core), FLAVOUR (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
 #        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
 
@@ -12,9 +12,12 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm_ref
 KERNEL=${KERNEL:-7.3}
 KSRC=${KSRC:-}
+CORE_PATCHES=${CORE_PATCHES:-1}
 FLAVOUR=${FLAVOUR:-release}
+PLAIN=''
+[[ $KSRC || $KERNEL != 7.* || $CORE_PATCHES != 0 ]] || PLAIN=-plain
 # shellcheck disable=SC2034 # for the scripts that source this
-PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")-$FLAVOUR}
+PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")$PLAIN-$FLAVOUR}
 
 # The kernel's make must not see the variables of the make that called us.
 unset MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKEOVERRIDES MAKELEVEL

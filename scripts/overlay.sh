@@ -43,7 +43,7 @@ add_lines() {
 		sed -i '/^endmenu/i source "drivers/misc/hmm_ref/Kconfig"' "$tree/drivers/misc/Kconfig"
 	# shellcheck disable=SC2016 # for make to expand
 	grep -q hmm_ref "$tree/drivers/misc/Makefile" ||
-		echo 'obj-$(CONFIG_HMM_REF)		+= hmm_ref/' >>"$tree/drivers/misc/Makefile"
+		sed -i '$a obj-$(CONFIG_HMM_REF)\t\t+= hmm_ref/' "$tree/drivers/misc/Makefile"
 }
 
 drop_stale_objects() {

@@ -2,19 +2,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Provides the kernel tree that the driver is laid into: Debian's source package,
-# unpacked once into the cache, or a copy of the user's own tree.
+# unpacked once into the cache, with the fixes of patches/core; or a copy of the user's own tree.
 #
-#   in:  KERNEL or KSRC, the machine's apt configuration
+#   in:  KERNEL or KSRC, CORE_PATCHES (0: Debian's source as it is), the machine's apt
+#        configuration
 #   out: the path of the tree, on stdout. The name of the folder is the key under
-#        which the builds are kept: the full Debian version, or the path of KSRC.
+#        which the builds are kept: the full Debian version, with "-core" where it is
+#        patched, or the path of KSRC.
 #   call it with the cache locked
 #
 # The user's tree is copied and never written to. Links to it would not do: the
 # build runs scripts that write beside the file that a link points to.
 
 set -euo pipefail
+here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$here/lib.sh"
 
 SOURCES=$CACHE/src
 APT=$CACHE/apt
@@ -179,6 +182,9 @@ user_tree() {
 
 if [[ $KSRC ]]; then
 	user_tree
+elif [[ $KERNEL == 7.* && $CORE_PATCHES != 0 ]]; then
+	pristine=$(debian_tree)
+	"$here/core-patches.sh" "$pristine"
 else
 	debian_tree
 fi

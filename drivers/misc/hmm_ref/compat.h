@@ -12,6 +12,21 @@
 
 #include <linux/version.h>
 
+/*
+ * What patches/core fixes, and this kernel has: a macro for each, defined by a header that the
+ * build of the patched kernel makes.
+ */
+#if __has_include(<linux/hmm_ref_core.h>)
+#include <linux/hmm_ref_core.h>
+#endif
+
+/* zap_huge_pmd() tells a migration entry of a device folio from a device private entry. */
+#ifdef HMM_REF_CORE_ZAPS_BY_ENTRY
+#define HMM_REF_LARGE_IS_SAFE	true
+#else
+#define HMM_REF_LARGE_IS_SAFE	false
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define EXPORT_SYMBOL_IF_KUNIT(symbol)
 #else

@@ -73,9 +73,9 @@ static u64 chunk_size;
 module_param_cb(chunk_size, &param_size_ops, &chunk_size, 0444);
 MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
 
-static bool large = true;
+static bool large = HMM_REF_LARGE_IS_SAFE;
 module_param(large, bool, 0444);
-MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y)");
+MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where zap_huge_pmd() is fixed)");
 
 static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
 module_param(fault_around, uint, 0444);
@@ -122,6 +122,9 @@ static int check_params(void)
 		pr_err("ndevices must be 1 to %d\n", MAX_DEVICES);
 		return -EINVAL;
 	}
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && !HMM_REF_LARGE_IS_SAFE)
+		pr_warn("zap_huge_pmd() of this kernel frees large folios in use, large=%d\n",
+			large);
 	if (!is_power_of_2(chunk_size) || chunk_size < PMD_SIZE ||
 	    chunk_size > MAX_CHUNK_SIZE) {
 		pr_err("chunk_size must be a power of two from %lu to %llu\n",
