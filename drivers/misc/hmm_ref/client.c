@@ -59,7 +59,7 @@ int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
 	if (!client->owner)
 		goto err_free;
 	mutex_init(&client->migrate_lock);
-	rc = hmm_ref_windows_init(client);
+	rc = hmm_ref_window_init(&client->window);
 	if (rc)
 		goto err_owner;
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
@@ -75,7 +75,7 @@ int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
 	return 0;
 
 err_window:
-	hmm_ref_windows_exit(client);
+	hmm_ref_window_exit(&client->window);
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);
 err_free:
@@ -101,7 +101,7 @@ int hmm_ref_client_release(struct inode *inode, struct file *file)
 	list_del(&client->node);
 	mutex_unlock(&dev->clients_lock);
 	hmm_ref_mirror_exit(&client->mirror);
-	hmm_ref_windows_exit(client);
+	hmm_ref_window_exit(&client->window);
 	hmm_ref_owner_put(client->owner, 1);
 	kfree(client);
 	hmm_ref_device_put(dev);

@@ -721,11 +721,13 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
  * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
  * @dst: its destination entries
  * @dev_pages: device pages handed out for it
+ * @ring: descriptors of its copies
  */
 struct hmm_ref_window {
 	unsigned long *src;
 	unsigned long *dst;
 	struct page **dev_pages;
+	struct hmm_ref_copy *ring;
 };
 
 /* migrate.c */
@@ -735,8 +737,6 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
-int hmm_ref_windows_init(struct hmm_ref_client *client);
-void hmm_ref_windows_exit(struct hmm_ref_client *client);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
@@ -926,9 +926,8 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
- * @migrate_lock: covers @windows and @ring; killable
- * @windows: scratch memory of its migrations, two of which may be under way
- * @ring: copies of the first one, when there are two
+ * @migrate_lock: covers @window; killable
+ * @window: scratch memory of its migrations
  * @fail_large: the next large page that a migration wants is not to be had; for the
  *	old interface
  * @node: on hmm_ref_device::clients
@@ -937,9 +936,8 @@ struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
-	struct mutex migrate_lock;	/* windows, ring */
-	struct hmm_ref_window windows[2];
-	struct hmm_ref_copy *ring;
+	struct mutex migrate_lock;	/* window */
+	struct hmm_ref_window window;
 	bool fail_large;
 	struct list_head node;
 };

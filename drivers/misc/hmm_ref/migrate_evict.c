@@ -166,10 +166,7 @@ static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned lon
 
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
 {
-	struct hmm_ref_move move = {
-		.args.src = dev->evict_window.src,
-		.args.dst = dev->evict_window.dst,
-	};
+	struct hmm_ref_move move = {};
 	struct migrate_vma *args = &move.args;
 	unsigned long moved = 0;
 
@@ -179,7 +176,8 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 	if (args->vma) {
 		args->start = at->start;
 		args->end = min(at->end, args->vma->vm_end);
-		hmm_ref_to_system(&dev->dm, &move, true, HMM_REF_BY_EVICTION, &moved);
+		hmm_ref_to_system(&dev->dm, &move, &dev->evict_window, true,
+				  HMM_REF_BY_EVICTION, &moved);
 		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
 			end_exclusive(at->mm, at->start, args->end);
 	}
