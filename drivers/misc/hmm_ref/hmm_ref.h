@@ -171,7 +171,7 @@ struct hmm_ref_counters {
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
  * @window: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
- * @queue: runs jobs that have a ring
+ * @queue: runs jobs when the engine is late
  */
 struct hmm_ref_engine {
 	int node;
@@ -197,42 +197,36 @@ enum hmm_ref_copy_op {
  * struct hmm_ref_copy - one descriptor of the copy engine
  * @op: what to do
  * @nr: pages
- * @mem: device memory, in one block
+ * @dpfn: device memory, in one block
  * @sys_page: the first of the other side's pages, if there is one
  */
 struct hmm_ref_copy {
 	enum hmm_ref_copy_op op;
 	unsigned int nr;
-	void *mem;
+	unsigned long dpfn;
 	struct page *sys_page;
 };
 
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
- * @block: number of the block of the last copy; ULONG_MAX before the first one
- * @base: address that device page 0 would have, if all blocks were beside that one
- * @nr_copies: pages copied or cleared, or to be
- * @ring: descriptors of what is to be done; NULL to do it at once
- * @nr_queued: of them
- * @work: runs the ring
- * @submitted: @work has been queued
- * @fails: a test wants it to
- * @rc: how it has ended
+ * @ring: descriptors of what is to be done; memory of the caller
+ * @size: how many fit
+ * @nr: how many were added
+ * @late: the engine was late when the job was submitted
+ * @rc: 0, or how the job will end
+ * @work: runs the job, when the engine is late
  *
  * On the stack of who waits for it.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
-	unsigned long block;
-	unsigned long base;
-	unsigned long nr_copies;
 	struct hmm_ref_copy *ring;
-	unsigned int nr_queued;
-	struct work_struct work;
-	bool submitted;
-	bool fails;
+	unsigned int size;
+	unsigned int nr;
+	bool late;
 	int rc;
+	struct work_struct work;
 };
 
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
@@ -242,13 +236,12 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
-			  struct hmm_ref_copy *ring);
+			  struct hmm_ref_copy *ring, unsigned int size);
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned long nr);
+			    struct page *sys_page, unsigned int nr);
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned long nr);
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
-			  unsigned long nr);
+			     unsigned long dpfn, unsigned int nr);
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr);
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
@@ -840,6 +833,8 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
 void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
+void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+			 const struct hmm_ref_copy *copy);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -851,6 +846,8 @@ static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
 static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
+static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+				       const struct hmm_ref_copy *copy) {}
 #endif
 
 /* ---- fault_around.c: neighbours ----------------------------------------- */

@@ -200,7 +200,8 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 		return rc;
 	move->rc = 0;
 	move->refused = 0;
-	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring);
+	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
+			     HMM_REF_BLOCK_PAGES);
 	for (i = 0; i < args->npages && !move->rc; i++) {
 		unsigned long src = args->src[i];
 

@@ -79,18 +79,20 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
 		       unsigned long *moved)
 {
 	bool pending = hmm_ref_small_pending(dev, args->vma->vm_mm, args->start);
+	struct hmm_ref_copy copy;
 	struct hmm_ref_job job;
 	int rc = 0;
 
 	if (migrate_vma_setup(args))
 		return -EINVAL;
-	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, &copy, 1);
 	if (pending)
 		rc = -ENOMEM;
 	else if (hmm_ref_src_is_page(args->src[0]) &&
 		 (args->src[0] & MIGRATE_PFN_COMPOUND))
 		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
 					args->vma, args->start);
+	hmm_ref_engine_submit(&job);
 	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, 1);
 		rc = -EIO; /* page by page it will show which one is bad */
@@ -169,11 +171,12 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 		      unsigned long first, unsigned long last,
 		      unsigned long fault_index)
 {
+	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
 	struct hmm_ref_job job;
 	unsigned long i;
 	int rc = 0;
 
-	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, ring, ARRAY_SIZE(ring));
 	for (i = first; i < last; i++) {
 		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
 		unsigned long addr = args->start + i * PAGE_SIZE;
@@ -184,6 +187,7 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 				       args->vma, addr) && i == fault_index)
 			rc = -ENOMEM;
 	}
+	hmm_ref_engine_submit(&job);
 	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, args->npages);
 		return -EIO;
