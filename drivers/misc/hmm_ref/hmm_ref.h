@@ -540,6 +540,16 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 	return hmm_ref_chunk_dpfn(hmm_ref_page_chunk(dev_page), dev_page);
 }
 
+/*
+ * Flags that the last user of a page may have left, and that the core only adds to when
+ * a page moves. The page allocator clears the same ones. They are about the data: not
+ * among them are PG_reserved, which the core sets for all device memory, and PG_hwpoison,
+ * which is about the memory. PG_locked is a bug in a page that is freed, and stays for
+ * the audit to see.
+ */
+#define HMM_REF_FLAGS_OF_USER \
+	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
+
 /**
  * hmm_ref_own_chunk() - is a page of this device's memory, and where?
  * @dm: device memory

@@ -20,7 +20,8 @@
 static bool is_idle(struct page *page)
 {
 	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data;
+	       !page->mapping && !page->zone_device_data &&
+	       !(hmm_ref_page_flags(page) & HMM_REF_FLAGS_OF_USER);
 }
 
 /**
@@ -74,6 +75,7 @@ void hmm_ref_verify_last_put(struct folio *folio)
 	struct page *page = folio_page(folio, 0);
 
 	sane(!folio_ref_count(folio));
+	sane(!folio_test_locked(folio));
 	sane(!folio_mapped(folio) && !page->mapping);
 	sane(page->zone_device_data);
 }
