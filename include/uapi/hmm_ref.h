@@ -51,7 +51,8 @@
  *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
  *    for a page).
  *  - EINTR: a fatal signal ended the command.
- *  - EIO: the copy engine failed. The data of the page is where it was.
+ *  - EIO: the copy engine failed, and the data of the page is where it was; or memory of
+ *    the device has failed, and the data of the page is lost.
  */
 
 #define HMM_REF_IOC_TYPE	0xB9

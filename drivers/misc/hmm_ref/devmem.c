@@ -489,23 +489,58 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
 
 /**
- * hmm_ref_devmem_memory_failure() - the pagemap's memory_failure
- * @pagemap: of a chunk
- * @pfn: first bad page
- * @nr_pages: bad pages
- * @flags: MF_* bits, which make no difference here
+ * hmm_ref_devmem_lose() - the memory of a page has failed
+ * @dm: device memory
+ * @dpfn: device page number
  *
- * Return: 0 or -EINVAL.
+ * The page is retired, and the data of a page that is used is lost.
+ *
+ * Context: as hmm_ref_devmem_retire().
+ * Return: 0 when there was no data to lose, -EBUSY when there was, -EINVAL when there is
+ * no such page.
  */
-int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
-				  unsigned long nr_pages, int flags)
+int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk,
-						   pagemap);
-	unsigned long dpfn = chunk->first_dpfn + (pfn - hmm_ref_chunk_pfn(chunk));
-	int rc = 0;
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	unsigned long flags;
+	struct page *page;
+	bool unused;
 
-	while (!rc && nr_pages--)
-		rc = hmm_ref_devmem_retire(chunk->dm, dpfn++);
-	return rc;
+	if (!block)
+		return -EINVAL;
+	page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
+	spin_lock_irqsave(&block->lock, flags);
+	spin_lock(&dm->lock);
+	/* A page that was bad before is never handed out: without references it is retired. */
+	unused = test_bit(bit, block->free) ||
+		 (test_bit(bit, block->bad) && !page_count(page));
+	__set_bit(bit, block->bad);
+	block_retire(block);
+	if (!unused) {
+		set_bit(bit, block->lost);
+		WRITE_ONCE(dm->any_lost, true);
+	}
+	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
+	spin_unlock_irqrestore(&block->lock, flags);
+	return unused ? 0 : -EBUSY;
+}
+
+/**
+ * hmm_ref_devmem_any_lost() - was the data of a page lost?
+ * @dm: device memory
+ * @dpfn: device page number of a page that is used
+ * @nr: of so many pages from there on, in one block
+ *
+ * Context: any. What is read from a page counts if this says no after it was read.
+ * Return: true when the data of one of them was.
+ */
+bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			     unsigned int nr)
+{
+	if (likely(!READ_ONCE(dm->any_lost)))
+		return false;
+	return any_set(hmm_ref_devmem_block(dm, dpfn)->lost,
+		       dpfn & (HMM_REF_BLOCK_PAGES - 1), nr);
 }

@@ -257,9 +257,9 @@ static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
 }
 
 /* Most copies are in the block of the one before, whose address is known. */
-static __always_inline void for_each_copy(struct hmm_ref_job *job,
-					  void (*fn)(const struct hmm_ref_copy *copy,
-						     void *mem))
+static __always_inline void do_copies(struct hmm_ref_job *job,
+				      void (*fn)(const struct hmm_ref_copy *copy,
+						 void *mem))
 {
 	const struct hmm_ref_copy *copy = job->ring, *end = copy + job->nr;
 	unsigned long block = ULONG_MAX;
@@ -279,7 +279,7 @@ static __always_inline void for_each_copy(struct hmm_ref_job *job,
 
 static void engine_work(struct work_struct *work)
 {
-	for_each_copy(container_of(work, struct hmm_ref_job, work), run_copy);
+	do_copies(container_of(work, struct hmm_ref_job, work), run_copy);
 }
 
 /**
@@ -293,7 +293,7 @@ void hmm_ref_engine_submit(struct hmm_ref_job *job)
 		job->rc = -EIO;
 	job->late = READ_ONCE(late_engine);
 	if (job->late)
-		for_each_copy(job, poison_copy);
+		do_copies(job, poison_copy);
 }
 
 /**
@@ -308,7 +308,7 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 	if (!job->nr || job->rc)
 		return job->rc;
 	if (!job->late) {
-		for_each_copy(job, run_copy);
+		do_copies(job, run_copy);
 		return 0;
 	}
 	INIT_WORK_ONSTACK(&job->work, engine_work);

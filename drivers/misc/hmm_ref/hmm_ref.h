@@ -326,7 +326,7 @@ enum hmm_ref_block_state {
 
 /**
  * struct hmm_ref_block - PMD_SIZE of device memory
- * @lock: covers @free, @bad and the counts
+ * @lock: covers @free, @bad, @lost and the counts; @lost is also read without it
  * @nr_free: pages on the free map
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
@@ -338,6 +338,7 @@ enum hmm_ref_block_state {
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
+ * @lost: those of them whose data was lost while they were used
  *
  * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
  * follow a change of the counts, and to write @backed, which either lock covers.
@@ -354,6 +355,7 @@ struct hmm_ref_block {
 	struct hmm_ref_chunk *chunk;
 	DECLARE_BITMAP(free, HMM_REF_BLOCK_PAGES);
 	DECLARE_BITMAP(bad, HMM_REF_BLOCK_PAGES);
+	DECLARE_BITMAP(lost, HMM_REF_BLOCK_PAGES);
 };
 
 /* All that a device page costs, beside struct page and storage: less than a byte. */
@@ -393,6 +395,7 @@ struct hmm_ref_chunk {
  * @grow_lock: serialises those who add chunks and storage
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
+ * @any_lost: there may be pages whose data was lost; never unset
  * @backed: pages that have storage and are not retired
  * @committed: pages used or reserved; at most @backed, so whoever holds a
  *	reservation finds a free page. Grows under @lock only
@@ -417,6 +420,7 @@ struct hmm_ref_devmem {
 	struct mutex grow_lock;		/* chunks and storage */
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
+	bool any_lost;
 	unsigned long backed;
 	atomic_long_t committed;
 	unsigned long nr_pages;
@@ -487,8 +491,9 @@ static inline void hmm_ref_devmem_dissolve(struct folio *folio)
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
 unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
-int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
-				  unsigned long nr_pages, int flags);
+int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
+bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			     unsigned int nr);
 
 /* audit.c */
 void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
@@ -742,6 +747,7 @@ int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
@@ -822,12 +828,14 @@ enum hmm_ref_retry {
  * @HMM_REF_FAULT_DONE: the CPU touches the page again
  * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
  * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_HWPOISON: as VM_FAULT_HWPOISON
  * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
  */
 enum hmm_ref_fault_result {
 	HMM_REF_FAULT_DONE = 0,
 	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
 	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_HWPOISON = (__force int)VM_FAULT_HWPOISON,
 	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
 };
 
@@ -960,6 +968,7 @@ struct seq_file;
 void hmm_ref_device_put(struct hmm_ref_device *dev);
 int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev);
 int hmm_ref_client_release(struct inode *inode, struct file *file);
+void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 

@@ -93,6 +93,7 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(block->nr_free + block->nr_used + block->nr_retired ==
 	     HMM_REF_BLOCK_PAGES);
 	sane(!bitmap_intersects(block->free, block->bad, HMM_REF_BLOCK_PAGES));
+	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
 	sane(block->backed || !block->nr_used);
 	sane(!block->backed || list_empty(&block->avail) == !block->nr_free);
