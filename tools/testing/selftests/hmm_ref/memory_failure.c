@@ -225,9 +225,12 @@ TEST_F(failure, moved_by_command)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-static int child_looks(void *arg)
+static int child_looks(void *bad)
 {
-	return !CHECK(is_lost(arg));
+	char *mem = (char *)bad - BAD * page_size();
+
+	return !CHECK(is_lost(bad)) || !CHECK(!bad_pages(mem, BAD, 1)) ||
+	       !CHECK(is_lost(bad));
 }
 
 TEST_F(failure, touched_by_child)
