@@ -83,6 +83,7 @@ build_kernel() {
 	[[ ! -e $build/arch/x86/boot/bzImage ]] || total=0
 	run_logged "building $name" "$total" kmake "${spare[@]}" bzImage modules
 	((total == 0)) || grep -c "$FILE_DONE" "$build/log" >"$CACHE/files-$FLAVOUR"
+	[[ ! -e $CORE_STAMP ]] || cp "$CORE_STAMP" "$build/core_stamp"
 }
 
 # The KUnit tests want user memory from KUnit, which has it since 6.11, and the benchmark's
@@ -98,7 +99,11 @@ build_driver() {
 		"${modules[@]}"
 }
 
-# Debian's tree never changes, the user's may.
+# Debian's tree changes with patches/core, the user's at any time.
+tree_changed() {
+	[[ $KSRC ]] || { [[ -e $CORE_STAMP ]] && ! cmp -s "$CORE_STAMP" "$build/core_stamp"; }
+}
+
 build() {
 	local configuration
 
@@ -108,7 +113,7 @@ build() {
 		configure
 		build_kernel
 		echo "$configuration" >"$build/stamp"
-	elif [[ $KSRC ]]; then
+	elif tree_changed; then
 		build_kernel
 	fi
 	build_driver
@@ -155,9 +160,10 @@ publish() {
 lock_cache
 tree=$("$here/source.sh")
 name="$(basename "$tree") $FLAVOUR"
+CORE_STAMP=$tree/.hmm_ref_core_stamp
 build=$CACHE/build/$(basename "$tree")-$FLAVOUR-$(hash_of "${FRAGMENTS[@]}")
 mkdir -p "$build"
-"$here/overlay.sh" "$tree" "$CACHE/build/$(basename "$tree")"-*
+"$here/overlay.sh" "$tree" "$CACHE/build/$(basename "$tree")"-{release,debug,kcsan,lockstat}-*
 build
 build_selftests
 publish
