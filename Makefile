@@ -38,7 +38,7 @@ help:
 ## make distclean and the kernels in the cache, which all clones share
 ##
 ## Variables, on the command line or in the environment:
-##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
+##   KERNEL=7.3        or 6.12: Debian's source package
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
 ##   FLAVOUR=release   or debug, kcsan, lockstat
 ##   TEST=name         make test: only this program

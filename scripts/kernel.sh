@@ -13,11 +13,14 @@ here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-FRAGMENTS=("$ROOT/configs/base.config")
-[[ $FLAVOUR == release ]] || FRAGMENTS+=("$ROOT/configs/$FLAVOUR.config")
-
 # Without these there is no driver; others may be missing in older kernels.
 ESSENTIAL='^CONFIG_(DEVICE_PRIVATE|ZONE_DEVICE|HMM_REF)='
+
+fragments() {
+	echo "$ROOT/configs/base.config"
+	! grep -q '^VERSION = 6$' "$tree/Makefile" || echo "$ROOT/configs/older.config"
+	[[ $FLAVOUR == release ]] || echo "$ROOT/configs/$FLAVOUR.config"
+}
 
 hash_of() { cat "$@" | md5sum | cut -c 1-8; }
 
@@ -86,13 +89,11 @@ build_kernel() {
 	[[ ! -e $CORE_STAMP ]] || cp "$CORE_STAMP" "$build/core_stamp"
 }
 
-# The KUnit tests want user memory from KUnit, which has it since 6.11, and the benchmark's
-# floor wants large folios. So they are no part of the configuration, which is one for all
-# kernels.
+# The KUnit tests and the benchmark's floor are no part of the configuration, which is one for all
+# kernels: the floor wants large folios.
 build_driver() {
-	local modules=(drivers/misc/hmm_ref/hmm_ref.ko)
+	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit}.ko)
 
-	[[ ! -e $tree/lib/kunit/user_alloc.c ]] || modules+=(drivers/misc/hmm_ref/hmm_ref_kunit.ko)
 	! grep -q '^CONFIG_ARCH_HAS_PMD_SOFTLEAVES=y' "$build/.config" ||
 		modules+=(drivers/misc/hmm_ref/hmm_ref_floor.ko)
 	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m CONFIG_HMM_REF_FLOOR=m \
@@ -159,6 +160,7 @@ publish() {
 "$here/packages.sh"
 lock_cache
 tree=$("$here/source.sh")
+mapfile -t FRAGMENTS < <(fragments)
 name="$(basename "$tree") $FLAVOUR"
 CORE_STAMP=$tree/.hmm_ref_core_stamp
 build=$CACHE/build/$(basename "$tree")-$FLAVOUR-$(hash_of "${FRAGMENTS[@]}")
