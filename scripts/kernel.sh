@@ -4,7 +4,7 @@
 # Builds a kernel with the driver in it, the driver, and the selftests. What is there
 # and up to date is left alone: after a change of the driver only the driver is built.
 #
-#   in:  KERNEL or KSRC, FLAVOUR; configs/*.config
+#   in:  KERNEL or KSRC, CORE_PATCHES, DMIRROR, FLAVOUR; configs/*.config
 #   out: $PRODUCTS: bzImage, kernel.release, *.ko, selftests/, selftests.list, build (the folder
 #        where it was built)
 
@@ -92,12 +92,13 @@ build_kernel() {
 # The KUnit tests and the benchmark's floor are no part of the configuration, which is one for all
 # kernels: the floor wants large folios.
 build_driver() {
-	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit}.ko)
+	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit}.ko) old=()
 
+	[[ $DMIRROR != n ]] || old=(CONFIG_HMM_REF_DMIRROR=)
 	! grep -q '^CONFIG_ARCH_HAS_PMD_SOFTLEAVES=y' "$build/.config" ||
 		modules+=(drivers/misc/hmm_ref/hmm_ref_floor.ko)
 	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m CONFIG_HMM_REF_FLOOR=m \
-		"${modules[@]}"
+		"${old[@]}" "${modules[@]}"
 }
 
 # Debian's tree changes with patches/core, the user's at any time.
