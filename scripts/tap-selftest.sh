@@ -37,7 +37,7 @@ program() {
 }
 
 echo "@begin tap-selftest"
-echo "1..34"
+echo "1..35"
 
 # What is good.
 expect "2 0 0" "two tests that pass" < <(program 0 'TAP version 13' 1..2 'ok 1 a' 'ok 2 b')
@@ -72,6 +72,7 @@ expect "1 1 0" "a second plan" < <(program 0 1..1 1..1 'ok 1')
 # Lines that are nearly TAP, and what comes after them still counts.
 expect "3 2 0" "a plan with other words" < <(program 0 1..1 '1..10 pages' 'ok 1'
 	program 1 1..3 'ok 1' 'ok 2' 'not ok 3')
+expect "0 2 0" "such a plan in place of one" < <(program 0 '1..1 page' 'ok 1')
 expect "0 4 0" "a plan with a carriage return" < <(program 0 $'1..3\r' 'ok 1' 'ok 2' 'ok 3')
 expect "1 1 0" "a result with a number that is none" < <(program 0 1..1 'ok 1' 'ok 1x')
 expect "1 1 0" "a result without a number" < <(program 0 1..1 'ok 1' 'not ok')
