@@ -46,9 +46,10 @@ selftests() {
 	local one=300 all=900 fuzz=10
 
 	[[ $FLAVOUR == release ]] || one=900 all=3600 fuzz=60
+	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
-	TIMEOUT=${TIMEOUT:-$all} tap "$here/vm.sh" tests limit=$one \
-		FUZZ_SECONDS="${FUZZ_SECONDS:-$fuzz}" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"}
+	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \
+		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"}
 }
 
 hmm_tests() {
