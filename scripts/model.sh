@@ -97,12 +97,13 @@ trail() {
 	grep '^pan:1:' <<<"$said"
 }
 
-"$here/packages.sh"
 if [[ ${TRAIL:-} ]]; then
+	"$here/packages.sh"
 	trail
 	exit
 fi
 echo "@begin model"
+"$here/packages.sh"
 echo "1..$((2 + ${#CONTROLS[@]}))"
 safe
 ends
