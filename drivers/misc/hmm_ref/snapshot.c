@@ -5,7 +5,8 @@
  * hmm_range_fault() without a fault request reports what the CPU maps. Under
  * mirror->lock, with the sequence unchanged, that is true of one moment, together
  * with what the device maps. It does not look into mappings without read
- * permission.
+ * permission. What it reports nothing of may be many things, see enum hmm_ref_page_why:
+ * only what it calls an error can be told apart further, by the mapping.
  */
 #include <linux/hmm.h>
 #include <linux/uaccess.h>
@@ -21,6 +22,53 @@ static unsigned long range_pages(const struct hmm_range *range)
 }
 
 /*
+ * An error has no number, so here it has a reason. Another device's private huge page is none:
+ * of its small pages the core reports nothing, so of that, too.
+ */
+static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
+{
+	if (!vma || addr < vma->vm_start)
+		return HMM_PFN_ERROR | HMM_REF_WHY_UNMAPPED;
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
+		return HMM_PFN_ERROR | HMM_REF_WHY_SPECIAL;
+	if (!(vma->vm_flags & VM_READ))
+		return HMM_PFN_ERROR | HMM_REF_WHY_UNREADABLE;
+	return 0;
+}
+
+static void explain_errors(struct mm_struct *mm, const struct hmm_range *range)
+{
+	struct vm_area_struct *vma = NULL;
+	unsigned long i;
+
+	for (i = 0; i < range_pages(range); i++) {
+		unsigned long addr = range->start + i * PAGE_SIZE;
+
+		if (!(range->hmm_pfns[i] & HMM_PFN_ERROR))
+			continue;
+		if (!vma || addr >= vma->vm_end)
+			vma = find_vma(mm, addr);
+		range->hmm_pfns[i] = explain_error(vma, addr);
+	}
+}
+
+/* Return: 0, -EINTR, or -EBUSY when the range changed meanwhile. */
+static int walk_and_explain(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
+	hmm_ref_mirror_walk_begin(mirror, range);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	if (!rc)
+		explain_errors(mm, range);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/*
  * What the CPU maps in a range of at most a window. Return: 0 with mirror->lock held:
  * until it is dropped, that stays true; or an errno.
  */
@@ -30,7 +78,7 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	int rc;
 
 	do {
-		rc = hmm_ref_mirror_walk(mirror, range);
+		rc = walk_and_explain(mirror, range);
 		if (!rc) {
 			mutex_lock(&mirror->lock);
 			if (!mmu_interval_read_retry(&mirror->notifier,
@@ -231,6 +279,7 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 
 	if (hmm_pfn & HMM_PFN_ERROR) {
 		state.where = HMM_REF_PAGE_ERROR;
+		state.why = hmm_pfn & ~HMM_PFN_FLAGS;
 		return state;
 	}
 	if (pte & HMM_REF_PTE_VALID)
@@ -243,6 +292,8 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 		/* Exclusive to the device: only its page table tells. */
 		if (pte & HMM_REF_PTE_VALID)
 			state.where = HMM_REF_PAGE_SYSTEM;
+		else if (is_trapped(hmm_pfn))
+			state.why = HMM_REF_WHY_TRAPPED;
 		return state;
 	}
 

@@ -2,13 +2,15 @@
 /*
  * SNAPSHOT where the core has more to say than that a page is there: hugetlb, whose
  * entries carry a number also when they are no pages; ranges that change while they are
- * looked at.
+ * looked at; and what it says of pages that it does not find.
  *
  * Stands for: a struct page made of an entry that is none, of a hole or of a swap entry;
  * states of one window that are of two moments.
  *
  * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
+#include <glob.h>
+
 #include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 
@@ -43,6 +45,46 @@ static unsigned long odd_ones(const struct hmm_ref_page_state *states)
 		       states[i].order != states[0].order ||
 		       (states[i].flags ^ states[0].flags) & HMM_REF_PAGE_WRITE;
 	return odd;
+}
+
+/* Returns a userfaultfd for a range, or -errno. */
+static int watch(char *mem, size_t size, unsigned long long features, unsigned long mode)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)mem, .len = size },
+		.mode = mode,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int rc;
+
+	if (uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
+	    !ioctl(uffd, UFFDIO_REGISTER, &range))
+		return uffd;
+	rc = -errno;
+	close(uffd);
+	return rc;
+}
+
+/* Maps memory of a PCI device, for which there are no struct pages; NULL without one. */
+static char *map_io(void)
+{
+	char *mem = MAP_FAILED;
+	glob_t bars;
+	size_t i;
+	int fd;
+
+	if (glob("/sys/bus/pci/devices/*/resource[0-5]", 0, NULL, &bars))
+		return NULL;
+	for (i = 0; mem == MAP_FAILED && i < bars.gl_pathc; i++) {
+		fd = open(bars.gl_pathv[i], O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		mem = mmap(NULL, page_size(), PROT_READ, MAP_SHARED, fd, 0);
+		close(fd);
+	}
+	globfree(&bars);
+	return mem == MAP_FAILED ? NULL : mem;
 }
 
 /* ---- hugetlb ------------------------------------------------------------------------ */
@@ -162,22 +204,6 @@ TEST_F(hugetlb, poisoned)
 	test_dev_data(self->fd, self->mem, block_pages(), 1);
 }
 
-static int watch(char *mem, unsigned long long features, unsigned long mode)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register range = {
-		.range = { .start = (unsigned long)mem, .len = block_size() },
-		.mode = mode,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
-	    !ioctl(uffd, UFFDIO_REGISTER, &range))
-		return uffd;
-	close(uffd);
-	return -errno;
-}
-
 TEST_F(hugetlb, write_protected_hole)
 {
 	struct uffdio_writeprotect wp = {
@@ -185,7 +211,7 @@ TEST_F(hugetlb, write_protected_hole)
 			   .len = block_size() },
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
-	int uffd = watch(self->mem + block_size(),
+	int uffd = watch(self->mem + block_size(), block_size(),
 			 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
 			 UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFDIO_REGISTER_MODE_WP);
 
@@ -202,7 +228,7 @@ TEST_F(hugetlb, poisoned_hole)
 			   .len = block_size() },
 	};
 	char word[8];
-	int uffd = watch(self->mem + block_size(), UFFD_FEATURE_POISON,
+	int uffd = watch(self->mem + block_size(), block_size(), UFFD_FEATURE_POISON,
 			 UFFDIO_REGISTER_MODE_MISSING);
 
 	if (uffd < 0)
@@ -295,6 +321,135 @@ TEST_F_TIMEOUT(hugetlb, moves_between_nodes, LONG_TEST)
 	}
 	ASSERT_EQ(0, rc);
 	TH_LOG("%lu looks, %lu moves", looks, mover.moved);
+	test_cpu_data(self->mem, block_pages(), 1);
+}
+
+/* ---- why there is no page -------------------------------------------------------------- */
+
+FIXTURE(why)
+{
+	struct leak_check leak;
+	char *mem;
+	int fd;
+};
+
+FIXTURE_SETUP(why)
+{
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->mem = test_map_blocks(1);
+	fill_pages(self->mem, 4, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(why)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+static void __test_why(struct __test_metadata *_metadata, int fd, const char *mem,
+		       unsigned int where, unsigned int why)
+{
+	struct hmm_ref_page_state state;
+	struct hmm_ref_snapshot cmd;
+
+	memset(&state, 0xcc, sizeof(state));
+	test_snapshot(fd, mem, page_size(), &state, &cmd);
+	ASSERT_EQ(where, state.where) {
+		TH_LOG("why %u, at %p", state.why, mem);
+	}
+	ASSERT_EQ(why, state.why);
+	if (where == HMM_REF_PAGE_NONE || where == HMM_REF_PAGE_ERROR) {
+		ASSERT_EQ(0, state.flags);
+		ASSERT_EQ(0, state.order);
+	}
+}
+
+#define test_why(mem, where, why) \
+	__test_why(_metadata, self->fd, mem, HMM_REF_PAGE_ ## where, HMM_REF_WHY_ ## why)
+
+TEST_F(why, by_the_mapping)
+{
+	char *io = map_io();
+
+	test_why(self->mem, SYSTEM, ABSENT);
+	test_why(self->mem + 4 * page_size(), NONE, ABSENT);
+	ASSERT_EQ(0, mprotect(self->mem + page_size(), page_size(), PROT_NONE));
+	test_why(self->mem + page_size(), ERROR, UNREADABLE);
+	ASSERT_EQ(0, mprotect(self->mem + page_size(), page_size(), PROT_READ));
+	test_why(self->mem + page_size(), SYSTEM, ABSENT);
+	ASSERT_EQ(0, munmap(self->mem + 2 * page_size(), page_size()));
+	test_why(self->mem + 2 * page_size(), ERROR, UNMAPPED);
+	test_why(self->mem + 3 * page_size(), SYSTEM, ABSENT);
+	if (io)
+		test_why(io, ERROR, SPECIAL);
+	else
+		TH_LOG("no PCI device has memory to map");
+}
+
+TEST_F(why, exclusive)
+{
+	int other;
+
+	test_exclusive(self->fd, self->mem, 1);
+	test_why(self->mem, SYSTEM, ABSENT);
+	other = test_open(0);
+	close(self->fd);
+	self->fd = other;
+	test_why(self->mem, NONE, ABSENT);
+}
+
+/* A page that traps the next access is there, and the device knows no more. */
+TEST_F(why, trapped)
+{
+#ifdef UFFDIO_RWPROTECT
+	struct uffdio_rwprotect rwp = {
+		.range = { .start = (unsigned long)self->mem, .len = 2 * page_size() },
+		.mode = UFFDIO_RWPROTECT_MODE_RWP,
+	};
+	struct hmm_ref_migrate cmd;
+	int uffd;
+
+	uffd = watch(self->mem, 4 * page_size(), UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
+	if (uffd < 0)
+		SKIP(return, "no protection by userfaultfd: %s", strerror(-uffd));
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_RWPROTECT, &rwp));
+	test_why(self->mem, NONE, TRAPPED);
+	test_why(self->mem + page_size(), NONE, TRAPPED);
+	test_why(self->mem + 2 * page_size(), SYSTEM, ABSENT);
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, 4 * page_size(), &cmd);
+	EXPECT_EQ(2, cmd.out_migrated);
+	EXPECT_EQ(2, cmd.out_skipped);
+	close(uffd);
+	test_why(self->mem, SYSTEM, ABSENT);
+	test_cpu_data(self->mem, 4, 1);
+#else
+	SKIP(return, "no UFFDIO_RWPROTECT");
+#endif
+}
+
+/* Of another device's private memory nothing is known, whatever the size of the page. */
+TEST_F(why, on_another_device)
+{
+	struct hmm_ref_info info;
+	unsigned long i;
+	int other;
+
+	if (hmm_ref_count() < 2)
+		SKIP(return, "needs two devices (module parameter ndevices)");
+	other = test_open(1);
+	test_info(other, &info);
+	if (info.out_memory_type != HMM_REF_MEMORY_PRIVATE)
+		SKIP(return, "the other device is not private");
+	test_to_device(other, self->mem, 2);
+	for (i = 0; i < 2; i++)
+		test_why(self->mem + i * page_size(), NONE, ABSENT);
+	if (madvise(self->mem, block_size(), MADV_HUGEPAGE))
+		SKIP(return, "no transparent huge pages");
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	fill_pages(self->mem, block_pages(), 1);
+	test_to_device(other, self->mem, block_pages());
+	for (i = 0; i < block_pages(); i++)
+		test_why(self->mem + i * page_size(), NONE, ABSENT);
 	test_cpu_data(self->mem, block_pages(), 1);
 }
 
