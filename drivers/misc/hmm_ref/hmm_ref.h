@@ -697,6 +697,7 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 					      unsigned long start, unsigned long end);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
