@@ -186,3 +186,14 @@ void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 		}
 	}
 }
+
+/**
+ * hmm_ref_verify_trimmed() - no room is left that nothing is mapped in
+ * @mirror: that no operation uses
+ *
+ * Context: takes no lock; no entry is written meanwhile.
+ */
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror)
+{
+	sane(hmm_ref_pgtable_is_trimmed(&mirror->pt));
+}
