@@ -77,6 +77,14 @@ static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *ow
 	return page;
 }
 
+/* Nothing is mapped in the room that was prepared. */
+static void trim(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	mutex_lock(&mirror->lock);
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
+	mutex_unlock(&mirror->lock);
+}
+
 /*
  * One attempt on a page that has just been faulted in for writing. Return: 0; a
  * final errno; or -EBUSY or -EFAULT when it may have changed since: fault again.
@@ -93,8 +101,10 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		return rc;
 	seq = mmu_interval_read_begin(&mirror->notifier);
 	page = take_page(mirror->notifier.mm, addr, mirror, &folio);
-	if (IS_ERR(page))
+	if (IS_ERR(page)) {
+		trim(mirror, addr);
 		return PTR_ERR(page);
+	}
 
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
@@ -111,6 +121,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		hmm_ref_count(mirror->counters, exclusive, 1);
 		rc = 0;
 	}
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
 	mutex_unlock(&mirror->lock);
 	folio_unlock(folio);
 	folio_put(folio);

@@ -651,6 +651,8 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
 /* ---- mirror.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
 
@@ -854,6 +856,7 @@ void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
 void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
 			 const struct hmm_ref_copy *copy);
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -867,6 +870,7 @@ static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
 static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
 				       const struct hmm_ref_copy *copy) {}
+static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
 #endif
 
 /* ---- fault_around.c: neighbours ----------------------------------------- */

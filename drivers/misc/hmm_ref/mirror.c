@@ -69,6 +69,9 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 	else if (!mutex_trylock(&mirror->lock))
 		return false;
 	mmu_interval_set_seq(notifier, cur_seq);
+	/* The mm is dead: no operation uses it. */
+	if (range->event == MMU_NOTIFY_RELEASE)
+		hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
 	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
@@ -151,6 +154,7 @@ err_free:
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 {
 	mmu_interval_notifier_remove(&mirror->notifier);
+	hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
 	kvfree(mirror->bounce);
 	kvfree(mirror->pfns);
@@ -380,7 +384,8 @@ static void make_dirty(struct folio *folio)
 
 /*
  * Map what the range fault has found to be present. The sequence tells that all of it still is
- * mapped by the CPU, and the lock that it stays so: the pages need no reference.
+ * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
+ * that was prepared is used, or freed.
  * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
  * is not mapped.
  */
@@ -422,6 +427,7 @@ static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 	}
 	hmm_ref_verify_mapped(mirror, range->start, range->end);
 out:
+	hmm_ref_pgtable_trim(&mirror->pt, range->start);
 	mutex_unlock(&mirror->lock);
 	return rc;
 }

@@ -231,3 +231,14 @@ void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
 		sane(copy->op == HMM_REF_COPY_ZERO || is_the_jobs(copy->sys_page));
 	}
 }
+
+/**
+ * hmm_ref_verify_trimmed() - no room is left that nothing is mapped in
+ * @mirror: that no operation uses
+ *
+ * Context: takes no lock; no entry is written meanwhile.
+ */
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror)
+{
+	sane(hmm_ref_pgtable_is_trimmed(&mirror->pt));
+}
