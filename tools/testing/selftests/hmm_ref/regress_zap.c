@@ -14,12 +14,11 @@
  *
  * HMM_REF_MS is how long each variant lasts (default 700).
  */
+#include "hmm_ref_huge.h"
 #include "hmm_ref_old.h"
-#include "hmm_ref_utils.h"
 
 #define LARGE		"/sys/module/hmm_ref/parameters/large"
 #define EXEC_CHILD	"HMM_REF_ZAP_EXEC"
-#define HUGE_ORDER	9
 #define MET_ENOUGH	5
 
 enum zap { EXIT, EXEC, MUNMAP, DONTNEED };
@@ -194,22 +193,15 @@ static int bring_back(int fd, int old, char *mem, enum way way, unsigned long pa
 	return rc;
 }
 
-static unsigned int order_at(int fd, char *mem)
-{
-	struct hmm_ref_page_state state;
-	struct hmm_ref_snapshot cmd;
-
-	return _test_snapshot(fd, mem, page_size(), &state, &cmd) ? ~0U : state.order;
-}
-
 static void __test_zapped(struct __test_metadata *_metadata, char *mem)
 {
 	unsigned long i;
 
-	for (i = 0; i < block_pages(); i++)
+	for (i = 0; i < block_pages(); i++) {
 		ASSERT_TRUE(page_is_zero(mem + i * page_size())) {
 			TH_LOG("page %lu", i);
 		}
+	}
 }
 
 /*
