@@ -47,4 +47,28 @@ static inline int renew_variant(char *mem, bool large, unsigned int seed)
 	return 0;
 }
 
+/* Moves memory to the device all the time. */
+struct pusher {
+	int fd;
+	char *mem;
+	size_t size;
+	unsigned long stop;
+	unsigned long migrated;
+	unsigned long skipped;
+};
+
+static inline int keep_pushing(void *arg)
+{
+	struct pusher *p = arg;
+	struct hmm_ref_migrate cmd;
+
+	while (!counter_get(&p->stop)) {
+		if (!CHECK(!_test_migrate(p->fd, HMM_REF_TO_DEVICE, p->mem, p->size, &cmd)))
+			return 1;
+		counter_add(&p->migrated, cmd.out_migrated);
+		counter_add(&p->skipped, cmd.out_skipped);
+	}
+	return 0;
+}
+
 #endif /* _HMM_REF_HUGE_H */
