@@ -185,6 +185,7 @@ static int mover_main(void *arg)
 TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
 	struct mover mover = { .mem = self->mem };
 	unsigned long migrated = 0, seed = 1;
 	struct hmm_ref_migrate cmd;
@@ -192,7 +193,8 @@ TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 	int rc = 0;
 
 	ASSERT_EQ(0, worker_start(&worker, mover_main, &mover));
-	while (!rc && (now_ms() < end || !counter_get(&mover.moved) || !migrated)) {
+	while (!rc && now_ms() < deadline &&
+	       (now_ms() < end || !counter_get(&mover.moved) || !migrated)) {
 		rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
 		migrated += cmd.out_migrated;
 		rc = rc ? rc : dev_bad_pages(self->fd, self->mem, PAGES, seed);
@@ -203,6 +205,7 @@ TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 	EXPECT_EQ(0, worker_wait(&worker));
 	ASSERT_EQ(0, rc);
 	EXPECT_LT(0, mover.moved);
+	EXPECT_LT(0, migrated);
 	TH_LOG("%lu pages migrated, %lu moved between nodes", migrated, mover.moved);
 }
 
