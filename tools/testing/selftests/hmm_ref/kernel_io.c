@@ -189,12 +189,6 @@ static const char *disk_begin(struct disk *disk, enum how how)
 	return ring_begin(&disk->ring) ? "no io_uring (CONFIG_IO_URING)" : NULL;
 }
 
-#define test_disk_begin(disk, how) do { \
-	const char *why_not = disk_begin(disk, how); \
-	if (why_not) \
-		SKIP(return, "%s", why_not); \
-} while (0)
-
 /* ---- fixed buffers ---------------------------------------------------------------- */
 
 /* Registered, the pages are in system memory, and stay; the device writes to them. */
@@ -202,8 +196,10 @@ TEST_F(io, fixed_buffers)
 {
 	struct hmm_ref_migrate cmd;
 	struct disk disk;
+	const char *why_not = disk_begin(&disk, FIXED);
 
-	test_disk_begin(&disk, FIXED);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	ASSERT_EQ(0, ring_register(&disk, self->mem, self->size));
 	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_SYSTEM, self->npages);
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
@@ -232,8 +228,10 @@ TEST_F(io, fixed_half)
 	unsigned long half = self->npages / 2;
 	struct hmm_ref_migrate cmd;
 	struct disk disk;
+	const char *why_not = disk_begin(&disk, FIXED);
 
-	test_disk_begin(&disk, FIXED);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	ASSERT_EQ(0, ring_register(&disk, self->mem, self->size / 2));
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
 	test_pages_at(self->fd, self->mem, half, HMM_REF_PAGE_SYSTEM, half);
@@ -250,21 +248,22 @@ TEST_F(io, fixed_half)
 /* The ring that ends with the process gives its pins back. */
 static int exits_with_a_ring(void *arg)
 {
-	FIXTURE_DATA(io) *self = arg;
+	struct pusher *p = arg;
 	int fd = hmm_ref_open(0);
 	struct hmm_ref_migrate cmd;
 	struct disk disk;
 
 	if (disk_begin(&disk, FIXED))
 		return KSFT_SKIP;
-	return !CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd)) ||
-	       !CHECK(!ring_register(&disk, self->mem, self->size)) ||
-	       !CHECK(!bad_pages(self->mem, self->npages, 1));
+	return !CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, p->mem, p->size, &cmd)) ||
+	       !CHECK(!ring_register(&disk, p->mem, p->size)) ||
+	       !CHECK(!bad_pages(p->mem, p->size / page_size(), 1));
 }
 
 TEST_F(io, fixed_buffers_of_a_child)
 {
-	int rc = child_run(exits_with_a_ring, self);
+	struct pusher memory = { .mem = self->mem, .size = self->size };
+	int rc = child_run(exits_with_a_ring, &memory);
 
 	if (rc == KSFT_SKIP)
 		SKIP(return, "no io_uring (CONFIG_IO_URING)");
@@ -280,11 +279,16 @@ TEST_F(io, rings)
 	char *rings[2];
 	struct hmm_ref_migrate cmd;
 	struct disk disk;
+	const char *why_not;
 	int i, rc;
 
-	test_disk_begin(&disk, FIXED);
+	why_not = disk_begin(&disk, FIXED);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	rings[0] = disk.ring.rings;
-	test_disk_begin(&disk, AIO);
+	why_not = disk_begin(&disk, AIO);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	rings[1] = (char *)disk.aio;
 	for (i = 0; i < 2; i++) {
 		rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, rings[i], page_size(), &cmd);
@@ -300,8 +304,10 @@ static void __test_there_and_back(struct __test_metadata *_metadata, int fd, cha
 	size_t size = npages * page_size();
 	unsigned int seed;
 	struct disk disk;
+	const char *why_not = disk_begin(&disk, how);
 
-	test_disk_begin(&disk, how);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	for (seed = 2; seed < 6; seed++) {
 		ASSERT_EQ(0, dev_fill_pages(fd, mem, npages, seed));
 		ASSERT_EQ(0, disk_io(&disk, how, true, mem, size, DISK_START));
@@ -352,10 +358,13 @@ static void __test_race(struct __test_metadata *_metadata, int fd, char *mem,
 	struct pusher pusher = { .fd = fd, .mem = mem, .size = size };
 	struct worker worker;
 	struct disk disk;
+	const char *why_not;
 	unsigned long i;
 	int rc = 0;
 
-	test_disk_begin(&disk, how);
+	why_not = disk_begin(&disk, how);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	for (i = 0; i < 2; i++) {
 		fill_pages(copy, npages, i + 1);
 		ASSERT_EQ(size, pwrite(disk.fd, copy, size, DISK_START + i * size));

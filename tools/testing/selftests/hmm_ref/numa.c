@@ -239,7 +239,7 @@ FIXTURE_VARIANT_ADD(balancing, small) { .large = false };
 FIXTURE_VARIANT_ADD(balancing, large) { .large = true };
 
 /* A counter of /proc/vmstat, 0 if there is none of that name. */
-static unsigned long vmstat(const char *name)
+static unsigned long vm_counter(const char *name)
 {
 	char text[16384], *line = text;
 	size_t len = strlen(name);
@@ -333,8 +333,8 @@ TEST_F_TIMEOUT(balancing, race, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
-	unsigned long scanned = vmstat("numa_pte_updates");
-	unsigned long faults = vmstat("numa_hint_faults");
+	unsigned long scanned = vm_counter("numa_pte_updates");
+	unsigned long faults = vm_counter("numa_hint_faults");
 	struct wanderer wanderer = {
 		.fd = self->fd, .mem = self->mem, .npages = self->npages,
 	};
@@ -353,29 +353,29 @@ TEST_F_TIMEOUT(balancing, race, LONG_TEST)
 		/* Leave the pages alone for a while, so that the scanner finds some. */
 		usleep(round & 1 ? 15000 : 1000);
 		met = wanderer.migrated && counter_get(&wanderer.rounds) > 2 &&
-		      vmstat("numa_pte_updates") > scanned &&
-		      vmstat("numa_hint_faults") > faults;
+		      vm_counter("numa_pte_updates") > scanned &&
+		      vm_counter("numa_hint_faults") > faults;
 	}
 	counter_set(&wanderer.stop, 1);
 	EXPECT_EQ(0, worker_wait(&worker));
 	ASSERT_EQ(0, rc);
 	TH_LOG("%lu rounds, %lu pages migrated, %lu entries scanned, %lu hinting faults",
-	       wanderer.rounds, wanderer.migrated, vmstat("numa_pte_updates") - scanned,
-	       vmstat("numa_hint_faults") - faults);
+	       wanderer.rounds, wanderer.migrated, vm_counter("numa_pte_updates") - scanned,
+	       vm_counter("numa_hint_faults") - faults);
 	EXPECT_TRUE(met);
 }
 
 /* Waits until the scanner has taken away access to the pages, or to as many others. */
 static bool wait_for_scanner(unsigned long npages)
 {
-	unsigned long before = vmstat("numa_pte_updates"), spin = 0;
+	unsigned long before = vm_counter("numa_pte_updates"), spin = 0;
 	unsigned long long deadline = now_ms() + PATIENCE_MS / 4;
 
 	do {
 		/* It works for tasks that use a CPU. */
 		while (++spin % 1000000)
 			;
-		if (vmstat("numa_pte_updates") >= before + npages)
+		if (vm_counter("numa_pte_updates") >= before + npages)
 			return true;
 	} while (now_ms() < deadline);
 	return false;

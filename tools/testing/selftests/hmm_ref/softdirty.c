@@ -34,7 +34,7 @@ FIXTURE_VARIANT_ADD(softdirty, large_cpu) { .large = true, .writer = BY_CPU };
 FIXTURE_VARIANT_ADD(softdirty, large_device) { .large = true, .writer = BY_DEVICE };
 
 /* Return: a page's entry of pagemap, 0 if there is none. */
-static unsigned long pagemap(const char *addr)
+static unsigned long entry_of(const char *addr)
 {
 	static int file = -1;
 	unsigned long entry;
@@ -47,7 +47,7 @@ static unsigned long pagemap(const char *addr)
 
 static bool is_dirty(const char *addr)
 {
-	return pagemap(addr) & SOFT_DIRTY;
+	return entry_of(addr) & SOFT_DIRTY;
 }
 
 static unsigned long count_dirty(const char *mem, unsigned long npages)

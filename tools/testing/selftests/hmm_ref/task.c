@@ -138,13 +138,14 @@ TEST_F_TIMEOUT(rseq, on_the_device, LONG_TEST)
 FIXTURE(freezer)
 {
 	struct leak_check leak;
-	struct shared {
-		unsigned long ready, stop;
-		unsigned long rounds;
-	} *shared;
-	unsigned long npages;
-	char *mem;
-	pid_t pid;
+	struct busy {
+		struct shared {
+			unsigned long ready, stop;
+			unsigned long rounds;
+		} *shared;
+		unsigned long npages;
+		char *mem;
+	} busy;
 	int fd;
 };
 
@@ -162,10 +163,10 @@ FIXTURE_SETUP(freezer)
 		SKIP(return, "no " GROUP "cgroup.freeze (CONFIG_CGROUPS)");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	self->shared = test_map_shared(sizeof(*self->shared));
-	self->npages = variant_pages(variant->large);
-	self->mem = map_variant(self->fd, variant->large);
-	if (!self->mem)
+	self->busy.shared = test_map_shared(sizeof(*self->busy.shared));
+	self->busy.npages = variant_pages(variant->large);
+	self->busy.mem = map_variant(self->fd, variant->large);
+	if (!self->busy.mem)
 		SKIP(return, "no huge page can be allocated");
 }
 
@@ -179,28 +180,28 @@ FIXTURE_TEARDOWN_PARENT(freezer)
 /* Commands and CPU faults, one after the other. */
 static int busy_main(void *arg)
 {
-	FIXTURE_DATA(freezer) *self = arg;
-	size_t size = self->npages * page_size();
+	struct busy *busy = arg;
+	size_t size = busy->npages * page_size();
 	int fd = hmm_ref_open(0);
 	struct hmm_ref_migrate cmd;
 	unsigned int seed = 1;
 
 	if (!CHECK(fd >= 0) || !CHECK(!write_file(GROUP "cgroup.procs", "0")))
 		return 1;
-	counter_set(&self->shared->ready, 1);
-	while (!counter_get(&self->shared->stop)) {
-		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, self->mem, size, &cmd)) ||
-		    !CHECK(!dev_bad_pages(fd, self->mem, self->npages, seed)) ||
-		    !CHECK(!dev_fill_pages(fd, self->mem, self->npages, ++seed)) ||
-		    !CHECK(!bad_pages(self->mem, self->npages, seed)))
+	counter_set(&busy->shared->ready, 1);
+	while (!counter_get(&busy->shared->stop)) {
+		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, busy->mem, size, &cmd)) ||
+		    !CHECK(!dev_bad_pages(fd, busy->mem, busy->npages, seed)) ||
+		    !CHECK(!dev_fill_pages(fd, busy->mem, busy->npages, ++seed)) ||
+		    !CHECK(!bad_pages(busy->mem, busy->npages, seed)))
 			return 1;
-		counter_add(&self->shared->rounds, 1);
+		counter_add(&busy->shared->rounds, 1);
 	}
 	return 0;
 }
 
 /* Until all tasks of the group are frozen, or not any more. */
-static bool freeze(bool frozen)
+static bool set_frozen(bool frozen)
 {
 	unsigned long long deadline = now_ms() + 3 * PATIENCE_MS;
 	char text[64];
@@ -219,25 +220,25 @@ static bool freeze(bool frozen)
 /* Its pages may be evicted while the task is frozen, and it goes on as before. */
 TEST_F_TIMEOUT(freezer, while_in_use, LONG_TEST)
 {
-	struct shared *shared = self->shared;
+	struct shared *shared = self->busy.shared;
 	unsigned long long deadline;
 	unsigned long rounds, round;
 	int old = old_open(0), rc;
 	pid_t pid;
 
-	pid = child_start(busy_main, self);
+	pid = child_start(busy_main, &self->busy);
 	ASSERT_LT(0, pid);
 	for (deadline = now_ms() + PATIENCE_MS; !counter_get(&shared->ready); usleep(1000))
 		ASSERT_GT(deadline, now_ms());
 	for (round = 0; round < ROUNDS; round++) {
 		usleep(5000 + 3000 * round);
-		ASSERT_TRUE(freeze(true));
+		ASSERT_TRUE(set_frozen(true));
 		rounds = counter_get(&shared->rounds);
 		rc = old < 0 ? 0 : old_release(old);
 		ASSERT_TRUE(!rc || rc == -EBUSY);
 		usleep(20000);
 		ASSERT_EQ(rounds, counter_get(&shared->rounds));
-		ASSERT_TRUE(freeze(false));
+		ASSERT_TRUE(set_frozen(false));
 		deadline = now_ms() + 3 * PATIENCE_MS;
 		while (counter_get(&shared->rounds) == rounds && now_ms() < deadline)
 			usleep(1000);
@@ -255,14 +256,14 @@ TEST_F(freezer, killed)
 	pid_t pid;
 
 	test_stats(self->fd, &before);
-	pid = child_start(busy_main, self);
+	pid = child_start(busy_main, &self->busy);
 	ASSERT_LT(0, pid);
-	while (!counter_get(&self->shared->rounds) && now_ms() < deadline)
+	while (!counter_get(&self->busy.shared->rounds) && now_ms() < deadline)
 		usleep(1000);
-	ASSERT_TRUE(freeze(true));
+	ASSERT_TRUE(set_frozen(true));
 	ASSERT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(pid));
 	ASSERT_EQ(0, leak_wait(self->fd, before.out_pages_in_use, &after));
-	test_cpu_data(self->mem, self->npages, 1);
+	test_cpu_data(self->busy.mem, self->busy.npages, 1);
 }
 
 int main(int argc, char **argv)
