@@ -268,14 +268,16 @@ static inline int worker_wait(struct worker *worker)
 
 /*
  * Two threads that must meet run on two CPUs, if there are two: the scheduler may leave
- * them on one for long. @nr counts them.
+ * them on one for long. @nr counts them. The CPUs are those of the first call: a child or
+ * a thread inherits the one that its parent runs on.
  */
 static inline void run_on_cpu(unsigned int nr)
 {
-	cpu_set_t allowed, one;
+	static cpu_set_t allowed;
+	cpu_set_t one;
 	int cpu;
 
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+	if (!CPU_COUNT(&allowed) && sched_getaffinity(0, sizeof(allowed), &allowed))
 		return;
 	nr %= CPU_COUNT(&allowed);
 	for (cpu = 0; !CPU_ISSET(cpu, &allowed) || nr--; cpu++)
