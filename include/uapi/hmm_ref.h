@@ -42,15 +42,18 @@
  *  - EOVERFLOW: addr + length wraps around.
  *  - EFAULT: the range is outside of user space, not mapped, or of a kind that
  *    a device cannot access; or a pointer could not be read or written.
- *  - EPERM: a device write to memory that the process may not write; EXCLUSIVE and
- *    ATOMIC count as writes.
+ *  - EPERM: a device write to memory that the process may not write, or to a shadow
+ *    stack; EXCLUSIVE and ATOMIC count as writes.
  *  - EBADF: the file belongs to another address space.
  *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
  *    that was under way then ends with it, and its outputs are true.
  *  - ENOMEM: no memory for the operation, in the system or on the device.
  *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
  *    for a page).
- *  - EINTR: a fatal signal ended the command.
+ *  - EINTR: a signal ended the command, after at least a window of a block's size or a
+ *    tenth of a second. The counts are true: call again with the rest of the range. A
+ *    command that has done nothing, as it waits for another thread's, starts again by
+ *    itself where SA_RESTART asks for that.
  *  - EIO: the copy engine failed. The data of the page is where it was.
  */
 
@@ -181,7 +184,8 @@ struct hmm_ref_migrate {
  * are accessed on the device, others in system memory. A write to a device page
  * that the CPU may not write at the moment (shared after fork, or just made
  * writable by mprotect) moves it to system memory first, as a private copy if it
- * is shared. Nothing else migrates. @buf is accessed by the CPU.
+ * is shared. Nothing else migrates. @buf is accessed by the CPU. An access of 1, 2, 4 or
+ * 8 bytes at a multiple of its length is a single load or store.
  */
 struct hmm_ref_access {
 	__u32 size;
@@ -326,7 +330,9 @@ struct hmm_ref_stats {
  * @out_violations: all of the above; 0 on a sound driver
  *
  * Walks every page of the device, each block under its lock. Exact at any time:
- * concurrent use causes no violation. Allowed from any address space.
+ * concurrent use causes no violation. Allowed from any address space. When a signal ends
+ * it (EINTR) the outputs are true of the pages that it has looked at; the next call starts
+ * from the first page.
  */
 struct hmm_ref_audit {
 	__u32 size;

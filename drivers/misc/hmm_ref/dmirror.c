@@ -194,7 +194,7 @@ static int cmd_release(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
 		if (!rc) {
 			deadline = jiffies + HMM_REF_PATIENCE;
 		} else if (rc == -ENOSPC) {
-			schedule_timeout_killable(1);
+			schedule_timeout_interruptible(1);
 			rc = time_before(jiffies, deadline) ? 0 : -EBUSY;
 		}
 		if (!rc)

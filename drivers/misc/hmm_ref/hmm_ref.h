@@ -9,6 +9,7 @@
  *   client.c                      open files
  *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, mirror.c
  *                                 moving data         | seeing a process's memory
+ *   absent.c                      of which there may be little
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -98,6 +99,9 @@ struct hmm_ref_device;
 
 /* How long an operation insists on a range that keeps changing, in jiffies. */
 #define HMM_REF_PATIENCE	(3 * HZ)
+
+/* How long it does so with a signal pending that is not fatal. */
+#define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
 
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
@@ -498,7 +502,7 @@ int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn
 				  unsigned long nr_pages, int flags);
 
 /* audit.c */
-void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
 void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
 
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
@@ -656,7 +660,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
- * @access_lock: covers @pfns and @bounce; killable
+ * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
  * @pfns: hmm_range_fault()'s array for one window
  * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
  *	states of a window
@@ -676,6 +680,22 @@ struct hmm_ref_mirror {
 
 #define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
 
+/**
+ * hmm_ref_vma_may_write() - may a device write where the process may?
+ * @vma: mapping, with mmap_lock held
+ *
+ * Not to a shadow stack, which a CPU writes by calls and returns only: its entries and
+ * VM_WRITE say writable, and hmm_range_fault() reports that. Pages of it can be read, as
+ * get_user_pages() does without FOLL_FORCE. VMAs do not change in this respect: when one
+ * takes the place of another, the notifier tells.
+ *
+ * Return: true when it may.
+ */
+static inline bool hmm_ref_vma_may_write(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_WRITE | VM_SHADOW_STACK)) == VM_WRITE;
+}
+
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
@@ -689,6 +709,9 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 					      unsigned long start, unsigned long end);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience);
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
@@ -729,6 +752,10 @@ struct hmm_ref_window {
 	struct page **dev_pages;
 	struct hmm_ref_copy *ring;
 };
+
+/* absent.c */
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
+				   unsigned long end);
 
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,

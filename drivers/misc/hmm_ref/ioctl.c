@@ -44,10 +44,16 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	struct hmm_ref_migrate *migrate = &cmd->migrate;
 	int rc = hmm_ref_migrate_range(client, migrate);
+	u64 done = migrate->out_migrated + migrate->out_already + migrate->out_skipped;
+	int map_rc;
 
-	if (!rc && migrate->flags & HMM_REF_MIGRATE_MAP)
-		rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, migrate->length);
-	return rc;
+	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done || (rc && rc != -EINTR))
+		return rc;
+	map_rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, done << PAGE_SHIFT);
+	/* The pages are where they were asked to go; device faults map the others. */
+	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
+		return rc;
+	return rc ?: map_rc;
 }
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -74,8 +80,7 @@ static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
-	return 0;
+	return hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
 }
 
 static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)

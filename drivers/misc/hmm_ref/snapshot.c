@@ -23,7 +23,7 @@ static unsigned long range_pages(const struct hmm_range *range)
  */
 static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
 	int rc;
 
 	do {
@@ -38,11 +38,9 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		} else if (rc != -EBUSY) {
 			return rc;
 		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+	} while (!rc);
+	return rc;
 }
 
 /*
@@ -150,7 +148,7 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
 long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns, bool *merged)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
+	unsigned long began = jiffies;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -177,10 +175,10 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 			return alike;
 		if (rc && rc != -EBUSY)
 			return rc;
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
+	} while (!rc);
+	if (rc != -EBUSY)
+		return rc;
 	*merged = true;
 	return range_pages(&range);
 }
@@ -272,17 +270,18 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_seen_t seen, void *arg)
 {
 	unsigned long addr = start;
-	int rc = 0;
+	int rc;
 
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
 
 		rc = snapshot_window(mirror, addr, next);
 		if (!rc)
 			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
-		if (!rc)
+		if (!rc && next < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		addr = next;
 	}

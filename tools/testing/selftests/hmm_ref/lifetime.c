@@ -293,7 +293,7 @@ TEST_F_TIMEOUT(lifetime, killed_while_migrating, LONG_TEST)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* A range that takes minutes to walk; the fatal signal ends the command at once. */
+/* A range that takes minutes, as what cannot be read stays window by window; the fatal signal ends the command at once. */
 static int walk_for_ever(void *arg)
 {
 	unsigned long size = 1UL << 42;
@@ -302,12 +302,12 @@ static int walk_for_ever(void *arg)
 	int *ready = arg;
 	void *mem;
 
-	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	mem = mmap(NULL, size, PROT_NONE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mem == MAP_FAILED)
 		return KSFT_SKIP;
 	event_post(*ready);
-	return !CHECK(!_test_migrate(fd, HMM_REF_TO_SYSTEM, mem, size, &cmd));
+	return !CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, mem, size, &cmd));
 }
 
 TEST_F(lifetime, killed_in_a_long_command)

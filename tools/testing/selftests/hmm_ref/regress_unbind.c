@@ -49,7 +49,7 @@ struct client {
 	unsigned long *started;
 };
 
-/* Hours of work. */
+/* Hours of work: what cannot be read stays, window by window. */
 static int looks_at_huge_range(void *arg)
 {
 	struct client *client = arg;
@@ -63,7 +63,7 @@ static int looks_at_huge_range(void *arg)
 	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
 		return 1;
 	counter_set(client->started, 1);
-	rc = _test_migrate(fd, HMM_REF_TO_SYSTEM, mem, HUGE_RANGE, &cmd);
+	rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, HUGE_RANGE, &cmd);
 	return !CHECK(rc == -ENODEV) || !CHECK(!cmd.out_migrated);
 }
 
