@@ -10,6 +10,8 @@
  */
 #include <linux/fs.h>
 #include <linux/overflow.h>
+#include <linux/pid.h>
+#include <linux/proc_fs.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -122,9 +124,11 @@ void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct hmm_ref_client *client = file->private_data;
 	struct hmm_ref_owner *owner = client->owner;
+	/* Of the processes that use this /proc: others' numbers are none of their business. */
+	struct pid_namespace *reader = proc_pid_ns(file_inode(m->file)->i_sb);
 
 	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", owner->pid);
+	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
 	seq_printf(m, "hmm_ref-pages:\t%u\n", refcount_read(&owner->refs) - 1);
 	show_count(m, "to-device", &owner->to_device);
 	show_count(m, "to-system", &owner->left[HMM_REF_BY_COMMAND]);

@@ -28,6 +28,7 @@
  * Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -48,7 +49,7 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 	if (!owner)
 		return NULL;
 	refcount_set(&owner->refs, 1);
-	owner->pid = task_tgid_nr(current);
+	owner->opener = get_pid(task_tgid(current));
 	return owner;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
@@ -62,8 +63,10 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
  */
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 {
-	if (refcount_sub_and_test(nr, &owner->refs))
+	if (refcount_sub_and_test(nr, &owner->refs)) {
+		put_pid(owner->opener);
 		kfree(owner);
+	}
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 

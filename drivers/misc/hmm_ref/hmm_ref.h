@@ -297,7 +297,7 @@ enum hmm_ref_cause {
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
- * @pid: process that opened the file, for people who read fdinfo
+ * @opener: process that opened the file, for people who read fdinfo and traces
  * @to_device: pages that its commands have moved to the device
  * @left: pages handed out for it whose data has left, by cause
  * @device_faults: of its mirror, as are the next two
@@ -308,7 +308,7 @@ enum hmm_ref_cause {
  */
 struct hmm_ref_owner {
 	refcount_t refs;
-	pid_t pid;
+	struct pid *opener;
 	atomic_long_t to_device;
 	atomic_long_t left[HMM_REF_CAUSES];
 	atomic_long_t device_faults;

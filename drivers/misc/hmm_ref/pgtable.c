@@ -74,7 +74,7 @@ static void table_free(struct pt_table *table)
  */
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
-	xa_init(&pt->tables);
+	xa_init_flags(&pt->tables, XA_FLAGS_ACCOUNT);
 	forget(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);

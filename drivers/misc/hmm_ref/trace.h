@@ -101,7 +101,7 @@ DECLARE_EVENT_CLASS(hmm_ref_page,
 		__entry->dev = dm->id;
 		__entry->order = folio_order(folio);
 		__entry->dpfn = hmm_ref_page_dpfn(page);
-		__entry->owner = owner->pid;
+		__entry->owner = pid_nr(owner->opener);
 	),
 	TP_printk("dev=%u dpfn=%#lx order=%u owner=%d", __entry->dev,
 		  __entry->dpfn, __entry->order, __entry->owner)
@@ -183,7 +183,7 @@ TRACE_EVENT(hmm_ref_migrate_begin,
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
 		__entry->direction = cmd->direction;
-		__entry->owner = client->owner->pid;
+		__entry->owner = pid_nr(client->owner->opener);
 		__entry->addr = cmd->addr;
 		__entry->npages = cmd->length >> PAGE_SHIFT;
 	),
@@ -212,7 +212,7 @@ TRACE_EVENT(hmm_ref_migrate_end,
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
 		__entry->direction = cmd->direction;
-		__entry->owner = client->owner->pid;
+		__entry->owner = pid_nr(client->owner->opener);
 		__entry->rc = rc;
 		__entry->addr = cmd->addr;
 		__entry->npages = cmd->length >> PAGE_SHIFT;
@@ -322,7 +322,7 @@ TRACE_EVENT(hmm_ref_invalidate,
 	TP_fast_assign(
 		__entry->dev = mirror->dm->id;
 		__entry->event = range->event;
-		__entry->owner = mirror->owner->pid;
+		__entry->owner = pid_nr(mirror->owner->opener);
 		__entry->start = range->start;
 		__entry->end = range->end;
 		__entry->seq = seq;
