@@ -74,3 +74,30 @@ unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned lo
 	}
 	return addr;
 }
+
+/**
+ * hmm_ref_mirror_next_present() - the same, of whatever is mapped there
+ * @mirror: whose mm is alive
+ * @addr: page address
+ * @end: page address
+ * @flags: nothing is skipped in mappings without these VM_* flags
+ * @next: set as above; to @addr where nothing can be skipped, as nothing is mapped
+ *
+ * Context: takes mmap_lock.
+ * Return: 0 or -EINTR.
+ */
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next)
+{
+	struct mm_struct *mm = mirror->notifier.mm;
+	struct vm_area_struct *vma;
+
+	*next = addr;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, addr);
+	if (vma && (vma->vm_flags & flags) == flags)
+		*next = hmm_ref_next_present(vma, addr, min(end, vma->vm_end));
+	mmap_read_unlock(mm);
+	return 0;
+}

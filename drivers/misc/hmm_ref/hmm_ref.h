@@ -756,10 +756,12 @@ struct hmm_ref_window {
 /* absent.c */
 unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
 				   unsigned long end);
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next);
 
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
-			  struct hmm_ref_migrate *cmd);
+			  struct hmm_ref_migrate *cmd, bool large);
 
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
@@ -775,6 +777,8 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
+int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
 
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
@@ -955,8 +959,6 @@ struct hmm_ref_device {
  * @mirror: of the mm that opened the file
  * @migrate_lock: covers @window; killable
  * @window: scratch memory of its migrations
- * @fail_large: the next large page that a migration wants is not to be had; for the
- *	old interface
  * @node: on hmm_ref_device::clients
  */
 struct hmm_ref_client {
@@ -965,7 +967,6 @@ struct hmm_ref_client {
 	struct hmm_ref_mirror mirror;
 	struct mutex migrate_lock;	/* window */
 	struct hmm_ref_window window;
-	bool fail_large;
 	struct list_head node;
 };
 
@@ -974,13 +975,12 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 /* ---- client.c: open files ---------------------------------------------- */
 
 struct file;
-struct inode;
 struct seq_file;
 
 void hmm_ref_device_put(struct hmm_ref_device *dev);
-int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev);
-int hmm_ref_client_release(struct inode *inode, struct file *file);
-void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file);
+struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
+void hmm_ref_client_close(struct hmm_ref_client *client);
+void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */

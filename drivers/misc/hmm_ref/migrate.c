@@ -204,8 +204,6 @@ static int move_window(struct hmm_ref_client *client, u32 direction, struct pass
 static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
-	bool large = pass->large;
-
 	if (pass->rc)
 		return;
 	if (pass->stays) {
@@ -213,9 +211,7 @@ static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass 
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return;
 	}
-	if (direction == HMM_REF_TO_SYSTEM && large)
-		large = !xchg(&client->fail_large, false);
-	pass->rc = move_window(client, direction, pass, large);
+	pass->rc = move_window(client, direction, pass, pass->large);
 	if (pass->rc == -EAGAIN)
 		pass->rc = move_window(client, direction, pass, false);
 	pass->tried = pass->rc != -EINVAL;
@@ -265,7 +261,7 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
  * counts.
  */
 static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			 struct pass *pass)
+			 bool large, struct pass *pass)
 {
 	unsigned long start = pass->start, end = pass->end;
 	unsigned long nr = (end - start) >> PAGE_SHIFT;
@@ -283,7 +279,7 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 				    tries);
 		/* What does not move whole gets its last chance as single pages. */
 		tries++;
-		init_pass(client, pass, start, end, tries < MIGRATE_TRIES);
+		init_pass(client, pass, start, end, large && tries < MIGRATE_TRIES);
 		do_pass(client, cmd->direction, pass);
 		moved += pass->moved;
 	}
@@ -331,30 +327,32 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd
  * where a VMA or a run of merged pages ends.
  */
 static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			  unsigned long *addr)
+			  bool large, unsigned long *addr)
 {
 	unsigned long last = cmd->addr + cmd->length;
 	struct pass pass;
 
 	if (*addr == last)
 		return 0;
-	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), true);
+	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), large);
 	do_pass(client, cmd->direction, &pass);
 	*addr = pass.end;
-	return settle_window(client, cmd, &pass);
+	return settle_window(client, cmd, large, &pass);
 }
 
 /**
  * hmm_ref_migrate_range() - the MIGRATE command
  * @client: open file of the current process, or of an mm that the caller keeps alive
  * @cmd: validated but for what is mapped; the counts are set, also on error
+ * @large: keep large folios whole, as far as possible
  *
  * Does at least one window. After that any signal ends it, with -EINTR.
  *
  * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi; -ERESTARTSYS when nothing was done.
  */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			  bool large)
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
@@ -372,7 +370,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	while (addr < last && !rc) {
 		rc = skip_holes(client, cmd, &addr);
 		if (!rc)
-			rc = migrate_window(client, cmd, &addr);
+			rc = migrate_window(client, cmd, large, &addr);
 		if (!rc && addr < last)
 			rc = hmm_ref_mirror_interrupted(&client->mirror);
 	}

@@ -59,7 +59,8 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page
+ * @pfns: scratch memory, an element per page; then begins with the frame numbers of the
+ *	pages on the device
  *
  * A snapshot: by the time it returns it may have changed.
  *
@@ -86,7 +87,8 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	for (i = 0; i < range_pages(&range); i++) {
 		struct page *page = seen_page(pfns[i]);
 
-		resident += page && hmm_ref_owns(mirror->dm, page);
+		if (page && hmm_ref_owns(mirror->dm, page))
+			pfns[resident++] = page_to_pfn(page);
 	}
 	mutex_unlock(&mirror->lock);
 	return resident;
@@ -261,7 +263,8 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  *	than 0 it ends the search
  * @arg: for @seen
  *
- * Each window is seen at one moment, the windows one after the other.
+ * Each window is seen at one moment, the windows one after the other; what has no page
+ * tables, all at once.
  *
  * Context: process context; takes mmap_lock. @seen may sleep.
  * Return: 0, what @seen returned, or an errno of the uapi.
@@ -269,6 +272,7 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_seen_t seen, void *arg)
 {
+	unsigned long present = start;
 	unsigned long addr = start;
 	int rc;
 
@@ -278,7 +282,13 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
 
-		rc = snapshot_window(mirror, addr, next);
+		if (addr >= present)
+			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
+							 &present);
+		if (!rc && next <= present)
+			memset(mirror->bounce, 0, HMM_REF_BOUNCE_SIZE);
+		else if (!rc)
+			rc = snapshot_window(mirror, addr, next);
 		if (!rc)
 			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
 		if (!rc && next < end)

@@ -256,11 +256,12 @@ TRACE_EVENT(hmm_ref_cpu_fault,
 /* @begin: as above. */
 TRACE_EVENT(hmm_ref_evict,
 	TP_PROTO(const struct hmm_ref_block *block, unsigned long tried,
-		 unsigned long left, u64 begin),
-	TP_ARGS(block, tried, left, begin),
+		 unsigned long left, bool asked, u64 begin),
+	TP_ARGS(block, tried, left, asked, begin),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(bool, stopped)
+		__field(bool, asked)
 		__field(unsigned long, dpfn)
 		__field(unsigned long, tried)
 		__field(unsigned long, left)
@@ -271,13 +272,14 @@ TRACE_EVENT(hmm_ref_evict,
 
 		__entry->dev = dm->id;
 		__entry->stopped = READ_ONCE(dm->stopped);
+		__entry->asked = asked;
 		__entry->dpfn = hmm_ref_block_dpfn(block);
 		__entry->tried = tried;
 		__entry->left = left;
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
 	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu left=%lu ns=%llu",
-		  __entry->dev, __entry->dpfn, __entry->stopped ? "STOP" : "ROOM",
+		  __entry->dev, __entry->dpfn, __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
 		  __entry->tried, __entry->left, __entry->ns)
 );
 
