@@ -297,9 +297,9 @@ FIXTURE_VARIANT(word)
 	unsigned int size;
 };
 
-FIXTURE_VARIANT_ADD(word, of_2) { .size = 2 };
-FIXTURE_VARIANT_ADD(word, of_4) { .size = 4 };
-FIXTURE_VARIANT_ADD(word, of_8) { .size = 8 };
+FIXTURE_VARIANT_ADD(word, two) { .size = 2 };
+FIXTURE_VARIANT_ADD(word, four) { .size = 4 };
+FIXTURE_VARIANT_ADD(word, eight) { .size = 8 };
 
 FIXTURE_SETUP(word)
 {

@@ -286,6 +286,40 @@ TEST_F_TIMEOUT(huge, pages_are_found, 60)
 		ASSERT_TRUE(page_holds(mem + at[i], i + 1, 0));
 }
 
+/* SNAPSHOT skips holes as well, and nothing but holes. */
+TEST_F_TIMEOUT(huge, snapshot, 60)
+{
+	const unsigned long size = 4 * GIB, npages = size / page_size();
+	const unsigned long at[] = { 0, block_pages() + 3, GIB / page_size() + 7, npages - 1 };
+	struct hmm_ref_page_state *states = test_map_pages(npages * sizeof(*states) /
+							   page_size());
+	struct hmm_ref_snapshot cmd;
+	unsigned long i, found = 0;
+	char *mem;
+
+	mem = map_huge(size, PROT_READ | PROT_WRITE);
+	if (mem == MAP_FAILED)
+		SKIP(return, "cannot map 4 GiB");
+	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		touch_write(mem + at[i] * page_size(), 1);
+	/* Unreadable, and not mapped at all: neither is a hole. */
+	ASSERT_EQ(0, mprotect(mem + 2 * GIB, block_size(), PROT_NONE));
+	ASSERT_EQ(0, munmap(mem + 3 * GIB, block_size()));
+	memset(states, 0xcc, npages * sizeof(*states));
+	test_snapshot(self->fd, mem, size, states, &cmd);
+	ASSERT_EQ(npages, cmd.out_pages);
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+		EXPECT_EQ(HMM_REF_PAGE_SYSTEM, states[at[i]].where);
+	for (i = 0; i < block_pages(); i++) {
+		ASSERT_EQ(HMM_REF_PAGE_ERROR, states[2 * GIB / page_size() + i].where);
+		ASSERT_EQ(HMM_REF_PAGE_ERROR, states[3 * GIB / page_size() + i].where);
+	}
+	for (i = 0; i < npages; i++)
+		found += states[i].where != states[1].where;
+	EXPECT_EQ(ARRAY_SIZE(at) + 2 * block_pages(), found);
+}
+
 /* No hole of a file is filled by the device, so none is looked at. */
 TEST_F_TIMEOUT(huge, holes_of_a_file, 60)
 {
