@@ -241,12 +241,13 @@ struct hmm_ref_access {
 
 /**
  * enum hmm_ref_page_where - where a page is
- * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, private memory of another
- *	device, or exclusive to another device or file
+ * @HMM_REF_PAGE_NONE: no page that can be accessed without a fault; see
+ *	enum hmm_ref_page_why
  * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
  * @HMM_REF_PAGE_ZERO: the zero page of the base page size
  * @HMM_REF_PAGE_DEVICE: in this device's memory
- * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access
+ * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access; see
+ *	enum hmm_ref_page_why
  * @HMM_REF_PAGE_REMOTE: in another device's memory that the CPU can access
  */
 enum hmm_ref_page_where {
@@ -256,6 +257,30 @@ enum hmm_ref_page_where {
 	HMM_REF_PAGE_DEVICE = 3,
 	HMM_REF_PAGE_ERROR = 4,
 	HMM_REF_PAGE_REMOTE = 5,
+};
+
+/**
+ * enum hmm_ref_page_why - why SNAPSHOT finds no page
+ * @HMM_REF_WHY_ABSENT: NONE: a hole, swapped out, on its way to or from a device or
+ *	another node, private memory of another device, exclusive to another device or
+ *	file, poisoned, or a marker of userfaultfd or of a guard region. Without a fault
+ *	the kernel does not tell a device which of them; hugetlb included
+ * @HMM_REF_WHY_TRAPPED: NONE: there is a page, but NUMA balancing or a userfaultfd
+ *	wants to know of the next access. Which page is not known
+ * @HMM_REF_WHY_UNMAPPED: ERROR: nothing is mapped
+ * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is not
+ *	looked into
+ * @HMM_REF_WHY_SPECIAL: ERROR: memory that a driver maps, without pages that a device
+ *	could access
+ *
+ * 0 where there is a page.
+ */
+enum hmm_ref_page_why {
+	HMM_REF_WHY_ABSENT = 0,
+	HMM_REF_WHY_TRAPPED = 1,
+	HMM_REF_WHY_UNMAPPED = 2,
+	HMM_REF_WHY_UNREADABLE = 3,
+	HMM_REF_WHY_SPECIAL = 4,
 };
 
 #define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */
@@ -268,13 +293,15 @@ enum hmm_ref_page_where {
  * @where: one of enum hmm_ref_page_where
  * @flags: HMM_REF_PAGE_* bits
  * @order: the CPU maps the page by an entry of 2^order pages
- * @__reserved: 0
+ * @why: one of enum hmm_ref_page_why
+ *
+ * A page that is exclusive to this device, through this file, has SYSTEM and the flag.
  */
 struct hmm_ref_page_state {
 	__u8 where;
 	__u8 flags;
 	__u8 order;
-	__u8 __reserved;
+	__u8 why;
 };
 
 /**

@@ -712,6 +712,7 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience);
 int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 

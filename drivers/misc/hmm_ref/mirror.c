@@ -264,38 +264,44 @@ static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 	return rc;
 }
 
-/* hmm_range_fault() carries some bits of the array over, so it starts from zeros. */
-static void walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+/**
+ * hmm_ref_mirror_walk_begin() - first half of asking the core what the CPU maps
+ * @mirror: whose mm is alive
+ * @range: its array is cleared and its sequence set; nothing is to be faulted in
+ *
+ * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
+ *
+ * Context: waits for invalidations under way, so best without mmap_lock.
+ */
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
 	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
 	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
 }
 
 /**
- * hmm_ref_mirror_walk_locked() - ask the core what the CPU maps
- * @mirror: whose mm is alive
- * @range: its array and sequence are set; nothing is faulted in
+ * hmm_ref_mirror_walk_locked() - the other half
+ * @mirror: the same
+ * @range: begun
  *
  * Context: mmap_lock held.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	int rc;
+	int rc = hmm_range_fault(range);
 
-	walk_begin(mirror, range);
-	rc = hmm_range_fault(range);
 	if (!rc)
 		hide_shadow_stacks(mirror->notifier.mm, range);
 	return rc;
 }
 
 /**
- * hmm_ref_mirror_walk() - the same, and take mmap_lock
+ * hmm_ref_mirror_walk() - both, and take mmap_lock
  * @mirror: whose mm is alive
  * @range: its array and sequence are set
  *
- * Context: takes mmap_lock, after it has waited for those who invalidate.
+ * Context: takes mmap_lock.
  * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
@@ -303,12 +309,10 @@ int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	struct mm_struct *mm = mirror->notifier.mm;
 	int rc;
 
-	walk_begin(mirror, range);
+	hmm_ref_mirror_walk_begin(mirror, range);
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = hmm_range_fault(range);
-	if (!rc)
-		hide_shadow_stacks(mm, range);
+	rc = hmm_ref_mirror_walk_locked(mirror, range);
 	mmap_read_unlock(mm);
 	return rc;
 }

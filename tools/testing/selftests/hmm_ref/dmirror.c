@@ -12,6 +12,8 @@
  */
 #include <limits.h>
 
+#include <linux/userfaultfd.h>
+
 #include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
@@ -211,6 +213,32 @@ TEST_F(dmirror, flags)
 		test_cpu_data(mem, size / page_size(), 1);
 	}
 }
+
+#ifdef UFFDIO_RWPROTECT
+
+/* What needs a fault before anything can access it has no rights, and is nowhere. */
+TEST_F(dmirror, snapshot_of_a_page_without_rights)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)self->mem, .len = page_size() },
+		.mode = UFFDIO_REGISTER_MODE_RWP,
+	};
+	struct uffdio_rwprotect rwp = {
+		.range = range.range, .mode = UFFDIO_RWPROTECT_MODE_RWP,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	unsigned char bytes[2];
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range) ||
+	    ioctl(uffd, UFFDIO_RWPROTECT, &rwp))
+		SKIP(return, "no protection by userfaultfd: %s", strerror(errno));
+	ASSERT_EQ(0, dm_all(self->fd, OLD_SNAPSHOT, self->mem, 2, bytes));
+	EXPECT_EQ(0, bytes[0]);
+	EXPECT_NE(0, bytes[1]);
+}
+
+#endif /* UFFDIO_RWPROTECT */
 
 /* ---- who sees which data --------------------------------------------------------- */
 

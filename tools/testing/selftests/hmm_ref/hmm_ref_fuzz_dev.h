@@ -290,7 +290,7 @@ static inline int do_snapshot(const struct op *op)
 	if (cmd.out_pages != at.npages)
 		fuzz_fail("SNAPSHOT: %llu pages of %lu", cmd.out_pages, at.npages);
 	for (i = 0; i < at.npages; i++)
-		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].__reserved ||
+		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].why > HMM_REF_WHY_SPECIAL ||
 		    states[i].flags > 15 || states[i].order > 18)
 			fuzz_fail("SNAPSHOT: page %lu is where %u flags %u order %u", i,
 				  states[i].where, states[i].flags, states[i].order);
