@@ -14,6 +14,8 @@
  *
  * Of a large folio the first page has the count and the owner for all.
  */
+#include <linux/sched/signal.h>
+
 #include "hmm_ref.h"
 
 static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
@@ -74,24 +76,34 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit
  * @audit: all outputs are set
  *
  * Context: may sleep; the device may be in use, but must not go away.
+ * Return: 0, or -ERESTARTNOHAND when a signal came before all pages were looked at. The
+ * outputs are true of the others then. There is no way to go on, only to start again, as
+ * the core does unless the process has a handler for the signal.
  */
-void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
 	unsigned int i;
+	int rc = 0;
 
 	*audit = (struct hmm_ref_audit){ .size = audit->size };
 	xa_for_each(&dm->chunks, index, chunk) {
 		for (i = 0; i < chunk->nr_blocks; i++) {
+			if (audit->out_total && signal_pending(current)) {
+				rc = -ERESTARTNOHAND;
+				goto out;
+			}
 			audit_block(&chunk->blocks[i], audit);
 			cond_resched();
 		}
 	}
+out:
 	audit->out_violations = audit->out_bad_ref + audit->out_bad_lock +
 				audit->out_bad_map + audit->out_bad_owner +
 				audit->out_bad_both + audit->out_bad_count +
 				audit->out_bad_flags;
+	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 

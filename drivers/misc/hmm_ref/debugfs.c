@@ -40,8 +40,10 @@ static int audit_show(struct seq_file *m, void *unused)
 {
 	struct hmm_ref_device *dev = m->private;
 	struct hmm_ref_audit audit = {};
+	int rc = hmm_ref_devmem_audit(&dev->dm, &audit);
 
-	hmm_ref_devmem_audit(&dev->dm, &audit);
+	if (rc)
+		return rc;
 	show_values(m, (struct named_value[]){
 		{ "total", audit.out_total },
 		{ "free", audit.out_free },

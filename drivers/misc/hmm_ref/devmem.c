@@ -29,6 +29,7 @@
  * Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/vmstat.h>
@@ -50,7 +51,7 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 	if (!owner)
 		return NULL;
 	refcount_set(&owner->refs, 1);
-	owner->pid = task_tgid_nr(current);
+	owner->opener = get_pid(task_tgid(current));
 	return owner;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
@@ -64,8 +65,10 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
  */
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 {
-	if (refcount_sub_and_test(nr, &owner->refs))
+	if (refcount_sub_and_test(nr, &owner->refs)) {
+		put_pid(owner->opener);
 		kfree(owner);
+	}
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 

@@ -320,6 +320,22 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 
 /* ---- loads and stores -------------------------------------------------- */
 
+/* A word at its own multiple is one load or store, as it is for the CPU. */
+static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
+{
+	void *to = write ? mem : bounce;
+	const void *from = write ? bounce : mem;
+
+	if (len == 8 && IS_ALIGNED((unsigned long)mem, 8))
+		WRITE_ONCE(*(u64 *)to, READ_ONCE(*(const u64 *)from));
+	else if (len == 4 && IS_ALIGNED((unsigned long)mem, 4))
+		WRITE_ONCE(*(u32 *)to, READ_ONCE(*(const u32 *)from));
+	else if (len == 2 && IS_ALIGNED((unsigned long)mem, 2))
+		WRITE_ONCE(*(u16 *)to, READ_ONCE(*(const u16 *)from));
+	else
+		memcpy(to, from, len);
+}
+
 /*
  * A page fault on the user's side may end up here again, so it is not served but ends the
  * copy. Return: bytes copied.
@@ -336,10 +352,8 @@ static unsigned int engine_access(void *mem, const struct hmm_ref_buffer *buf,
 		else
 			left = __copy_to_user_inatomic(buf->user, mem, len);
 		pagefault_enable();
-	} else if (write) {
-		memcpy(mem, buf->bounce, len);
 	} else {
-		memcpy(buf->bounce, mem, len);
+		bounce_access(mem, buf->bounce, len, write);
 	}
 	return len - left;
 }

@@ -9,6 +9,7 @@
  *   client.c                      open files
  *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, mirror.c
  *                                 moving data         | seeing a process's memory
+ *   absent.c                      of which there may be little
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -98,6 +99,9 @@ struct hmm_ref_device;
 
 /* How long an operation insists on a range that keeps changing, in jiffies. */
 #define HMM_REF_PATIENCE	(3 * HZ)
+
+/* How long it does so with a signal pending that is not fatal. */
+#define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
 
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
@@ -286,7 +290,7 @@ enum hmm_ref_cause {
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
- * @pid: process that opened the file, for people who read fdinfo
+ * @opener: process that opened the file, for people who read fdinfo and traces
  * @to_device: pages that its commands have moved to the device
  * @left: pages handed out for it whose data has left, by cause
  * @device_faults: of its mirror, as are the next two
@@ -297,7 +301,7 @@ enum hmm_ref_cause {
  */
 struct hmm_ref_owner {
 	refcount_t refs;
-	pid_t pid;
+	struct pid *opener;
 	atomic_long_t to_device;
 	atomic_long_t left[HMM_REF_CAUSES];
 	atomic_long_t device_faults;
@@ -496,7 +500,7 @@ bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
 			     unsigned int nr);
 
 /* audit.c */
-void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
 void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
 
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
@@ -666,7 +670,7 @@ bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
- * @access_lock: covers @pfns and @bounce; killable
+ * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
  * @pfns: hmm_range_fault()'s array for one window
  * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
  *	states of a window
@@ -686,6 +690,22 @@ struct hmm_ref_mirror {
 
 #define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
 
+/**
+ * hmm_ref_vma_may_write() - may a device write where the process may?
+ * @vma: mapping, with mmap_lock held
+ *
+ * Not to a shadow stack, which a CPU writes by calls and returns only: its entries and
+ * VM_WRITE say writable, and hmm_range_fault() reports that. Pages of it can be read, as
+ * get_user_pages() does without FOLL_FORCE. VMAs do not change in this respect: when one
+ * takes the place of another, the notifier tells.
+ *
+ * Return: true when it may.
+ */
+static inline bool hmm_ref_vma_may_write(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_WRITE | VM_SHADOW_STACK)) == VM_WRITE;
+}
+
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
@@ -699,6 +719,9 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 					      unsigned long start, unsigned long end);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience);
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
@@ -741,9 +764,15 @@ struct hmm_ref_window {
 	struct hmm_ref_copy *ring;
 };
 
+/* absent.c */
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
+				   unsigned long end);
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next);
+
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
-			  struct hmm_ref_migrate *cmd);
+			  struct hmm_ref_migrate *cmd, bool large);
 
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
@@ -760,6 +789,8 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
+int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
 
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
@@ -948,8 +979,6 @@ struct hmm_ref_device {
  * @mirror: of the mm that opened the file
  * @migrate_lock: covers @window; killable
  * @window: scratch memory of its migrations
- * @fail_large: the next large page that a migration wants is not to be had; for the
- *	old interface
  * @node: on hmm_ref_device::clients
  */
 struct hmm_ref_client {
@@ -958,7 +987,6 @@ struct hmm_ref_client {
 	struct hmm_ref_mirror mirror;
 	struct mutex migrate_lock;	/* window */
 	struct hmm_ref_window window;
-	bool fail_large;
 	struct list_head node;
 };
 
@@ -967,14 +995,13 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 /* ---- client.c: open files ---------------------------------------------- */
 
 struct file;
-struct inode;
 struct seq_file;
 
 void hmm_ref_device_put(struct hmm_ref_device *dev);
-int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev);
-int hmm_ref_client_release(struct inode *inode, struct file *file);
+struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
+void hmm_ref_client_close(struct hmm_ref_client *client);
+void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
 void hmm_ref_clients_zap(struct hmm_ref_device *dev);
-void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */

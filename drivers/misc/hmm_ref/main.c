@@ -178,17 +178,34 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 
 static int hmm_ref_open(struct inode *inode, struct file *file)
 {
-	return hmm_ref_client_open(file, container_of(file->private_data,
-						      struct hmm_ref_device, misc));
+	struct hmm_ref_client *client;
+
+	client = hmm_ref_client_open(container_of(file->private_data,
+						  struct hmm_ref_device, misc));
+	if (IS_ERR(client))
+		return PTR_ERR(client);
+	file->private_data = client;
+	return 0;
+}
+
+static int hmm_ref_release(struct inode *inode, struct file *file)
+{
+	hmm_ref_client_close(file->private_data);
+	return 0;
+}
+
+static void hmm_ref_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	hmm_ref_client_show_fdinfo(m, file->private_data);
 }
 
 static const struct file_operations hmm_ref_fops = {
 	.owner = THIS_MODULE,
 	.open = hmm_ref_open,
-	.release = hmm_ref_client_release,
+	.release = hmm_ref_release,
 	.unlocked_ioctl = hmm_ref_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.show_fdinfo = hmm_ref_client_show_fdinfo,
+	.show_fdinfo = hmm_ref_show_fdinfo,
 };
 
 /* ---- platform driver --------------------------------------------------- */

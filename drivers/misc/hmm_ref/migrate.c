@@ -105,7 +105,8 @@ static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args
  */
 static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
+	unsigned long deadline = began + HMM_REF_PATIENCE;
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	unsigned long need = (pass->end - pass->start) >> PAGE_SHIFT;
 	long got = hmm_ref_devmem_reserve(dm, need);
@@ -126,8 +127,11 @@ static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 		rc = hmm_ref_evict_some(client->dev);
 		if (rc == -ENOSPC)
 			schedule_timeout_killable(1);
-		if (rc == -EINTR || fatal_signal_pending(current))
-			return -EINTR;
+		if (rc == -EINTR)
+			return rc;
+		rc = hmm_ref_mirror_insist(&client->mirror, began, MAX_JIFFY_OFFSET);
+		if (rc)
+			return rc;
 		got = hmm_ref_devmem_reserve(dm, need);
 		if (got < 0 && got != -ENOSPC)
 			return got;
@@ -200,8 +204,6 @@ static int move_window(struct hmm_ref_client *client, u32 direction, struct pass
 static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
-	bool large = pass->large;
-
 	if (pass->rc)
 		return;
 	if (pass->stays) {
@@ -209,9 +211,7 @@ static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass 
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return;
 	}
-	if (direction == HMM_REF_TO_SYSTEM && large)
-		large = !xchg(&client->fail_large, false);
-	pass->rc = move_window(client, direction, pass, large);
+	pass->rc = move_window(client, direction, pass, pass->large);
 	if (pass->rc == -EAGAIN)
 		pass->rc = move_window(client, direction, pass, false);
 	pass->tried = pass->rc != -EINVAL;
@@ -261,7 +261,7 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
  * counts.
  */
 static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			 struct pass *pass)
+			 bool large, struct pass *pass)
 {
 	unsigned long start = pass->start, end = pass->end;
 	unsigned long nr = (end - start) >> PAGE_SHIFT;
@@ -279,7 +279,7 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 				    tries);
 		/* What does not move whole gets its last chance as single pages. */
 		tries++;
-		init_pass(client, pass, start, end, tries < MIGRATE_TRIES);
+		init_pass(client, pass, start, end, large && tries < MIGRATE_TRIES);
 		do_pass(client, cmd->direction, pass);
 		moved += pass->moved;
 	}
@@ -296,30 +296,63 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 }
 
 /*
+ * Go over holes that need no look at each of their windows: nothing comes back from where
+ * nothing is, and no hole of a file is filled. @addr is moved on. Return: 0 or -EINTR.
+ */
+static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+		      unsigned long *addr)
+{
+	bool to_device = cmd->direction == HMM_REF_TO_DEVICE;
+	unsigned long last = cmd->addr + cmd->length;
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct vm_area_struct *vma;
+	unsigned long next = *addr;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, next);
+	if (vma && !vma_is_dax(vma) && !(to_device && vma_is_anonymous(vma)))
+		next = hmm_ref_next_present(vma, next, min(last, vma->vm_end));
+	mmap_read_unlock(mm);
+	if (to_device)
+		cmd->out_skipped += (next - *addr) >> PAGE_SHIFT;
+	else
+		cmd->out_already += (next - *addr) >> PAGE_SHIFT;
+	*addr = next;
+	return 0;
+}
+
+/*
  * Migrate the window at @addr, which is moved on to what has not been handled: that is also
  * where a VMA or a run of merged pages ends.
  */
 static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			  unsigned long *addr)
+			  bool large, unsigned long *addr)
 {
 	unsigned long last = cmd->addr + cmd->length;
 	struct pass pass;
 
-	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), true);
+	if (*addr == last)
+		return 0;
+	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), large);
 	do_pass(client, cmd->direction, &pass);
 	*addr = pass.end;
-	return settle_window(client, cmd, &pass);
+	return settle_window(client, cmd, large, &pass);
 }
 
 /**
  * hmm_ref_migrate_range() - the MIGRATE command
  * @client: open file of the current process, or of an mm that the caller keeps alive
  * @cmd: validated but for what is mapped; the counts are set, also on error
+ * @large: keep large folios whole, as far as possible
+ *
+ * Does at least one window. After that any signal ends it, with -EINTR.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or an errno of the uapi; -ERESTARTSYS when nothing was done.
  */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			  bool large)
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
@@ -329,18 +362,17 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	cmd->out_migrated = 0;
 	cmd->out_already = 0;
 	cmd->out_skipped = 0;
-	if (mutex_lock_killable(&client->migrate_lock))
-		return -EINTR;
+	if (mutex_lock_interruptible(&client->migrate_lock))
+		return -ERESTARTSYS;
 	if (trace_hmm_ref_migrate_end_enabled())
 		begin = ktime_get_ns();
 	trace_hmm_ref_migrate_begin(client, cmd);
 	while (addr < last && !rc) {
-		rc = migrate_window(client, cmd, &addr);
-		if (!rc && fatal_signal_pending(current))
-			rc = -EINTR;
-		if (!rc && READ_ONCE(client->dev->gone))
-			rc = -ENODEV;
-		cond_resched();
+		rc = skip_holes(client, cmd, &addr);
+		if (!rc)
+			rc = migrate_window(client, cmd, large, &addr);
+		if (!rc && addr < last)
+			rc = hmm_ref_mirror_interrupted(&client->mirror);
 	}
 	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
 	mutex_unlock(&client->migrate_lock);

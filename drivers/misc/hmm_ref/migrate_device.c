@@ -50,7 +50,7 @@ static unsigned long fill_large(struct hmm_ref_client *client,
 
 	if (!sys_page && (args->vma->vm_flags & VM_NOHUGEPAGE))
 		return 0;
-	if (xchg(&client->fail_large, false) || hmm_ref_fail(HMM_REF_FAIL_LARGE))
+	if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
 		return 0;
 	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
 	if (!folio)

@@ -172,19 +172,58 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_interrupted() - has an operation to end early?
+ * hmm_ref_mirror_interrupted() - has an operation to end between two windows?
  * @mirror: mirror
  *
- * To be asked between two windows and before each retry; reschedules.
+ * Asked after a window, if there is another one, so that each call does one. Reschedules.
  *
- * Return: 0, -EINTR for a fatal signal, -ENODEV when the device is gone.
+ * Return: 0; -EINTR for any signal, and for the freezer, which pretends to send one;
+ * -ENODEV when the device is gone.
  */
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 {
 	cond_resched();
-	if (fatal_signal_pending(current))
+	if (signal_pending(current))
 		return -EINTR;
 	return READ_ONCE(*mirror->gone) ? -ENODEV : 0;
+}
+
+/**
+ * hmm_ref_mirror_insist() - may an operation go on within a window?
+ * @mirror: mirror
+ * @began: when the operation began with what it goes on with, in jiffies
+ * @patience: how long it may take, in jiffies
+ *
+ * A fatal signal ends the operation at once. Any other one ends it only after
+ * HMM_REF_SIGNAL_PATIENCE: signals that come faster than a window can be done must not
+ * keep a process from getting any done. Reschedules.
+ *
+ * Return: 0, -EINTR, -ENODEV, or -EBUSY when the patience is over.
+ */
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience)
+{
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (signal_pending(current) &&
+	    time_after_eq(jiffies, began + HMM_REF_SIGNAL_PATIENCE))
+		return -EINTR;
+	if (READ_ONCE(*mirror->gone))
+		return -ENODEV;
+	return time_after_eq(jiffies, began + patience) ? -EBUSY : 0;
+}
+
+/**
+ * hmm_ref_mirror_begin() - start an operation that uses the scratch memory
+ * @mirror: mirror; its access_lock is held until the operation ends
+ *
+ * Return: 0, or -ERESTARTSYS when a signal comes first: nothing has been done, so the
+ * core may start the command again.
+ */
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror)
+{
+	return mutex_lock_interruptible(&mirror->access_lock) ? -ERESTARTSYS : 0;
 }
 
 /* ---- range fault ------------------------------------------------------- */
@@ -192,6 +231,41 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 static unsigned long range_pages(const struct hmm_range *range)
 {
 	return (range->end - range->start) >> PAGE_SHIFT;
+}
+
+/* What a device may not write is not writable, whatever the CPU's entries say. */
+static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, mm, range->start);
+	struct vm_area_struct *vma;
+	unsigned long addr, end;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (hmm_ref_vma_may_write(vma))
+			continue;
+		end = min(range->end, vma->vm_end);
+		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+			range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT] &=
+				~HMM_PFN_WRITE;
+	}
+}
+
+/* hmm_range_fault() would find a shadow stack writable. Return: 0, -EPERM or -EINTR. */
+static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
+				unsigned long end)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma;
+	int rc = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for_each_vma_range(vmi, vma, end) {
+		if (vma->vm_flags & VM_SHADOW_STACK)
+			rc = -EPERM;
+	}
+	mmap_read_unlock(mm);
+	return rc;
 }
 
 /**
@@ -219,7 +293,11 @@ void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *
  */
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	return hmm_range_fault(range);
+	int rc = hmm_range_fault(range);
+
+	if (!rc)
+		hide_shadow_stacks(mirror->notifier.mm, range);
+	return rc;
 }
 
 /**
@@ -255,8 +333,7 @@ static bool suffices(unsigned long hmm_pfn, bool write)
  * touch all that follow it.
  */
 static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-		     unsigned long first, unsigned long last, bool write,
-		     unsigned long patience)
+		     unsigned long first, unsigned long last, bool write)
 {
 	struct hmm_range run = {
 		.notifier = &mirror->notifier,
@@ -265,9 +342,16 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 		.hmm_pfns = range->hmm_pfns + first,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 	};
+	int rc;
 
+	if (write && VM_SHADOW_STACK) {
+		rc = refuse_shadow_stacks(mirror->notifier.mm, run.start, run.end);
+		if (rc)
+			return rc;
+	}
 	memset(run.hmm_pfns, 0, range_pages(&run) * sizeof(*run.hmm_pfns));
-	return hmm_range_fault_unlocked_timeout(&run, patience);
+	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
+	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
 }
 
 /* Own pages that a device write finds read-only. Without the lock they may be gone. */
@@ -292,7 +376,7 @@ out:
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
 static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-			 bool write, unsigned long patience)
+			 bool write)
 {
 	unsigned long nr = range_pages(range);
 	unsigned long first, last;
@@ -308,7 +392,7 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 			continue;
 		if (write && !missing)
 			count_cow_breaks(mirror, range);
-		rc = fault_run(mirror, range, first, last, write, patience);
+		rc = fault_run(mirror, range, first, last, write);
 		if (rc)
 			return rc;
 		missing = 1;
@@ -436,7 +520,6 @@ out:
 static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long end, bool write, unsigned long patience)
 {
-	unsigned long deadline = jiffies + patience;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -444,13 +527,14 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = mirror->pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
+	unsigned long began = jiffies;
 	unsigned int attempt = 0;
 	int rc;
 
 	do {
 		rc = hmm_ref_mirror_walk(mirror, &range);
 		if (!rc)
-			rc = fault_missing(mirror, &range, write, patience);
+			rc = fault_missing(mirror, &range, write);
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
 		if (!rc) {
@@ -466,11 +550,9 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
 					    start, ++attempt);
 		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, patience);
+	} while (!rc);
+	return rc;
 }
 
 /**
@@ -513,7 +595,7 @@ static bool none_suffices(const struct hmm_range *range)
 /* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
 static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
+	unsigned long began = jiffies;
 	int rc;
 
 	do {
@@ -527,11 +609,9 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 			rc = map_range(mirror, range);
 		if (rc != -EBUSY)
 			return rc == -EIO ? 0 : rc;
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
+	} while (!rc);
+	return rc;
 }
 
 /**
@@ -540,10 +620,11 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
  * @start: page address
  * @length: bytes, a multiple of the page size
  *
- * Nothing is faulted in; what cannot be mapped now is left to a device fault.
+ * Nothing is faulted in; what cannot be mapped now is left to a device fault. At least
+ * one window is tried.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0, -EINTR, -ENODEV or -ENOMEM.
+ * Return: 0, -EINTR, -ERESTARTSYS, -ENODEV or -ENOMEM.
  */
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length)
@@ -555,16 +636,19 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = mirror->pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	int rc = 0;
+	int rc;
 
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && range.start < last) {
 		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
 		rc = map_window(mirror, &range);
-		if (!rc || rc == -EBUSY)
-			rc = hmm_ref_mirror_interrupted(mirror);
 		range.start = range.end;
+		if (rc == -EBUSY)
+			rc = 0;
+		if (!rc && range.start < last)
+			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;

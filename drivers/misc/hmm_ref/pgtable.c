@@ -120,7 +120,7 @@ static bool maps_nothing(const struct pt_table *table)
  */
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
-	xa_init(&pt->tables);
+	xa_init_flags(&pt->tables, XA_FLAGS_ACCOUNT);
 	forget(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);

@@ -74,7 +74,7 @@ static int walk_and_explain(struct hmm_ref_mirror *mirror, struct hmm_range *ran
  */
 static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
 	int rc;
 
 	do {
@@ -89,11 +89,9 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		} else if (rc != -EBUSY) {
 			return rc;
 		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+	} while (!rc);
+	return rc;
 }
 
 /*
@@ -120,7 +118,8 @@ static inline bool is_trapped(unsigned long hmm_pfn)
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page
+ * @pfns: scratch memory, an element per page; then begins with the frame numbers of the
+ *	pages on the device
  *
  * A snapshot: by the time it returns it may have changed.
  *
@@ -147,7 +146,8 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	for (i = 0; i < range_pages(&range); i++) {
 		struct page *page = seen_page(pfns[i]);
 
-		resident += page && hmm_ref_owns(mirror->dm, page);
+		if (page && hmm_ref_owns(mirror->dm, page))
+			pfns[resident++] = page_to_pfn(page);
 	}
 	mutex_unlock(&mirror->lock);
 	return resident;
@@ -232,6 +232,7 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
 long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns, bool *merged)
 {
+	unsigned long began = jiffies;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -261,7 +262,7 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		}
 		if (alike)
 			return alike;
-		rc = hmm_ref_mirror_interrupted(mirror);
+		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
 	}
@@ -350,7 +351,8 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  *	than 0 it ends the search
  * @arg: for @seen
  *
- * Each window is seen at one moment, the windows one after the other.
+ * Each window is seen at one moment, the windows one after the other; what has no page
+ * tables, all at once.
  *
  * Context: process context; takes mmap_lock. @seen may sleep.
  * Return: 0, what @seen returned, or an errno of the uapi.
@@ -358,18 +360,26 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_seen_t seen, void *arg)
 {
+	unsigned long present = start;
 	unsigned long addr = start;
-	int rc = 0;
+	int rc;
 
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
 
-		rc = snapshot_window(mirror, addr, next);
+		if (addr >= present)
+			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
+							 &present);
+		if (!rc && next <= present)
+			memset(mirror->bounce, 0, HMM_REF_BOUNCE_SIZE);
+		else if (!rc)
+			rc = snapshot_window(mirror, addr, next);
 		if (!rc)
 			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
-		if (!rc)
+		if (!rc && next < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		addr = next;
 	}

@@ -242,6 +242,42 @@ TEST_F(dmirror, snapshot_of_a_page_without_rights)
 
 /* ---- who sees which data --------------------------------------------------------- */
 
+/* The flag is for the next migration, whether that would have had a large page or not. */
+TEST_F(dmirror, flag_of_a_small_migration)
+{
+	unsigned long size, npages;
+	unsigned char byte;
+	struct old_cmd cmd;
+	char text[32];
+	char *mem;
+
+	if (!self->hmm_ref || !keeps_large() || read_file(THP_SIZE, text, sizeof(text)) < 0)
+		SKIP(return, "no large device pages");
+	size = strtoul(text, NULL, 0);
+	npages = size / page_size();
+	mem = test_map_blocks(1);
+	self->buf = test_map_pages(npages);
+	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+	fill_pages(mem, npages, 1);
+	ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, FAIL_LARGE, NULL, &cmd));
+	test_to_device_old(self->fd, self->mem, 1);
+	test_to_device_old(self->fd, mem, npages);
+	ASSERT_EQ(0, dm_all(self->fd, OLD_SNAPSHOT, mem, 1, &byte));
+	EXPECT_TRUE(byte & BY_PMD);
+}
+
+/* The errors are those of make_device_exclusive(). */
+TEST_F(dmirror, exclusive_refused)
+{
+	struct old_cmd cmd;
+	char *mem = test_map_shared(page_size());
+
+	EXPECT_EQ(-EOPNOTSUPP, old_command(self->fd, OLD_EXCLUSIVE, mem, 1, self->buf, &cmd));
+	ASSERT_EQ(0, mprotect(self->mem, page_size(), PROT_READ));
+	EXPECT_EQ(-EFAULT, old_command(self->fd, OLD_EXCLUSIVE, self->mem, 1, self->buf,
+				       &cmd));
+}
+
 TEST_F(dmirror, second_file_reads)
 {
 	int second = old_open(0);

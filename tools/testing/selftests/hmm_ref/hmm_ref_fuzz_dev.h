@@ -512,6 +512,8 @@ static const struct {
 	{ HMM_REF_IOC_AUDIT, sizeof(struct hmm_ref_audit), 1 },
 	{ HMM_REF_IOC_EXCLUSIVE, sizeof(struct hmm_ref_exclusive), 1 },
 	{ HMM_REF_IOC_ATOMIC, sizeof(struct hmm_ref_atomic), 2 },
+	{ HMM_REF_IOC_EVICT, sizeof(struct hmm_ref_evict), 1 },
+	{ HMM_REF_IOC_EVICT_ALL, sizeof(struct hmm_ref_evict_all), 1 },
 };
 
 static inline int do_bad_native(const struct op *op)
@@ -529,7 +531,8 @@ static inline int do_bad_native(const struct op *op)
 	void *arg;
 	int rc;
 
-	if (!file)
+	if (!file || (shared->large && (request == HMM_REF_IOC_EVICT ||
+					request == HMM_REF_IOC_EVICT_ALL)))
 		return -ENXIO;
 	memset(&cmd, 0, sizeof(cmd));
 	cmd.halves[0] = natives[nr].size;
