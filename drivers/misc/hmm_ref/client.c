@@ -112,7 +112,7 @@ int hmm_ref_client_release(struct inode *inode, struct file *file)
  * hmm_ref_clients_zap() - unmap everything from a device
  * @dev: device
  *
- * Context: may sleep. Who maps again has to find out by itself why this was done.
+ * Context: may sleep. A device fault maps pages again, if it finds no reason against it.
  */
 void hmm_ref_clients_zap(struct hmm_ref_device *dev)
 {
