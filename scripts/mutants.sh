@@ -227,7 +227,7 @@ await() {
 
 # The driver as it is, in one boot per set of parameters; sets how long each test took.
 control() {
-	local patch place tests name seconds
+	local patch place tests programs name seconds
 
 	while read -r place; do
 		tests=()
@@ -239,7 +239,8 @@ control() {
 		where=$place flavour=${place%% *}
 		prepare "$flavour"
 		build || die "the driver does not build, see $dir/build.log"
-		start "$LIMIT" "${tests[@]}"
+		mapfile -t programs < <(printf '%s\n' "${tests[@]%:*}" | sort -u)
+		start "$LIMIT" "${programs[@]}"
 		wait $! || die "the driver as it is does not pass, see $log: $(otherwise)"
 		! grep -q '^not ok\|^ok .* # SKIP' "$log" ||
 			die "the driver as it is does not pass, see $log"
