@@ -293,7 +293,10 @@ TEST_F_TIMEOUT(lifetime, killed_while_migrating, LONG_TEST)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* A range that takes minutes, as what cannot be read stays window by window; the fatal signal ends the command at once. */
+/*
+ * A range that takes minutes, as what cannot be read stays window by window; the fatal
+ * signal ends the command at once.
+ */
 static int walk_for_ever(void *arg)
 {
 	unsigned long size = 1UL << 42;
