@@ -65,7 +65,8 @@
  *    tenth of a second. The counts are true: call again with the rest of the range. A
  *    command that has done nothing, as it waits for another thread's, starts again by
  *    itself where SA_RESTART asks for that.
- *  - EIO: the copy engine failed. The data of the page is where it was.
+ *  - EIO: the copy engine failed, and the data of the page is where it was; or memory of
+ *    the device has failed, and the data of the page is lost.
  */
 
 #define HMM_REF_IOC_TYPE	0xB9
@@ -393,7 +394,8 @@ struct hmm_ref_stats {
  * @out_bad_both: violations: page both free and retired
  * @out_bad_count: violations: a block whose counts differ from its free map, or
  *	do not add up to its size
- * @out_violations: all of the above; 0 on a sound driver
+ * @out_violations: all of the violations; 0 on a sound driver
+ * @out_bad_flags: violations: free page with flags that its last user has left
  *
  * Walks every page of the device, each block under its lock. Exact at any time:
  * concurrent use causes no violation. Allowed from any address space. When a signal ends
@@ -415,6 +417,7 @@ struct hmm_ref_audit {
 	__aligned_u64 out_bad_both;
 	__aligned_u64 out_bad_count;
 	__aligned_u64 out_violations;
+	__aligned_u64 out_bad_flags;
 };
 
 #define HMM_REF_IOC_AUDIT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_AUDIT)

@@ -103,6 +103,22 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
 	hmm_ref_device_put(dev);
 }
 
+/**
+ * hmm_ref_clients_zap() - unmap everything from a device
+ * @dev: device
+ *
+ * Context: may sleep. Who maps again has to find out by itself why this was done.
+ */
+void hmm_ref_clients_zap(struct hmm_ref_device *dev)
+{
+	struct hmm_ref_client *client;
+
+	mutex_lock(&dev->clients_lock);
+	list_for_each_entry(client, &dev->clients, node)
+		hmm_ref_mirror_zap_all(&client->mirror);
+	mutex_unlock(&dev->clients_lock);
+}
+
 static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
 {
 	seq_printf(m, "hmm_ref-%s:\t%lu\n", key, (unsigned long)atomic_long_read(count));

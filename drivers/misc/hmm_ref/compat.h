@@ -53,15 +53,10 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 	return page->pgmap;
 }
 
-/*
- * Moving only ever adds flags to a page, so what the last user has left would go to the
- * next: a discarded page would be dirty. The newest kernel clears these, too.
- */
 static inline void zone_device_folio_init(struct folio *folio,
 					  struct dev_pagemap *pgmap,
 					  unsigned int order)
 {
-	folio->flags &= ~(BIT(PG_referenced) | BIT(PG_uptodate) | BIT(PG_dirty));
 	zone_device_page_init(folio_page(folio, 0));
 }
 
@@ -231,10 +226,12 @@ static inline void hmm_ref_compat_page_free(struct page *page)
 
 #define folio_free	page_free
 #define hmm_ref_pagemap_folio_free	hmm_ref_compat_page_free
+#define hmm_ref_page_flags(page)	((page)->flags)
 
 #else
 
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+#define hmm_ref_page_flags(page)	((page)->flags.f)
 
 #endif /* < 7.0 */
 

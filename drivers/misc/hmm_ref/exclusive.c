@@ -107,6 +107,14 @@ static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *ow
 	return page;
 }
 
+/* Nothing is mapped in the room that was prepared. */
+static void trim(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	mutex_lock(&mirror->lock);
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
+	mutex_unlock(&mirror->lock);
+}
+
 /*
  * One attempt on a page that has just been faulted in for writing. Return: 0; -EBUSY
  * when it has changed since: fault again; -EFAULT when the core cannot fault it, which is
@@ -125,10 +133,13 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		return rc;
 	seq = mmu_interval_read_begin(&mirror->notifier);
 	page = take_page(mirror->notifier.mm, addr, mirror, &folio);
-	if (page == ERR_PTR(-EFAULT) && mmu_interval_check_retry(&mirror->notifier, seq))
-		return -EBUSY;
-	if (IS_ERR(page))
+	if (IS_ERR(page)) {
+		trim(mirror, addr);
+		if (page == ERR_PTR(-EFAULT) &&
+		    mmu_interval_check_retry(&mirror->notifier, seq))
+			return -EBUSY;
 		return PTR_ERR(page);
+	}
 
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
@@ -145,6 +156,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		hmm_ref_count(mirror->counters, exclusive, 1);
 		rc = 0;
 	}
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
 	mutex_unlock(&mirror->lock);
 	folio_unlock(folio);
 	folio_put(folio);

@@ -175,7 +175,7 @@ struct hmm_ref_counters {
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
  * @window: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
- * @queue: runs jobs that have a ring
+ * @queue: runs jobs when the engine is late
  */
 struct hmm_ref_engine {
 	int node;
@@ -201,42 +201,36 @@ enum hmm_ref_copy_op {
  * struct hmm_ref_copy - one descriptor of the copy engine
  * @op: what to do
  * @nr: pages
- * @mem: device memory, in one block
+ * @dpfn: device memory, in one block
  * @sys_page: the first of the other side's pages, if there is one
  */
 struct hmm_ref_copy {
 	enum hmm_ref_copy_op op;
 	unsigned int nr;
-	void *mem;
+	unsigned long dpfn;
 	struct page *sys_page;
 };
 
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
- * @block: number of the block of the last copy; ULONG_MAX before the first one
- * @base: address that device page 0 would have, if all blocks were beside that one
- * @nr_copies: pages copied or cleared, or to be
- * @ring: descriptors of what is to be done; NULL to do it at once
- * @nr_queued: of them
- * @work: runs the ring
- * @submitted: @work has been queued
- * @fails: a test wants it to
- * @rc: how it has ended
+ * @ring: descriptors of what is to be done; memory of the caller
+ * @size: how many fit
+ * @nr: how many were added
+ * @late: the engine was late when the job was submitted
+ * @rc: 0, or how the job will end
+ * @work: runs the job, when the engine is late
  *
  * On the stack of who waits for it.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
-	unsigned long block;
-	unsigned long base;
-	unsigned long nr_copies;
 	struct hmm_ref_copy *ring;
-	unsigned int nr_queued;
-	struct work_struct work;
-	bool submitted;
-	bool fails;
+	unsigned int size;
+	unsigned int nr;
+	bool late;
 	int rc;
+	struct work_struct work;
 };
 
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
@@ -246,13 +240,12 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
-			  struct hmm_ref_copy *ring);
+			  struct hmm_ref_copy *ring, unsigned int size);
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned long nr);
+			    struct page *sys_page, unsigned int nr);
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned long nr);
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
-			  unsigned long nr);
+			     unsigned long dpfn, unsigned int nr);
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr);
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
@@ -337,7 +330,7 @@ enum hmm_ref_block_state {
 
 /**
  * struct hmm_ref_block - PMD_SIZE of device memory
- * @lock: covers @free, @bad and the counts
+ * @lock: covers @free, @bad, @lost and the counts; @lost is also read without it
  * @nr_free: pages on the free map
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
@@ -349,6 +342,7 @@ enum hmm_ref_block_state {
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
+ * @lost: those of them whose data was lost while they were used
  *
  * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
  * follow a change of the counts, and to write @backed, which either lock covers.
@@ -365,6 +359,7 @@ struct hmm_ref_block {
 	struct hmm_ref_chunk *chunk;
 	DECLARE_BITMAP(free, HMM_REF_BLOCK_PAGES);
 	DECLARE_BITMAP(bad, HMM_REF_BLOCK_PAGES);
+	DECLARE_BITMAP(lost, HMM_REF_BLOCK_PAGES);
 };
 
 /* All that a device page costs, beside struct page and storage: less than a byte. */
@@ -404,6 +399,7 @@ struct hmm_ref_chunk {
  * @grow_lock: serialises those who add chunks and storage
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
+ * @any_lost: there may be pages whose data was lost; never unset
  * @backed: pages that have storage and are not retired
  * @committed: pages used or reserved; at most @backed, so whoever holds a
  *	reservation finds a free page. Grows under @lock only
@@ -428,6 +424,7 @@ struct hmm_ref_devmem {
 	struct mutex grow_lock;		/* chunks and storage */
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
+	bool any_lost;
 	unsigned long backed;
 	atomic_long_t committed;
 	unsigned long nr_pages;
@@ -498,8 +495,9 @@ static inline void hmm_ref_devmem_dissolve(struct folio *folio)
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
 unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
-int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
-				  unsigned long nr_pages, int flags);
+int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
+bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			     unsigned int nr);
 
 /* audit.c */
 int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
@@ -550,6 +548,16 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 {
 	return hmm_ref_chunk_dpfn(hmm_ref_page_chunk(dev_page), dev_page);
 }
+
+/*
+ * Flags that the last user of a page may have left, and that the core only adds to when
+ * a page moves. The page allocator clears the same ones. They are about the data: not
+ * among them are PG_reserved, which the core sets for all device memory, and PG_hwpoison,
+ * which is about the memory. PG_locked is a bug in a page that is freed, and stays for
+ * the audit to see.
+ */
+#define HMM_REF_FLAGS_OF_USER \
+	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
 
 /**
  * hmm_ref_own_chunk() - is a page of this device's memory, and where?
@@ -647,6 +655,8 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
 /* ---- mirror.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
 
@@ -769,6 +779,7 @@ int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
@@ -851,12 +862,14 @@ enum hmm_ref_retry {
  * @HMM_REF_FAULT_DONE: the CPU touches the page again
  * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
  * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_HWPOISON: as VM_FAULT_HWPOISON
  * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
  */
 enum hmm_ref_fault_result {
 	HMM_REF_FAULT_DONE = 0,
 	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
 	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_HWPOISON = (__force int)VM_FAULT_HWPOISON,
 	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
 };
 
@@ -872,6 +885,9 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
 void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
+void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+			 const struct hmm_ref_copy *copy);
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -883,6 +899,9 @@ static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
 static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
+static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+				       const struct hmm_ref_copy *copy) {}
+static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
 #endif
 
 /* ---- fault_around.c: neighbours ----------------------------------------- */
@@ -982,6 +1001,7 @@ void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
 void hmm_ref_client_close(struct hmm_ref_client *client);
 void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
+void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */

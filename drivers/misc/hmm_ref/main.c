@@ -210,16 +210,6 @@ static const struct file_operations hmm_ref_fops = {
 
 /* ---- platform driver --------------------------------------------------- */
 
-static void zap_clients(struct hmm_ref_device *dev)
-{
-	struct hmm_ref_client *client;
-
-	mutex_lock(&dev->clients_lock);
-	list_for_each_entry(client, &dev->clients, node)
-		hmm_ref_mirror_zap_all(&client->mirror);
-	mutex_unlock(&dev->clients_lock);
-}
-
 static void hmm_ref_remove(struct platform_device *pdev)
 {
 	struct hmm_ref_device *dev = platform_get_drvdata(pdev);
@@ -230,7 +220,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);
 	synchronize_srcu(&dev->unplug);
-	zap_clients(dev);
+	hmm_ref_clients_zap(dev);
 	while (!hmm_ref_evict_all(dev, 10 * HZ))
 		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
 			 hmm_ref_devmem_used(&dev->dm));
@@ -325,7 +315,7 @@ static int hmm_ref_suspend(struct device *device)
 	struct hmm_ref_device *dev = dev_get_drvdata(device);
 
 	hmm_ref_devmem_stop(&dev->dm);
-	zap_clients(dev);
+	hmm_ref_clients_zap(dev);
 	if (hmm_ref_evict_all(dev, 10 * HZ))
 		return 0;
 	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));

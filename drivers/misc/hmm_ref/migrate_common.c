@@ -81,6 +81,38 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 }
 
 /**
+ * hmm_ref_abandon_lost() - leave behind what was lost
+ * @dm: device memory that pages leave
+ * @args: migration whose copies are complete
+ *
+ * What was copied out of bad memory is not the data. Its page stays where it is, for the
+ * next touch by the CPU to find out (migrate_fault.c).
+ *
+ * Return: 0, or -EAGAIN when that leaves a large folio behind, of which single pages could
+ * still move.
+ */
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args)
+{
+	unsigned long i;
+	int rc = 0;
+
+	if (!READ_ONCE(dm->any_lost))
+		return 0;
+	for (i = 0; i < args->npages; i++) {
+		struct page *page = migrate_pfn_to_page(args->src[i]);
+
+		if (!args->dst[i] || !page || !hmm_ref_owns(dm, page) ||
+		    !hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(page),
+					     hmm_ref_src_pages(args->src[i])))
+			continue;
+		hmm_ref_abandon_all(&args->dst[i], 1);
+		if (args->src[i] & MIGRATE_PFN_COMPOUND)
+			rc = -EAGAIN;
+	}
+	return rc;
+}
+
+/**
  * hmm_ref_left() - after migrate_*_pages(): how many pages have left the device?
  * @src: source entries, device pages
  * @dst: destination entries
@@ -112,13 +144,16 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
  * hmm_ref_move_commit() - wait for the copies, and let the core commit what is good
  * @move: of which setup has run; an error of the engine becomes its rc
  *
- * All of it is retracted after such an error.
+ * All of it is retracted after such an error. Where memory of the device has failed, that
+ * is what stays, and rc is -EAGAIN for a large folio.
  */
 void hmm_ref_move_commit(struct hmm_ref_move *move)
 {
 	if (hmm_ref_engine_wait(&move->job)) {
 		move->rc = -EIO;
 		hmm_ref_abandon_all(move->args.dst, move->args.npages);
+	} else if (hmm_ref_abandon_lost(move->args.pgmap_owner, &move->args)) {
+		move->rc = -EAGAIN;
 	}
 	migrate_vma_pages(&move->args);
 }
@@ -200,7 +235,8 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 		return rc;
 	move->rc = 0;
 	move->refused = 0;
-	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring);
+	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
+			     HMM_REF_BLOCK_PAGES);
 	for (i = 0; i < args->npages && !move->rc; i++) {
 		unsigned long src = args->src[i];
 

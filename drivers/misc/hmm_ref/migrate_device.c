@@ -183,7 +183,8 @@ int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *
 	if (rc)
 		return rc;
 	move->refused = 0;
-	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring);
+	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
+			     HMM_REF_BLOCK_PAGES);
 	move->rc = fill_device(client, move, window->dev_pages, reserved);
 	hmm_ref_engine_submit(&move->job);
 	return 0;

@@ -292,7 +292,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 /**
  * hmm_ref_evict_all() - bring every page of a stopped device to system memory
  * @dev: device that hands out nothing any more
- * @timeout: jiffies until it gives up
+ * @timeout: jiffies without progress until it gives up
  *
  * Pages that someone holds locked, and faults in flight, take their time; a system
  * without memory, or an engine that fails, too.
@@ -314,6 +314,7 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 		moved = block ? evict_pass(dev, block) : 0;
 		mutex_unlock(&dev->evict_lock);
 		if (moved) {
+			end = jiffies + timeout;
 			delay_ms = 1;
 			cond_resched();
 			continue;

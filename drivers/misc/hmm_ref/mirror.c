@@ -69,6 +69,9 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 	else if (!mutex_trylock(&mirror->lock))
 		return false;
 	mmu_interval_set_seq(notifier, cur_seq);
+	/* The mm is dead: no operation uses it. */
+	if (range->event == MMU_NOTIFY_RELEASE)
+		hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
 	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
@@ -151,6 +154,7 @@ err_free:
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 {
 	mmu_interval_notifier_remove(&mirror->notifier);
+	hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
 	kvfree(mirror->bounce);
 	kvfree(mirror->pfns);
@@ -396,10 +400,41 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 	return missing;
 }
 
-/* Does the CPU map it by a PMD, so that the device can? */
-static bool is_leaf(unsigned long hmm_pfn)
+/* Are there pages of our own among them whose memory has failed? */
+static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
+		     unsigned int nr)
 {
-	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER;
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk;
+	unsigned long dpfn;
+
+	if (likely(!READ_ONCE(mirror->dm->any_lost)))
+		return false;
+	chunk = hmm_ref_own_chunk(mirror->dm, page);
+	if (!chunk)
+		return false;
+	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
+	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
+}
+
+/* Does the CPU map it by a PMD, so that the device can? */
+static bool is_leaf(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
+	       !any_lost(mirror, hmm_pfn, HMM_REF_BLOCK_PAGES);
+}
+
+/*
+ * The entry of the page at @addr: hmm_vma_handle_absent_pmd() takes no account of where in
+ * the PMD the range begins.
+ */
+static unsigned long entry_at(unsigned long hmm_pfn, unsigned long addr)
+{
+	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
+
+	if (hmm_pfn_to_map_order(hmm_pfn) < HMM_REF_BLOCK_ORDER)
+		return hmm_pfn;
+	return (hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
 }
 
 static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
@@ -414,11 +449,7 @@ static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned lon
 	return hmm_ref_pte(page_to_pfn(page), bits);
 }
 
-/*
- * What holds for a page of a PMD mapping holds for the whole PMD. The PMD's first page
- * is found by alignment: hmm_vma_handle_absent_pmd() takes no account of where in the
- * PMD the range begins.
- */
+/* What holds for a page of a PMD mapping holds for the whole PMD. */
 static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
 		     unsigned long hmm_pfn)
 {
@@ -437,42 +468,52 @@ static void make_dirty(struct folio *folio)
 
 /*
  * Map what the range fault has found to be present. The sequence tells that all of it still is
- * mapped by the CPU, and the lock that it stays so: the pages need no reference.
- * Return: false when it is stale.
+ * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
+ * that was prepared is used, or freed.
+ * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
+ * is not mapped.
  */
-static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 {
 	unsigned long nr = range_pages(range);
-	bool mapped = false;
+	bool mapped = true;
 	unsigned long i;
+	int rc = -EBUSY;
 
 	mutex_lock(&mirror->lock);
 	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
-	mapped = true;
+	rc = 0;
 	for (i = 0; i < nr; i++) {
-		unsigned long hmm_pfn = range->hmm_pfns[i];
 		unsigned long addr = range->start + i * PAGE_SIZE;
+		unsigned long hmm_pfn = entry_at(range->hmm_pfns[i], addr);
 
 		if (!suffices(hmm_pfn, false))
 			continue;
-		if (is_leaf(hmm_pfn))
+		if (any_lost(mirror, hmm_pfn, 1)) {
+			rc = -EIO;
+			continue;
+		}
+		if (is_leaf(mirror, hmm_pfn))
 			mapped = map_leaf(mirror, addr, hmm_pfn);
 		else
 			mapped = hmm_ref_pgtable_map(&mirror->pt, addr,
 						     make_pte(mirror, hmm_pfn));
-		if (!mapped)
+		if (!mapped) {
+			rc = -EBUSY;
 			break;
+		}
 		if (hmm_pfn & HMM_PFN_WRITE)
 			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
-		if (is_leaf(hmm_pfn))
+		if (is_leaf(mirror, hmm_pfn))
 			break;
 	}
 	hmm_ref_verify_mapped(mirror, range->start, range->end);
 out:
+	hmm_ref_pgtable_trim(&mirror->pt, range->start);
 	mutex_unlock(&mirror->lock);
-	return mapped;
+	return rc;
 }
 
 /* Fault until it works out. Return: 0 or an errno of the uapi. */
@@ -498,11 +539,12 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 			return rc;
 		if (!rc) {
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
-						     is_leaf(range.hmm_pfns[0]));
+						     is_leaf(mirror, range.hmm_pfns[0]));
 			if (rc)
 				return rc;
-			if (map_range(mirror, &range))
-				return 0;
+			rc = map_range(mirror, &range);
+			if (rc != -EBUSY)
+				return rc;
 			hmm_ref_count(mirror->counters, retries, 1);
 			atomic_long_inc(&mirror->owner->retries);
 			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
@@ -562,11 +604,11 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 			return 0;
 		if (!rc)
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
-						     is_leaf(range->hmm_pfns[0]));
+						     is_leaf(mirror, range->hmm_pfns[0]));
 		if (!rc)
-			rc = map_range(mirror, range) ? 0 : -EBUSY;
+			rc = map_range(mirror, range);
 		if (rc != -EBUSY)
-			return rc;
+			return rc == -EIO ? 0 : rc;
 		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
 	} while (!rc);
 	return rc;

@@ -8,7 +8,8 @@
  *
  * The proof: whoever migrates says so while it does. Whoever does something to the
  * pages asks before and after: what overlapped with a migration is counted in
- * race::met, and a race without it is a failure.
+ * race::met, and a race without it is a failure. A command migrates all of PAGES, which is
+ * not more than the driver has in one batch: to overlap with it is to meet that page.
  *
  * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
@@ -17,11 +18,14 @@
 
 #include "hmm_ref_utils.h"
 
+#ifndef PAGES
 #define PAGES	16UL
+#endif
 
 struct race {
 	int fd, fd2;		/* two opens of the device */
 	char *mem;
+	unsigned long ms;	/* how long it lasts, if that is not by HMM_REF_SECONDS */
 	unsigned long pause_us;	/* between two migrations */
 	unsigned long stop;
 	unsigned long running;	/* migrations under way */
@@ -121,7 +125,8 @@ static inline int patiently(struct race *race, int fd, bool write, void *addr,
 static inline void run_race(struct __test_metadata *_metadata, struct race *race,
 			    struct worker *workers, unsigned int n)
 {
-	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long end = now_ms() + (race->ms ? race->ms :
+					     1000 * env_number("HMM_REF_SECONDS", 2));
 	unsigned long long deadline = end + MEET_MS;
 	unsigned int i;
 

@@ -268,14 +268,16 @@ static inline int worker_wait(struct worker *worker)
 
 /*
  * Two threads that must meet run on two CPUs, if there are two: the scheduler may leave
- * them on one for long. @nr counts them.
+ * them on one for long. @nr counts them. The CPUs are those of the first call: a child or
+ * a thread inherits the one that its parent runs on.
  */
 static inline void run_on_cpu(unsigned int nr)
 {
-	cpu_set_t allowed, one;
+	static cpu_set_t allowed;
+	cpu_set_t one;
 	int cpu;
 
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+	if (!CPU_COUNT(&allowed) && sched_getaffinity(0, sizeof(allowed), &allowed))
 		return;
 	nr %= CPU_COUNT(&allowed);
 	for (cpu = 0; !CPU_ISSET(cpu, &allowed) || nr--; cpu++)
@@ -448,10 +450,10 @@ static inline void audit_check(struct __test_metadata *_metadata, int fd)
 	EXPECT_EQ(audit.out_total,
 		  audit.out_free + audit.out_in_use + audit.out_retired);
 	EXPECT_EQ(0, audit.out_violations) {
-		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu",
+		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu flags %llu",
 		       audit.out_bad_ref, audit.out_bad_lock, audit.out_bad_map,
 		       audit.out_bad_owner, audit.out_bad_both,
-		       audit.out_bad_count);
+		       audit.out_bad_count, audit.out_bad_flags);
 	}
 }
 

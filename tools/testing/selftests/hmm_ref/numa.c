@@ -2,18 +2,20 @@
 /*
  * NUMA policies and page moves with pages on the device: mbind(), move_pages() and
  * migrate_pages() leave them alone, and what comes home comes to the node that the
- * policy asks for.
+ * policy asks for. NUMA balancing takes the CPU's access to a page away for a moment, to
+ * see which node uses it: migration and the device live with that.
  *
  * Needs two nodes; in the test VM, NUMA=2.
  *
  * Stands for: pages that come home wherever there is room, whatever the process has
- * asked for; a move between nodes that takes a device page for a system page.
+ * asked for; a move between nodes that takes a device page for a system page; a page
+ * without access that is taken for one that the process may not access.
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
 #include <linux/mempolicy.h>
 
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #define PAGES	32UL
 #define NODES	2
@@ -183,6 +185,7 @@ static int mover_main(void *arg)
 TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
 	struct mover mover = { .mem = self->mem };
 	unsigned long migrated = 0, seed = 1;
 	struct hmm_ref_migrate cmd;
@@ -190,7 +193,8 @@ TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 	int rc = 0;
 
 	ASSERT_EQ(0, worker_start(&worker, mover_main, &mover));
-	while (!rc && (now_ms() < end || !counter_get(&mover.moved) || !migrated)) {
+	while (!rc && now_ms() < deadline &&
+	       (now_ms() < end || !counter_get(&mover.moved) || !migrated)) {
 		rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
 		migrated += cmd.out_migrated;
 		rc = rc ? rc : dev_bad_pages(self->fd, self->mem, PAGES, seed);
@@ -201,7 +205,204 @@ TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
 	EXPECT_EQ(0, worker_wait(&worker));
 	ASSERT_EQ(0, rc);
 	EXPECT_LT(0, mover.moved);
+	EXPECT_LT(0, migrated);
 	TH_LOG("%lu pages migrated, %lu moved between nodes", migrated, mover.moved);
+}
+
+/* ---- NUMA balancing ------------------------------------------------------------- */
+
+#define BALANCING	"/proc/sys/kernel/numa_balancing"
+#define SCAN		"/sys/kernel/debug/sched/numa_balancing/"
+
+/* As fast as it scans: the defaults look at a process once a second. */
+static const struct { const char *name, *fast; } scan[] = {
+	{ SCAN "scan_delay_ms", "1" },
+	{ SCAN "scan_period_min_ms", "10" },
+	{ SCAN "scan_period_max_ms", "20" },
+};
+
+FIXTURE(balancing)
+{
+	struct leak_check leak;
+	char saved[ARRAY_SIZE(scan) + 1][16];
+	unsigned long npages;
+	char *mem;
+	int fd;
+};
+
+FIXTURE_VARIANT(balancing)
+{
+	bool large;
+};
+
+FIXTURE_VARIANT_ADD(balancing, small) { .large = false };
+FIXTURE_VARIANT_ADD(balancing, large) { .large = true };
+
+/* A counter of /proc/vmstat, 0 if there is none of that name. */
+static unsigned long vm_counter(const char *name)
+{
+	char text[16384], *line = text;
+	size_t len = strlen(name);
+
+	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
+		return 0;
+	while (line && (strncmp(line, name, len) || line[len] != ' ')) {
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return line ? strtoul(line + len, NULL, 10) : 0;
+}
+
+static void set_and_save(const char *path, const char *value, char *saved)
+{
+	if (read_file(path, saved, 16) > 0)
+		write_file(path, value);
+}
+
+static void restore(const char *path, const char *saved)
+{
+	if (*saved)
+		write_file(path, saved);
+}
+
+FIXTURE_SETUP(balancing)
+{
+	unsigned int i;
+
+	if (!have_nodes())
+		SKIP(return, "needs two NUMA nodes with memory (scripts/vm.sh: NUMA=2)");
+	if (access(BALANCING, W_OK))
+		SKIP(return, "no " BALANCING " (CONFIG_NUMA_BALANCING)");
+	leak_check_begin(_metadata, &self->leak);
+	for (i = 0; i < ARRAY_SIZE(scan); i++)
+		set_and_save(scan[i].name, scan[i].fast, self->saved[i]);
+	set_and_save(BALANCING, "1", self->saved[i]);
+	self->fd = test_open(0);
+	self->npages = variant_pages(variant->large);
+	self->mem = map_variant(self->fd, variant->large);
+	if (!self->mem)
+		SKIP(return, "no huge page can be allocated");
+}
+
+FIXTURE_TEARDOWN_PARENT(balancing)
+{
+	unsigned int i;
+
+	if (!self->leak.devices)
+		return;
+	restore(BALANCING, self->saved[ARRAY_SIZE(scan)]);
+	for (i = 0; i < ARRAY_SIZE(scan); i++)
+		restore(scan[i].name, self->saved[i]);
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* A thread that works on the data, on one node and then on the other. */
+struct wanderer {
+	int fd;
+	char *mem;
+	unsigned long npages;
+	unsigned long stop;
+	unsigned long migrated;
+	unsigned long rounds;
+};
+
+static int wander_main(void *arg)
+{
+	struct wanderer *w = arg;
+	unsigned int seed = 1;
+
+	while (!counter_get(&w->stop)) {
+		run_on_cpu(w->rounds & 1);
+		if (!CHECK(!bad_pages(w->mem, w->npages, seed)))
+			return 1;
+		fill_pages(w->mem, w->npages, ++seed);
+		/* The device writes what the CPU would write next. */
+		if (!CHECK(!dev_bad_pages(w->fd, w->mem, w->npages, seed)) ||
+		    !CHECK(!dev_fill_pages(w->fd, w->mem, w->npages, ++seed)))
+			return 1;
+		counter_add(&w->rounds, 1);
+	}
+	return 0;
+}
+
+/*
+ * Pages go to the device and back while the scanner takes access to them away and the
+ * faults that follow move them between the nodes.
+ */
+TEST_F_TIMEOUT(balancing, race, LONG_TEST)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
+	unsigned long scanned = vm_counter("numa_pte_updates");
+	unsigned long faults = vm_counter("numa_hint_faults");
+	struct wanderer wanderer = {
+		.fd = self->fd, .mem = self->mem, .npages = self->npages,
+	};
+	struct hmm_ref_migrate cmd;
+	unsigned long round;
+	struct worker worker;
+	bool met = false;
+	int rc = 0;
+
+	ASSERT_EQ(0, worker_start(&worker, wander_main, &wanderer));
+	for (round = 0; !rc && now_ms() < deadline && (now_ms() < end || !met); round++) {
+		rc = _test_migrate(self->fd, round & 1 ? HMM_REF_TO_SYSTEM :
+				   HMM_REF_TO_DEVICE, self->mem,
+				   self->npages * page_size(), &cmd);
+		wanderer.migrated += cmd.out_migrated;
+		/* Leave the pages alone for a while, so that the scanner finds some. */
+		usleep(round & 1 ? 15000 : 1000);
+		met = wanderer.migrated && counter_get(&wanderer.rounds) > 2 &&
+		      vm_counter("numa_pte_updates") > scanned &&
+		      vm_counter("numa_hint_faults") > faults;
+	}
+	counter_set(&wanderer.stop, 1);
+	EXPECT_EQ(0, worker_wait(&worker));
+	ASSERT_EQ(0, rc);
+	TH_LOG("%lu rounds, %lu pages migrated, %lu entries scanned, %lu hinting faults",
+	       wanderer.rounds, wanderer.migrated, vm_counter("numa_pte_updates") - scanned,
+	       vm_counter("numa_hint_faults") - faults);
+	EXPECT_TRUE(met);
+}
+
+/* Waits until the scanner has taken away access to the pages, or to as many others. */
+static bool wait_for_scanner(unsigned long npages)
+{
+	unsigned long before = vm_counter("numa_pte_updates"), spin = 0;
+	unsigned long long deadline = now_ms() + PATIENCE_MS / 4;
+
+	do {
+		/* It works for tasks that use a CPU. */
+		while (++spin % 1000000)
+			;
+		if (vm_counter("numa_pte_updates") >= before + npages)
+			return true;
+	} while (now_ms() < deadline);
+	return false;
+}
+
+/* To the device, and read by it, while the CPU has no access. */
+TEST_F_TIMEOUT(balancing, without_access, LONG_TEST)
+{
+	unsigned int round, waited = 0;
+
+	for (round = 0; round < 4; round++) {
+		/* Of the only thread of a process it takes what is on another node. */
+		run_on_cpu(round);
+		test_to_system(self->fd, self->mem, self->npages);
+		run_on_cpu(round + 1);
+		waited += wait_for_scanner(self->npages);
+		if (round & 1)
+			test_to_device(self->fd, self->mem, self->npages);
+		test_dev_data(self->fd, self->mem, self->npages, 1 + round);
+		ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, self->npages, 2 + round));
+		test_cpu_data(self->mem, self->npages, 2 + round);
+		test_to_device(self->fd, self->mem, self->npages);
+	}
+	test_cpu_data(self->mem, self->npages, 1 + round);
+	TH_LOG("in %u of %u rounds", waited, round);
+	if (!waited)
+		SKIP(return, "the scanner did not come by");
 }
 
 int main(int argc, char **argv)

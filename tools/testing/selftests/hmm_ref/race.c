@@ -323,6 +323,7 @@ static int verify_generation(void *arg)
 TEST_F_TIMEOUT(race, fork, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
 	struct generation g = { .mem = self->race.mem, .seed = 1 };
 	char *buf = test_map_pages(PAGES);
 	struct worker worker;
@@ -339,7 +340,8 @@ TEST_F_TIMEOUT(race, fork, LONG_TEST)
 				       PAGES * page_size(), buf));
 		ASSERT_EQ(0, child_wait(pid, 2 * PATIENCE_MS));
 		self->race.rounds++;
-	} while (now_ms() < end || !counter_get(&self->race.migrated));
+	} while (now_ms() < deadline && (now_ms() < end || !self->race.met ||
+					 !counter_get(&self->race.migrated)));
 	counter_set(&self->race.stop, 1);
 	ASSERT_EQ(0, worker_wait(&worker));
 	test_cpu_data(g.mem, PAGES, g.seed);

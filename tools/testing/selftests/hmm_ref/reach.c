@@ -273,6 +273,7 @@ static int push_main(void *arg)
 TEST_F_TIMEOUT(reach, direct_io_race, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
 	struct pusher pusher = { .fd = self->fd, .mem = self->mem };
 	int disk = open_disk(), rc = 0;
 	struct worker worker;
@@ -286,7 +287,8 @@ TEST_F_TIMEOUT(reach, direct_io_race, LONG_TEST)
 					     DISK_START + i * self->size));
 	}
 	ASSERT_EQ(0, worker_start(&worker, push_main, &pusher));
-	for (i = 0; !rc && (now_ms() < end || !counter_get(&pusher.migrated)); i++) {
+	for (i = 0; !rc && now_ms() < deadline &&
+	     (now_ms() < end || counter_get(&pusher.migrated) <= PAGES); i++) {
 		off_t start = DISK_START + (i & 1) * self->size;
 
 		if (pread(disk, self->mem, self->size, start) != self->size)

@@ -102,6 +102,8 @@ FIXTURE_VARIANT_ADD(ioctl, audit)
 {
 	.request = HMM_REF_IOC_AUDIT,
 	.size = sizeof(struct hmm_ref_audit),
+	.grown = sizeof(struct hmm_ref_audit) -
+		 offsetof(struct hmm_ref_audit, out_bad_flags),
 	.outs = offsetof(struct hmm_ref_audit, out_total),
 	.any_mm = true,
 };
