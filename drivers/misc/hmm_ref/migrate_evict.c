@@ -392,7 +392,7 @@ static int evict_all_owned(struct hmm_ref_client *client, u64 *evicted)
 {
 	struct hmm_ref_device *dev = client->dev;
 	struct hmm_ref_chunk *chunk;
-	unsigned long index;
+	unsigned long index, moved;
 	unsigned int i;
 	int rc;
 
@@ -402,9 +402,16 @@ static int evict_all_owned(struct hmm_ref_client *client, u64 *evicted)
 				continue;
 			if (mutex_lock_killable(&dev->evict_lock))
 				return -EINTR;
-			*evicted += evict_owned(dev, &chunk->blocks[i], client->owner);
+			moved = evict_owned(dev, &chunk->blocks[i], client->owner);
 			mutex_unlock(&dev->evict_lock);
-			rc = hmm_ref_mirror_interrupted(&client->mirror);
+			*evicted += moved;
+			cond_resched();
+			/* The next call begins with the first block: this one must get on. */
+			rc = moved ? hmm_ref_mirror_interrupted(&client->mirror) : 0;
+			if (!rc && fatal_signal_pending(current))
+				rc = -EINTR;
+			if (!rc && READ_ONCE(dev->gone))
+				rc = -ENODEV;
 			if (rc)
 				return rc;
 		}

@@ -280,7 +280,8 @@ TRACE_EVENT(hmm_ref_evict,
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
 	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu left=%lu ns=%llu",
-		  __entry->dev, __entry->dpfn, __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
+		  __entry->dev, __entry->dpfn,
+		  __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
 		  __entry->tried, __entry->left, __entry->ns)
 );
 

@@ -2,6 +2,8 @@
 /*
  * EVICT and EVICT_ALL: eviction of what one knows, and of nothing else.
  */
+#include <sys/time.h>
+
 #include "hmm_ref_utils.h"
 
 #define PAGES	64UL
@@ -136,6 +138,41 @@ TEST_F(evict, of_a_file)
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 0);
 	test_pages_at(other, mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
 	test_cpu_data(self->mem, PAGES, 1);
+	test_cpu_data(mem, PAGES, 2);
+}
+
+static void on_alarm(int signal)
+{
+}
+
+/* Signals do not keep it from pages that are behind those of others. */
+TEST_F_TIMEOUT(evict, under_a_timer, LONG_TEST)
+{
+	const unsigned long nblocks = 24;
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct itimerval timer = { { 0, 1000 }, { 0, 1000 } }, none = {};
+	struct hmm_ref_evict_all cmd = { .size = sizeof(cmd) };
+	int other = open_device(variant->coherent);
+	char *first = test_map_blocks(nblocks);
+	char *mem = test_map_pages(PAGES);
+	unsigned int calls = 0;
+	int rc;
+
+	madvise(first, nblocks * block_size(), MADV_NOHUGEPAGE);
+	test_to_device(self->fd, first, nblocks * block_pages());
+	fill_pages(mem, PAGES, 2);
+	test_to_device(other, mem, PAGES);
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	do {
+		rc = _test_ioctl(other, HMM_REF_IOC_EVICT_ALL, &cmd);
+		calls++;
+	} while ((!rc || rc == -EINTR) && cmd.out_skipped && calls < 50);
+	setitimer(ITIMER_REAL, &none, NULL);
+	EXPECT_TRUE(!rc || rc == -EINTR);
+	EXPECT_EQ(0, cmd.out_skipped) {
+		TH_LOG("%u calls", calls);
+	}
 	test_cpu_data(mem, PAGES, 2);
 }
 
