@@ -21,12 +21,14 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
-## make test-all  the same on one more kernel, with the detector of data races (KCSAN)
+## make test-all  the same with a longer fuzz, on three more builds: with the detector of data
+##                races (KCSAN), without patches/core, and of a driver without the old interface
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
-## make mutants   break the driver in every way of tools/mutants, and see a test fail
+## make mutants   break the driver and the scripts in every way of tools/mutants, and see the
+##                test fail that is named there
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make coverage  which lines and branches of the driver the selftests run
 ## make bench     what operations cost, in time; plots and all figures in build/bench
@@ -38,8 +40,10 @@ help:
 ## make distclean and the kernels in the cache, which all clones share
 ##
 ## Variables, on the command line or in the environment:
-##   KERNEL=7.3        or 6.12 or 6.1: Debian's source package
+##   KERNEL=7.3        or 6.12: Debian's source package
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
+##   CORE_PATCHES=0    without the fixes of patches/core
+##   DMIRROR=n         without the interface of test_hmm
 ##   FLAVOUR=release   or debug, kcsan, lockstat
 ##   TEST=name         make test: only this program
 ##   MUTANT=names      make mutants: only these
@@ -55,7 +59,8 @@ test:
 	@scripts/test.sh
 
 test-all:
-	@FLAVOURS="release debug kcsan" scripts/test.sh
+	@FLAVOURS="release debug kcsan release-plain debug-no-dmirror" \
+		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} scripts/test.sh
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh

@@ -24,7 +24,16 @@ header=$tree/include/linux/hmm_ref_core.h
 shopt -s nullglob
 patches=("$ROOT"/patches/core/*.patch)
 
-files_of() { sed -n 's|^+++ b/||p' "$1"; }
+# All files that a patch names, also one that it adds or removes.
+files_of() { sed -nE 's,^(---|\+\+\+) [ab]/([^\t]*).*,\2,p' "$@"; }
+
+# Not half a tree when this is interrupted. What overlay.sh keeps there is each tree's own.
+copy_tree() {
+	rm -rf "$tree" "$tree.new"
+	cp -al "$pristine" "$tree.new"
+	rm -f "$tree.new/.hmm_ref_clone"
+	mv "$tree.new" "$tree"
+}
 
 restore() {
 	local file
@@ -39,9 +48,11 @@ restore() {
 apply() { patch -d "$tree" -p1 -F0 -s -f --no-backup-if-mismatch "$@"; }
 
 # Of several patches to one file a later one may need an earlier one, so each is tried in turn.
+# The list of files is written first, so that a run which is interrupted can be undone.
 apply_all() {
 	local patch left_out=()
 
+	((${#patches[@]} == 0)) || files_of "${patches[@]}" | sort -u >"$touched"
 	printf '/* Fixes of the core that this tree has. Made by scripts/core-patches.sh. */\n' \
 		>"$header.new"
 	for patch in "${patches[@]}"; do
@@ -50,21 +61,17 @@ apply_all() {
 			continue
 		fi
 		apply <"$patch" >/dev/null
-		files_of "$patch" >>"$touched.new"
 		sed -n 's/^Marker: \(.*\)/#define \1 1/p' "$patch" >>"$header.new"
 	done
 	printf '%s\n' "${left_out[@]}" >"$stamp.left_out"
 }
 
-hash=$(cat "${patches[@]}" "$0" | md5sum)
+hash=$(cat "$0" "${patches[@]}" | md5sum)
 if [[ $(cat "$stamp" 2>/dev/null) != "$hash" ]]; then
-	[[ -e $tree/Makefile ]] || { rm -rf "$tree" && cp -al "$pristine" "$tree"; }
+	[[ -e $tree/Makefile ]] || copy_tree
 	rm -f "$stamp"
 	restore
-	: >"$touched.new"
 	apply_all
-	sort -u "$touched.new" >"$touched"
-	rm -f "$touched.new"
 	cmp -s "$header.new" "$header" || cp "$header.new" "$header"
 	rm -f "$header.new"
 	echo "$hash" >"$stamp"

@@ -4,7 +4,7 @@
 # Builds a kernel with the driver in it, the driver, and the selftests. What is there
 # and up to date is left alone: after a change of the driver only the driver is built.
 #
-#   in:  KERNEL or KSRC, FLAVOUR; configs/*.config
+#   in:  KERNEL or KSRC, CORE_PATCHES, DMIRROR, FLAVOUR; configs/*.config
 #   out: $PRODUCTS: bzImage, kernel.release, *.ko, selftests/, selftests.list, build (the folder
 #        where it was built)
 
@@ -13,11 +13,14 @@ here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-FRAGMENTS=("$ROOT/configs/base.config")
-[[ $FLAVOUR == release ]] || FRAGMENTS+=("$ROOT/configs/$FLAVOUR.config")
-
 # Without these there is no driver; others may be missing in older kernels.
 ESSENTIAL='^CONFIG_(DEVICE_PRIVATE|ZONE_DEVICE|HMM_REF)='
+
+fragments() {
+	echo "$ROOT/configs/base.config"
+	! grep -q '^VERSION = 6$' "$tree/Makefile" || echo "$ROOT/configs/older.config"
+	[[ $FLAVOUR == release ]] || echo "$ROOT/configs/$FLAVOUR.config"
+}
 
 hash_of() { cat "$@" | md5sum | cut -c 1-8; }
 
@@ -83,22 +86,26 @@ build_kernel() {
 	[[ ! -e $build/arch/x86/boot/bzImage ]] || total=0
 	run_logged "building $name" "$total" kmake "${spare[@]}" bzImage modules
 	((total == 0)) || grep -c "$FILE_DONE" "$build/log" >"$CACHE/files-$FLAVOUR"
+	[[ ! -e $CORE_STAMP ]] || cp "$CORE_STAMP" "$build/core_stamp"
 }
 
-# The KUnit tests want user memory from KUnit, which has it since 6.11, and the benchmark's
-# floor wants large folios. So they are no part of the configuration, which is one for all
-# kernels.
+# The KUnit tests and the benchmark's floor are no part of the configuration, which is one for all
+# kernels: the floor wants large folios.
 build_driver() {
-	local modules=(drivers/misc/hmm_ref/hmm_ref.ko)
+	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit}.ko) old=()
 
-	[[ ! -e $tree/lib/kunit/user_alloc.c ]] || modules+=(drivers/misc/hmm_ref/hmm_ref_kunit.ko)
+	[[ $DMIRROR != n ]] || old=(CONFIG_HMM_REF_DMIRROR=)
 	! grep -q '^CONFIG_ARCH_HAS_PMD_SOFTLEAVES=y' "$build/.config" ||
 		modules+=(drivers/misc/hmm_ref/hmm_ref_floor.ko)
 	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m CONFIG_HMM_REF_FLOOR=m \
-		"${modules[@]}"
+		"${old[@]}" "${modules[@]}"
 }
 
-# Debian's tree never changes, the user's may.
+# Debian's tree changes with patches/core, the user's at any time.
+tree_changed() {
+	[[ $KSRC ]] || { [[ -e $CORE_STAMP ]] && ! cmp -s "$CORE_STAMP" "$build/core_stamp"; }
+}
+
 build() {
 	local configuration
 
@@ -108,7 +115,7 @@ build() {
 		configure
 		build_kernel
 		echo "$configuration" >"$build/stamp"
-	elif [[ $KSRC ]]; then
+	elif tree_changed; then
 		build_kernel
 	fi
 	build_driver
@@ -154,10 +161,12 @@ publish() {
 "$here/packages.sh"
 lock_cache
 tree=$("$here/source.sh")
+mapfile -t FRAGMENTS < <(fragments)
 name="$(basename "$tree") $FLAVOUR"
+CORE_STAMP=$tree/.hmm_ref_core_stamp
 build=$CACHE/build/$(basename "$tree")-$FLAVOUR-$(hash_of "${FRAGMENTS[@]}")
 mkdir -p "$build"
-"$here/overlay.sh" "$tree" "$CACHE/build/$(basename "$tree")"-*
+"$here/overlay.sh" "$tree" "$CACHE/build/$(basename "$tree")"-{release,debug,kcsan,lockstat}-*
 build
 build_selftests
 publish

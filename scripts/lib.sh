@@ -4,7 +4,8 @@
 # Sourced by every script here: where things are, messages, progress, the lock.
 #
 #   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12), KSRC (a kernel tree), CORE_PATCHES (0: without
-#        the fixes of patches/core), FLAVOUR (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
+#        the fixes of patches/core), DMIRROR (n: without the interface of test_hmm), FLAVOUR
+#        (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
 #        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
 
@@ -13,11 +14,13 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm_ref
 KERNEL=${KERNEL:-7.3}
 KSRC=${KSRC:-}
 CORE_PATCHES=${CORE_PATCHES:-1}
+DMIRROR=${DMIRROR:-y}
 FLAVOUR=${FLAVOUR:-release}
-PLAIN=''
-[[ $KSRC || $KERNEL != 7.* || $CORE_PATCHES != 0 ]] || PLAIN=-plain
+VARIANT=''
+[[ $KSRC || $KERNEL != 7.* || $CORE_PATCHES != 0 ]] || VARIANT+=-plain
+[[ $DMIRROR != n ]] || VARIANT+=-no-dmirror
 # shellcheck disable=SC2034 # for the scripts that source this
-PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")$PLAIN-$FLAVOUR}
+PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")$VARIANT-$FLAVOUR}
 
 # The kernel's make must not see the variables of the make that called us.
 unset MAKEFLAGS MFLAGS GNUMAKEFLAGS MAKEOVERRIDES MAKELEVEL
@@ -33,6 +36,8 @@ case $FLAVOUR in
 release | debug | kcsan | lockstat) ;;
 *) die "FLAVOUR=$FLAVOUR: must be release, debug, kcsan or lockstat" ;;
 esac
+[[ $CORE_PATCHES == [01] ]] || die "CORE_PATCHES=$CORE_PATCHES: must be 0 or 1"
+[[ $DMIRROR == [yn] ]] || die "DMIRROR=$DMIRROR: must be y or n"
 
 as_root() {
 	if ((EUID)); then sudo "$@"; else "$@"; fi

@@ -7,107 +7,150 @@
 #   in:  tools/model/devmem.pml; TRAIL, a control: print the steps that lead to its
 #        error and nothing else
 #   out: TAP, as tap.sh reads it; exit 1 when a test failed
+#
+# The controls run beside the proofs: two processes, of at most 2 GiB each.
 
 set -euo pipefail
+
+CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE LEAKED_OWNER
+	SPLIT_FORGETS TAKE_UNLOCKED PUBLISH_UNLOCKED UNCOMMIT_FIRST HANDOUT_UNLOCKED
+	EVICT_UNLOCKED NO_RECHECK STOP_UNLOCKED NO_SRCU NO_WAIT)
+PROOFS=(safe twice ends)
+
+# Before anything can fail: a death must not look like a stage that was left out.
+work='' lane=''
+finish() {
+	local status=$?
+
+	[[ ! $lane ]] || kill "$lane" 2>/dev/null || true
+	[[ ! $work ]] || rm -rf "$work"
+	[[ ${TRAIL:-} ]] || echo "@end model $status"
+}
+trap finish EXIT
+if [[ ! ${TRAIL:-} ]]; then
+	echo "@begin model"
+	echo "1..$((${#PROOFS[@]} + ${#CONTROLS[@]}))"
+fi
+
 here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
 MODEL=$ROOT/tools/model/devmem.pml
 DEPTH=100000
-CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH STOP_UNLOCKED NO_WAIT SPLIT_FORGETS)
-# What spin says of each: the error that is meant, and no other.
+SAFETY='-DSAFETY -DNOCLAIM'
+# What spin says of each control: the mistake that is meant, and no other.
 declare -A ERROR=(
-	[CORE_2022]='assertion violated .*keep'
-	[PUBLISH_FIRST]='assertion violated .*keep'
+	[CORE_2022]='page_of_another'
+	[PUBLISH_FIRST]='page_not_idle'
 	[DIRECT_PUSH]='invalid end state'
-	[STOP_UNLOCKED]='assertion violated .*chunk_freed'
-	[NO_WAIT]='assertion violated .*chunk_freed'
-	[SPLIT_FORGETS]='assertion violated .*owner'
+	[OWNER_LATE]='page_without_owner'
+	[NO_DISSOLVE]='page_not_idle'
+	[LEAKED_OWNER]='reference_lost'
+	[SPLIT_FORGETS]='page_without_owner'
+	[TAKE_UNLOCKED]='invalid end state'
+	[PUBLISH_UNLOCKED]='invalid end state'
+	[UNCOMMIT_FIRST]='promise_broken'
+	[HANDOUT_UNLOCKED]='page_not_idle'
+	[EVICT_UNLOCKED]='mapping_not_stable'
+	[NO_RECHECK]='wrong_folio'
+	[STOP_UNLOCKED]='taken_without_power'
+	[NO_SRCU]='freed_chunk_touched'
+	[NO_WAIT]='freed_chunk_touched'
 )
 
 number=0 status=0
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 
-# search MODEL-OPTIONS PAN-OPTIONS COMPILER-OPTIONS: leaves what spin says in $said
+# search NAME MODEL-OPTIONS PAN-OPTIONS COMPILER-OPTIONS: what spin says goes to $work/NAME.said
 search() {
 	(
-		cd "$work" && rm -f -- *
+		mkdir "$work/$1" && cd "$work/$1"
 		# shellcheck disable=SC2086 # words
-		spin -a $1 "$MODEL" && gcc -O2 -w -DMEMLIM=4096 -DCOLLAPSE $3 -o pan pan.c &&
-			./pan -m$DEPTH $2
-	) >"$work.out" 2>&1 || true
-	said=$(cat "$work.out")
-	rm -f "$work.out"
+		spin -a $2 "$MODEL" && gcc -w -DMEMLIM=2000 -DCOLLAPSE $4 -o pan pan.c &&
+			./pan -m$DEPTH $3
+	) >"$work/$1.said" 2>&1 || true
 }
 
-complete() {
-	[[ $said == *'errors: 0'* && $said != *'not completed'* && $said != *'max search depth'* ]]
-}
-
+# result NAME BAD TEXT
 result() {
 	number=$((number + 1))
-	if (($1)); then
+	if (($2)); then
 		status=1
-		printf '%s\n' "$said"
-		echo "not ok $number $2"
+		cat "$work/$1.said"
+		echo "not ok $number $3"
 	else
-		echo "ok $number $2"
+		echo "ok $number $3"
 	fi
 }
 
-states() { awk '/states, stored/ { print $1; exit }' <<<"$said"; }
+# proof NAME TEXT: after its search
+proof() {
+	local said bad=0
 
-safe() {
-	local bad=0
-
-	search "" "-w24" "-DSAFETY -DNOCLAIM"
-	complete || bad=1
-	echo "# all of $(states) states"
-	result $bad "no rule is broken in any state"
+	said=$(cat "$work/$1.said")
+	[[ $said == *'errors: 0'* && $said != *'not completed'* &&
+		$said != *'max search depth'* ]] || bad=1
+	echo "# all of $(awk '/states, stored/ { print $1; exit }' <<<"$said") states"
+	result "$1" $bad "$2"
 }
 
-# The time that this takes grows faster: one operation per CPU.
-ends() {
-	local bad=0
+# Removal is under way at any time in these, and comes last in the others.
+options() {
+	case $1 in
+	STOP_UNLOCKED | NO_SRCU | NO_WAIT) echo "-D$1" ;;
+	*) echo "-D$1 -DREMOVE_LAST" ;;
+	esac
+}
 
-	search "-DROUNDS=1" "-a -f -w22" "-DNFAIR=5"
-	complete || bad=1
-	echo "# all of $(states) states"
-	result $bad "remove ends, if every process gets to run"
+search_controls() {
+	local name
+
+	for name in "${CONTROLS[@]}"; do
+		search "$name" "$(options "$name")" "-w20" "-O0 $SAFETY"
+	done
 }
 
 control() {
-	local bad=0
+	local bad=0 error
 
-	search "-D$1" "-w24" "-DSAFETY -DNOCLAIM"
-	grep -q "^pan:1: .*${ERROR[$1]}" <<<"$said" || bad=1
-	result $bad "control $1 is found: $(sed -n 's/^pan:1: //p' <<<"$said")"
+	error=$(sed -n 's/^pan:1: //p' "$work/$1.said")
+	[[ $error == *"${ERROR[$1]}"* ]] || bad=1
+	result "$1" $bad "control $1 is found: ${ERROR[$1]}"
 }
 
 trail() {
 	[[ ${ERROR[$TRAIL]:-} ]] || die "TRAIL=$TRAIL: must be one of ${CONTROLS[*]}"
 	# The shortest that there is.
-	search "-D$TRAIL -DROUNDS=1" "-w24 -i" "-DSAFETY -DNOCLAIM -DREACH"
-	cp "$MODEL" "$work"
-	(cd "$work" && spin -D"$TRAIL" -DROUNDS=1 -t -p -k devmem.pml.trail devmem.pml) |
+	search "$TRAIL" "$(options "$TRAIL")" "-w20 -i" "-O2 $SAFETY -DREACH"
+	cd "$work/$TRAIL"
+	cp "$MODEL" .
+	# shellcheck disable=SC2046 # words
+	spin $(options "$TRAIL") -t -p -k devmem.pml.trail devmem.pml |
 		sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) devmem.pml:\([0-9]*\) (state [0-9]*)\t*\(.*\)/\2 \1\tline \3\t\4/p' |
 		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\)\]\|\t$'
-	grep '^pan:1:' <<<"$said"
+	grep '^pan:1:' "$work/$TRAIL.said" | tail -n 1
 }
 
 "$here/packages.sh"
+work=$(mktemp -d)
 if [[ ${TRAIL:-} ]]; then
 	trail
 	exit
 fi
-echo "@begin model"
-echo "1..$((2 + ${#CONTROLS[@]}))"
-safe
-ends
+search_controls &
+lane=$!
+
+search safe "" "-w24" "-O2 $SAFETY"
+proof safe "no rule is broken: an operation per CPU, removal at any time"
+search twice "-DROUNDS=2 -DREMOVE_LAST" "-w24" "-O2 $SAFETY"
+proof twice "no rule is broken: two operations per CPU, then removal"
+# A CPU, since the time that this takes grows faster.
+search ends "-DCPUS=1 -DROUNDS=2 -DPATIENT" "-a -f -w22" "-O2 -DNFAIR=5"
+proof ends "removal ends, if every process gets to run"
+
+wait "$lane"
+lane=''
 for name in "${CONTROLS[@]}"; do
 	control "$name"
 done
-echo "@end model $status"
 exit $status

@@ -1,36 +1,44 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Tests the tests: breaks the driver by one patch at a time, and sees that the test which
-# the patch names does not pass.
+# Tests the tests: breaks the driver, or a script, by one patch at a time, and sees that the test
+# which the patch names fails, in the way that the patch says.
 #
 #   in:  tools/mutants/*.patch, or only MUTANT (names, separated by spaces); the kernels
-#        that kernel.sh has built; TIMEOUT (seconds until a test counts as hung)
+#        that kernel.sh has built; TIMEOUT (300 seconds for a test of the driver as it is)
 #   out: a line per mutant on stdout, the last line "N killed, N survived"; exit 1 when
-#        one survived or could not be tried. The last logs are in build/mutants.
+#        one survived, failed in another way, or could not be tried. The last logs are in
+#        build/mutants.
 #        With the argument "check" nothing is built: prints the patches that do not
 #        apply, or do not say what they are.
 #
-# A patch begins with what it breaks, and these lines:
+# A patch begins with what it breaks, and these lines, of which the last two are optional:
 #
 #   Id: NAME              as in the documentation, regressions.rst
 #   Killed-by: PROGRAM.FIXTURE.TEST FLAVOUR [KERNEL PARAMETER]...
+#   Killed-by: PROGRAM.sh[:REGEX] FLAVOUR [KERNEL PARAMETER]...
+#                         of a script, that only those results count which match
+#   Kills-by-splat: REGEX what the kernel, or guest/init, then complains about
+#   Kills-by-hang: WHY    the test does not end
 #
-# Killed is: the test fails, the kernel complains, or the guest hangs. To know that this
-# is the mutant's doing, the driver as it is runs the same tests first, within the same
-# time, and has to pass them.
+# FLAVOUR is release or debug, or host for a self-test in scripts/, which needs no VM.
+#
+# Killed is: a test of that name reports "not ok"; or, where the patch says so, the kernel's log
+# has a splat that matches, or the test has no end. All else, another splat or a host that is too
+# slow, is no kill. The driver as it is runs the same tests first and has to pass them; a mutant
+# gets 8 times as long as that took, and 20 seconds.
 
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-LIMIT=${TIMEOUT:-40} MUTANT=${MUTANT:-}
+LIMIT=${TIMEOUT:-300} MUTANT=${MUTANT:-}
 export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 
 COPIED=(Makefile drivers/misc/hmm_ref include/uapi/hmm_ref.h)
-FAILED='^not ok\|^guest: \|^@end .* 137$'
-KILLED_BY='^[a-z_]+(\.sh|(\.[a-z_]+){2,3}) (release|debug)( |$)'
+KILLED_BY='^[a-z_-]+(\.sh(:[^ ]+)?|(\.[a-z0-9_]+){2,3}) (release|debug|host)( |$)'
+declare -A took=()
 
 # --- patches --------------------------------------------------------------------
 
@@ -42,42 +50,56 @@ patches() {
 	done
 }
 
-# What the patch says: sets test, and in where the flavour and the parameters.
+header() { sed -n "s/^$1: //p" "$2"; }
+
+# What the patch says: sets test, in where the flavour and the parameters, splat, hang.
 read_patch() {
-	read -r test where < <(sed -n 's/^Killed-by: //p' "$1")
+	read -r test where < <(header Killed-by "$1")
 	flavour=${where%% *}
+	splat=$(header Kills-by-splat "$1")
+	hang=$(header Kills-by-hang "$1")
 }
 
 apply() { patch -d "$1" -p1 -F0 -s -f "${@:2}" >/dev/null; }
 
 check() {
-	local patch
+	local patch status
 
 	for patch in $(patches); do
 		grep -q '^Id: .' "$patch" || echo "${patch##*/}: no Id"
-		sed -n 's/^Killed-by: //p' "$patch" | grep -qE "$KILLED_BY" ||
+		header Killed-by "$patch" | grep -qE "$KILLED_BY" ||
 			echo "${patch##*/}: does not say by what it is killed"
+		status=0
+		header Kills-by-splat "$patch" | grep -Ef - /dev/null || status=$?
+		((status < 2)) || echo "${patch##*/}: Kills-by-splat is no regular expression"
 		apply "$ROOT" --dry-run <"$patch" || echo "${patch##*/}: does not apply"
 	done
 }
 
-# --- one boot -------------------------------------------------------------------
+# --- one run --------------------------------------------------------------------
 
-# A kernel and a copy of the driver, for a flavour.
+# What a flavour needs: a kernel and a copy of the driver, or a copy of the scripts.
 prepare() {
 	local products=${PRODUCTS%-*}-$1
 
 	dir=$work/$1
+	log=$dir/log console=$dir/products/mutant.console.log
 	[[ ! -e $dir ]] || return 0
-	[[ -e $products/build ]] || die "there is no kernel in $products: FLAVOUR=$1 make kernel"
 	mkdir -p "$dir"/{driver,products}
+	if [[ $1 == host ]]; then
+		cp -r "$ROOT/scripts" "$dir/driver"
+		return
+	fi
+	[[ -e $products/build ]] || die "there is no kernel in $products: FLAVOUR=$1 make kernel"
 	rsync -a --exclude='*.cpio' --exclude='*.log' "$products/" "$dir/products"
+	mv "$dir/products/selftests" "$dir"
 	(cd "$ROOT" && rsync -aR --exclude='*.[ao]' --exclude='*.ko' --exclude='.*' \
 		--exclude='*.mod*' "${COPIED[@]}" "$dir/driver")
 }
 
 # The copy's header goes before the one in the kernel's tree, which changes hands.
 build() {
+	[[ $flavour != host ]] || return 0
 	(
 		lock_cache
 		make -s -C "$(cat "$dir/products/build")" M="$dir/driver" -j"$(nproc)" \
@@ -86,59 +108,126 @@ build() {
 	cp "$dir/driver/drivers/misc/hmm_ref/hmm_ref.ko" "$dir/products"
 }
 
-# boot TEST...: run them, with the parameters of where. Who has failed need not finish.
-boot() {
-	local console=$dir/products/mutant.console.log vm status=0 test
+# choose TEST...: the guest gets these, and only their programs: that is quicker.
+choose() {
+	local test
 
+	rm -rf "$dir/products/selftests"
+	mkdir "$dir/products/selftests"
 	for test in "$@"; do
 		case $test in
-		*.sh) echo "$test" ;;
-		*) echo "${test%%.*} ${test##*.}" ;;
+		*.sh*)
+			cp -alf "$dir/selftests/." "$dir/products/selftests"
+			echo "${test%:*}"
+			;;
+		*)
+			cp -lf "$dir/selftests/${test%%.*}" "$dir/products/selftests"
+			echo "${test%%.*} ${test##*.}"
+			;;
 		esac
 	done >"$dir/products/selftests.list"
-	rm -f "$console" "$dir/vm.log"
-	touch "$console" "$dir/vm.log"
+}
+
+# run_here LIMIT SCRIPT...: what the guest's job mutant does, on the host
+run_here() {
+	local script begin
+
+	for script in "${@:2}"; do
+		begin=$SECONDS
+		timeout -k 5 "$1" "$dir/driver/scripts/${script%:*}" || true
+		echo "@took ${script%:*} $((SECONDS - begin))"
+	done
+}
+
+# start LIMIT TEST...: run them in the background, with the parameters of where.
+start() {
+	local limit=$1
+
+	shift
+	# New files: a run that was ended early may still write to the old ones.
+	rm -f "$log" "$console"
+	if [[ $flavour == host ]]; then
+		touch "$log"
+		run_here "$limit" "$@" >"$log" 2>&1 &
+		return
+	fi
+	choose "$@"
+	touch "$log" "$console"
 	# shellcheck disable=SC2086 # words
-	FLAVOUR=$flavour HMM_REF_PRODUCTS=$dir/products TIMEOUT=$((LIMIT * $# + 60)) \
-		"$here/vm.sh" mutant limit="$LIMIT" ${where#"$flavour"} >"$dir/vm.log" 2>&1 &
-	vm=$!
-	while kill -0 $vm 2>/dev/null; do
-		if grep -q "$FAILED" "$dir/vm.log" || ! "$here/tripwire.sh" "$console" 2>/dev/null; then
-			kill $vm 2>/dev/null || true
-			break
-		fi
+	FLAVOUR=$flavour HMM_REF_PRODUCTS=$dir/products TIMEOUT=$((limit * $# + 120)) \
+		"$here/vm.sh" mutant limit="$limit" ${where#"$flavour"} >"$log" 2>&1 &
+}
+
+# The line that a test has reported, "ok" ($1) or "not ok", of the test that is named, in any variant.
+reported() {
+	local name=${2#*.} line
+
+	case $2 in
+	*.sh:*) line="[0-9]+ .*${2#*:}" ;;
+	*.sh) line="[0-9]+ " ;;
+	*) line="[0-9]+ ${name%.*}(\.[a-z0-9_]+)*\.${name##*.}( |"$'\r'"?$)" ;;
+	esac
+	grep -a -m 1 -E "^$1 $line" "$log"
+}
+
+# A test that the harness, or the guest, has ended. "not ok" then says only that.
+timed_out() { grep -aqE 'Test terminated by timeout|^@end .* 137$|FAILED: timeout' "$log"; }
+
+# What the kernel has complained about, from the first line on, and the guest.
+complaints() {
+	local at
+
+	[[ $flavour != host ]] || return 0
+	at=$("$here/tripwire.sh" --running "$console" 2>&1 | sed -n "1s|.*$console:||p" || true)
+	[[ ! $at ]] || sed -n "$at,\$p" "$console" | tr -d '\r' | sed 's/^\[[^]]*\] //'
+	sed -n '/^guest: /,/^@/p' "$log"
+}
+
+# In a line, how the patch's test has been failed; nothing when it has not, or not yet.
+killed() {
+	local line
+
+	if ! timed_out && line=$(reported 'not ok' "$test"); then
+		echo "$line"
+	elif [[ $splat ]] && line=$(grep -m 1 -E "$splat" <<<"$(complaints)"); then
+		echo "$line"
+	elif [[ $hang ]] && timed_out; then
+		echo "it hangs"
+	fi
+}
+
+# In a line, what else was wrong with the last run.
+otherwise() {
+	local line
+
+	if timed_out; then
+		echo "it hangs"
+	elif line=$(complaints) && [[ $line ]]; then
+		echo "${line%%$'\n'*}"
+	elif ! grep -a -m 1 '^not ok' "$log"; then
+		tail -n 1 "$log"
+	fi
+}
+
+# Waits for a run to end, or to be decided. Sets how.
+await() {
+	local run=$1
+
+	while how=$(killed) && [[ ! $how ]] && kill -0 "$run" 2>/dev/null; do
 		sleep 0.3
 	done
-	wait $vm || status=$?
-	return $status
-}
-
-# Has the last boot run a test, in whatever variants?
-ran() {
-	local name=${1#*.}
-
-	grep -qE "^ok [0-9]+ ${name%.*}(\.[a-z0-9_]+)*\.${name##*.}\r?$" "$dir/vm.log"
-}
-
-# In a line, what was wrong with the last boot.
-reason() {
-	local console=$dir/products/mutant.console.log splat
-
-	splat=$("$here/tripwire.sh" "$console" 2>&1 | sed -n "1s|.*$console:||p" || true)
-	if grep -q "$FAILED" "$dir/vm.log"; then
-		grep -m 1 "$FAILED" "$dir/vm.log" | sed 's/^@end .*/it hangs/'
-	elif [[ $splat ]]; then
-		sed -n "${splat}p" "$console" | tr -d '\r' | sed 's/^\[[^]]*\] //'
-	else
-		tail -n 1 "$dir/vm.log"
-	fi
+	kill "$run" 2>/dev/null || true
+	status=0
+	wait "$run" || status=$?
+	# What came last.
+	[[ $how ]] || how=$(killed)
 }
 
 # --- all of them ----------------------------------------------------------------
 
-# The driver as it is, in one boot per set of parameters.
+# The driver as it is, in one boot per set of parameters; sets how long each test took.
 control() {
-	local patch place tests
+	local patch place tests name seconds
 
 	while read -r place; do
 		tests=()
@@ -150,16 +239,28 @@ control() {
 		where=$place flavour=${place%% *}
 		prepare "$flavour"
 		build || die "the driver does not build, see $dir/build.log"
-		if ! boot "${tests[@]}" || grep -q '^ok .* # SKIP' "$dir/vm.log"; then
-			die "the driver as it is does not pass, see $dir/vm.log: $(reason)"
-		fi
+		start "$LIMIT" "${tests[@]}"
+		wait $! || die "the driver as it is does not pass, see $log: $(otherwise)"
+		! grep -q '^not ok\|^ok .* # SKIP' "$log" ||
+			die "the driver as it is does not pass, see $log"
 		for test in "${tests[@]}"; do
-			[[ $test == *.sh ]] || ran "$test" || die "there is no test $test"
+			reported ok "$test" >/dev/null || die "there is no test $test"
 		done
-		echo "the driver as it is passes ${#tests[@]} tests: $place"
+		while read -r _ name seconds; do
+			took["$place $name"]=$seconds
+		done < <(grep '^@took ' "$log")
+		echo "as it is, it passes ${#tests[@]} tests: $place"
 	done < <(for patch in $(patches); do
 		read_patch "$patch" && echo "$where"
 	done | sort -u)
+}
+
+# The guest's list has the program and the name of the test, without the fixture.
+taken() {
+	case $test in
+	*.sh*) echo "${took["$where ${test%:*}"]:-$LIMIT}" ;;
+	*) echo "${took["$where ${test%%.*}.${test##*.}"]:-$LIMIT}" ;;
+	esac
 }
 
 # Returns 0 when it is killed, 1 when it survives, 2 when it could not be tried.
@@ -175,14 +276,18 @@ mutant() {
 	if ! build; then
 		verdict="does not build, see $dir/build.log"
 		result=2
-	elif boot "$test"; then
-		verdict="SURVIVED $test $where"
-		result=1
-	elif ! grep -q '^@begin' "$dir/vm.log"; then
-		verdict="does not load: $(reason)"
-		result=2
 	else
-		verdict="killed by $test $flavour: $(reason)"
+		start $((20 + 8 * $(taken))) "$test"
+		await $!
+		if [[ $how ]]; then
+			verdict="killed by $test $flavour: $how"
+		elif reported ok "$test" >/dev/null && ((status == 0)); then
+			verdict="SURVIVED $test $where"
+			result=1
+		else
+			verdict="FAILED IN ANOTHER WAY than $test $where: $(otherwise)"
+			result=2
+		fi
 	fi
 	apply "$dir/driver" --reverse --no-backup-if-mismatch <"$patch"
 	return $result
@@ -204,6 +309,6 @@ for patch in $(patches); do
 	counts[result]=$((counts[result] + 1))
 	echo "$(basename "$patch" .patch): $verdict, $((SECONDS - begin)) s"
 done
-((counts[2] == 0)) || echo "${counts[2]} could not be tried"
+((counts[2] == 0)) || echo "${counts[2]} failed in another way, or could not be tried"
 echo "${counts[0]} killed, ${counts[1]} survived"
 ((counts[1] + counts[2] == 0)) || exit 1

@@ -1,81 +1,157 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs all tests: the model, those of vm.sh, then the selftests
-# and the kernel's hmm-tests, on the release and on the debug kernel.
+# Builds what is needed and runs all tests, in stages: those of the scripts, the model, those of
+# vm.sh, then the selftests and the kernel's hmm-tests, on the release and on the debug kernel.
 #
-#   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"), TEST (only
-#        this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS and SEED (1) of
-#        the fuzzer, and what kernel.sh and vm.sh read
-#   out: a summary on stdout, its last line "N passed, N failed[, N skipped]";
-#        exit 1 when something failed
+#   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
+#        behind it without patches/core, with "-no-dmirror" the driver without the old
+#        interface), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
+#        and SEED (1) of the fuzzer, and what kernel.sh and vm.sh read
+#   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
+#        N skipped]"; exit 1 when something failed
+#
+# The stages are listed before the first one runs. A stage that does not run, dies, or leaves no
+# count is a failure, whatever else passes.
 
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
-export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
+core_patches=${CORE_PATCHES:-1}
+FLAVOUR=release
+export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2} FLAVOUR
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
 counts=$(mktemp)
-trap 'rm -f "$counts"' EXIT
+planned=()
+declare -A results=()
+built=''
 
-fail() {
-	echo "  FAIL  $*"
-	echo "0 1 0" >>"$counts"
+# --- the stages -----------------------------------------------------------------
+
+tap() { "$@" | "$here/tap.sh" "$counts"; }
+
+build() {
+	"$here/kernel.sh" || return 1
+	built=$1
+	echo "0 0 0" >>"$counts"
 }
+
+has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; }; }
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
 # kernel takes 20 minutes of two idle CPUs, and has taken 40.
 selftests() {
-	local one=300 all=900 fuzz=10 status=0
+	local one=300 all=900 fuzz=10
 
 	[[ $FLAVOUR == release ]] || one=900 all=3600 fuzz=60
-	echo "selftests on the $FLAVOUR kernel"
-	TIMEOUT=${TIMEOUT:-$all} "$here/vm.sh" tests limit=$one \
-		FUZZ_SECONDS="${FUZZ_SECONDS:-$fuzz}" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} |
-		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}
-	((status == 0)) || fail "$FLAVOUR kernel: the run failed, vm.sh status $status"
+	fuzz=${FUZZ_SECONDS:-$fuzz}
+	has_kernel "$1" || return 1
+	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \
+		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"}
 }
 
 hmm_tests() {
-	local limit=500 status=0
+	local limit=500
 
 	[[ $FLAVOUR == release ]] || limit=1200
-	echo "hmm-tests of the $FLAVOUR kernel"
-	TIMEOUT=${TIMEOUT:-$((limit + 60))} "$here/hmm-tests.sh" limit=$limit |
-		"$here/tap.sh" "$counts" || status=${PIPESTATUS[0]}
-	((status == 0)) || fail "$FLAVOUR kernel: hmm-tests failed, vm.sh status $status"
-}
-
-model() {
-	echo "the model of a device page's life"
-	"$here/model.sh" | "$here/tap.sh" "$counts" || true
+	has_kernel "$1" || return 1
+	TIMEOUT=${TIMEOUT:-$((limit + 60))} tap "$here/hmm-tests.sh" limit=$limit
 }
 
 vm_selftest() {
-	echo "tests of the VM runner"
-	"$here/vm-selftest.sh" | "$here/tap.sh" "$counts" || true
+	has_kernel "$1" || return 1
+	tap "$here/vm-selftest.sh"
 }
 
-[[ ${TEST:-model} != model ]] || model
-[[ ${TEST:-} != model ]] || flavours=''
-for FLAVOUR in $flavours; do
-	export FLAVOUR
-	if ! "$here/kernel.sh"; then
-		fail "$FLAVOUR kernel: the build failed"
-		continue
-	fi
-	[[ $FLAVOUR != release || ${TEST:-} ]] || vm_selftest
-	[[ ${TEST:-} == hmm-tests ]] || selftests
-	[[ ${TEST:-hmm-tests} != hmm-tests ]] || hmm_tests
-done
+# Sets what kernel.sh and vm.sh read.
+use() {
+	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=y
+	case $1 in
+	*-plain) CORE_PATCHES=0 ;;
+	*-no-dmirror) DMIRROR=n ;;
+	esac
+}
 
-awk '{ passed += $1; failed += $2; skipped += $3 }
-	END {
-		if (passed + failed == 0) { print "  FAIL  no test ran"; failed = 1 }
-		printf "%d passed, %d failed", passed, failed
-		if (skipped) printf ", %d skipped", skipped
-		print ""
-		exit (failed > 0)
-	}' "$counts"
+# each DO: call DO for each stage, with its name and its command.
+each() {
+	local do=$1 test=${TEST:-} kernel script
+
+	if [[ ! $test ]]; then
+		for script in tap tripwire core-patches test; do
+			$do "tests of $script.sh" tap "$here/$script-selftest.sh"
+		done
+	fi
+	[[ ${test:-model} != model ]] || $do "the model of a device page's life" tap "$here/model.sh"
+	[[ $test != model ]] || return 0
+	for kernel in $flavours; do
+		# Only this kernel has patches to leave out.
+		[[ $kernel != *-plain || $KERNEL$KSRC == 7.* && $core_patches != 0 ]] || continue
+		use "$kernel"
+		$do "build of the $kernel kernel" build "$kernel"
+		[[ $kernel != release || $test ]] ||
+			$do "tests of the VM runner" vm_selftest "$kernel"
+		[[ $test == hmm-tests ]] || $do "selftests on the $kernel kernel" selftests "$kernel"
+		[[ ${test:-hmm-tests} != hmm-tests || $DMIRROR == n ]] ||
+			$do "hmm-tests on the $kernel kernel" hmm_tests "$kernel"
+	done
+}
+
+announce() { planned+=("$1"); }
+
+sum() { awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts"; }
+
+# run NAME COMMAND...: a status other than 0 fails the stage, unless one of its tests has.
+run() {
+	local name=$1 begin=$SECONDS status=0 passed failed skipped
+
+	shift
+	echo "$name"
+	: >"$counts"
+	"$@" || status=$?
+	[[ -s $counts ]] || status=${status/#0/255}
+	read -r passed failed skipped < <(sum)
+	if ((status && !failed)); then
+		echo "  FAIL  $name: status $status"
+		failed=1
+	fi
+	results[$name]="$((SECONDS - begin)) $passed $failed $skipped"
+}
+
+# --- the summary ----------------------------------------------------------------
+
+# The table, and the last line; also when the run ends early.
+summary() {
+	local name
+
+	rm -f "$counts"
+	for name in "${planned[@]}"; do
+		echo "${results[$name]:-0 0 1 0 DID NOT RUN:} $name"
+	done | awk -v total="$SECONDS" '
+		BEGIN { printf "\n  %7s  %6s  %6s  %7s  %s\n", "seconds", "passed", "failed", "skipped", "stage" }
+		{
+			name = $5
+			for (i = 6; i <= NF; i++)
+				name = name " " $i
+			printf "  %7d  %6d  %6d  %7d  %s\n", $1, $2, $3, $4, name
+			passed += $2; failed += $3; skipped += $4
+		}
+		END {
+			printf "  %7d  %6d  %6d  %7d  %s\n\n", total, passed, failed, skipped, "in all"
+			if (passed + failed == 0)
+				failed = 1
+			printf "%d passed, %d failed", passed, failed
+			if (skipped)
+				printf ", %d skipped", skipped
+			print ""
+			exit failed > 0
+		}' || exit 1
+}
+
+each announce
+[[ ${TEST:-} == model || ${planned[*]} == *"build of"* ]] ||
+	die "FLAVOURS=$flavours: no such kernel of $(basename "${KSRC:-$KERNEL}")"
+trap summary EXIT
+trap 'exit 130' INT TERM HUP
+each run

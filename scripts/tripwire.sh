@@ -1,25 +1,70 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Looks for everything by which a kernel says that it went wrong.
+# Looks for everything by which a kernel says that it went wrong, or that it stopped looking.
 #
-#   in:  the log of a console ($1)
-#   out: exit 0 when there is nothing; 1 with the first splat on stderr when there is
+#   in:  the log of a console ($1); "--running" before it: the guest is still writing the log
+#   out: exit 0 when nothing is wrong; 1 with the reason, and with the first splat, on stderr
+#
+# A log without its first line, or without the line that guest/init writes last, is not the
+# log of a whole run, and whatever it leaves out may be a splat: that is a failure, too.
+#
+# A test that makes the OOM killer run on purpose says so in /dev/kmsg, before and after:
+#
+#   hmm_ref test: OOM kills are expected
+#   hmm_ref test: no more OOM kills
 
 set -euo pipefail
 
+FIRST='Linux version '
+LAST='hmm_ref guest: the end'
 SPLAT='WARNING: |BUG[: ]|kernel BUG at|Oops|Kernel panic|general protection
 KASAN: |UBSAN: |KFENCE: |KCSAN: |ODEBUG: |refcount_t: |list_(add|del) corruption
 INFO: (possible|suspicious|trying to register|task .* blocked|rcu.* stall)
 possible (circular|recursive|irq) lock|inconsistent lock state|suspicious RCU usage
-[Bb]ad page|Bad rss-counter|page_table_check|Unable to handle|unable to handle
+lockdep is turned off|turning off the locking correctness
+[Bb]ad page|page dumped because|Bad rss-counter|non-zero pgtables_bytes|page_table_check
+[Bb]ad p[mu4g]d|(Bad|Unused) swap (file|offset) entry|get_swap_device: Bad
+Unable to handle|unable to handle
 rcu:.* (detected|self-detected).* stall|rcu.* kthread (starved|timer wakeup)
-watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected memory leak'
+watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected memory leak
+kmemleak: .*([Dd]isabled|Cannot|pool empty|[Uu]nknown object|object by alias|exceeded)
+cannot create duplicate filename|debugfs: .*already (exists|present)
+kobject.*(tried to (init|add)|failed for|is not initialized)'
+OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'
 
+running=''
+[[ $1 != --running ]] || { running=1 && shift; }
 log=$1
-first=$(grep -nE -m 1 "${SPLAT//$'\n'/|}" "$log" | cut -d: -f 1) || exit 0
-[[ $first ]] || exit 0
 
-echo "tripwire: $(grep -cE "${SPLAT//$'\n'/|}" "$log") suspicious lines, the first at $log:$first" >&2
-sed -n "$((first > 5 ? first - 5 : 1)),$((first + 60))p" "$log" | sed 's/^/  | /' >&2
-exit 1
+wrong() {
+	echo "tripwire: $log: $*" >&2
+	exit 1
+}
+
+# "COUNT FIRST BEGUN ENDED LINES": the splats, and whether the log is whole.
+look() {
+	first=$FIRST last=$LAST splat=${SPLAT//$'\n'/|} oom=$OOM awk '
+		index($0, ENVIRON["first"]) { begun = 1 }
+		index($0, ENVIRON["last"]) { ended = 1 }
+		/hmm_ref test: OOM kills are expected/ { expected = 1 }
+		/hmm_ref test: no more OOM kills/ { expected = 0 }
+		$0 ~ ENVIRON["splat"] || !expected && $0 ~ ENVIRON["oom"] {
+			if (!count++)
+				at = NR
+		}
+		END { print count + 0, at + 0, begun + 0, ended + 0, NR }' "$log"
+}
+
+[[ -f $log && -r $log ]] || wrong "it cannot be read"
+found=$(look) || wrong "it cannot be read"
+read -r count at begun ended lines <<<"$found"
+if ((count > 0)); then
+	echo "tripwire: $count suspicious lines, the first at $log:$at" >&2
+	sed -n "$((at > 5 ? at - 5 : 1)),$((at + 60))p" "$log" | sed 's/^/  | /' >&2
+	exit 1
+fi
+[[ ! $running ]] || exit 0
+((lines > 0)) || wrong "it is empty"
+((begun)) || wrong "it has no line '$FIRST', so it does not begin at boot"
+((ended)) || wrong "it has no line '$LAST', so it is not complete"

@@ -14,9 +14,18 @@
  * Every ioctl takes one struct. Its first member, ``size``, is set by user space
  * to the sizeof() the structure that it was compiled with; the command number does not
  * encode it, so structs can grow. ``flags`` and ``__reserved`` members must be 0
- * unless a bit is documented. Members called ``out_*`` are written by the kernel
- * and ignored on input; they are written also when an error is returned, so
- * partial progress is always reported. The exceptions are the errors found
+ * unless a bit is documented. Members called ``out_*`` are written by the kernel;
+ * they are written also when an error is returned, so partial progress is always
+ * reported.
+ *
+ * Zero the whole struct before filling it in. What a kernel does not know must be 0,
+ * or it answers E2BIG: that goes for members that were added to the struct since, out_*
+ * among them. Of those that it knows, it ignores what out_* are on input. A program
+ * that is compiled with a newer header thus works on an older kernel, unless it asks for
+ * something new; and members that the kernel does not know stay 0. Which commands a
+ * kernel knows is seen by ENOTTY, and what else it can by INFO's out_features.
+ *
+ * The exceptions are the errors found
  * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member,
  * EOVERFLOW, EBADF, ENODEV, and an EFAULT for a structure that cannot be read or
  * for a range that is not in user space): these change nothing, the structure
@@ -41,17 +50,23 @@
  *    shared mappings and hugetlb).
  *  - EOVERFLOW: addr + length wraps around.
  *  - EFAULT: the range is outside of user space, not mapped, or of a kind that
- *    a device cannot access; or a pointer could not be read or written.
- *  - EPERM: a device write to memory that the process may not write; EXCLUSIVE and
- *    ATOMIC count as writes.
+ *    a device cannot access; or a pointer could not be read or written. That the struct
+ *    can be written is found out before the command starts. If it cannot be any more
+ *    when the command has ended, what that has done cannot be told.
+ *  - EPERM: a device write to memory that the process may not write, or to a shadow
+ *    stack; EXCLUSIVE and ATOMIC count as writes.
  *  - EBADF: the file belongs to another address space.
  *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
  *    that was under way then ends with it, and its outputs are true.
  *  - ENOMEM: no memory for the operation, in the system or on the device.
  *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
  *    for a page).
- *  - EINTR: a fatal signal ended the command.
- *  - EIO: the copy engine failed. The data of the page is where it was.
+ *  - EINTR: a signal ended the command, after at least a window of a block's size or a
+ *    tenth of a second. The counts are true: call again with the rest of the range. A
+ *    command that has done nothing, as it waits for another thread's, starts again by
+ *    itself where SA_RESTART asks for that.
+ *  - EIO: the copy engine failed, and the data of the page is where it was; or memory of
+ *    the device has failed, and the data of the page is lost.
  */
 
 #define HMM_REF_IOC_TYPE	0xB9
@@ -66,6 +81,32 @@ enum {
 	HMM_REF_CMD_AUDIT	= 0x06,
 	HMM_REF_CMD_EXCLUSIVE	= 0x07,
 	HMM_REF_CMD_ATOMIC	= 0x08,
+	HMM_REF_CMD_EVICT	= 0x09,
+	HMM_REF_CMD_EVICT_ALL	= 0x0a,
+};
+
+/**
+ * enum hmm_ref_features - bits of out_features of INFO
+ * @HMM_REF_FEATURE_LARGE: large folios stay whole on this device; out_folio_size tells
+ *	how large
+ * @HMM_REF_FEATURE_LARGE_SAFE: the kernel does not free a large folio that is in use when
+ *	it is unmapped on its way back from the device
+ * @HMM_REF_FEATURE_ELASTIC: device memory takes storage from the system when it is used,
+ *	and gives it back
+ * @HMM_REF_FEATURE_OLD_INTERFACE: the device also has a node for programs that were
+ *	written for test_hmm
+ * @HMM_REF_FEATURE_FAIL: steps can be made to fail, by debugfs
+ * @HMM_REF_FEATURE_SANITY: the driver checks its rules as it goes
+ *
+ * What is not known is 0: new bits are for what programs did not count on before.
+ */
+enum hmm_ref_features {
+	HMM_REF_FEATURE_LARGE		= 1 << 0,
+	HMM_REF_FEATURE_LARGE_SAFE	= 1 << 1,
+	HMM_REF_FEATURE_ELASTIC		= 1 << 2,
+	HMM_REF_FEATURE_OLD_INTERFACE	= 1 << 3,
+	HMM_REF_FEATURE_FAIL		= 1 << 4,
+	HMM_REF_FEATURE_SANITY		= 1 << 5,
 };
 
 /**
@@ -79,6 +120,7 @@ enum {
  * @out_capacity: bytes of device memory at the most
  * @out_folio_size: bytes of the largest folio that stays whole on the device; the page
  *	size where there are only single pages
+ * @out_features: HMM_REF_FEATURE_* bits, of the kernel and of the device
  *
  * Constants of the device. Allowed from any address space.
  */
@@ -91,6 +133,7 @@ struct hmm_ref_info {
 	__aligned_u64 out_chunk_size;
 	__aligned_u64 out_capacity;
 	__aligned_u64 out_folio_size;
+	__aligned_u64 out_features;
 };
 
 #define HMM_REF_IOC_INFO _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_INFO)
@@ -181,7 +224,8 @@ struct hmm_ref_migrate {
  * are accessed on the device, others in system memory. A write to a device page
  * that the CPU may not write at the moment (shared after fork, or just made
  * writable by mprotect) moves it to system memory first, as a private copy if it
- * is shared. Nothing else migrates. @buf is accessed by the CPU.
+ * is shared. Nothing else migrates. @buf is accessed by the CPU. An access of 1, 2, 4 or
+ * 8 bytes at a multiple of its length is a single load or store.
  */
 struct hmm_ref_access {
 	__u32 size;
@@ -198,12 +242,13 @@ struct hmm_ref_access {
 
 /**
  * enum hmm_ref_page_where - where a page is
- * @HMM_REF_PAGE_NONE: nothing there: a hole, swapped out, private memory of another
- *	device, or exclusive to another device or file
+ * @HMM_REF_PAGE_NONE: no page that can be accessed without a fault; see
+ *	enum hmm_ref_page_why
  * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
  * @HMM_REF_PAGE_ZERO: the zero page of the base page size
  * @HMM_REF_PAGE_DEVICE: in this device's memory
- * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access
+ * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access; see
+ *	enum hmm_ref_page_why
  * @HMM_REF_PAGE_REMOTE: in another device's memory that the CPU can access
  */
 enum hmm_ref_page_where {
@@ -213,6 +258,30 @@ enum hmm_ref_page_where {
 	HMM_REF_PAGE_DEVICE = 3,
 	HMM_REF_PAGE_ERROR = 4,
 	HMM_REF_PAGE_REMOTE = 5,
+};
+
+/**
+ * enum hmm_ref_page_why - why SNAPSHOT finds no page
+ * @HMM_REF_WHY_ABSENT: NONE: a hole, swapped out, on its way to or from a device or
+ *	another node, private memory of another device, exclusive to another device or
+ *	file, poisoned, or a marker of userfaultfd or of a guard region. Without a fault
+ *	the kernel does not tell a device which of them; hugetlb included
+ * @HMM_REF_WHY_TRAPPED: NONE: there is a page, but NUMA balancing or a userfaultfd
+ *	wants to know of the next access. Which page is not known
+ * @HMM_REF_WHY_UNMAPPED: ERROR: nothing is mapped
+ * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is not
+ *	looked into
+ * @HMM_REF_WHY_SPECIAL: ERROR: memory that a driver maps, without pages that a device
+ *	could access
+ *
+ * 0 where there is a page.
+ */
+enum hmm_ref_page_why {
+	HMM_REF_WHY_ABSENT = 0,
+	HMM_REF_WHY_TRAPPED = 1,
+	HMM_REF_WHY_UNMAPPED = 2,
+	HMM_REF_WHY_UNREADABLE = 3,
+	HMM_REF_WHY_SPECIAL = 4,
 };
 
 #define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */
@@ -225,13 +294,15 @@ enum hmm_ref_page_where {
  * @where: one of enum hmm_ref_page_where
  * @flags: HMM_REF_PAGE_* bits
  * @order: the CPU maps the page by an entry of 2^order pages
- * @__reserved: 0
+ * @why: one of enum hmm_ref_page_why
+ *
+ * A page that is exclusive to this device, through this file, has SYSTEM and the flag.
  */
 struct hmm_ref_page_state {
 	__u8 where;
 	__u8 flags;
 	__u8 order;
-	__u8 __reserved;
+	__u8 why;
 };
 
 /**
@@ -323,10 +394,13 @@ struct hmm_ref_stats {
  * @out_bad_both: violations: page both free and retired
  * @out_bad_count: violations: a block whose counts differ from its free map, or
  *	do not add up to its size
- * @out_violations: all of the above; 0 on a sound driver
+ * @out_violations: all of the violations; 0 on a sound driver
+ * @out_bad_flags: violations: free page with flags that its last user has left
  *
  * Walks every page of the device, each block under its lock. Exact at any time:
- * concurrent use causes no violation. Allowed from any address space.
+ * concurrent use causes no violation. Allowed from any address space. When a signal ends
+ * it (EINTR) the outputs are true of the pages that it has looked at; the next call starts
+ * from the first page.
  */
 struct hmm_ref_audit {
 	__u32 size;
@@ -343,6 +417,7 @@ struct hmm_ref_audit {
 	__aligned_u64 out_bad_both;
 	__aligned_u64 out_bad_count;
 	__aligned_u64 out_violations;
+	__aligned_u64 out_bad_flags;
 };
 
 #define HMM_REF_IOC_AUDIT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_AUDIT)
@@ -421,5 +496,53 @@ struct hmm_ref_atomic {
 };
 
 #define HMM_REF_IOC_ATOMIC _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_ATOMIC)
+
+/**
+ * struct hmm_ref_evict - ioctl(HMM_REF_IOC_EVICT)
+ * @size: sizeof(struct hmm_ref_evict)
+ * @flags: must be 0
+ * @addr: start of the range, page aligned
+ * @length: bytes, a multiple of the page size, not 0
+ * @out_evicted: pages that have left the device
+ * @out_already: pages that were not on this device, or where nothing is mapped
+ * @out_skipped: pages that are still on it: in use by someone else each time they were
+ *	tried, or pinned
+ *
+ * Has the device evict the pages of a range, as it does when it is full: page by page of
+ * the device, wherever processes map them. MIGRATE to the system goes by the process's
+ * addresses instead. Best effort; the three counts add up as those of MIGRATE do.
+ *
+ * A test interface: nothing but time depends on eviction.
+ */
+struct hmm_ref_evict {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 addr;
+	__aligned_u64 length;
+	__aligned_u64 out_evicted;
+	__aligned_u64 out_already;
+	__aligned_u64 out_skipped;
+};
+
+#define HMM_REF_IOC_EVICT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_EVICT)
+
+/**
+ * struct hmm_ref_evict_all - ioctl(HMM_REF_IOC_EVICT_ALL)
+ * @size: sizeof(struct hmm_ref_evict_all)
+ * @flags: must be 0
+ * @out_evicted: pages that have left the device
+ * @out_skipped: pages that are still on it
+ *
+ * The same for all pages that this file's migrations have taken (out_pages_client of
+ * STATS), whoever maps them. Allowed from any address space.
+ */
+struct hmm_ref_evict_all {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_evicted;
+	__aligned_u64 out_skipped;
+};
+
+#define HMM_REF_IOC_EVICT_ALL _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_EVICT_ALL)
 
 #endif /* _UAPI_HMM_REF_H */

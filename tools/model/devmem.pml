@@ -2,279 +2,376 @@
 /*
  * The life of a device page, for the model checker spin.
  *
- * Two CPUs hand out pages, map them, share them, split a large folio, discard or
- * abandon them, while a third process removes the device. What is one statement here
- * is one atomic step; between two of them anything may happen on the others.
+ * Two CPUs run operations of users and of the core while a third process removes the
+ * device or suspends it. One statement of the code is one step here, and what the CPU
+ * reads, changes and writes back is two, so a lock that is missing is noticed. d_step
+ * joins what is atomic in the code (atomic instructions, what a page table lock covers)
+ * and adds ghosts, which no code sees, to the step that they describe.
+ * Documentation/misc-devices/hmm_ref/model.rst has the table of functions and labels,
+ * what is left out, and what is proved.
  *
- * Modelled as in the code, with its names: block_take(), take_whole(), init_pages(),
- * block_publish(), hmm_ref_devmem_folio_free(), _dissolve(), _folio_split() of the
- * driver; hmm_ref_devmem_stop(), _used() and the order of hmm_ref_remove();
- * zone_device_page_init(), folio_put(), free_zone_device_folio() and
- * memunmap_pages() of the core; speculative references by page frame number, as
- * migrate_device_pfns() takes them.
+ * Three pages: 0 and 1 are a block, which may be a large folio, 2 is another block. The
+ * search begins in each state in which a device is at rest (START), and each CPU
+ * runs ROUNDS operations.
  *
- * Left out: data and copies, reservations and storage, device mappings, retired
- * pages. Lists of blocks are any choice. Three pages: 0 and 1 are a block, which may be
- * a large folio, 2 is another. Each CPU does ROUNDS operations.
- *
- * Proved: one owner at a time (take() and the ghost keep[]); no store to a page after
- * it was published (STORE); what rule 1 says of the free map, at any time (monitor);
- * every page comes back, and no reference to page, pagemap or owner is lost (the end of
- * remove); nothing touches a chunk that is freed (ALIVE); remove ends (a blocked
- * process is an invalid end state, and the claim removed).
- *
- * Controls: with one of these defined the model is wrong as a driver or a core could
- * be, and spin must find it.
- *
- *   CORE_2022	the core stores count 1 after folio_free, as before v6.1
- *   PUBLISH_FIRST	the driver clears the owner after it has published the page
- *   DIRECT_PUSH	an unused page goes to the free map without its reference put
- *   STOP_UNLOCKED	the stop flag is read before the block's lock is taken
- *   NO_WAIT	the chunk is freed when all pages are back, pagemap references or not
- *   SPLIT_FORGETS	the split callback does not pass the owner on
+ * Controls: with one of these defined, the model has one mistake that a driver or a core
+ * could have, and spin must find it. model.rst says how each goes wrong.
  */
 
 #define NPAGES	3
 #define NBLOCKS	2
 #define BLOCK(p)	((p) / 2)
+#define BIT(p)		((p) == 1 -> 2 : 1)
 
 #ifndef ROUNDS
-#define ROUNDS	2
+#define ROUNDS	1
+#endif
+#ifndef CPUS
+#define CPUS	2
 #endif
 
 /* struct page */
 byte ref[NPAGES];	/* page_ref_count() */
-bool locked[NPAGES];
-bool mapping[NPAGES];
-byte owner[NPAGES];	/* zone_device_data: the process, 0 is nobody */
-bool compound;		/* pages 0 and 1 are a folio */
+byte locked[NPAGES];	/* PG_locked: by which process */
+byte mapping[NPAGES];	/* 0, one of two anon_vmas, or TAIL_MAPPING */
+byte owner[NPAGES];	/* zone_device_data: 0, OWNED or LARGE_MAPCOUNT */
+bool head;		/* PG_head of page 0 */
+bool tail;		/* compound_head of page 1 leads to page 0 */
 
-/* struct hmm_ref_block, hmm_ref_devmem, dev_pagemap, hmm_ref_owner */
-bool free[NPAGES];
+#define TAIL_MAPPING	3
+#define OWNED		1
+/* _large_mapcount of a folio lies where page 1 has its zone_device_data. */
+#define LARGE_MAPCOUNT	2
+
+/* struct hmm_ref_block, hmm_ref_devmem, hmm_ref_device, dev_pagemap, hmm_ref_owner */
+byte free[NBLOCKS];	/* the free map, a bit per page */
 byte nr_used[NBLOCKS];
-byte block_lock[NBLOCKS];	/* who holds it */
+byte block_lock[NBLOCKS];	/* held by which process */
+byte committed;
 bool stopped;
+bool gone;
+byte unplug;		/* readers of this SRCU */
 byte pagemap_refs;
-byte owner_refs;
+byte owner_refs;	/* pages' references */
 
-/* page tables of all processes: how many map a page (as large, for a compound one) */
+/* Page tables of all processes: how many map a page, as large for a large folio */
 byte mapped[NPAGES];
 
-/* Ghosts, which no code sees. */
-byte keep[NPAGES];	/* who alone may store to the page */
+/* Ghosts. */
+byte keep[NPAGES];	/* the process that alone may store to the page */
+byte promised;		/* pages that are reserved and not yet handed out */
 bool chunk_freed;
-bool gone;		/* remove has ended */
+bool asleep;		/* memory has no power */
+bool ended;		/* so has remove */
+byte cpus_done;
 
-#define NR(p)		(compound && (p) == 0 -> 2 : 1)
-#define IS_TAIL(p)	(compound && (p) == 1)
-#define ALIVE		assert(!chunk_freed)
-#define STORE(p)	assert(!chunk_freed && keep[p] == _pid)
+#define PAGE_FOLIO(p)	((p) == 1 && tail -> 0 : (p))
+#define NR(f)		((f) == 0 && head -> 2 : 1)
+#define BITS(f, n)	((n) == 2 -> 3 : BIT(f))
+#define IS_FREE(p)	(free[BLOCK(p)] & BIT(p))
+#define NR_FREE(b)	((free[b] & 1) + (free[b] >> 1))
+/* A _large_mapcount that is not initialised yet was NULL. It counts from -1. */
+#define FOLIO_MAPPED(f)	((f) == 0 && head && owner[1] != LARGE_MAPCOUNT || mapped[f] > 0)
+
+/* Rule 1 of devmem.c. */
+#define IDLE(p)		(ref[p] == 0 && locked[p] == 0 && mapping[p] == 0 && owner[p] == 0 && \
+			 !((p) == 0 && head) && !((p) == 1 && tail))
+
+/* What spin says when an assertion fails ends in the name of what went wrong. */
+hidden byte freed_chunk_touched;
+hidden byte page_of_another;
+hidden byte page_not_idle;
+hidden byte page_without_owner;
+hidden byte reference_lost;
+hidden byte lock_of_another;
+hidden byte wrong_folio;
+hidden byte mapping_not_stable;
+hidden byte promise_broken;
+hidden byte counts_differ;
+hidden byte taken_without_power;
+
+#define MUST(cond, mistake)	assert((cond) || mistake)
+#define ALIVE			MUST(!chunk_freed, freed_chunk_touched)
+#define STORE(p)		ALIVE; MUST(keep[p] == _pid, page_of_another)
+#define ALL_IDLE(f, n)		MUST(IDLE(f) && (n == 1 || IDLE(1)), page_not_idle)
 
 inline lock_block(b)
 {
-	atomic { block_lock[b] == 0 -> block_lock[b] = _pid }
+	atomic { block_lock[b] == 0 -> ALIVE; block_lock[b] = _pid }
 }
 
 inline unlock_block(b)
 {
-	block_lock[b] = 0
+	d_step { ALIVE; MUST(block_lock[b] == _pid, lock_of_another); block_lock[b] = 0 }
 }
 
-/* ---- devmem.c ---------------------------------------------------------- */
+/* ---- chunk.c, devmem.c, devmem_large.c --------------------------------- */
 
-/* Off the free map, under the block's lock. */
-inline take(p)
+/* try_reserve(), under hmm_ref_devmem::lock. Storage: all pages have it. */
+inline reserve(n)
 {
 	d_step {
-		ALIVE;
-		assert(keep[p] == 0 && owner[p] == 0 && ref[p] == 0);
-		free[p] = false;
-		keep[p] = _pid;
-		nr_used[BLOCK(p)]++
+		reserved = !stopped && committed + n <= NPAGES;
+		if
+		:: reserved -> committed = committed + n; promised = promised + n
+		:: else
+		fi
 	}
 }
 
-/* Publishing: the only way to the free map. After it, the page is somebody else's. */
-inline block_publish(p, nr)
+inline unreserve(n)
 {
+	d_step { committed = committed - n; promised = promised - n }
+}
+
+/* block_take() and take_whole(): n pages from p on off the free map. */
+inline take(p, n)
+{
+#ifdef STOP_UNLOCKED
+	taken = !stopped;
+#endif
+#ifndef TAKE_UNLOCKED
 	lock_block(BLOCK(p));
-	d_step {
-		STORE(p);
-		assert(!free[p]);
-		keep[p] = 0;
-		free[p] = true;
-		nr_used[BLOCK(p)] = nr_used[BLOCK(p)] - nr;
-		if
-		:: nr == 2 ->
-			STORE(1);
-			assert(!free[1]);
-			keep[1] = 0;
-			free[1] = true
-		:: else
-		fi
-	};
+#endif
+#ifndef STOP_UNLOCKED
+	taken = !stopped;
+#endif
+	d_step { ALIVE; word = free[BLOCK(p)] };
+	if
+	:: taken && (word & BITS(p, n)) == BITS(p, n) ->
+		d_step {
+			MUST(!asleep, taken_without_power);
+			MUST(keep[p] == 0 && (n == 1 || keep[1] == 0), page_of_another);
+			ALL_IDLE(p, n);	/* hmm_ref_verify_idle() */
+			free[BLOCK(p)] = word & ~BITS(p, n);
+			promised = promised - n;
+			keep[p] = _pid;
+			keep[1] = (n == 2 -> _pid : keep[1])
+		};
+		word = nr_used[BLOCK(p)];
+		nr_used[BLOCK(p)] = word + n
+	:: else -> taken = false
+	fi;
+	word = 0;
+#ifndef TAKE_UNLOCKED
 	unlock_block(BLOCK(p))
+#endif
 }
 
-inline clear_owner(p)
+/* The only way to the free map. After it, another process may own the page. */
+inline block_publish(f, n)
 {
-	d_step { STORE(p); owner[p] = 0 }
-}
-
-inline folio_free(p, nr)
-{
-	d_step { ALIVE; assert(owner[p] != 0 && ref[p] == 0) };
+#ifndef PUBLISH_UNLOCKED
+	lock_block(BLOCK(f));
+#endif
+#ifdef UNCOMMIT_FIRST
+	committed = committed - n;
+#endif
+	word = free[BLOCK(f)];
 	d_step {
-		/* hmm_ref_devmem_dissolve() */
-		if
-		:: nr == 2 -> STORE(1); compound = false
-		:: else
-		fi
+		STORE(f);
+		ALL_IDLE(f, n);	/* hmm_ref_verify_idle() */
+		MUST((word & BITS(f, n)) == 0, counts_differ);
+		free[BLOCK(f)] = word | BITS(f, n);
+		keep[f] = 0;
+		keep[1] = (n == 2 -> 0 : keep[1])
 	};
-#ifdef PUBLISH_FIRST
-	owner_refs = owner_refs - nr;
-	block_publish(p, nr);
-	clear_owner(p)
+	word = nr_used[BLOCK(f)];
+	nr_used[BLOCK(f)] = word - n;
+	word = 0;
+#ifndef UNCOMMIT_FIRST
+	committed = committed - n;
+#endif
+#ifndef PUBLISH_UNLOCKED
+	unlock_block(BLOCK(f))
+#endif
+}
+
+/* hmm_ref_devmem_dissolve() */
+inline dissolve()
+{
+	d_step { STORE(0); head = false };
+	d_step { STORE(1); tail = false };
+	d_step { STORE(1); mapping[1] = 0; owner[1] = 0 }
+}
+
+inline clear_owner(f)
+{
+	d_step { STORE(f); owner[f] = 0 }
+}
+
+/* hmm_ref_devmem_folio_free() */
+inline folio_free(f, n)
+{
+#ifndef NO_DISSOLVE
+	if
+	:: n == 2 -> dissolve()
+	:: else
+	fi;
+#endif
+#ifndef PUBLISH_FIRST
+	clear_owner(f);
+#endif
+#ifdef LEAKED_OWNER
+	owner_refs--;
 #else
-	clear_owner(p);
-	owner_refs = owner_refs - nr;
-	block_publish(p, nr)
+	owner_refs = owner_refs - n;
+#endif
+	block_publish(f, n);
+#ifdef PUBLISH_FIRST
+	clear_owner(f);
 #endif
 }
 
 /* ---- the core ---------------------------------------------------------- */
 
-/* The last reference makes its holder the only one who may touch the page. */
-inline folio_put(p)
+/* folio_put() and free_zone_device_folio(). The last reference is the only one. */
+inline folio_put(f)
 {
 	d_step {
 		ALIVE;
-		assert(ref[p] > 0 && !free[p]);
-		ref[p]--;
-		last = (ref[p] == 0);
-		nr = NR(p);
+		MUST(ref[f] > 0, reference_lost);
+		ref[f]--;
+		last = (ref[f] == 0);
 		if
 		:: last ->
-			keep[p] = _pid;
-			if
-			:: nr == 2 -> keep[1] = _pid
-			:: else
-			fi
+			nr = NR(f);
+			keep[f] = _pid;
+			keep[1] = (nr == 2 -> _pid : keep[1])
 		:: else
 		fi
 	};
 	if
 	:: last ->
-		/* free_zone_device_folio() */
-		d_step { STORE(p); mapping[p] = false };
-		folio_free(p, nr);
+		d_step {
+			STORE(f);
+			mapping[f] = 0;
+			/* hmm_ref_verify_last_put() */
+			MUST(ref[f] == 0, reference_lost);
+			MUST(owner[f] == OWNED, page_without_owner)
+		};
+		folio_free(f, nr);
 #ifdef CORE_2022
-		d_step { STORE(p); ref[p] = 1 };
+		d_step { STORE(f); ref[f] = 1 };
 #endif
-		d_step { ALIVE; pagemap_refs = pagemap_refs - nr }
+		d_step { ALIVE; pagemap_refs = pagemap_refs - nr; nr = 0; last = false }
 	:: else
-	fi;
-	last = false
-}
-
-/* A page that has a reference can be found by anybody who walks page frame numbers. */
-inline zone_device_page_init(p, order2)
-{
-	d_step {
-		STORE(p);
-		mapping[p] = false;
-		compound = (order2 -> true : compound)
-	};
-	d_step { ALIVE; pagemap_refs = pagemap_refs + (order2 -> 2 : 1) };
-	d_step {
-		STORE(p);
-		assert(ref[p] == 0);
-		ref[p] = 1;
-		keep[p] = 0;
-		keep[1] = (order2 -> 0 : keep[1])
-	};
-	atomic { !locked[p] -> locked[p] = true }
-}
-
-inline folio_unlock(p)
-{
-	d_step { ALIVE; assert(locked[p] && ref[p] > 0); locked[p] = false }
-}
-
-/* ---- what CPUs do ------------------------------------------------------ */
-
-/*
- * A folio that was handed out. The page table that it is committed to gets a reference
- * of its own; committed or not, who migrates unlocks it and puts his (rule 4).
- */
-inline use(p)
-{
-	if
-	:: d_step { ALIVE; mapping[p] = true; mapped[p]++; ref[p]++ };
-	   folio_unlock(p);
-	   folio_put(p)
-	:: folio_unlock(p);
-#ifdef DIRECT_PUSH
-	   d_step { keep[p] = _pid; nr = NR(p); keep[1] = (nr == 2 -> _pid : keep[1]); ref[p] = 0 };
-	   folio_free(p, nr)
-#else
-	   folio_put(p)
-#endif
 	fi
 }
 
-inline handout(p)
+inline folio_trylock(f)
 {
-	taken = false;
-#ifdef STOP_UNLOCKED
-	may = !stopped;
-	lock_block(BLOCK(p));
-#else
-	lock_block(BLOCK(p));
-	may = !stopped;
-#endif
-	if
-	:: may && free[p] -> take(p); taken = true
-	:: else
-	fi;
-	unlock_block(BLOCK(p));
-	if
-	:: taken ->
-		/* init_pages() */
-		owner_refs++;
-		d_step { STORE(p); owner[p] = _pid };
-		zone_device_page_init(p, false);
-		use(p)
-	:: else
-	fi;
-	taken = false; may = false
+	atomic { locked[f] == 0 -> ALIVE; locked[f] = _pid }
 }
 
-inline handout_large()
+inline folio_unlock(f)
 {
-	taken = false;
-	lock_block(0);
+	d_step {
+		ALIVE;
+		MUST(locked[f] == _pid && ref[f] > 0, lock_of_another);
+		locked[f] = 0
+	}
+}
+
+/* One page of the loop in zone_device_page_init() */
+inline reset_page(p)
+{
+	d_step {
+		STORE(p);
+		MUST(ref[p] == 0, page_not_idle);
+		locked[p] = 0;
+		mapping[p] = 0;
+		if
+		:: p == 0 -> head = false
+		:: p == 1 -> tail = false
+		:: else
+		fi
+	}
+}
+
+/* From the count on, any walker of page frame numbers can get a reference. */
+inline zone_device_page_init(p, n)
+{
+	reset_page(p);
 	if
-	:: !stopped && free[0] && free[1] -> take(0); take(1); taken = true
+	:: n == 2 -> reset_page(1)
 	:: else
 	fi;
-	unlock_block(0);
+	d_step { ALIVE; pagemap_refs = pagemap_refs + n };
+	d_step { STORE(p); ref[p] = 1; keep[p] = 0 };
+#ifndef HANDOUT_UNLOCKED
+	folio_trylock(p);	/* lock_page(), which waits */
+#endif
 	if
-	:: taken ->
-		owner_refs = owner_refs + 2;
-		d_step { STORE(0); owner[0] = _pid };
-		zone_device_page_init(0, true);
-		use(0)
+	:: n == 2 ->
+		/* prep_compound_page(). __SetPageHead() writes all of the flags back. */
+		word = locked[0];
+		d_step { head = true; locked[0] = word; word = 0 };
+		d_step { STORE(1); mapping[1] = TAIL_MAPPING };
+		d_step { STORE(1); tail = true };
+		d_step { STORE(1); owner[1] = LARGE_MAPCOUNT; keep[1] = 0 }
 	:: else
-	fi;
-	taken = false
+	fi
+}
+
+/* ---- operations -------------------------------------------------------- */
+
+/* hmm_ref_devmem_handout(), _handout_large(), and what becomes of the page (rule 4). */
+inline handout(p, n)
+{
+	reserve(n);
+	if
+	:: reserved ->
+		reserved = false;
+		take(p, n);
+		if
+		:: taken ->
+			taken = false;
+			/* init_pages() */
+			owner_refs = owner_refs + n;
+#ifndef OWNER_LATE
+			d_step { STORE(p); owner[p] = OWNED };
+#endif
+			zone_device_page_init(p, n);
+#ifdef OWNER_LATE
+			owner[p] = OWNED;
+#endif
+			if
+			:: true ->
+				/* migrate_vma_pages(), migrate_vma_finalize() */
+				d_step { ALIVE; mapping[p] = 1 };
+				d_step { ALIVE; mapped[p]++; ref[p]++; got = true }
+			:: true	/* abandoned */
+			fi;
+#ifndef HANDOUT_UNLOCKED
+			folio_unlock(p);
+#endif
+#ifdef DIRECT_PUSH
+			if
+			:: got -> folio_put(p)
+			:: else ->
+				d_step {
+					ref[p] = 0;
+					keep[p] = _pid;
+					keep[1] = (n == 2 -> _pid : keep[1])
+				};
+				folio_free(p, n)
+			fi;
+#else
+			folio_put(p);
+#endif
+			got = false
+		:: else -> unreserve(n)
+		fi
+	:: else
+	fi
 }
 
 /* munmap(), MADV_DONTNEED, exit: the page table's reference is put. */
 inline zap(p)
 {
 	if
-	:: d_step { mapped[p] > 0 && !IS_TAIL(p) -> ALIVE; mapped[p]-- };
+	:: d_step { mapped[p] > 0 -> ALIVE; mapped[p]-- };
 	   folio_put(p)
 	:: else
 	fi
@@ -284,94 +381,165 @@ inline zap(p)
 inline share(p)
 {
 	if
-	:: d_step { mapped[p] == 1 && ref[p] > 0 -> ALIVE; mapped[p]++; ref[p]++ }
+	:: d_step { mapped[p] == 1 -> ALIVE; mapped[p]++; ref[p]++ }
 	:: else
 	fi
 }
 
 /*
- * The core splits a folio that it has locked and that nobody but a page table has
- * references to. The mapping is gone meanwhile, and the count frozen at 0. The parts are
- * mapped again unless somebody discards them first.
+ * A write fault on a page that one process maps after others did: the core gives it the
+ * anon_vma of this process, under the page's lock. Coherent memory only.
+ */
+inline reuse(p)
+{
+	if
+	:: atomic { mapped[p] == 1 -> ALIVE; ref[p]++ };
+	   if
+	   :: folio_trylock(p);
+	      d_step {
+		if
+		:: mapped[p] == 1 && ref[p] == 2 -> mapping[p] = 3 - mapping[p]
+		:: else
+		fi
+	      };
+	      folio_unlock(p)
+	   :: else
+	   fi;
+	   folio_put(p)
+	:: else
+	fi
+}
+
+/*
+ * The core splits a large folio that a page table entry leads to. It is not mapped
+ * meanwhile, and the count is frozen at 0. Processes may discard their part before it is
+ * mapped again.
  */
 inline split()
 {
 	if
-	:: atomic { compound && mapped[0] == 1 && ref[0] == 1 && !locked[0] ->
-			ALIVE; locked[0] = true; ref[0] = 2 };
-	   taken = false;
-	   d_step {
-		if
-		:: compound && ref[0] == 2 && mapped[0] == 1 ->
-			taken = true; mapped[0] = 0; ref[0] = 0;
-			keep[0] = _pid; keep[1] = _pid
-		:: else
-		fi
-	   };
+	:: atomic { head && mapped[0] > 0 -> ALIVE; ref[0]++ };
+	   folio_trylock(0);	/* folio_lock(), which waits */
 	   if
-	   :: taken ->
+	   :: d_step { head && ref[0] == mapped[0] + 1 && mapped[0] > 0 ->
+			count = mapped[0]; mapped[0] = 0; ref[0] = 1 };
+	      /* __folio_freeze_and_split_unmapped() */
+	      if
+	      :: d_step { ref[0] == 1 -> ref[0] = 0; keep[0] = _pid; keep[1] = _pid };
+		 d_step { STORE(1); locked[1] = _pid; mapping[1] = mapping[0] };
+		 d_step { STORE(1); tail = false };
+		 d_step { STORE(0); head = false };
 #ifndef SPLIT_FORGETS
-		/* hmm_ref_devmem_folio_split() */
-		d_step { STORE(1); owner[1] = owner[0] };
+		 /* hmm_ref_devmem_folio_split() */
+		 d_step { STORE(1); owner[1] = owner[0] };
 #endif
-		d_step { STORE(1); compound = false; mapping[1] = true; locked[1] = true };
-		d_step { STORE(1); ref[1] = 1; keep[1] = 0 };
-		d_step { STORE(0); ref[0] = 1; keep[0] = 0 };
-		if
-		:: d_step { ALIVE; mapped[0] = 1; ref[0]++; mapped[1] = 1; ref[1]++ }
-		:: true
-		fi;
-		folio_unlock(1);
-		folio_put(1)
+		 d_step { STORE(1); ref[1] = 1; keep[1] = 0 };
+		 d_step { STORE(0); ref[0] = 1; keep[0] = 0 };
+		 /* remap_page() */
+		 if
+		 :: d_step { mapped[0] = count; ref[0] = ref[0] + count };
+		    d_step { mapped[1] = count; ref[1] = ref[1] + count }
+		 :: true
+		 fi;
+		 folio_unlock(1);
+		 folio_put(1)
+	      :: else ->
+		 d_step { mapped[0] = count; ref[0] = ref[0] + count }
+	      fi;
+	      count = 0
 	   :: else
 	   fi;
-	   taken = false;
 	   folio_unlock(0);
 	   folio_put(0)
 	:: else
 	fi
 }
 
-proctype cpu()
-{
-	byte round, nr;
-	bool last, taken, may;
+/* ---- migrate_evict.c --------------------------------------------------- */
 
-	for (round : 1 .. ROUNDS) {
-		if
-		:: handout(0)
-		:: handout(1)
-		:: handout(2)
-		:: handout_large()
-		:: true -> zap(0)
-		:: true -> zap(1)
-		:: true -> zap(2)
-		:: true -> share(0)
-		:: true -> share(2)
-		:: true -> split()
-		fi
-	}
+/* Get and lock the folio of any page, if it is mapped; f is this folio. */
+inline grab_mapped(p)
+{
+	d_step { ALIVE; f = PAGE_FOLIO(p); got = false };
+	if
+	:: d_step { ref[f] > 0 -> ref[f]++ };
+#ifdef EVICT_UNLOCKED
+	   got = (f == PAGE_FOLIO(p));
+	   got = got && FOLIO_MAPPED(f);
+#else
+	   if
+	   :: folio_trylock(f);
+#ifdef NO_RECHECK
+	      got = true;
+#else
+	      got = (f == PAGE_FOLIO(p));
+#endif
+	      got = got && FOLIO_MAPPED(f);
+	      if
+	      :: !got -> folio_unlock(f)
+	      :: else
+	      fi
+	   :: else
+	   fi;
+#endif
+	   if
+	   :: !got -> folio_put(f)
+	   :: else
+	   fi
+	:: else
+	fi
 }
 
-/* ---- main.c: hmm_ref_remove(), with eviction --------------------------- */
+inline release_mapped()
+{
+#ifndef EVICT_UNLOCKED
+	folio_unlock(f);
+#endif
+	folio_put(f)
+}
 
-/* A reference by page frame number; the lock; all mappings replaced, if that is all. */
-inline evict(p)
+/* find_mapping(): the folio's lock keeps its mapping. */
+inline find_mapping(p)
+{
+	grab_mapped(p);
+	if
+	:: got ->
+		word = mapping[f];
+		d_step {
+			MUST(f == PAGE_FOLIO(p), wrong_folio);
+			MUST(mapping[f] == word && (word == 1 || word == 2), mapping_not_stable);
+			word = 0;
+			got = false
+		};
+		release_mapped()
+	:: else
+	fi;
+	f = 0
+}
+
+/*
+ * hmm_ref_to_system() of what one page table maps: collect, unmap from all page tables,
+ * finalize. A CPU fault does this, too. A folio that has other references stays.
+ */
+inline to_system(p)
 {
 	if
-	:: atomic { ref[p] > 0 && mapped[p] > 0 -> ALIVE; ref[p]++ };
+	:: atomic { mapped[p] > 0 -> ALIVE; ref[p]++ };
 	   if
-	   :: atomic { !locked[p] -> locked[p] = true };
-	      d_step {
-		count = 0;
-		if
-		:: !IS_TAIL(p) && ref[p] == mapped[p] + 1 ->
-			count = mapped[p]; mapped[p] = 0
-		:: else
-		fi
-	      };
+	   :: folio_trylock(p);
 	      do
-	      :: count > 0 -> d_step { ALIVE; ref[p]--; count-- }
+	      :: d_step { mapped[p] > 0 -> mapped[p]--; ref[p]--; count++ }
+	      :: else -> break
+	      od;
+	      if
+	      /* hmm_ref_owner_count_left() */
+	      :: d_step { ref[p] == 1 ->
+			MUST(owner[p] == OWNED, page_without_owner); count = 0 }
+	      :: else
+	      :: count = 0	/* discarded meanwhile */
+	      fi;
+	      do
+	      :: d_step { count > 0 -> mapped[p]++; ref[p]++; count-- }
 	      :: else -> break
 	      od;
 	      folio_unlock(p)
@@ -382,6 +550,78 @@ inline evict(p)
 	fi
 }
 
+/* ---- audit.c ----------------------------------------------------------- */
+
+/* audit_block(), for one of its pages */
+inline audit(p)
+{
+	lock_block(BLOCK(p));
+	if
+	:: IS_FREE(p) -> MUST(IDLE(p), page_not_idle)
+	:: else ->
+		/* audit_used_page() */
+		f = PAGE_FOLIO(p);
+		if
+		:: ref[f] > 0 ->
+			if
+			:: owner[f] == 0 -> MUST(ref[f] == 0, page_without_owner)
+			:: else
+			fi
+		:: else
+		fi;
+		f = 0
+	fi;
+	MUST(NR_FREE(BLOCK(p)) + nr_used[BLOCK(p)] == (BLOCK(p) == 0 -> 2 : 1), counts_differ);
+	unlock_block(BLOCK(p))
+}
+
+/* ---- processes --------------------------------------------------------- */
+
+/* Operations on page 2 show only what a second block is for: counts and reservations. */
+inline choose(op)
+{
+	if
+	:: op = 0 :: op = 1 :: op = 2 :: op = 3 :: op = 4 :: op = 5 :: op = 6 :: op = 7
+	:: op = 8 :: op = 9 :: op = 10 :: op = 11 :: op = 12 :: op = 13 :: op = 14 :: op = 15
+	fi
+}
+
+proctype cpu(byte op)
+{
+	byte round, f, nr, word, count;
+	bool last, reserved, taken, got;
+
+	for (round : 1 .. ROUNDS) {
+		if
+		:: op <= 7 ->
+			/* An operation that finds the device not gone runs to its end. */
+			if
+			:: atomic { !gone -> unplug++ };
+			   if
+			   :: op < 3 -> handout(op, 1)
+			   :: op == 3 -> handout(0, 2)
+			   :: op == 4 || op == 5 -> audit(op - 4)
+			   :: op == 6 || op == 7 -> find_mapping(op - 6)
+			   fi;
+			   unplug--
+			:: else
+			fi
+		:: op == 8 || op == 9 -> to_system(op - 8)
+		:: op >= 10 && op <= 12 -> zap(op - 10)
+		:: op == 13 -> share(0)
+		:: op == 14 -> reuse(0)
+		:: op == 15 -> split()
+		fi;
+		if
+		:: round < ROUNDS -> choose(op)
+		:: else -> op = 0
+		fi
+	};
+#ifdef REMOVE_LAST
+	cpus_done++
+#endif
+}
+
 /* hmm_ref_devmem_used(): block by block, each under its lock. */
 inline count_used()
 {
@@ -390,62 +630,127 @@ inline count_used()
 	lock_block(1); used = used + nr_used[1]; unlock_block(1)
 }
 
+#ifdef PATIENT
+#define EVICTABLE(p)	(mapped[p] > 0 && locked[p] == 0 && ref[p] == mapped[p])
+#else
+#define EVICTABLE(p)	(mapped[p] > 0)
+#endif
+
+/* hmm_ref_remove(), and hmm_ref_suspend(), which does not wait for operations to end. */
 proctype remove()
 {
-	byte nr, used, count, p;
-	bool last;
+	byte p, f, nr, word, count, used;
+	bool last, got, suspend;
 
+#ifdef REMOVE_LAST
+	(cpus_done == CPUS);
+#endif
+	if
+	:: suspend = true
+	:: stopped = true;
+	   gone = true;
+#ifndef NO_SRCU
+	   (unplug == 0)
+#endif
+	fi;
 	stopped = true;
+	/* hmm_ref_evict_all() */
 	count_used();
 	do
 	:: used == 0 -> break
 	:: else ->
-		/* Nothing to evict, and nothing that comes back: wait. */
-		(mapped[0] + mapped[1] + mapped[2] > 0 || nr_used[0] + nr_used[1] < used);
-		evict(0);
-		evict(1);
-		evict(2);
+		/* It sleeps until there is something to evict, or a page has come back. */
+		(EVICTABLE(0) || EVICTABLE(1) || EVICTABLE(2) || nr_used[0] + nr_used[1] < used);
+		for (p : 0 .. NPAGES - 1) {
+			find_mapping(p);
+			to_system(p)
+		};
+		p = 0;
 		count_used()
 	od;
-
-	/* memunmap_pages() */
-#ifdef NO_WAIT
-	skip;
-#else
-	(pagemap_refs == 0);
+	MUST(free[0] == 3 && free[1] == 1, counts_differ);
+	if
+	:: suspend -> asleep = true
+	:: else ->
+		/* memunmap_pages() */
+#ifndef NO_WAIT
+		(pagemap_refs == 0);
 #endif
-	d_step {
-		for (p : 0 .. NPAGES - 1) {
-			assert(free[p] && ref[p] == 0 && !locked[p] && !mapping[p]);
-			assert(owner[p] == 0 && keep[p] == 0 && mapped[p] == 0)
-		};
-		assert(owner_refs == 0);
-		p = 0;
-		chunk_freed = true
-	};
-	gone = true
+		d_step {
+			for (p : 0 .. NPAGES - 1) {
+				MUST(IDLE(p) && keep[p] == 0 && mapped[p] == 0, page_not_idle)
+			};
+			MUST(owner_refs == 0, reference_lost);
+			MUST(unplug > 0 || (committed == 0 && promised == 0), counts_differ);
+			p = 0;
+			chunk_freed = true	/* chunk_free() */
+		}
+	fi;
+	ended = true
 }
 
-/* Rule 1, looked at between any two steps. */
-#define IDLE(p)	(!free[p] || (ref[p] == 0 && !locked[p] && !mapping[p] && owner[p] == 0))
+/* Looked at between any two steps: rule 1, and that reservations are kept. */
+#define RULE_1(p)	(!IS_FREE(p) || (IDLE(p) && keep[p] == 0))
+#define RULE_1_OF_ALL	(RULE_1(0) && RULE_1(1) && RULE_1(2))
+#define PROMISE_KEPT	(promised <= NR_FREE(0) + NR_FREE(1))
 
 active proctype monitor()
 {
-end:	atomic { !(IDLE(0) && IDLE(1) && IDLE(2)) -> assert(false) }
+end:	atomic {
+		!(RULE_1_OF_ALL && PROMISE_KEPT) ->
+			MUST(RULE_1_OF_ALL, page_not_idle);
+			MUST(PROMISE_KEPT, promise_broken)
+	}
+}
+
+/* A folio in use at the start */
+inline start(f, n, maps)
+{
+	free[BLOCK(f)] = free[BLOCK(f)] & ~BITS(f, n);
+	nr_used[BLOCK(f)] = nr_used[BLOCK(f)] + n;
+	committed = committed + n;
+	pagemap_refs = pagemap_refs + n;
+	owner_refs = owner_refs + n;
+	owner[f] = OWNED;
+	mapping[f] = 1;
+	mapped[f] = maps;
+	ref[f] = maps;
+	if
+	:: n == 2 -> head = true; tail = true; mapping[1] = TAIL_MAPPING; owner[1] = LARGE_MAPCOUNT
+	:: else
+	fi
 }
 
 init
 {
-	byte p;
+	byte op1, op2;
 
 	atomic {
-		for (p : 0 .. NPAGES - 1) {
-			free[p] = true
-		};
-		run cpu();
-		run cpu();
+		free[0] = 3;
+		free[1] = 1;
+		if
+		:: true
+		:: start(0, 1, 1); start(2, 1, 1)
+		:: start(0, 1, 2)
+		:: start(0, 1, 1); start(1, 1, 1)
+		:: start(0, 2, 1)
+		:: start(0, 2, 2)
+		fi;
+		/* The CPUs are alike: each pair of operations once. */
+		choose(op1);
+		if
+		:: CPUS == 2 -> choose(op2)
+		:: else -> op2 = op1
+		fi;
+		run cpu((op1 < op2 -> op1 : op2));
+		if
+		:: CPUS == 2 -> run cpu((op1 < op2 -> op2 : op1))
+		:: else
+		fi;
+		op1 = 0;
+		op2 = 0;
 		run remove()
 	}
 }
 
-ltl removed { <> gone }
+ltl removed { <> ended }

@@ -29,7 +29,7 @@ def c_structs(text):
 def width_of(kind):
     if re.match(r"(vma64|ptr64)\b", kind):
         return 8
-    return WIDTHS[re.findall(r"int(?:8|16|32|64)", kind)[-1]]
+    return WIDTHS[re.findall(r"int(?:8|16|32|64)", kind.replace("bool", "int"))[-1]]
 
 
 def described_structs(text):

@@ -21,6 +21,7 @@ struct access {
 	bool write;
 	unsigned long end;	/* of the request */
 	unsigned long ahead;	/* bytes that a fault maps at the most */
+	unsigned long began;	/* with the window, in jiffies */
 	u64 faults;
 	u64 most;		/* faults served for one page, at the most */
 };
@@ -61,8 +62,8 @@ static int access_page(struct access *access, unsigned long addr,
 		       const struct hmm_ref_buffer *buf, unsigned int len)
 {
 	struct hmm_ref_mirror *mirror = access->mirror;
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
 	unsigned long page = addr & PAGE_MASK;
+	unsigned long began = jiffies;
 	u64 served = 0;
 	int fault_rc = 0;
 	int rc;
@@ -76,7 +77,8 @@ static int access_page(struct access *access, unsigned long addr,
 		rc = try_access(mirror, addr, buf, len, access->write);
 		if (rc != -EAGAIN)
 			return rc;
-		rc = fault_rc ?: hmm_ref_mirror_interrupted(mirror);
+		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began,
+						       HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
 		end = hmm_ref_mirror_before_exclusive(mirror, page + PAGE_SIZE, end);
@@ -89,10 +91,8 @@ static int access_page(struct access *access, unsigned long addr,
 			access->most = max(access->most, ++served);
 		if (fault_rc && !alone) {
 			access->ahead = PAGE_SIZE;
-			deadline = jiffies + HMM_REF_PATIENCE;
+			began = jiffies;
 			fault_rc = 0;
-		} else if (!fault_rc && time_after(jiffies, deadline)) {
-			fault_rc = -EBUSY;
 		} else if (!fault_rc && access->ahead < PMD_SIZE) {
 			access->ahead *= 2;
 		}
@@ -119,6 +119,15 @@ static int access_bounce(struct access *access, unsigned long addr, void __user 
 	return done ?: -EFAULT;
 }
 
+/* Any signal ends the command between two windows, and after a long time between pages. */
+static int may_go_on(struct access *access, unsigned long addr)
+{
+	if (!IS_ALIGNED(addr, PMD_SIZE))
+		return hmm_ref_mirror_insist(access->mirror, access->began, MAX_JIFFY_OFFSET);
+	access->began = jiffies;
+	return hmm_ref_mirror_interrupted(access->mirror);
+}
+
 /**
  * hmm_ref_mirror_access() - the READ and WRITE commands
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -141,15 +150,17 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 		.write = write,
 		.end = cmd->addr + cmd->length,
 		.ahead = PMD_SIZE,
+		.began = jiffies,
 	};
-	int rc = 0;
+	int rc;
 
 	cmd->out_bytes = 0;
 	cmd->out_faults = 0;
 	if (!access_ok(user, cmd->length))
 		return -EFAULT;
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && cmd->out_bytes < cmd->length) {
 		unsigned long addr = cmd->addr + cmd->out_bytes;
 		struct hmm_ref_buffer buf = { .user = user + cmd->out_bytes };
@@ -162,9 +173,12 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			done = access_page(&access, addr, &buf, len);
 		if (!done)
 			done = access_bounce(&access, addr, buf.user, len);
-		if (done > 0)
+		if (done < 0)
+			rc = done;
+		else
 			cmd->out_bytes += done;
-		rc = done < 0 ? done : hmm_ref_mirror_interrupted(mirror);
+		if (!rc && cmd->out_bytes < cmd->length)
+			rc = may_go_on(&access, cmd->addr + cmd->out_bytes);
 	}
 	cmd->out_faults = access.faults;
 	if (most)

@@ -6,7 +6,7 @@
  * both with the counts. A block is looked at under its lock. That is enough to be
  * exact while the device is in use, because the lock is needed to change sides:
  *
- *   on the free map         count 0, unlocked, unmapped, no owner
+ *   on the free map         count 0, unlocked, unmapped, no owner, no flag of a user
  *   off it, count 0         pending: between free map and zone_device_folio_init(),
  *                           or on its way through folio_free. Nothing is promised
  *   off it, count not 0     used: has an owner. The owner is set before the count
@@ -14,6 +14,8 @@
  *
  * Of a large folio the first page has the count and the owner for all.
  */
+#include <linux/sched/signal.h>
+
 #include "hmm_ref.h"
 
 static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
@@ -22,6 +24,7 @@ static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
 	audit->out_bad_lock += PageLocked(page);
 	audit->out_bad_map += !!page->mapping;
 	audit->out_bad_owner += !!page->zone_device_data;
+	audit->out_bad_flags += !!(hmm_ref_page_flags(page) & HMM_REF_FLAGS_OF_USER);
 }
 
 /* Return: whether the page is used beyond doubt. */
@@ -73,23 +76,34 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit
  * @audit: all outputs are set
  *
  * Context: may sleep; the device may be in use, but must not go away.
+ * Return: 0, or -ERESTARTNOHAND when a signal came before all pages were looked at. The
+ * outputs are true of the others then. There is no way to go on, only to start again, as
+ * the core does unless the process has a handler for the signal.
  */
-void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
 	unsigned int i;
+	int rc = 0;
 
 	*audit = (struct hmm_ref_audit){ .size = audit->size };
 	xa_for_each(&dm->chunks, index, chunk) {
 		for (i = 0; i < chunk->nr_blocks; i++) {
+			if (audit->out_total && signal_pending(current)) {
+				rc = -ERESTARTNOHAND;
+				goto out;
+			}
 			audit_block(&chunk->blocks[i], audit);
 			cond_resched();
 		}
 	}
+out:
 	audit->out_violations = audit->out_bad_ref + audit->out_bad_lock +
 				audit->out_bad_map + audit->out_bad_owner +
-				audit->out_bad_both + audit->out_bad_count;
+				audit->out_bad_both + audit->out_bad_count +
+				audit->out_bad_flags;
+	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 

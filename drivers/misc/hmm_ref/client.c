@@ -10,6 +10,8 @@
  */
 #include <linux/fs.h>
 #include <linux/overflow.h>
+#include <linux/pid.h>
+#include <linux/proc_fs.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -37,29 +39,28 @@ void hmm_ref_device_put(struct hmm_ref_device *dev)
 }
 
 /**
- * hmm_ref_client_open() - make a client of a file that is being opened
- * @file: gets the client as its private data
+ * hmm_ref_client_open() - make a client for a file that is being opened
  * @dev: device that does not go away meanwhile
  *
  * Context: misc_open(), which excludes misc_deregister().
- * Return: 0 or a negative errno.
+ * Return: the client, or an ERR_PTR().
  */
-int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
+struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 {
 	struct hmm_ref_client *client;
 	int rc = -ENOMEM;
 
 	if (!current->mm)
-		return -EINVAL;
+		return ERR_PTR(-EINVAL);
 	client = kzalloc_obj(*client, GFP_KERNEL_ACCOUNT);
 	if (!client)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	client->dev = dev;
 	client->owner = hmm_ref_owner_create();
 	if (!client->owner)
 		goto err_free;
 	mutex_init(&client->migrate_lock);
-	rc = hmm_ref_windows_init(client);
+	rc = hmm_ref_window_init(&client->window);
 	if (rc)
 		goto err_owner;
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
@@ -71,41 +72,51 @@ int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev)
 	mutex_lock(&dev->clients_lock);
 	list_add(&client->node, &dev->clients);
 	mutex_unlock(&dev->clients_lock);
-	file->private_data = client;
-	return 0;
+	return client;
 
 err_window:
-	hmm_ref_windows_exit(client);
+	hmm_ref_window_exit(&client->window);
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);
 err_free:
 	kfree(client);
-	return rc;
+	return ERR_PTR(rc);
 }
 
 /**
- * hmm_ref_client_release() - the file's release
- * @inode: not used
- * @file: whose client ends
+ * hmm_ref_client_close() - end a client
+ * @client: of a file that is released; not to be used any more
  *
- * The client's pages stay on the device: whoever maps them may still need them.
- *
- * Return: 0.
+ * The client's pages stay on the device: processes that map them may still need them.
  */
-int hmm_ref_client_release(struct inode *inode, struct file *file)
+void hmm_ref_client_close(struct hmm_ref_client *client)
 {
-	struct hmm_ref_client *client = file->private_data;
 	struct hmm_ref_device *dev = client->dev;
 
 	mutex_lock(&dev->clients_lock);
 	list_del(&client->node);
 	mutex_unlock(&dev->clients_lock);
 	hmm_ref_mirror_exit(&client->mirror);
-	hmm_ref_windows_exit(client);
+	hmm_ref_window_exit(&client->window);
 	hmm_ref_owner_put(client->owner, 1);
 	kfree(client);
 	hmm_ref_device_put(dev);
-	return 0;
+}
+
+/**
+ * hmm_ref_clients_zap() - unmap everything from a device
+ * @dev: device
+ *
+ * Context: may sleep. Who maps again has to find out by itself why this was done.
+ */
+void hmm_ref_clients_zap(struct hmm_ref_device *dev)
+{
+	struct hmm_ref_client *client;
+
+	mutex_lock(&dev->clients_lock);
+	list_for_each_entry(client, &dev->clients, node)
+		hmm_ref_mirror_zap_all(&client->mirror);
+	mutex_unlock(&dev->clients_lock);
 }
 
 static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
@@ -116,15 +127,16 @@ static void show_count(struct seq_file *m, const char *key, const atomic_long_t 
 /**
  * hmm_ref_client_show_fdinfo() - the file's lines in /proc/PID/fdinfo
  * @m: where to
- * @file: open file
+ * @client: of the file
  */
-void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file)
+void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client)
 {
-	struct hmm_ref_client *client = file->private_data;
 	struct hmm_ref_owner *owner = client->owner;
+	/* Of the processes that use this /proc: others' numbers are none of their business. */
+	struct pid_namespace *reader = proc_pid_ns(file_inode(m->file)->i_sb);
 
 	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", owner->pid);
+	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
 	seq_printf(m, "hmm_ref-pages:\t%u\n", refcount_read(&owner->refs) - 1);
 	show_count(m, "to-device", &owner->to_device);
 	show_count(m, "to-system", &owner->left[HMM_REF_BY_COMMAND]);

@@ -3,7 +3,7 @@
  * Older kernels get the names of the newest one here and nowhere else. A driver
  * that is merged leaves this file out.
  *
- * Supported: 6.12 and 6.1. There device pages are single, folio_free is page_free, and
+ * Supported: 6.12. There device pages are single, folio_free is page_free, and
  * migrate_to_ram() comes without the page lock. What that changes for users and for
  * drivers is in Documentation/misc-devices/hmm_ref/porting.rst.
  */
@@ -27,11 +27,7 @@
 #define HMM_REF_LARGE_IS_SAFE	false
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define EXPORT_SYMBOL_IF_KUNIT(symbol)
-#else
 #include <kunit/visibility.h>
-#endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #include <linux/module.h>
@@ -57,15 +53,10 @@ static inline struct dev_pagemap *page_pgmap(const struct page *page)
 	return page->pgmap;
 }
 
-/*
- * Moving only ever adds flags to a page, so what the last user has left would go to the
- * next: a discarded page would be dirty. The newest kernel clears these, too.
- */
 static inline void zone_device_folio_init(struct folio *folio,
 					  struct dev_pagemap *pgmap,
 					  unsigned int order)
 {
-	folio->flags &= ~(BIT(PG_referenced) | BIT(PG_uptodate) | BIT(PG_dirty));
 	zone_device_page_init(folio_page(folio, 0));
 }
 
@@ -168,11 +159,6 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	return -EBUSY;
 }
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-#define get_user_pages_remote(mm, start, nr, flags, pages, locked) \
-	get_user_pages_remote(mm, start, nr, flags, pages, NULL, locked)
-#endif
-
 /* Is a page, which has just been faulted in for writing, part of a large folio? */
 static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long addr)
 {
@@ -240,85 +226,18 @@ static inline void hmm_ref_compat_page_free(struct page *page)
 
 #define folio_free	page_free
 #define hmm_ref_pagemap_folio_free	hmm_ref_compat_page_free
+#define hmm_ref_page_flags(page)	((page)->flags)
 
 #else
 
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+#define hmm_ref_page_flags(page)	((page)->flags.f)
 
 #endif /* < 7.0 */
 
+/* Came to 6.12 with one of its stable releases. */
 #ifndef kzalloc_obj
 #define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
 #endif
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
-
-#include <linux/platform_device.h>
-#include <linux/shrinker.h>
-#include <linux/slab.h>
-
-/* Without a return value. */
-#define remove			remove_new
-
-/* A shrinker that is allocated and has private data. */
-struct hmm_ref_shrinker {
-	struct shrinker base;
-	unsigned long (*count_objects)(struct hmm_ref_shrinker *shrinker,
-				       struct shrink_control *sc);
-	unsigned long (*scan_objects)(struct hmm_ref_shrinker *shrinker,
-				      struct shrink_control *sc);
-	void *private_data;
-	const char *name;
-};
-
-static inline unsigned long hmm_ref_compat_count(struct shrinker *base,
-						 struct shrink_control *sc)
-{
-	struct hmm_ref_shrinker *shrinker =
-		container_of(base, struct hmm_ref_shrinker, base);
-
-	return shrinker->count_objects(shrinker, sc);
-}
-
-static inline unsigned long hmm_ref_compat_scan(struct shrinker *base,
-						struct shrink_control *sc)
-{
-	struct hmm_ref_shrinker *shrinker =
-		container_of(base, struct hmm_ref_shrinker, base);
-
-	return shrinker->scan_objects(shrinker, sc);
-}
-
-static inline struct hmm_ref_shrinker *
-shrinker_alloc(unsigned int flags, const char *fmt, const char *name)
-{
-	struct hmm_ref_shrinker *shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
-
-	if (!shrinker)
-		return NULL;
-	shrinker->base.count_objects = hmm_ref_compat_count;
-	shrinker->base.scan_objects = hmm_ref_compat_scan;
-	shrinker->base.seeks = DEFAULT_SEEKS;
-	shrinker->base.flags = flags;
-	shrinker->name = name;
-	return shrinker;
-}
-
-/* Fails only for want of memory at load, and then the storage is not shrunk. */
-static inline void shrinker_register(struct hmm_ref_shrinker *shrinker)
-{
-	if (register_shrinker(&shrinker->base, "%s", shrinker->name))
-		pr_warn("hmm_ref: no shrinker\n");
-}
-
-static inline void shrinker_free(struct hmm_ref_shrinker *shrinker)
-{
-	unregister_shrinker(&shrinker->base);
-	kfree(shrinker);
-}
-
-#define shrinker		hmm_ref_shrinker
-
-#endif /* < 6.7 */
 
 #endif /* _HMM_REF_COMPAT_H */

@@ -40,8 +40,10 @@ static int audit_show(struct seq_file *m, void *unused)
 {
 	struct hmm_ref_device *dev = m->private;
 	struct hmm_ref_audit audit = {};
+	int rc = hmm_ref_devmem_audit(&dev->dm, &audit);
 
-	hmm_ref_devmem_audit(&dev->dm, &audit);
+	if (rc)
+		return rc;
 	show_values(m, (struct named_value[]){
 		{ "total", audit.out_total },
 		{ "free", audit.out_free },
@@ -54,8 +56,9 @@ static int audit_show(struct seq_file *m, void *unused)
 		{ "bad_owner", audit.out_bad_owner },
 		{ "bad_both", audit.out_bad_both },
 		{ "bad_count", audit.out_bad_count },
+		{ "bad_flags", audit.out_bad_flags },
 		{ "violations", audit.out_violations },
-	}, 12);
+	}, 13);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(audit);

@@ -4,8 +4,9 @@
  *
  * The four rules of an idle-start driver:
  *
- * 1. A page on the free map has reference count 0, no lock, no mapping and no
- *    owner, and is no part of a folio. Always; chunks are created that way, too.
+ * 1. A page on the free map has reference count 0, no lock, no mapping, no owner and
+ *    no flag of its last user, and is no part of a folio. Always; chunks are created
+ *    that way, too.
  * 2. The first reference is taken at handout: off the free map under the lock,
  *    then the owner, then zone_device_folio_init() makes the count 1.
  * 3. A page returns in one place: folio_free, which the core calls when the count
@@ -28,8 +29,10 @@
  * Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/vmstat.h>
 
 #include "hmm_ref.h"
 #include "trace.h"
@@ -48,7 +51,7 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 	if (!owner)
 		return NULL;
 	refcount_set(&owner->refs, 1);
-	owner->pid = task_tgid_nr(current);
+	owner->opener = get_pid(task_tgid(current));
 	return owner;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
@@ -62,8 +65,10 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
  */
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 {
-	if (refcount_sub_and_test(nr, &owner->refs))
+	if (refcount_sub_and_test(nr, &owner->refs)) {
+		put_pid(owner->opener);
 		kfree(owner);
+	}
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 
@@ -361,6 +366,26 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 
+/*
+ * The core leaves flags in a device page when it is freed, and adds to them when the next
+ * data moves there: that would be swapped although it must not, as the last data was
+ * swapbacked, or BUG as both active and unevictable. munlock() passes over entries that
+ * are not present, so a page may also have been counted as mlocked.
+ */
+static void clear_flags(struct page *page, unsigned int nr)
+{
+	for (; nr; nr--, page++)
+		hmm_ref_page_flags(page) &= ~HMM_REF_FLAGS_OF_USER;
+}
+
+static void uncount_mlocked(struct folio *folio, unsigned int nr)
+{
+	if (!folio_test_clear_mlocked(folio))
+		return;
+	zone_stat_mod_folio(folio, NR_MLOCK, -(long)nr);
+	count_vm_events(UNEVICTABLE_PGCLEARED, nr);
+}
+
 /**
  * hmm_ref_devmem_folio_free() - the pagemap's folio_free
  * @folio: device folio whose last reference is gone
@@ -379,11 +404,10 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 
 	hmm_ref_verify_last_put(folio);
 	trace_hmm_ref_page_free(folio);
-	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
-	folio_clear_active(folio);
-	folio_clear_unevictable(folio);
+	uncount_mlocked(folio, nr);
 	if (folio_test_large(folio))
 		hmm_ref_devmem_dissolve(folio);
+	clear_flags(page, nr);
 	page->zone_device_data = NULL;
 	hmm_ref_owner_put(owner, nr);
 	block_publish(&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER],
@@ -468,23 +492,58 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
 
 /**
- * hmm_ref_devmem_memory_failure() - the pagemap's memory_failure
- * @pagemap: of a chunk
- * @pfn: first bad page
- * @nr_pages: bad pages
- * @flags: MF_* bits, which make no difference here
+ * hmm_ref_devmem_lose() - the memory of a page has failed
+ * @dm: device memory
+ * @dpfn: device page number
  *
- * Return: 0 or -EINVAL.
+ * The page is retired, and the data of a page that is used is lost.
+ *
+ * Context: as hmm_ref_devmem_retire().
+ * Return: 0 when there was no data to lose, -EBUSY when there was, -EINVAL when there is
+ * no such page.
  */
-int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
-				  unsigned long nr_pages, int flags)
+int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk,
-						   pagemap);
-	unsigned long dpfn = chunk->first_dpfn + (pfn - hmm_ref_chunk_pfn(chunk));
-	int rc = 0;
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	unsigned long flags;
+	struct page *page;
+	bool unused;
 
-	while (!rc && nr_pages--)
-		rc = hmm_ref_devmem_retire(chunk->dm, dpfn++);
-	return rc;
+	if (!block)
+		return -EINVAL;
+	page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
+	spin_lock_irqsave(&block->lock, flags);
+	spin_lock(&dm->lock);
+	/* A page that was bad before is never handed out: without references it is retired. */
+	unused = test_bit(bit, block->free) ||
+		 (test_bit(bit, block->bad) && !page_count(page));
+	__set_bit(bit, block->bad);
+	block_retire(block);
+	if (!unused) {
+		set_bit(bit, block->lost);
+		WRITE_ONCE(dm->any_lost, true);
+	}
+	spin_unlock(&dm->lock);
+	hmm_ref_verify_block(block);
+	spin_unlock_irqrestore(&block->lock, flags);
+	return unused ? 0 : -EBUSY;
+}
+
+/**
+ * hmm_ref_devmem_any_lost() - was the data of a page lost?
+ * @dm: device memory
+ * @dpfn: device page number of a page that is used
+ * @nr: of so many pages from there on, in one block
+ *
+ * Context: any. What is read from a page counts if this says no after it was read.
+ * Return: true when the data of one of them was.
+ */
+bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			     unsigned int nr)
+{
+	if (likely(!READ_ONCE(dm->any_lost)))
+		return false;
+	return any_set(hmm_ref_devmem_block(dm, dpfn)->lost,
+		       dpfn & (HMM_REF_BLOCK_PAGES - 1), nr);
 }

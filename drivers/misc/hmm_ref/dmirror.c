@@ -28,6 +28,7 @@
 #include <linux/platform_device.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "hmm_ref.h"
@@ -81,6 +82,16 @@ enum {
 #define DMIRROR_BIT_PMD		BIT(2)
 #define DMIRROR_BIT_PUD		BIT(3)
 
+/**
+ * struct dmirror_file - an open file
+ * @client: its client
+ * @fail_large: its next migration gets no large page
+ */
+struct dmirror_file {
+	struct hmm_ref_client *client;
+	bool fail_large;
+};
+
 /* ---- access ------------------------------------------------------------ */
 
 static u64 range_end(const struct dmirror_cmd *cmd)
@@ -104,26 +115,31 @@ static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
 }
 
 /* READ_UNLOCKED, too: no fault of ours holds mmap_lock while user space serves it. */
-static int cmd_read(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_read(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(client, cmd, false);
+	return access_range(dmf->client, cmd, false);
 }
 
-static int cmd_write(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_write(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(client, cmd, true);
+	return access_range(dmf->client, cmd, true);
 }
 
-static int cmd_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	struct hmm_ref_exclusive exclusive = {
 		.addr = cmd->addr,
 		.length = range_end(cmd) - cmd->addr,
 	};
-	int rc = hmm_ref_mirror_exclusive(&client->mirror, &exclusive);
+	int rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, &exclusive);
 
 	cmd->out_pages = exclusive.out_pages;
-	return rc ?: cmd_read(client, cmd);
+	/* As make_device_exclusive() says it. */
+	if (rc == -EPERM)
+		rc = -EFAULT;
+	else if (rc == -EINVAL)
+		rc = -EOPNOTSUPP;
+	return rc ?: cmd_read(dmf, cmd);
 }
 
 /* ---- migration --------------------------------------------------------- */
@@ -146,9 +162,10 @@ static int check_readable(struct mm_struct *mm, u64 addr, u64 end)
 	return rc;
 }
 
-static int migrate_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
+static int migrate_range(struct dmirror_file *dmf, struct dmirror_cmd *cmd,
 			 struct hmm_ref_migrate *migrate)
 {
+	struct hmm_ref_client *client = dmf->client;
 	int rc;
 
 	migrate->addr = cmd->addr;
@@ -156,36 +173,37 @@ static int migrate_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
 	rc = check_readable(client->mirror.notifier.mm, cmd->addr, range_end(cmd));
 	if (rc)
 		return rc;
-	rc = hmm_ref_migrate_range(client, migrate);
+	rc = hmm_ref_migrate_range(client, migrate, !xchg(&dmf->fail_large, false));
 	return rc == -EFAULT ? -EINVAL : rc;
 }
 
-static int cmd_to_device(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_to_device(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_DEVICE };
-	int rc = migrate_range(client, cmd, &migrate);
+	int rc = migrate_range(dmf, cmd, &migrate);
 
 	cmd->out_pages = migrate.out_migrated + migrate.out_already;
 	if (!rc && migrate.out_skipped)
 		rc = -ENOENT;
 	if (rc)
 		return rc;
-	return cmd_read(client, cmd);
+	return cmd_read(dmf, cmd);
 }
 
-static int cmd_to_system(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_to_system(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_SYSTEM };
-	int rc = migrate_range(client, cmd, &migrate);
+	int rc = migrate_range(dmf, cmd, &migrate);
 
 	cmd->out_pages = migrate.out_migrated;
 	return rc;
 }
 
 /* Evict all that the device holds, whoever uses it. Other clients may go on. */
-static int cmd_release(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_release(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	struct hmm_ref_client *client = dmf->client;
 	struct hmm_ref_device *dev = client->dev;
 	int rc = 0;
 
@@ -194,7 +212,7 @@ static int cmd_release(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
 		if (!rc) {
 			deadline = jiffies + HMM_REF_PATIENCE;
 		} else if (rc == -ENOSPC) {
-			schedule_timeout_killable(1);
+			schedule_timeout_interruptible(1);
 			rc = time_before(jiffies, deadline) ? 0 : -EBUSY;
 		}
 		if (!rc)
@@ -203,11 +221,11 @@ static int cmd_release(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
 	return rc;
 }
 
-static int cmd_flags(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_flags(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	if (cmd->npages & ~DMIRROR_FLAG_FAIL_LARGE)
 		return -EINVAL;
-	WRITE_ONCE(client->fail_large, cmd->npages & DMIRROR_FLAG_FAIL_LARGE);
+	WRITE_ONCE(dmf->fail_large, cmd->npages & DMIRROR_FLAG_FAIL_LARGE);
 	return 0;
 }
 
@@ -265,11 +283,11 @@ static int report_bytes(void *arg, struct hmm_ref_page_state *states, unsigned l
 	return 0;
 }
 
-static int cmd_snapshot(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_snapshot(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	struct snapshot snapshot = { client, cmd };
+	struct snapshot snapshot = { dmf->client, cmd };
 
-	return hmm_ref_mirror_look(&client->mirror, cmd->addr, range_end(cmd),
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
 				   report_bytes, &snapshot);
 }
 
@@ -286,16 +304,16 @@ static int refuse_exclusive(void *arg, struct hmm_ref_page_state *states,
 }
 
 /* Has all the exclusive access been taken back? */
-static int cmd_check_exclusive(struct hmm_ref_client *client, struct dmirror_cmd *cmd)
+static int cmd_check_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return hmm_ref_mirror_look(&client->mirror, cmd->addr, range_end(cmd),
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
 				   refuse_exclusive, NULL);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
 
 static const struct {
-	int (*handler)(struct hmm_ref_client *client, struct dmirror_cmd *cmd);
+	int (*handler)(struct dmirror_file *dmf, struct dmirror_cmd *cmd);
 	bool no_range;
 } dmirror_ops[] = {
 	[DMIRROR_READ] = { cmd_read },
@@ -321,8 +339,9 @@ static int check_range(const struct dmirror_cmd *cmd)
 	return rc == -EOVERFLOW ? -EINVAL : rc;
 }
 
-static long dispatch(struct hmm_ref_client *client, unsigned int nr, void __user *ucmd)
+static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucmd)
 {
+	struct hmm_ref_client *client = dmf->client;
 	struct mm_struct *mm = client->mirror.notifier.mm;
 	struct dmirror_cmd cmd;
 	int srcu_idx;
@@ -341,7 +360,7 @@ static long dispatch(struct hmm_ref_client *client, unsigned int nr, void __user
 		if (READ_ONCE(client->dev->gone))
 			rc = -ENODEV;
 		else
-			rc = dmirror_ops[nr].handler(client, &cmd);
+			rc = dmirror_ops[nr].handler(dmf, &cmd);
 		srcu_read_unlock(&client->dev->unplug, srcu_idx);
 		mmput(mm);
 	}
@@ -363,9 +382,36 @@ static long dmirror_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 
 static int dmirror_open(struct inode *inode, struct file *file)
 {
-	return hmm_ref_client_open(file, container_of(file->private_data,
-						      struct hmm_ref_device,
-						      dmirror));
+	struct dmirror_file *dmf = kzalloc_obj(*dmf, GFP_KERNEL_ACCOUNT);
+
+	if (!dmf)
+		return -ENOMEM;
+	dmf->client = hmm_ref_client_open(container_of(file->private_data,
+						       struct hmm_ref_device, dmirror));
+	if (IS_ERR(dmf->client)) {
+		int rc = PTR_ERR(dmf->client);
+
+		kfree(dmf);
+		return rc;
+	}
+	file->private_data = dmf;
+	return 0;
+}
+
+static int dmirror_release(struct inode *inode, struct file *file)
+{
+	struct dmirror_file *dmf = file->private_data;
+
+	hmm_ref_client_close(dmf->client);
+	kfree(dmf);
+	return 0;
+}
+
+static void dmirror_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct dmirror_file *dmf = file->private_data;
+
+	hmm_ref_client_show_fdinfo(m, dmf->client);
 }
 
 /*
@@ -395,11 +441,11 @@ static int dmirror_mmap(struct file *file, struct vm_area_struct *vma)
 static const struct file_operations dmirror_fops = {
 	.owner = THIS_MODULE,
 	.open = dmirror_open,
-	.release = hmm_ref_client_release,
+	.release = dmirror_release,
 	.unlocked_ioctl = dmirror_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = dmirror_mmap,
-	.show_fdinfo = hmm_ref_client_show_fdinfo,
+	.show_fdinfo = dmirror_show_fdinfo,
 };
 
 /* ---- devices ----------------------------------------------------------- */

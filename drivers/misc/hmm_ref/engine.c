@@ -12,18 +12,25 @@
  * pages is handed out and takes the storage away when none is used, so an
  * access to a used page always finds it, without a lock.
  *
- * Copies are batched in a job: begin, any number of copies, submit, wait. A job with a ring
- * writes descriptors there, and runs beside the caller once it is submitted; one without
- * copies at once. Nobody may use or free a page of the job before the wait has returned,
- * and the result counts for the whole batch: after an error no destination holds valid
- * data. The wait is as short as the copies: what the engine has not begun by then, the
- * caller does itself. So it needs no memory, and may be done with folios locked.
+ * Copies are batched in a job: begin, any number of copies, submit, wait. The copies are
+ * descriptors in an array of the caller, which says how many fit. Between submit and the
+ * return of wait the pages of a job belong to the engine: nobody uses, unlocks or frees
+ * one, and the destinations hold nothing. The result counts for the whole batch: after an
+ * error no destination holds valid data.
+ *
+ * mock: the engine has no thread of its own. The waiter does the copies, so the wait needs
+ * no memory, may be done with folios locked, and costs no switch of tasks. A late engine
+ * (module parameter late_engine, on in sanity mode) is as hostile as the contract allows:
+ * submit fills the destinations with a pattern, another task does the copies while the
+ * waiter sleeps, and a batch that fails leaves the pattern. In sanity mode each copy also
+ * looks whether its pages still are the job's (sanity.c).
  *
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
  */
 #include <linux/delay.h>
 #include <linux/highmem.h>
+#include <linux/module.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -31,6 +38,13 @@
 #include "hmm_ref.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
+
+#define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
+
+static bool late_engine = IS_ENABLED(CONFIG_HMM_REF_SANITY);
+module_param(late_engine, bool, 0644);
+MODULE_PARM_DESC(late_engine,
+		 "copy in another task, not before the wait (default Y in sanity mode)");
 
 /**
  * hmm_ref_engine_init() - set up an engine without storage
@@ -45,9 +59,9 @@ int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
 	engine->window = NULL;
 	xa_init(&engine->storage);
 	atomic_long_set(&engine->nr_blocks, 0);
-	/* mock: the DMA engine; other work of its CPU need not wait for the copies */
+	/* mock: the DMA engine, when it is late */
 	engine->queue = alloc_workqueue("hmm_ref_engine",
-					WQ_PERCPU | WQ_CPU_INTENSIVE, 0);
+					WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return engine->queue ? 0 : -ENOMEM;
 }
 
@@ -136,25 +150,74 @@ static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 	return storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
+/* ---- jobs -------------------------------------------------------------- */
+
 /**
  * hmm_ref_engine_begin() - start a batch of copies
  * @engine: engine
  * @job: to set up
- * @ring: where the copies are queued, a descriptor for each call that adds some; or NULL,
- *	to have them done at once
+ * @ring: where the descriptors are written; stays until the wait has returned
+ * @size: how many fit
  */
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
-			  struct hmm_ref_copy *ring)
+			  struct hmm_ref_copy *ring, unsigned int size)
 {
-	job->engine = engine;
-	job->block = ULONG_MAX;
-	job->base = 0;
-	job->nr_copies = 0;
-	job->ring = ring;
-	job->nr_queued = 0;
-	job->submitted = false;
-	job->fails = false;
-	job->rc = 0;
+	*job = (struct hmm_ref_job){ .engine = engine, .ring = ring, .size = size };
+}
+
+/*
+ * Inline: most copies are of one page, and it is known which way. A caller that adds more
+ * than it has room for has a bug; then the batch fails, and nothing is written where it
+ * should not be.
+ */
+static __always_inline void add_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+				     unsigned long dpfn, struct page *sys_page,
+				     unsigned int nr)
+{
+	if (WARN_ON_ONCE(job->nr == job->size)) {
+		job->rc = -EIO;
+		return;
+	}
+	/* mock: real hardware would have DMA addresses in it */
+	job->ring[job->nr++] = (struct hmm_ref_copy){
+		.op = op, .nr = nr, .dpfn = dpfn, .sys_page = sys_page };
+}
+
+/**
+ * hmm_ref_engine_copy_in() - add a copy of pages to the device
+ * @job: batch
+ * @dpfn: destination
+ * @sys_page: source, which must not change before the batch is waited for
+ * @nr: pages, contiguous on both sides and in one block
+ */
+void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
+			    struct page *sys_page, unsigned int nr)
+{
+	add_copy(job, HMM_REF_COPY_IN, dpfn, sys_page, nr);
+}
+
+/**
+ * hmm_ref_engine_copy_out() - add a copy of pages from the device
+ * @job: batch
+ * @sys_page: destination
+ * @dpfn: source
+ * @nr: pages, contiguous on both sides and in one block
+ */
+void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
+			     unsigned long dpfn, unsigned int nr)
+{
+	add_copy(job, HMM_REF_COPY_OUT, dpfn, sys_page, nr);
+}
+
+/**
+ * hmm_ref_engine_clear() - add the zeroing of pages of the device
+ * @job: batch
+ * @dpfn: destination
+ * @nr: pages, contiguous and in one block
+ */
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr)
+{
+	add_copy(job, HMM_REF_COPY_ZERO, dpfn, NULL, nr);
 }
 
 static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
@@ -169,164 +232,108 @@ static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
 	kunmap_local(sys);
 }
 
-static noinline void copy_many(enum hmm_ref_copy_op op, void *mem, struct page *sys_page,
-			       unsigned long nr)
+static void run_copy(const struct hmm_ref_copy *copy, void *mem)
 {
-	for (; nr; nr--, sys_page++, mem += PAGE_SIZE)
-		copy_one(op, mem, sys_page);
-}
+	unsigned int i;
 
-/* Inline: most copies are of one page, and it is known which way. */
-static __always_inline void run_copy(enum hmm_ref_copy_op op, void *mem,
-				     struct page *sys_page, unsigned long nr)
-{
-	if (op == HMM_REF_COPY_ZERO)
-		memset(mem, 0, nr * PAGE_SIZE);
-	else if (nr == 1)
-		copy_one(op, mem, sys_page);
-	else
-		copy_many(op, mem, sys_page, nr);
-}
-
-static void add_copy_elsewhere(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
-			       unsigned long dpfn, struct page *sys_page,
-			       unsigned long nr);
-
-/*
- * Most copies are in the block of the one before, whose address is known. The others are
- * left to a function of their own, or all would save registers for a call that few make.
- */
-static __always_inline void add_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
-				     unsigned long dpfn, struct page *sys_page,
-				     unsigned long nr)
-{
-	void *mem = (void *)(job->base + (dpfn << PAGE_SHIFT));
-
-	if (dpfn >> HMM_REF_BLOCK_ORDER != job->block) {
-		add_copy_elsewhere(job, op, dpfn, sys_page, nr);
+	if (copy->op == HMM_REF_COPY_ZERO) {
+		memset(mem, 0, copy->nr * PAGE_SIZE);
 		return;
 	}
-	job->nr_copies += nr;
-	/* mock: real hardware would have a descriptor written for each */
-	if (job->ring)
-		job->ring[job->nr_queued++] = (struct hmm_ref_copy){
-			.op = op, .nr = nr, .mem = mem, .sys_page = sys_page };
-	else
-		run_copy(op, mem, sys_page, nr);
+	for (i = 0; i < copy->nr; i++)
+		copy_one(copy->op, mem + i * PAGE_SIZE, copy->sys_page + i);
 }
 
-static noinline void add_copy_elsewhere(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
-					unsigned long dpfn, struct page *sys_page,
-					unsigned long nr)
+static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
 {
-	job->block = dpfn >> HMM_REF_BLOCK_ORDER;
-	job->base = (unsigned long)engine_addr(job->engine, dpfn) - (dpfn << PAGE_SHIFT);
-	add_copy(job, op, dpfn, sys_page, nr);
+	unsigned int i;
+
+	if (copy->op != HMM_REF_COPY_OUT) {
+		memset(mem, NOT_YET_COPIED, copy->nr * PAGE_SIZE);
+		return;
+	}
+	for (i = 0; i < copy->nr; i++)
+		memset_page(copy->sys_page + i, 0, NOT_YET_COPIED, PAGE_SIZE);
 }
 
-/**
- * hmm_ref_engine_copy_in() - copy pages to the device
- * @job: batch
- * @dpfn: destination
- * @sys_page: source, which must not change before the batch is waited for
- * @nr: pages, contiguous on both sides and in one block
- */
-void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned long nr)
+/* Most copies are in the block of the one before, whose address is known. */
+static __always_inline void do_copies(struct hmm_ref_job *job,
+				      void (*fn)(const struct hmm_ref_copy *copy,
+						 void *mem))
 {
-	add_copy(job, HMM_REF_COPY_IN, dpfn, sys_page, nr);
-}
+	const struct hmm_ref_copy *copy = job->ring, *end = copy + job->nr;
+	unsigned long block = ULONG_MAX;
+	void *base = NULL;
 
-/**
- * hmm_ref_engine_copy_out() - copy pages from the device
- * @job: batch
- * @sys_page: destination
- * @dpfn: source
- * @nr: pages, contiguous on both sides and in one block
- */
-void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned long nr)
-{
-	add_copy(job, HMM_REF_COPY_OUT, dpfn, sys_page, nr);
-}
+	for (; copy < end; copy++) {
+		unsigned long first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
 
-/**
- * hmm_ref_engine_clear() - zero pages of the device
- * @job: batch
- * @dpfn: destination
- * @nr: pages, contiguous and in one block
- */
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
-			  unsigned long nr)
-{
-	add_copy(job, HMM_REF_COPY_ZERO, dpfn, NULL, nr);
-}
-
-/* Ends with the status of the batch, for the waiter. */
-static void run_job(struct hmm_ref_job *job)
-{
-	const struct hmm_ref_copy *copy = job->ring;
-	const struct hmm_ref_copy *end = copy + job->nr_queued;
-
-	for (; copy < end; copy++)
-		run_copy(copy->op, copy->mem, copy->sys_page, copy->nr);
-	/* mock: real hardware would report what it could not read or write */
-	job->rc = job->fails ? -EIO : 0;
+		if (first != block) {
+			block = first;
+			base = engine_addr(job->engine, first);
+		}
+		hmm_ref_verify_copy(job->engine, copy);
+		fn(copy, base + ((copy->dpfn - first) << PAGE_SHIFT));
+	}
 }
 
 static void engine_work(struct work_struct *work)
 {
-	run_job(container_of(work, struct hmm_ref_job, work));
-}
-
-/* The CPU that plays the DMA engine: the next one. Return: nr_cpu_ids if there is none. */
-static unsigned int other_cpu(void)
-{
-	unsigned int self = raw_smp_processor_id();
-	unsigned int cpu = cpumask_next(self, cpu_online_mask);
-
-	if (cpu >= nr_cpu_ids)
-		cpu = cpumask_first(cpu_online_mask);
-	return cpu == self ? nr_cpu_ids : cpu;
+	do_copies(container_of(work, struct hmm_ref_job, work), run_copy);
 }
 
 /**
- * hmm_ref_engine_submit() - have the engine begin with what is queued
+ * hmm_ref_engine_submit() - have the engine begin with what was added
  * @job: batch; nothing is added to it any more
  */
 void hmm_ref_engine_submit(struct hmm_ref_job *job)
 {
-	unsigned int cpu = other_cpu();
-
-	if (!job->nr_queued || cpu >= nr_cpu_ids)
-		return;
-	job->fails = hmm_ref_fail(HMM_REF_FAIL_COPY);
 	/* mock: real hardware would have a doorbell rung, and use no CPU */
-	INIT_WORK_ONSTACK(&job->work, engine_work);
-	queue_work_on(cpu, job->engine->queue, &job->work);
-	job->submitted = true;
+	if (job->nr && hmm_ref_fail(HMM_REF_FAIL_COPY))
+		job->rc = -EIO;
+	job->late = READ_ONCE(late_engine);
+	if (job->late)
+		do_copies(job, poison_copy);
 }
 
 /**
  * hmm_ref_engine_wait() - wait until a batch is complete
- * @job: batch, whether submitted or not
+ * @job: batch that was submitted
  *
  * Return: 0, or -EIO when a copy failed: then no destination is valid.
  */
 int hmm_ref_engine_wait(struct hmm_ref_job *job)
 {
 	/* mock: real hardware would signal a fence; its error counts, too */
-	if (!job->submitted) {
-		job->fails = job->nr_copies && hmm_ref_fail(HMM_REF_FAIL_COPY);
-		run_job(job);
+	if (!job->nr || job->rc)
 		return job->rc;
+	if (!job->late) {
+		do_copies(job, run_copy);
+		return 0;
 	}
-	if (cancel_work(&job->work))
-		run_job(job);
-	else
-		flush_work(&job->work);
+	INIT_WORK_ONSTACK(&job->work, engine_work);
+	queue_work(job->engine->queue, &job->work);
+	flush_work(&job->work);
 	destroy_work_on_stack(&job->work);
-	return job->rc;
+	return 0;
+}
+
+/* ---- loads and stores -------------------------------------------------- */
+
+/* A word at its own multiple is one load or store, as it is for the CPU. */
+static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
+{
+	void *to = write ? mem : bounce;
+	const void *from = write ? bounce : mem;
+
+	if (len == 8 && IS_ALIGNED((unsigned long)mem, 8))
+		WRITE_ONCE(*(u64 *)to, READ_ONCE(*(const u64 *)from));
+	else if (len == 4 && IS_ALIGNED((unsigned long)mem, 4))
+		WRITE_ONCE(*(u32 *)to, READ_ONCE(*(const u32 *)from));
+	else if (len == 2 && IS_ALIGNED((unsigned long)mem, 2))
+		WRITE_ONCE(*(u16 *)to, READ_ONCE(*(const u16 *)from));
+	else
+		memcpy(to, from, len);
 }
 
 /*
@@ -345,10 +352,8 @@ static unsigned int engine_access(void *mem, const struct hmm_ref_buffer *buf,
 		else
 			left = __copy_to_user_inatomic(buf->user, mem, len);
 		pagefault_enable();
-	} else if (write) {
-		memcpy(mem, buf->bounce, len);
 	} else {
-		memcpy(buf->bounce, mem, len);
+		bounce_access(mem, buf->bounce, len, write);
 	}
 	return len - left;
 }

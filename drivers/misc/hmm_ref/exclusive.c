@@ -57,29 +57,69 @@ static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 }
 
 /*
+ * Can pages of a mapping become exclusive? The fault before make_device_exclusive()
+ * writes: without this look it would allocate blocks of a file and copy huge pages, only
+ * for the command to fail. Return: 0 or an errno of the uapi.
+ */
+static int check_vma(const struct vm_area_struct *vma)
+{
+	if (!vma || !(vma->vm_flags & VM_READ) || vma->vm_flags & (VM_IO | VM_PFNMAP))
+		return -EFAULT;
+	if (vma->vm_flags & VM_SHARED || is_vm_hugetlb_page(vma))
+		return -EINVAL;
+	return hmm_ref_vma_may_write(vma) ? 0 : -EPERM;
+}
+
+/* The same for the mapping at @addr, and set @end to where it ends, if that is before. */
+static int check_mapping(struct mm_struct *mm, unsigned long addr, unsigned long *end)
+{
+	struct vm_area_struct *vma;
+	int rc;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, addr);
+	rc = check_vma(vma);
+	if (!rc)
+		*end = min(*end, vma->vm_end);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/*
  * Take the CPU's entry away. Return: the page, with its folio locked and referenced,
- * or an errno: -EINVAL for memory that is not anonymous.
+ * or an errno.
  */
 static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *owner,
 			      struct folio **folio)
 {
 	struct vm_area_struct *vma;
-	struct page *page = ERR_PTR(-EFAULT);
+	struct page *page;
+	int rc;
 
 	if (mmap_read_lock_killable(mm))
 		return ERR_PTR(-EINTR);
 	vma = vma_lookup(mm, addr);
-	if (vma && (vma->vm_flags & VM_SHARED || is_vm_hugetlb_page(vma)))
-		page = ERR_PTR(-EINVAL);
-	else if (vma)
-		page = make_device_exclusive(mm, addr, owner, folio);
+	/* The fault went without mmap_lock, and the mapping may be another one by now. */
+	rc = check_vma(vma);
+	page = rc ? ERR_PTR(rc) : make_device_exclusive(mm, addr, owner, folio);
 	mmap_read_unlock(mm);
 	return page;
 }
 
+/* Nothing is mapped in the room that was prepared. */
+static void trim(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	mutex_lock(&mirror->lock);
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
+	mutex_unlock(&mirror->lock);
+}
+
 /*
- * One attempt on a page that has just been faulted in for writing. Return: 0; a
- * final errno; or -EBUSY or -EFAULT when it may have changed since: fault again.
+ * One attempt on a page that has just been faulted in for writing. Return: 0; -EBUSY
+ * when it has changed since: fault again; -EFAULT when the core cannot fault it, which is
+ * what it says, too, if the page was taken away before the sequence was read and would
+ * need a userfaultfd's handler; or a final errno.
  */
 static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
@@ -93,8 +133,13 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		return rc;
 	seq = mmu_interval_read_begin(&mirror->notifier);
 	page = take_page(mirror->notifier.mm, addr, mirror, &folio);
-	if (IS_ERR(page))
+	if (IS_ERR(page)) {
+		trim(mirror, addr);
+		if (page == ERR_PTR(-EFAULT) &&
+		    mmu_interval_check_retry(&mirror->notifier, seq))
+			return -EBUSY;
 		return PTR_ERR(page);
+	}
 
 	rc = -EBUSY;
 	mutex_lock(&mirror->lock);
@@ -111,6 +156,7 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 		hmm_ref_count(mirror->counters, exclusive, 1);
 		rc = 0;
 	}
+	hmm_ref_pgtable_trim(&mirror->pt, addr);
 	mutex_unlock(&mirror->lock);
 	folio_unlock(folio);
 	folio_put(folio);
@@ -123,9 +169,10 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
  */
 static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
 	unsigned int attempt = 0;
-	int rc, stop;
+	unsigned int refused = 0;
+	int rc;
 
 	lockdep_assert_held(&mirror->access_lock);
 	do {
@@ -134,15 +181,15 @@ static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 		if (rc || page_is_ready(mirror, addr))
 			return rc;
 		rc = map_exclusive(mirror, addr);
-		if (rc != -EBUSY && rc != -EFAULT)
+		/* Twice with nothing changed in between: the fault does not help. */
+		refused = rc == -EFAULT ? refused + 1 : 0;
+		if (refused > 1 || (rc != -EBUSY && rc != -EFAULT))
 			return rc;
 		hmm_ref_count(mirror->counters, retries, 1);
 		atomic_long_inc(&mirror->owner->retries);
 		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, addr, ++attempt);
-		stop = hmm_ref_mirror_interrupted(mirror);
-		if (stop)
-			return stop;
-	} while (time_before(jiffies, deadline));
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+	} while (!rc);
 	return rc;
 }
 
@@ -162,6 +209,38 @@ static unsigned long fault_ahead(struct hmm_ref_mirror *mirror, unsigned long st
 	return rc ? start : end;
 }
 
+/* What is left of a window up to @end. Return: 0 or an errno of the uapi. */
+static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclusive *cmd,
+			    unsigned long end)
+{
+	unsigned long addr = cmd->addr + cmd->out_pages * PAGE_SIZE;
+	unsigned long began = jiffies;
+	unsigned long faulted = addr;
+	unsigned long checked = addr;
+	int rc = 0;
+
+	while (!rc) {
+		if (addr >= checked) {
+			checked = end;
+			rc = check_mapping(mirror->notifier.mm, addr, &checked);
+			if (rc)
+				break;
+			faulted = fault_ahead(mirror, addr, checked);
+		}
+		if (!page_is_ready(mirror, addr) &&
+		    (addr >= faulted || map_exclusive(mirror, addr)))
+			rc = make_ready(mirror, addr);
+		if (rc)
+			break;
+		cmd->out_pages++;
+		addr += PAGE_SIZE;
+		if (addr == end)
+			break;
+		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
+	}
+	return rc;
+}
+
 /**
  * hmm_ref_mirror_exclusive() - the EXCLUSIVE command
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -174,26 +253,18 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
 			     struct hmm_ref_exclusive *cmd)
 {
 	unsigned long end = cmd->addr + cmd->length;
-	unsigned long faulted = 0;
-	unsigned long tried = 0;
-	unsigned long addr;
-	int rc = 0;
+	unsigned long addr = cmd->addr;
+	int rc;
 
 	cmd->out_pages = 0;
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
-	for (addr = cmd->addr; !rc && addr < end; addr += PAGE_SIZE) {
-		if (addr >= tried) {
-			tried = min(end, ALIGN(addr + 1, PMD_SIZE));
-			faulted = fault_ahead(mirror, addr, tried);
-		}
-		if (!page_is_ready(mirror, addr) &&
-		    (addr >= faulted || map_exclusive(mirror, addr)))
-			rc = make_ready(mirror, addr);
-		if (rc)
-			break;
-		cmd->out_pages++;
-		rc = hmm_ref_mirror_interrupted(mirror);
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
+	while (!rc && addr < end) {
+		addr = min(end, ALIGN(addr + 1, PMD_SIZE));
+		rc = exclusive_window(mirror, cmd, addr);
+		if (!rc && addr < end)
+			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;
@@ -217,6 +288,20 @@ static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd
 	return ready;
 }
 
+/* A device fault of an atomic operation. Return: 0 or an errno of the uapi. */
+static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	unsigned long page = cmd->addr & PAGE_MASK;
+	unsigned long end = page + PAGE_SIZE;
+	int rc;
+
+	rc = check_mapping(mirror->notifier.mm, page, &end);
+	if (rc)
+		return rc;
+	cmd->out_faults++;
+	return make_ready(mirror, page);
+}
+
 /**
  * hmm_ref_mirror_atomic() - the ATOMIC command
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -227,22 +312,19 @@ static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd
  */
 int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
 {
-	unsigned long deadline;
-	int rc = 0;
+	unsigned long began;
+	int rc;
 
 	cmd->out_old = 0;
 	cmd->out_faults = 0;
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
-	deadline = jiffies + HMM_REF_PATIENCE;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
+	began = jiffies;
 	while (!try_atomic(mirror, cmd)) {
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (!rc && time_after(jiffies, deadline))
-			rc = -EBUSY;
-		if (rc)
-			break;
-		cmd->out_faults++;
-		rc = make_ready(mirror, cmd->addr & PAGE_MASK);
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+		if (!rc)
+			rc = ready_for_atomic(mirror, cmd);
 		if (rc)
 			break;
 	}

@@ -9,6 +9,7 @@
  *   client.c                      open files
  *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, mirror.c
  *                                 moving data         | seeing a process's memory
+ *   absent.c                      of which there may be little
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -99,6 +100,9 @@ struct hmm_ref_device;
 /* How long an operation insists on a range that keeps changing, in jiffies. */
 #define HMM_REF_PATIENCE	(3 * HZ)
 
+/* How long it does so with a signal pending that is not fatal. */
+#define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
+
 /* Most pages that one CPU fault brings back: the arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
 
@@ -171,7 +175,7 @@ struct hmm_ref_counters {
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
  * @window: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
- * @queue: runs jobs that have a ring
+ * @queue: runs jobs when the engine is late
  */
 struct hmm_ref_engine {
 	int node;
@@ -197,42 +201,36 @@ enum hmm_ref_copy_op {
  * struct hmm_ref_copy - one descriptor of the copy engine
  * @op: what to do
  * @nr: pages
- * @mem: device memory, in one block
+ * @dpfn: device memory, in one block
  * @sys_page: the first of the other side's pages, if there is one
  */
 struct hmm_ref_copy {
 	enum hmm_ref_copy_op op;
 	unsigned int nr;
-	void *mem;
+	unsigned long dpfn;
 	struct page *sys_page;
 };
 
 /**
  * struct hmm_ref_job - a batch of copies on the engine
  * @engine: that runs it
- * @block: number of the block of the last copy; ULONG_MAX before the first one
- * @base: address that device page 0 would have, if all blocks were beside that one
- * @nr_copies: pages copied or cleared, or to be
- * @ring: descriptors of what is to be done; NULL to do it at once
- * @nr_queued: of them
- * @work: runs the ring
- * @submitted: @work has been queued
- * @fails: a test wants it to
- * @rc: how it has ended
+ * @ring: descriptors of what is to be done; memory of the caller
+ * @size: how many fit
+ * @nr: how many were added
+ * @late: the engine was late when the job was submitted
+ * @rc: 0, or how the job will end
+ * @work: runs the job, when the engine is late
  *
  * On the stack of who waits for it.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;
-	unsigned long block;
-	unsigned long base;
-	unsigned long nr_copies;
 	struct hmm_ref_copy *ring;
-	unsigned int nr_queued;
-	struct work_struct work;
-	bool submitted;
-	bool fails;
+	unsigned int size;
+	unsigned int nr;
+	bool late;
 	int rc;
+	struct work_struct work;
 };
 
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
@@ -242,13 +240,12 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
-			  struct hmm_ref_copy *ring);
+			  struct hmm_ref_copy *ring, unsigned int size);
 void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned long nr);
+			    struct page *sys_page, unsigned int nr);
 void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned long nr);
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn,
-			  unsigned long nr);
+			     unsigned long dpfn, unsigned int nr);
+void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr);
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
@@ -293,7 +290,7 @@ enum hmm_ref_cause {
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
- * @pid: process that opened the file, for people who read fdinfo
+ * @opener: process that opened the file, for people who read fdinfo and traces
  * @to_device: pages that its commands have moved to the device
  * @left: pages handed out for it whose data has left, by cause
  * @device_faults: of its mirror, as are the next two
@@ -304,7 +301,7 @@ enum hmm_ref_cause {
  */
 struct hmm_ref_owner {
 	refcount_t refs;
-	pid_t pid;
+	struct pid *opener;
 	atomic_long_t to_device;
 	atomic_long_t left[HMM_REF_CAUSES];
 	atomic_long_t device_faults;
@@ -333,7 +330,7 @@ enum hmm_ref_block_state {
 
 /**
  * struct hmm_ref_block - PMD_SIZE of device memory
- * @lock: covers @free, @bad and the counts
+ * @lock: covers @free, @bad, @lost and the counts; @lost is also read without it
  * @nr_free: pages on the free map
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
@@ -345,6 +342,7 @@ enum hmm_ref_block_state {
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
+ * @lost: those of them whose data was lost while they were used
  *
  * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
  * follow a change of the counts, and to write @backed, which either lock covers.
@@ -361,6 +359,7 @@ struct hmm_ref_block {
 	struct hmm_ref_chunk *chunk;
 	DECLARE_BITMAP(free, HMM_REF_BLOCK_PAGES);
 	DECLARE_BITMAP(bad, HMM_REF_BLOCK_PAGES);
+	DECLARE_BITMAP(lost, HMM_REF_BLOCK_PAGES);
 };
 
 /* All that a device page costs, beside struct page and storage: less than a byte. */
@@ -400,6 +399,7 @@ struct hmm_ref_chunk {
  * @grow_lock: serialises those who add chunks and storage
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
+ * @any_lost: there may be pages whose data was lost; never unset
  * @backed: pages that have storage and are not retired
  * @committed: pages used or reserved; at most @backed, so whoever holds a
  *	reservation finds a free page. Grows under @lock only
@@ -424,6 +424,7 @@ struct hmm_ref_devmem {
 	struct mutex grow_lock;		/* chunks and storage */
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
+	bool any_lost;
 	unsigned long backed;
 	atomic_long_t committed;
 	unsigned long nr_pages;
@@ -494,11 +495,12 @@ static inline void hmm_ref_devmem_dissolve(struct folio *folio)
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
 unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
-int hmm_ref_devmem_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
-				  unsigned long nr_pages, int flags);
+int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
+bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			     unsigned int nr);
 
 /* audit.c */
-void hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
 void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
 
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
@@ -546,6 +548,16 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 {
 	return hmm_ref_chunk_dpfn(hmm_ref_page_chunk(dev_page), dev_page);
 }
+
+/*
+ * Flags that the last user of a page may have left, and that the core only adds to when
+ * a page moves. The page allocator clears the same ones. They are about the data: not
+ * among them are PG_reserved, which the core sets for all device memory, and PG_hwpoison,
+ * which is about the memory. PG_locked is a bug in a page that is freed, and stays for
+ * the audit to see.
+ */
+#define HMM_REF_FLAGS_OF_USER \
+	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
 
 /**
  * hmm_ref_own_chunk() - is a page of this device's memory, and where?
@@ -643,6 +655,8 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
 /* ---- mirror.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
 
@@ -656,7 +670,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
- * @access_lock: covers @pfns and @bounce; killable
+ * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
  * @pfns: hmm_range_fault()'s array for one window
  * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
  *	states of a window
@@ -676,6 +690,22 @@ struct hmm_ref_mirror {
 
 #define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
 
+/**
+ * hmm_ref_vma_may_write() - may a device write where the process may?
+ * @vma: mapping, with mmap_lock held
+ *
+ * Not to a shadow stack, which a CPU writes by calls and returns only: its entries and
+ * VM_WRITE say writable, and hmm_range_fault() reports that. Pages of it can be read, as
+ * get_user_pages() does without FOLL_FORCE. VMAs do not change in this respect: when one
+ * takes the place of another, the notifier tells.
+ *
+ * Return: true when it may.
+ */
+static inline bool hmm_ref_vma_may_write(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_WRITE | VM_SHADOW_STACK)) == VM_WRITE;
+}
+
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
@@ -689,6 +719,10 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 					      unsigned long start, unsigned long end);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience);
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 
@@ -721,24 +755,31 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
  * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
  * @dst: its destination entries
  * @dev_pages: device pages handed out for it
+ * @ring: descriptors of its copies
  */
 struct hmm_ref_window {
 	unsigned long *src;
 	unsigned long *dst;
 	struct page **dev_pages;
+	struct hmm_ref_copy *ring;
 };
+
+/* absent.c */
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
+				   unsigned long end);
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next);
 
 /* migrate.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
-			  struct hmm_ref_migrate *cmd);
+			  struct hmm_ref_migrate *cmd, bool large);
 
 /* migrate_common.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
-int hmm_ref_windows_init(struct hmm_ref_client *client);
-void hmm_ref_windows_exit(struct hmm_ref_client *client);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
@@ -748,6 +789,8 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 /* migrate_evict.c */
 int hmm_ref_evict_some(struct hmm_ref_device *dev);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
+int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
 
 /* migrate_fault.c */
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
@@ -819,12 +862,14 @@ enum hmm_ref_retry {
  * @HMM_REF_FAULT_DONE: the CPU touches the page again
  * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
  * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_HWPOISON: as VM_FAULT_HWPOISON
  * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
  */
 enum hmm_ref_fault_result {
 	HMM_REF_FAULT_DONE = 0,
 	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
 	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_HWPOISON = (__force int)VM_FAULT_HWPOISON,
 	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
 };
 
@@ -840,6 +885,9 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
 void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
+void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+			 const struct hmm_ref_copy *copy);
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -851,6 +899,9 @@ static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
 static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
+static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+				       const struct hmm_ref_copy *copy) {}
+static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
 #endif
 
 /* ---- fault_around.c: neighbours ----------------------------------------- */
@@ -926,21 +977,16 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
- * @migrate_lock: covers @windows and @ring; killable
- * @windows: scratch memory of its migrations, two of which may be under way
- * @ring: copies of the first one, when there are two
- * @fail_large: the next large page that a migration wants is not to be had; for the
- *	old interface
+ * @migrate_lock: covers @window; killable
+ * @window: scratch memory of its migrations
  * @node: on hmm_ref_device::clients
  */
 struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
-	struct mutex migrate_lock;	/* windows, ring */
-	struct hmm_ref_window windows[2];
-	struct hmm_ref_copy *ring;
-	bool fail_large;
+	struct mutex migrate_lock;	/* window */
+	struct hmm_ref_window window;
 	struct list_head node;
 };
 
@@ -949,13 +995,13 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 /* ---- client.c: open files ---------------------------------------------- */
 
 struct file;
-struct inode;
 struct seq_file;
 
 void hmm_ref_device_put(struct hmm_ref_device *dev);
-int hmm_ref_client_open(struct file *file, struct hmm_ref_device *dev);
-int hmm_ref_client_release(struct inode *inode, struct file *file);
-void hmm_ref_client_show_fdinfo(struct seq_file *m, struct file *file);
+struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
+void hmm_ref_client_close(struct hmm_ref_client *client);
+void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
+void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */

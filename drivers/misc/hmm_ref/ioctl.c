@@ -5,9 +5,9 @@
  * The dispatcher does what is common to all commands, in this order: is the command
  * known, is the device there, is the size right, are the flags and the reserved
  * members 0, is it the right address space, is the range sound, are the members valid
- * that only this command has. A handler thus starts with a command that is valid but
- * for what is mapped. Outputs go back to the user whatever the handler returns; before
- * it is called nothing changes.
+ * that only this command has; and can the struct be written. A handler thus starts with
+ * a command that is valid but for what is mapped. Outputs go back to the user whatever
+ * the handler returns.
  *
  * A new command is a struct in the uapi header, a handler and a line in the table.
  */
@@ -20,6 +20,25 @@
 
 /* ---- handlers ---------------------------------------------------------- */
 
+static u64 features(const struct hmm_ref_device *dev)
+{
+	u64 features = 0;
+
+	if (HMM_REF_LARGE_IS_SAFE)
+		features |= HMM_REF_FEATURE_LARGE_SAFE;
+	if (hmm_ref_has_large(&dev->dm))
+		features |= HMM_REF_FEATURE_LARGE;
+	if (dev->dm.type == MEMORY_DEVICE_PRIVATE)
+		features |= HMM_REF_FEATURE_ELASTIC;
+	if (dev->dmirror_name[0])
+		features |= HMM_REF_FEATURE_OLD_INTERFACE;
+	if (IS_ENABLED(CONFIG_FAULT_INJECTION_DEBUG_FS))
+		features |= HMM_REF_FEATURE_FAIL;
+	if (IS_ENABLED(CONFIG_HMM_REF_SANITY))
+		features |= HMM_REF_FEATURE_SANITY;
+	return features;
+}
+
 static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	const struct hmm_ref_devmem *dm = &client->dev->dm;
@@ -31,6 +50,7 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
 	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;
 	cmd->info.out_folio_size = hmm_ref_has_large(dm) ? PMD_SIZE : PAGE_SIZE;
+	cmd->info.out_features = features(client->dev);
 	return 0;
 }
 
@@ -43,11 +63,17 @@ static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	struct hmm_ref_migrate *migrate = &cmd->migrate;
-	int rc = hmm_ref_migrate_range(client, migrate);
+	int rc = hmm_ref_migrate_range(client, migrate, true);
+	u64 done = migrate->out_migrated + migrate->out_already + migrate->out_skipped;
+	int map_rc;
 
-	if (!rc && migrate->flags & HMM_REF_MIGRATE_MAP)
-		rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, migrate->length);
-	return rc;
+	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done || (rc && rc != -EINTR))
+		return rc;
+	map_rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, done << PAGE_SHIFT);
+	/* The pages are where they were asked to go; device faults map the others. */
+	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
+		return rc;
+	return rc ?: map_rc;
 }
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -74,8 +100,7 @@ static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
-	return 0;
+	return hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
 }
 
 static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -107,6 +132,16 @@ static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	return hmm_ref_mirror_atomic(&client->mirror, &cmd->atomic);
+}
+
+static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_evict_range(client, &cmd->evict);
+}
+
+static int cmd_evict_all(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
+{
+	return hmm_ref_evict_client(client, &cmd->evict_all);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
@@ -146,6 +181,9 @@ const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS] = {
 	   .is_valid = atomic_is_valid,
 	   .reserved = offsetof(struct hmm_ref_atomic, __reserved),
 	   RANGE(hmm_ref_atomic, 4)),
+	OP(EVICT, hmm_ref_evict, out_skipped, .handler = cmd_evict,
+	   RANGE(hmm_ref_evict, PAGE_SIZE)),
+	OP(EVICT_ALL, hmm_ref_evict_all, out_skipped, .handler = cmd_evict_all),
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_ops);
 
@@ -202,17 +240,43 @@ int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
 
+/* Unless the device is gone. The section keeps it until the handler has returned. */
+static int handle(struct hmm_ref_client *client, const struct hmm_ref_op *op,
+		  union hmm_ref_cmd *cmd)
+{
+	struct hmm_ref_device *dev = client->dev;
+	int srcu_idx;
+	int rc = -ENODEV;
+
+	srcu_idx = srcu_read_lock(&dev->unplug);
+	if (!READ_ONCE(dev->gone))
+		rc = op->handler(client, cmd);
+	srcu_read_unlock(&dev->unplug, srcu_idx);
+	return rc;
+}
+
+/*
+ * The struct is copied outside of the section: a page of it that a userfaultfd's handler
+ * has yet to deliver must not keep the device from going.
+ */
 static long hmm_ref_dispatch(struct hmm_ref_client *client,
 			     const struct hmm_ref_op *op, void __user *ucmd)
 {
 	union hmm_ref_cmd cmd;
+	unsigned int size;
 	int rc;
 
+	if (READ_ONCE(client->dev->gone))
+		return -ENODEV;
 	rc = hmm_ref_get_cmd(op, client->mirror.notifier.mm, ucmd, &cmd);
 	if (rc)
 		return rc;
-	rc = op->handler(client, &cmd);
-	if (copy_to_user(ucmd, &cmd, min(cmd.common.size, op->size)))
+	/* Where results cannot go, nothing is done that they would have to tell. */
+	size = min(cmd.common.size, op->size);
+	if (copy_to_user(ucmd, &cmd, size))
+		return -EFAULT;
+	rc = handle(client, op, &cmd);
+	if (copy_to_user(ucmd, &cmd, size))
 		return -EFAULT;
 	return rc;
 }
@@ -227,18 +291,9 @@ static long hmm_ref_dispatch(struct hmm_ref_client *client,
  */
 long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct hmm_ref_client *client = file->private_data;
 	unsigned int nr = _IOC_NR(cmd);
-	int srcu_idx;
-	long rc;
 
 	if (nr >= ARRAY_SIZE(hmm_ref_ops) || cmd != _IO(HMM_REF_IOC_TYPE, nr))
 		return -ENOTTY;
-	srcu_idx = srcu_read_lock(&client->dev->unplug);
-	if (READ_ONCE(client->dev->gone))
-		rc = -ENODEV;
-	else
-		rc = hmm_ref_dispatch(client, &hmm_ref_ops[nr], (void __user *)arg);
-	srcu_read_unlock(&client->dev->unplug, srcu_idx);
-	return rc;
+	return hmm_ref_dispatch(file->private_data, &hmm_ref_ops[nr], (void __user *)arg);
 }

@@ -7,7 +7,7 @@
 
 #include "hmm_ref.h"
 
-#define HMM_REF_NR_CMDS		(HMM_REF_CMD_ATOMIC + 1)
+#define HMM_REF_NR_CMDS		(HMM_REF_CMD_EVICT_ALL + 1)
 
 /* The struct of any command; all start in the same way. */
 union hmm_ref_cmd {
@@ -23,6 +23,8 @@ union hmm_ref_cmd {
 	struct hmm_ref_audit audit;
 	struct hmm_ref_exclusive exclusive;
 	struct hmm_ref_atomic atomic;
+	struct hmm_ref_evict evict;
+	struct hmm_ref_evict_all evict_all;
 };
 
 /**

@@ -178,30 +178,37 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 
 static int hmm_ref_open(struct inode *inode, struct file *file)
 {
-	return hmm_ref_client_open(file, container_of(file->private_data,
-						      struct hmm_ref_device, misc));
+	struct hmm_ref_client *client;
+
+	client = hmm_ref_client_open(container_of(file->private_data,
+						  struct hmm_ref_device, misc));
+	if (IS_ERR(client))
+		return PTR_ERR(client);
+	file->private_data = client;
+	return 0;
+}
+
+static int hmm_ref_release(struct inode *inode, struct file *file)
+{
+	hmm_ref_client_close(file->private_data);
+	return 0;
+}
+
+static void hmm_ref_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	hmm_ref_client_show_fdinfo(m, file->private_data);
 }
 
 static const struct file_operations hmm_ref_fops = {
 	.owner = THIS_MODULE,
 	.open = hmm_ref_open,
-	.release = hmm_ref_client_release,
+	.release = hmm_ref_release,
 	.unlocked_ioctl = hmm_ref_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
-	.show_fdinfo = hmm_ref_client_show_fdinfo,
+	.show_fdinfo = hmm_ref_show_fdinfo,
 };
 
 /* ---- platform driver --------------------------------------------------- */
-
-static void zap_clients(struct hmm_ref_device *dev)
-{
-	struct hmm_ref_client *client;
-
-	mutex_lock(&dev->clients_lock);
-	list_for_each_entry(client, &dev->clients, node)
-		hmm_ref_mirror_zap_all(&client->mirror);
-	mutex_unlock(&dev->clients_lock);
-}
 
 static void hmm_ref_remove(struct platform_device *pdev)
 {
@@ -213,7 +220,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);
 	synchronize_srcu(&dev->unplug);
-	zap_clients(dev);
+	hmm_ref_clients_zap(dev);
 	while (!hmm_ref_evict_all(dev, 10 * HZ))
 		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
 			 hmm_ref_devmem_used(&dev->dm));
@@ -308,7 +315,7 @@ static int hmm_ref_suspend(struct device *device)
 	struct hmm_ref_device *dev = dev_get_drvdata(device);
 
 	hmm_ref_devmem_stop(&dev->dm);
-	zap_clients(dev);
+	hmm_ref_clients_zap(dev);
 	if (hmm_ref_evict_all(dev, 10 * HZ))
 		return 0;
 	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));

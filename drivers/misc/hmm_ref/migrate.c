@@ -17,17 +17,12 @@
  *   migrate_vma_pages()              commits page by page, and may refuse
  *   migrate_vma_finalize()           maps what won, unlocks and puts both sides
  *
- * Where the engine has a CPU to run on, two windows in a row are under way at once: the
- * first one is copied while the second one's pages are unmapped, and its copies done.
- * A large folio is one copy and next to no other work, so it has nothing to run beside.
- *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize.
  * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
- *   hmm_range_fault() does: who invalidates may wait for these pages. So both windows are
- *   reserved for, the second one without eviction, and looked at, before the first setup.
- * - The first error ends the command. The second window is retracted, or if it is done
- *   already, as when the first one is tried again, just counted.
+ *   hmm_range_fault() does: who invalidates may wait for these pages. So a window is
+ *   reserved for, and looked at, before setup.
+ * - The first error ends the command.
  * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is abandoned
  *   and cleared, and both last steps are done all the same: to skip migrate_vma_pages()
  *   would leave migration entries that point to pages without data.
@@ -38,10 +33,8 @@
  * - Nothing is mapped for the device here. DONTNEED does not wait for page locks, so a page
  *   that has just arrived may be on its way out; mirror.c maps, under the sequence.
  */
-#include <linux/cpumask.h>
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>
-#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
@@ -53,21 +46,13 @@
 /* Passes over a window in which someone else held pages locked. */
 #define MIGRATE_TRIES	3
 
-static bool overlap = true;
-module_param(overlap, bool, 0644);
-MODULE_PARM_DESC(overlap, "copy one window while the next one is unmapped (default Y)");
-
 /* One pass over one window. */
 struct pass {
-	struct hmm_ref_window *window;
 	unsigned long start;
 	unsigned long end;	/* cut to what can be handled at once */
 	struct hmm_ref_move move;
-	struct hmm_ref_copy *ring;
 	long reserved;
 	int rc;
-	bool open;		/* begun and not ended */
-	bool whole;		/* found a large folio, or a hole as large */
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* the device could not make room */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
@@ -120,7 +105,8 @@ static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args
  */
 static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
+	unsigned long deadline = began + HMM_REF_PATIENCE;
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	unsigned long need = (pass->end - pass->start) >> PAGE_SHIFT;
 	long got = hmm_ref_devmem_reserve(dm, need);
@@ -132,7 +118,7 @@ static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 	if (got == need || (got < 0 && got != -ENOSPC))
 		return got;
 	resident = hmm_ref_mirror_resident(&client->mirror, pass->start, pass->end,
-					   pass->window->dst);
+					   client->window.dst);
 	if (resident > 0)
 		need -= resident;
 	while (got < (long)need && time_before(jiffies, deadline)) {
@@ -141,8 +127,11 @@ static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 		rc = hmm_ref_evict_some(client->dev);
 		if (rc == -ENOSPC)
 			schedule_timeout_killable(1);
-		if (rc == -EINTR || fatal_signal_pending(current))
-			return -EINTR;
+		if (rc == -EINTR)
+			return rc;
+		rc = hmm_ref_mirror_insist(&client->mirror, began, MAX_JIFFY_OFFSET);
+		if (rc)
+			return rc;
 		got = hmm_ref_devmem_reserve(dm, need);
 		if (got < 0 && got != -ENOSPC)
 			return got;
@@ -153,39 +142,15 @@ static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
 }
 
 static void init_pass(struct hmm_ref_client *client, struct pass *pass,
-		      struct hmm_ref_window *window, unsigned long start,
-		      unsigned long end, bool large)
+		      unsigned long start, unsigned long end, bool large)
 {
 	*pass = (struct pass){
-		.window = window,
 		.start = start,
 		.end = end,
 		.rc = -EFAULT,
 		.large = large && end - start == PMD_SIZE &&
 			 hmm_ref_has_large(&client->dev->dm),
 	};
-}
-
-static int begin_to_device(struct hmm_ref_client *client, struct pass *pass, bool large)
-{
-	return hmm_ref_to_device_begin(client, &pass->move, pass->window->dev_pages,
-				       large && pass->reserved == HMM_REF_BLOCK_PAGES,
-				       pass->ring, &pass->reserved);
-}
-
-static int begin_move(struct hmm_ref_client *client, u32 direction, struct pass *pass,
-		      bool large)
-{
-	int rc;
-
-	if (direction == HMM_REF_TO_DEVICE)
-		rc = begin_to_device(client, pass, large);
-	else
-		rc = hmm_ref_to_system_begin(&client->dev->dm, &pass->move, large,
-					     pass->ring);
-	pass->open = !rc;
-	pass->whole = !rc && pass->move.args.src[0] & MIGRATE_PFN_COMPOUND;
-	return rc;
 }
 
 /*
@@ -197,8 +162,8 @@ static void look_pass(struct hmm_ref_client *client, u32 direction, struct pass 
 	struct migrate_vma *args = &pass->move.args;
 
 	args->start = pass->start;
-	args->src = pass->window->src;
-	args->dst = pass->window->dst;
+	args->src = client->window.src;
+	args->dst = client->window.dst;
 	args->vma = vma_lookup(client->mirror.notifier.mm, pass->start);
 	if (!args->vma)
 		return;
@@ -211,106 +176,51 @@ static void look_pass(struct hmm_ref_client *client, u32 direction, struct pass 
 	pass->large &= args->end - args->start == PMD_SIZE;
 }
 
-/* Begin with a window that was looked at. Sets @pass->rc. */
-static void begin_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+/* All that happens to a window that was looked at, from setup to finalize. */
+static int move_window(struct hmm_ref_client *client, u32 direction, struct pass *pass,
+		       bool large)
+{
+	struct hmm_ref_move *move = &pass->move;
+	int rc;
+
+	if (direction == HMM_REF_TO_DEVICE) {
+		large &= pass->reserved == HMM_REF_BLOCK_PAGES;
+		rc = hmm_ref_to_device_begin(client, move, &client->window, large,
+					     &pass->reserved);
+		if (!rc)
+			pass->moved += hmm_ref_to_device_end(client, move);
+	} else {
+		rc = hmm_ref_to_system_begin(&client->dev->dm, move, &client->window, large);
+		if (!rc)
+			pass->moved += hmm_ref_to_system_end(move, HMM_REF_BY_COMMAND);
+	}
+	if (rc)
+		return rc;
+	pass->refused = move->refused;
+	return move->rc;
+}
+
+/* What cannot stay whole is begun again, as single pages. Sets @pass->rc. */
+static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
-	bool large;
-
 	if (pass->rc)
 		return;
-	pass->tried = true;
 	if (pass->stays) {
+		pass->tried = true;
 		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
 		return;
 	}
-	large = pass->large;
-	if (direction == HMM_REF_TO_SYSTEM && large)
-		large = !xchg(&client->fail_large, false);
-	pass->rc = begin_move(client, direction, pass, large);
-	pass->tried = pass->open;
+	pass->rc = move_window(client, direction, pass, pass->large);
+	if (pass->rc == -EAGAIN)
+		pass->rc = move_window(client, direction, pass, false);
+	pass->tried = pass->rc != -EINVAL;
 }
 
-static void end_move(struct hmm_ref_client *client, u32 direction, struct pass *pass)
-{
-	if (direction == HMM_REF_TO_DEVICE)
-		pass->moved += hmm_ref_to_device_end(client, &pass->move);
-	else
-		pass->moved += hmm_ref_to_system_end(&pass->move, HMM_REF_BY_COMMAND);
-	pass->refused = pass->move.refused;
-	pass->rc = pass->move.rc;
-	pass->open = false;
-}
-
-/* What could not stay whole is begun again, as single pages. */
-static void end_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
-{
-	if (!pass->open)
-		return;
-	end_move(client, direction, pass);
-	if (pass->rc == -EAGAIN) {
-		pass->rc = begin_move(client, direction, pass, false);
-		if (pass->open)
-			end_move(client, direction, pass);
-	}
-}
-
-/* Nothing of the window moves; it counts as not handled. */
-static void cancel_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
-{
-	if (pass->open) {
-		pass->move.rc = -ECANCELED;
-		end_move(client, direction, pass);
-	}
-	pass->tried = false;
-}
-
-/* Reserve for a window that nobody waits for: all or nothing. Return: whether there is room. */
-static bool plan_ahead(struct hmm_ref_client *client, u32 direction, struct pass *pass)
-{
-	struct hmm_ref_devmem *dm = &client->dev->dm;
-	long need = (pass->end - pass->start) >> PAGE_SHIFT;
-
-	if (direction != HMM_REF_TO_DEVICE)
-		return true;
-	pass->reserved = max(hmm_ref_devmem_reserve(dm, need), 0L);
-	if (pass->reserved < need) {
-		hmm_ref_devmem_unreserve(dm, pass->reserved);
-		pass->reserved = 0;
-		return false;
-	}
-	if (pass->large)
-		hmm_ref_devmem_want_whole(dm);
-	return true;
-}
-
-/* One window, and with a ring for its copies the next one beside them. */
-static void begin_and_end(struct hmm_ref_client *client, u32 direction,
-			  struct pass *pass, struct pass *ahead)
-{
-	look_pass(client, direction, pass);
-	if (pass->ring && !pass->rc && pass->end == ahead->start)
-		look_pass(client, direction, ahead);
-	begin_pass(client, direction, pass);
-	if (!pass->ring) {
-		end_pass(client, direction, pass);
-		return;
-	}
-	if (pass->open && !pass->whole && !pass->move.rc && pass->end == ahead->start)
-		begin_pass(client, direction, ahead);
-	end_pass(client, direction, pass);
-	if (pass->rc)
-		cancel_pass(client, direction, ahead);
-	else
-		end_pass(client, direction, ahead);
-}
-
-/* One pass over a window, and over the one @ahead, if not NULL, if there is room for it. */
-static void do_passes(struct hmm_ref_client *client, u32 direction, struct pass *pass,
-		      struct pass *ahead)
+/* One pass over a window. */
+static void do_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct mm_struct *mm = client->mirror.notifier.mm;
-	struct hmm_ref_devmem *dm = &client->dev->dm;
 
 	if (direction == HMM_REF_TO_DEVICE) {
 		pass->reserved = reserve_window(client, pass);
@@ -319,17 +229,14 @@ static void do_passes(struct hmm_ref_client *client, u32 direction, struct pass 
 			return;
 		}
 	}
-	if (ahead && plan_ahead(client, direction, ahead))
-		pass->ring = client->ring;
 	if (mmap_read_lock_killable(mm)) {
 		pass->rc = -EINTR;
 	} else {
-		begin_and_end(client, direction, pass, ahead);
+		look_pass(client, direction, pass);
+		move_pass(client, direction, pass);
 		mmap_read_unlock(mm);
 	}
-	hmm_ref_devmem_unreserve(dm, pass->reserved);
-	if (ahead)
-		hmm_ref_devmem_unreserve(dm, ahead->reserved);
+	hmm_ref_devmem_unreserve(&client->dev->dm, pass->reserved);
 }
 
 /* ---- the MIGRATE command ----------------------------------------------- */
@@ -341,7 +248,7 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
 {
 	unsigned long nr = (end - pass->start) >> PAGE_SHIFT;
 	long resident = hmm_ref_mirror_resident(&client->mirror, pass->start, end,
-						pass->window->dst);
+						client->window.dst);
 
 	if (resident < 0 || pass->blind)
 		return nr - min(moved, nr);
@@ -354,7 +261,7 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
  * counts.
  */
 static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			 struct pass *pass)
+			 bool large, struct pass *pass)
 {
 	unsigned long start = pass->start, end = pass->end;
 	unsigned long nr = (end - start) >> PAGE_SHIFT;
@@ -372,8 +279,8 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 				    tries);
 		/* What does not move whole gets its last chance as single pages. */
 		tries++;
-		init_pass(client, pass, pass->window, start, end, tries < MIGRATE_TRIES);
-		do_passes(client, cmd->direction, pass, NULL);
+		init_pass(client, pass, start, end, large && tries < MIGRATE_TRIES);
+		do_pass(client, cmd->direction, pass);
 		moved += pass->moved;
 	}
 	if (!looked_at)
@@ -389,64 +296,83 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 }
 
 /*
- * Migrate the window at @addr, and the next one with it if @two. @addr is moved on to what
- * has not been handled: that is also where a VMA or a run of merged pages ends. @two is
- * cleared where there was a large folio, for the next time.
+ * Go over holes that need no look at each of their windows: nothing comes back from where
+ * nothing is, and no hole of a file is filled. @addr is moved on. Return: 0 or -EINTR.
  */
-static int migrate_windows(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			   unsigned long *addr, bool *two)
+static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+		      unsigned long *addr)
+{
+	bool to_device = cmd->direction == HMM_REF_TO_DEVICE;
+	unsigned long last = cmd->addr + cmd->length;
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct vm_area_struct *vma;
+	unsigned long next = *addr;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, next);
+	if (vma && !vma_is_dax(vma) && !(to_device && vma_is_anonymous(vma)))
+		next = hmm_ref_next_present(vma, next, min(last, vma->vm_end));
+	mmap_read_unlock(mm);
+	if (to_device)
+		cmd->out_skipped += (next - *addr) >> PAGE_SHIFT;
+	else
+		cmd->out_already += (next - *addr) >> PAGE_SHIFT;
+	*addr = next;
+	return 0;
+}
+
+/*
+ * Migrate the window at @addr, which is moved on to what has not been handled: that is also
+ * where a VMA or a run of merged pages ends.
+ */
+static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			  bool large, unsigned long *addr)
 {
 	unsigned long last = cmd->addr + cmd->length;
-	unsigned long end = min(last, ALIGN(*addr + 1, PMD_SIZE));
-	struct pass pass, ahead;
-	int rc;
+	struct pass pass;
 
-	init_pass(client, &pass, &client->windows[0], *addr, end, true);
-	init_pass(client, &ahead, &client->windows[1], end, min(last, end + PMD_SIZE),
-		  true);
-	do_passes(client, cmd->direction, &pass, *two && end < last ? &ahead : NULL);
-	*two = !pass.whole;
-	*addr = ahead.tried ? ahead.end : pass.end;
-	rc = settle_window(client, cmd, &pass);
-	if (!ahead.tried)
-		return rc;
-	ahead.rc = rc ?: ahead.rc;
-	return settle_window(client, cmd, &ahead);
+	if (*addr == last)
+		return 0;
+	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), large);
+	do_pass(client, cmd->direction, &pass);
+	*addr = pass.end;
+	return settle_window(client, cmd, large, &pass);
 }
 
 /**
  * hmm_ref_migrate_range() - the MIGRATE command
  * @client: open file of the current process, or of an mm that the caller keeps alive
  * @cmd: validated but for what is mapped; the counts are set, also on error
+ * @large: keep large folios whole, as far as possible
+ *
+ * Does at least one window. After that any signal ends it, with -EINTR.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or an errno of the uapi; -ERESTARTSYS when nothing was done.
  */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd)
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			  bool large)
 {
 	unsigned long addr = cmd->addr;
 	unsigned long last = cmd->addr + cmd->length;
-	bool beside = READ_ONCE(overlap) && num_online_cpus() > 1;
-	bool two = beside;
 	u64 begin = 0;
 	int rc = 0;
 
 	cmd->out_migrated = 0;
 	cmd->out_already = 0;
 	cmd->out_skipped = 0;
-	if (mutex_lock_killable(&client->migrate_lock))
-		return -EINTR;
+	if (mutex_lock_interruptible(&client->migrate_lock))
+		return -ERESTARTSYS;
 	if (trace_hmm_ref_migrate_end_enabled())
 		begin = ktime_get_ns();
 	trace_hmm_ref_migrate_begin(client, cmd);
 	while (addr < last && !rc) {
-		rc = migrate_windows(client, cmd, &addr, &two);
-		two &= beside;
-		if (!rc && fatal_signal_pending(current))
-			rc = -EINTR;
-		if (!rc && READ_ONCE(client->dev->gone))
-			rc = -ENODEV;
-		cond_resched();
+		rc = skip_holes(client, cmd, &addr);
+		if (!rc)
+			rc = migrate_window(client, cmd, large, &addr);
+		if (!rc && addr < last)
+			rc = hmm_ref_mirror_interrupted(&client->mirror);
 	}
 	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
 	mutex_unlock(&client->migrate_lock);

@@ -57,13 +57,12 @@ static inline bool hmm_ref_moved(unsigned long src, unsigned long dst)
 
 /**
  * struct hmm_ref_move - a migration, from before setup to finalize
- * @args: for the core; vma, start, end, src and dst are the caller's to set
+ * @args: for the core; vma, start and end are the caller's to set
  * @job: its copies
  * @rc: what went wrong, if anything
  * @refused: pages of a kind that the device does not take
  *
- * Nothing but the copies happens between begin and end, so another migration may begin
- * there. Both are under the same mmap_lock.
+ * Nothing but the copies happens between begin and end, which are under the same mmap_lock.
  */
 struct hmm_ref_move {
 	struct migrate_vma args;
@@ -73,20 +72,18 @@ struct hmm_ref_move {
 };
 
 /* migrate_common.c */
-void hmm_ref_move_start(struct hmm_ref_move *move, struct hmm_ref_engine *engine,
-			struct hmm_ref_copy *ring);
 void hmm_ref_move_commit(struct hmm_ref_move *move);
 int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-			    bool large, struct hmm_ref_copy *ring);
+			    struct hmm_ref_window *window, bool large);
 unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move,
 				    enum hmm_ref_cause cause);
-int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move, bool large,
+int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
+		      struct hmm_ref_window *window, bool large,
 		      enum hmm_ref_cause cause, unsigned long *moved);
 
 /* migrate_device.c */
 int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			    struct page **dev_pages, bool large,
-			    struct hmm_ref_copy *ring, long *reserved);
+			    struct hmm_ref_window *window, bool large, long *reserved);
 unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
 				    struct hmm_ref_move *move);
 

@@ -36,7 +36,9 @@ int hmm_ref_window_init(struct hmm_ref_window *window)
 	window->dev_pages = kvcalloc(HMM_REF_BLOCK_PAGES,
 				     sizeof(*window->dev_pages),
 				     GFP_KERNEL_ACCOUNT);
-	if (window->src && window->dst && window->dev_pages)
+	window->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->ring),
+				GFP_KERNEL_ACCOUNT);
+	if (window->src && window->dst && window->dev_pages && window->ring)
 		return 0;
 	hmm_ref_window_exit(window);
 	return -ENOMEM;
@@ -51,44 +53,7 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 	kvfree(window->src);
 	kvfree(window->dst);
 	kvfree(window->dev_pages);
-}
-
-/**
- * hmm_ref_windows_init() - allocate the scratch memory of a client
- * @client: to set up
- *
- * Return: 0 or -ENOMEM.
- */
-int hmm_ref_windows_init(struct hmm_ref_client *client)
-{
-	unsigned int i;
-
-	client->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*client->ring),
-				GFP_KERNEL_ACCOUNT);
-	if (!client->ring)
-		return -ENOMEM;
-	for (i = 0; i < ARRAY_SIZE(client->windows); i++) {
-		if (hmm_ref_window_init(&client->windows[i])) {
-			while (i--)
-				hmm_ref_window_exit(&client->windows[i]);
-			kvfree(client->ring);
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-/**
- * hmm_ref_windows_exit() - free the scratch memory of a client
- * @client: does not migrate any more
- */
-void hmm_ref_windows_exit(struct hmm_ref_client *client)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(client->windows); i++)
-		hmm_ref_window_exit(&client->windows[i]);
-	kvfree(client->ring);
+	kvfree(window->ring);
 }
 
 /* ---- entries ----------------------------------------------------------- */
@@ -113,6 +78,38 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 		}
 		dst[i] = 0;
 	}
+}
+
+/**
+ * hmm_ref_abandon_lost() - leave behind what was lost
+ * @dm: device memory that pages leave
+ * @args: migration whose copies are complete
+ *
+ * What was copied out of bad memory is not the data. Its page stays where it is, for the
+ * next touch by the CPU to find out (migrate_fault.c).
+ *
+ * Return: 0, or -EAGAIN when that leaves a large folio behind, of which single pages could
+ * still move.
+ */
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args)
+{
+	unsigned long i;
+	int rc = 0;
+
+	if (!READ_ONCE(dm->any_lost))
+		return 0;
+	for (i = 0; i < args->npages; i++) {
+		struct page *page = migrate_pfn_to_page(args->src[i]);
+
+		if (!args->dst[i] || !page || !hmm_ref_owns(dm, page) ||
+		    !hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(page),
+					     hmm_ref_src_pages(args->src[i])))
+			continue;
+		hmm_ref_abandon_all(&args->dst[i], 1);
+		if (args->src[i] & MIGRATE_PFN_COMPOUND)
+			rc = -EAGAIN;
+	}
+	return rc;
 }
 
 /**
@@ -144,33 +141,20 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 }
 
 /**
- * hmm_ref_move_start() - begin with the copies
- * @move: of which setup has just run
- * @engine: to copy
- * @ring: for copies of single pages, which then run beside the caller; or NULL
- */
-void hmm_ref_move_start(struct hmm_ref_move *move, struct hmm_ref_engine *engine,
-			struct hmm_ref_copy *ring)
-{
-	move->rc = 0;
-	move->refused = 0;
-	if (move->args.src[0] & MIGRATE_PFN_COMPOUND)
-		ring = NULL;
-	hmm_ref_engine_begin(engine, &move->job, ring);
-}
-
-/**
  * hmm_ref_move_commit() - wait for the copies, and let the core commit what is good
  * @move: of which setup has run; an error of the engine becomes its rc
  *
- * All of it is retracted after such an error, and where rc is -ECANCELED before.
+ * All of it is retracted after such an error. Where memory of the device has failed, that
+ * is what stays, and rc is -EAGAIN for a large folio.
  */
 void hmm_ref_move_commit(struct hmm_ref_move *move)
 {
-	if (hmm_ref_engine_wait(&move->job))
+	if (hmm_ref_engine_wait(&move->job)) {
 		move->rc = -EIO;
-	if (move->rc == -EIO || move->rc == -ECANCELED)
 		hmm_ref_abandon_all(move->args.dst, move->args.npages);
+	} else if (hmm_ref_abandon_lost(move->args.pgmap_owner, &move->args)) {
+		move->rc = -EAGAIN;
+	}
 	migrate_vma_pages(&move->args);
 }
 
@@ -224,20 +208,22 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 /**
  * hmm_ref_to_system_begin() - setup, system pages, and the copies under way
  * @dm: device memory
- * @move: with range and arrays; all else of it is set here
+ * @move: with its VMA and range; all else of it is set here
+ * @window: its scratch memory, until the end
  * @large: keep large folios whole; else the core splits them in setup
- * @ring: for the copies; or NULL
  *
  * Context: mmap_lock of the VMA's mm, until hmm_ref_to_system_end().
  * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate.
  */
 int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-			    bool large, struct hmm_ref_copy *ring)
+			    struct hmm_ref_window *window, bool large)
 {
 	struct migrate_vma *args = &move->args;
 	unsigned long i;
 	int rc;
 
+	args->src = window->src;
+	args->dst = window->dst;
 	args->pgmap_owner = dm->pgmap_owner;
 	args->flags = dm->type == MEMORY_DEVICE_COHERENT ?
 		      MIGRATE_VMA_SELECT_DEVICE_COHERENT :
@@ -247,7 +233,10 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
-	hmm_ref_move_start(move, &dm->engine, ring);
+	move->rc = 0;
+	move->refused = 0;
+	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
+			     HMM_REF_BLOCK_PAGES);
 	for (i = 0; i < args->npages && !move->rc; i++) {
 		unsigned long src = args->src[i];
 
@@ -284,7 +273,8 @@ unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move, enum hmm_ref_caus
 /**
  * hmm_ref_to_system() - move what a VMA has on the device to system memory
  * @dm: device memory
- * @move: with range and arrays
+ * @move: with its VMA and range
+ * @window: scratch memory
  * @large: keep large folios whole where large pages can be had
  * @cause: why
  * @moved: pages moved
@@ -293,14 +283,15 @@ unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move, enum hmm_ref_caus
  * Return: 0 when setup has run and nothing went wrong; -EINVAL for a VMA that does not
  * migrate; -ENOMEM or -EIO, with @moved pages moved before it.
  */
-int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move, bool large,
+int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
+		      struct hmm_ref_window *window, bool large,
 		      enum hmm_ref_cause cause, unsigned long *moved)
 {
 	int rc;
 
 	*moved = 0;
 	do {
-		rc = hmm_ref_to_system_begin(dm, move, large, NULL);
+		rc = hmm_ref_to_system_begin(dm, move, window, large);
 		if (rc)
 			return rc;
 		*moved += hmm_ref_to_system_end(move, cause);

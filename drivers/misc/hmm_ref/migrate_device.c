@@ -32,6 +32,15 @@ static inline void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
 		hmm_ref_engine_clear(job, dpfn, nr);
 }
 
+/* Rule 4 of devmem.c, for pages that no copy has been queued for. */
+static void put_unused(struct page **dev_pages, unsigned long nr)
+{
+	for (; nr; nr--, dev_pages++) {
+		unlock_page(*dev_pages);
+		put_page(*dev_pages);
+	}
+}
+
 /* Fill one large entry with a large folio. Return: pages handed out for it. */
 static unsigned long fill_large(struct hmm_ref_client *client,
 				struct migrate_vma *args, struct hmm_ref_job *job)
@@ -41,7 +50,7 @@ static unsigned long fill_large(struct hmm_ref_client *client,
 
 	if (!sys_page && (args->vma->vm_flags & VM_NOHUGEPAGE))
 		return 0;
-	if (xchg(&client->fail_large, false) || hmm_ref_fail(HMM_REF_FAIL_LARGE))
+	if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
 		return 0;
 	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
 	if (!folio)
@@ -61,12 +70,14 @@ static unsigned long fill_hole(struct hmm_ref_client *client,
 
 	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
 				     HMM_REF_BLOCK_PAGES);
+	if (got < HMM_REF_BLOCK_PAGES) {
+		put_unused(dev_pages, got);
+		return got;
+	}
 	for (i = 0; i < got; i++) {
 		queue_copy(job, dev_pages[i], NULL, 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
 	}
-	if (got < HMM_REF_BLOCK_PAGES)
-		hmm_ref_abandon_all(args->dst, got);
 	return got;
 }
 
@@ -113,10 +124,7 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 		queue_copy(&move->job, dev_page, migrate_pfn_to_page(src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_page));
 	}
-	for (i = next; i < got; i++) {
-		unlock_page(dev_pages[i]);
-		put_page(dev_pages[i]);
-	}
+	put_unused(dev_pages + next, got - next);
 	return got;
 }
 
@@ -151,22 +159,22 @@ static int fill_device(struct hmm_ref_client *client, struct hmm_ref_move *move,
 /**
  * hmm_ref_to_device_begin() - setup, device pages, and the copies under way
  * @client: whose pages they become
- * @move: with range and arrays; all else of it is set here
- * @dev_pages: array for the window
+ * @move: with its VMA and range; all else of it is set here
+ * @window: its scratch memory, until the end
  * @large: keep a large folio whole; else the core splits it in setup
- * @ring: for the copies; or NULL
  * @reserved: pages reserved for it; what is handed out comes off
  *
  * Context: mmap_lock of the VMA's mm, until hmm_ref_to_device_end().
  * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate.
  */
 int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			    struct page **dev_pages, bool large,
-			    struct hmm_ref_copy *ring, long *reserved)
+			    struct hmm_ref_window *window, bool large, long *reserved)
 {
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	int rc;
 
+	move->args.src = window->src;
+	move->args.dst = window->dst;
 	move->args.pgmap_owner = dm->pgmap_owner;
 	move->args.flags = MIGRATE_VMA_SELECT_SYSTEM;
 	if (large)
@@ -174,8 +182,10 @@ int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *
 	rc = migrate_vma_setup(&move->args);
 	if (rc)
 		return rc;
-	hmm_ref_move_start(move, &dm->engine, ring);
-	move->rc = fill_device(client, move, dev_pages, reserved);
+	move->refused = 0;
+	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
+			     HMM_REF_BLOCK_PAGES);
+	move->rc = fill_device(client, move, window->dev_pages, reserved);
 	hmm_ref_engine_submit(&move->job);
 	return 0;
 }

@@ -166,10 +166,7 @@ static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned lon
 
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
 {
-	struct hmm_ref_move move = {
-		.args.src = dev->evict_window.src,
-		.args.dst = dev->evict_window.dst,
-	};
+	struct hmm_ref_move move = {};
 	struct migrate_vma *args = &move.args;
 	unsigned long moved = 0;
 
@@ -179,7 +176,8 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 	if (args->vma) {
 		args->start = at->start;
 		args->end = min(at->end, args->vma->vm_end);
-		hmm_ref_to_system(&dev->dm, &move, true, HMM_REF_BY_EVICTION, &moved);
+		hmm_ref_to_system(&dev->dm, &move, &dev->evict_window, true,
+				  HMM_REF_BY_EVICTION, &moved);
 		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
 			end_exclusive(at->mm, at->start, args->end);
 	}
@@ -230,7 +228,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev,
 		tried += nr;
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
-	trace_hmm_ref_evict(block, tried, moved, begin);
+	trace_hmm_ref_evict(block, tried, moved, false, begin);
 	return moved;
 }
 
@@ -294,7 +292,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 /**
  * hmm_ref_evict_all() - bring every page of a stopped device to system memory
  * @dev: device that hands out nothing any more
- * @timeout: jiffies until it gives up
+ * @timeout: jiffies without progress until it gives up
  *
  * Pages that someone holds locked, and faults in flight, take their time; a system
  * without memory, or an engine that fails, too.
@@ -316,6 +314,7 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 		moved = block ? evict_pass(dev, block) : 0;
 		mutex_unlock(&dev->evict_lock);
 		if (moved) {
+			end = jiffies + timeout;
 			delay_ms = 1;
 			cond_resched();
 			continue;
@@ -325,4 +324,201 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 		delay_ms = min(delay_ms * 2, 100U);
 	}
 	return true;
+}
+
+/* ---- the EVICT commands ------------------------------------------------ */
+
+/* Passes over pages that their users hold locked, or that a CPU keeps in a batch. */
+#define EVICT_PASSES	3
+
+/* Is a page mapped, and handed out for an owner? */
+static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
+{
+	struct folio *folio = grab_mapped(page);
+	bool owned;
+
+	if (!folio)
+		return false;
+	owned = folio->page.zone_device_data == owner;
+	release_mapped(folio);
+	return owned;
+}
+
+/* Pages side by side on the device. Return: pages moved. */
+static unsigned long evict_run(struct hmm_ref_device *dev, unsigned long pfn,
+			       unsigned long npages)
+{
+	unsigned long moved = 0;
+	unsigned long i, nr;
+
+	lockdep_assert_held(&dev->evict_lock);
+	for (i = 0; i < npages; i += max(nr, 1UL)) {
+		nr = neighbours(pfn_to_page(pfn + i), npages - i);
+		if (nr)
+			moved += evict_pages(dev, pfn_to_page(pfn + i), &nr);
+	}
+	hmm_ref_count(dev->counters, evicted, moved);
+	return moved;
+}
+
+/* One pass over the pages of a block that an owner has. Return: pages moved. */
+static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_block *block,
+				 const struct hmm_ref_owner *owner)
+{
+	unsigned long pfn = hmm_ref_block_pfn(block);
+	unsigned long tried = 0, moved = 0;
+	unsigned long first, last;
+	u64 begin = 0;
+
+	if (trace_hmm_ref_evict_enabled())
+		begin = ktime_get_ns();
+	for (first = 0; first < HMM_REF_BLOCK_PAGES; first = last + 1) {
+		for (last = first; last < HMM_REF_BLOCK_PAGES; last++) {
+			if (!is_owned(pfn_to_page(pfn + last), owner))
+				break;
+		}
+		if (last == first)
+			continue;
+		tried += last - first;
+		moved += evict_run(dev, pfn + first, last - first);
+	}
+	if (tried)
+		trace_hmm_ref_evict(block, tried, moved, true, begin);
+	return moved;
+}
+
+/* One pass over all blocks. Return: 0 or an errno of the uapi. */
+static int evict_all_owned(struct hmm_ref_client *client, u64 *evicted)
+{
+	struct hmm_ref_device *dev = client->dev;
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+	unsigned int i;
+	int rc;
+
+	xa_for_each(&dev->dm.chunks, index, chunk) {
+		for (i = 0; i < chunk->nr_blocks; i++) {
+			if (!READ_ONCE(chunk->blocks[i].nr_used))
+				continue;
+			if (mutex_lock_killable(&dev->evict_lock))
+				return -EINTR;
+			*evicted += evict_owned(dev, &chunk->blocks[i], client->owner);
+			mutex_unlock(&dev->evict_lock);
+			rc = hmm_ref_mirror_interrupted(&client->mirror);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+/**
+ * hmm_ref_evict_client() - the EVICT_ALL command
+ * @client: open file of any process
+ * @cmd: the outputs are set, also on error
+ *
+ * Context: may sleep and enter reclaim.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd)
+{
+	unsigned int pass;
+	int rc = 0;
+
+	cmd->out_evicted = 0;
+	for (pass = 0; !rc && pass < EVICT_PASSES; pass++) {
+		rc = evict_all_owned(client, &cmd->out_evicted);
+		if (refcount_read(&client->owner->refs) == 1)
+			break;
+		drain_cpus();
+	}
+	cmd->out_skipped = refcount_read(&client->owner->refs) - 1;
+	return cmd->out_skipped ? rc : 0;
+}
+
+/* The pages whose numbers are the first @nr of @pfns. Return: pages moved, or -EINTR. */
+static long evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
+			unsigned long nr)
+{
+	unsigned long moved = 0;
+	unsigned long i, run;
+
+	if (mutex_lock_killable(&dev->evict_lock))
+		return -EINTR;
+	for (i = 0; i < nr; i += run) {
+		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++)
+			;
+		moved += evict_run(dev, pfns[i], run);
+	}
+	mutex_unlock(&dev->evict_lock);
+	return moved;
+}
+
+static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd,
+			unsigned long start, unsigned long end)
+{
+	struct hmm_ref_mirror *mirror = &client->mirror;
+	unsigned long npages = (end - start) >> PAGE_SHIFT;
+	long resident, moved = 0;
+	unsigned int pass;
+
+	resident = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns);
+	for (pass = 0; resident > 0 && pass < EVICT_PASSES; pass++) {
+		long nr = evict_these(client->dev, mirror->pfns, resident);
+
+		if (nr < 0)
+			return nr;
+		moved += nr;
+		if (pass)
+			drain_cpus();
+		resident = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns);
+	}
+	if (resident < 0)
+		return resident;
+	/* What came back to the device meanwhile, and left again, has moved twice. */
+	moved = min(moved, (long)npages - resident);
+	cmd->out_evicted += moved;
+	cmd->out_skipped += resident;
+	cmd->out_already += npages - moved - resident;
+	return 0;
+}
+
+/**
+ * hmm_ref_evict_range() - the EVICT command
+ * @client: open file of the current process
+ * @cmd: validated; the outputs are set, also on error
+ *
+ * Context: process context; takes mmap_lock, may enter reclaim.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd)
+{
+	struct hmm_ref_mirror *mirror = &client->mirror;
+	unsigned long last = cmd->addr + cmd->length;
+	unsigned long addr = cmd->addr;
+	int rc;
+
+	cmd->out_evicted = 0;
+	cmd->out_already = 0;
+	cmd->out_skipped = 0;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
+	while (!rc && addr < last) {
+		unsigned long next;
+
+		rc = hmm_ref_mirror_next_present(mirror, addr, last, 0, &next);
+		if (rc)
+			break;
+		cmd->out_already += (next - addr) >> PAGE_SHIFT;
+		addr = next;
+		next = min(last, ALIGN(addr + 1, PMD_SIZE));
+		if (addr < last)
+			rc = evict_window(client, cmd, addr, next);
+		addr = next;
+		if (!rc && addr < last)
+			rc = hmm_ref_mirror_interrupted(mirror);
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
 }

@@ -26,6 +26,14 @@
  *                   fault: it touches it again. The kernel, which may touch it for the
  *                   process, does not, and says -EFAULT; hence the second time
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
+ *   VM_FAULT_HWPOISON
+ *                   the same, as the memory of this page has failed
+ *
+ * memory_failure() tells of such a page. What the core makes of its result: 0 says that
+ * nothing is lost, any error that something is, which kills who has just touched it. But
+ * never -EOPNOTSUPP: then the core looks for who maps the page, in a mapping that is none
+ * for anonymous memory. Private memory the CPU has not touched: its process gets SIGBUS
+ * when it does, and keeps the page until it unmaps it.
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
@@ -79,21 +87,25 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
 		       unsigned long *moved)
 {
 	bool pending = hmm_ref_small_pending(dev, args->vma->vm_mm, args->start);
+	struct hmm_ref_copy copy;
 	struct hmm_ref_job job;
 	int rc = 0;
 
 	if (migrate_vma_setup(args))
 		return -EINVAL;
-	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, &copy, 1);
 	if (pending)
 		rc = -ENOMEM;
 	else if (hmm_ref_src_is_page(args->src[0]) &&
 		 (args->src[0] & MIGRATE_PFN_COMPOUND))
 		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
 					args->vma, args->start);
+	hmm_ref_engine_submit(&job);
 	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, 1);
 		rc = -EIO; /* page by page it will show which one is bad */
+	} else if (hmm_ref_abandon_lost(&dev->dm, args)) {
+		rc = -EIO;
 	}
 	migrate_vma_pages(args);
 	*moved = hmm_ref_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
@@ -169,11 +181,12 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 		      unsigned long first, unsigned long last,
 		      unsigned long fault_index)
 {
+	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
 	struct hmm_ref_job job;
 	unsigned long i;
 	int rc = 0;
 
-	hmm_ref_engine_begin(&dev->dm.engine, &job, NULL);
+	hmm_ref_engine_begin(&dev->dm.engine, &job, ring, ARRAY_SIZE(ring));
 	for (i = first; i < last; i++) {
 		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
 		unsigned long addr = args->start + i * PAGE_SIZE;
@@ -184,10 +197,12 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 				       args->vma, addr) && i == fault_index)
 			rc = -ENOMEM;
 	}
+	hmm_ref_engine_submit(&job);
 	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, args->npages);
 		return -EIO;
 	}
+	hmm_ref_abandon_lost(&dev->dm, args);
 	return rc;
 }
 
@@ -232,6 +247,16 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
+/* For a PMD the core passes the first page of the folio. */
+static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(vmf->page);
+
+	if (!vmf->pte)
+		dpfn += (vmf->address & ~PMD_MASK) >> PAGE_SHIFT;
+	return hmm_ref_devmem_any_lost(dm, dpfn, 1);
+}
+
 /* The core keeps its reference to vmf->page until this returns. */
 static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 {
@@ -240,11 +265,34 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	unsigned long moved = 0;
 	vm_fault_t result;
 
-	result = vmf->pte ? fault_pte(dev, vmf, &moved) : fault_pmd(dev, vmf, &moved);
+	if (is_lost(dm, vmf))
+		result = VM_FAULT_HWPOISON;
+	else if (vmf->pte)
+		result = fault_pte(dev, vmf, &moved);
+	else
+		result = fault_pmd(dev, vmf, &moved);
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	hmm_ref_count(dev->counters, fault_pages, moved);
 	trace_hmm_ref_cpu_fault(dm, vmf, moved, result);
 	return result;
+}
+
+static int pages_failed(struct dev_pagemap *pagemap, unsigned long pfn,
+			unsigned long nr_pages, int flags)
+{
+	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk, pagemap);
+	struct hmm_ref_device *dev = container_of(chunk->dm, struct hmm_ref_device, dm);
+	unsigned long dpfn = chunk->first_dpfn + (pfn - hmm_ref_chunk_pfn(chunk));
+	int rc = 0;
+
+	for (; nr_pages; nr_pages--, dpfn++) {
+		if (hmm_ref_devmem_lose(&dev->dm, dpfn))
+			rc = -EBUSY;
+	}
+	/* What is lost is not mapped again (mirror.c). */
+	if (rc)
+		hmm_ref_clients_zap(dev);
+	return rc;
 }
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
@@ -253,6 +301,6 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 	.folio_split = hmm_ref_devmem_folio_split,
 #endif
 	.migrate_to_ram = migrate_to_ram,
-	.memory_failure = hmm_ref_devmem_memory_failure,
+	.memory_failure = pages_failed,
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);

@@ -21,10 +21,7 @@
 /* Migrate the PMD as single pages. Return: pages moved. */
 static unsigned long move_small(struct hmm_ref_small *small, struct hmm_ref_devmem *dm)
 {
-	struct hmm_ref_move move = {
-		.args.src = small->window.src,
-		.args.dst = small->window.dst,
-	};
+	struct hmm_ref_move move = {};
 	struct migrate_vma *args = &move.args;
 	unsigned long moved = 0;
 
@@ -33,7 +30,7 @@ static unsigned long move_small(struct hmm_ref_small *small, struct hmm_ref_devm
 	if (args->vma) {
 		args->start = small->addr;
 		args->end = min(small->addr + PMD_SIZE, args->vma->vm_end);
-		hmm_ref_to_system(dm, &move, false, HMM_REF_BY_FAULT, &moved);
+		hmm_ref_to_system(dm, &move, &small->window, false, HMM_REF_BY_FAULT, &moved);
 	}
 	mmap_read_unlock(small->mm);
 	return moved;

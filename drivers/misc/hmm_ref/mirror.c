@@ -69,6 +69,9 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 	else if (!mutex_trylock(&mirror->lock))
 		return false;
 	mmu_interval_set_seq(notifier, cur_seq);
+	/* The mm is dead: no operation uses it. */
+	if (range->event == MMU_NOTIFY_RELEASE)
+		hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
 	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
@@ -151,6 +154,7 @@ err_free:
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 {
 	mmu_interval_notifier_remove(&mirror->notifier);
+	hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
 	kvfree(mirror->bounce);
 	kvfree(mirror->pfns);
@@ -168,19 +172,58 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_interrupted() - has an operation to end early?
+ * hmm_ref_mirror_interrupted() - has an operation to end between two windows?
  * @mirror: mirror
  *
- * To be asked between two windows and before each retry; reschedules.
+ * Asked after a window, if there is another one, so that each call does one. Reschedules.
  *
- * Return: 0, -EINTR for a fatal signal, -ENODEV when the device is gone.
+ * Return: 0; -EINTR for any signal, and for the freezer, which pretends to send one;
+ * -ENODEV when the device is gone.
  */
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 {
 	cond_resched();
-	if (fatal_signal_pending(current))
+	if (signal_pending(current))
 		return -EINTR;
 	return READ_ONCE(*mirror->gone) ? -ENODEV : 0;
+}
+
+/**
+ * hmm_ref_mirror_insist() - may an operation go on within a window?
+ * @mirror: mirror
+ * @began: when the operation began with what it goes on with, in jiffies
+ * @patience: how long it may take, in jiffies
+ *
+ * A fatal signal ends the operation at once. Any other one ends it only after
+ * HMM_REF_SIGNAL_PATIENCE: signals that come faster than a window can be done must not
+ * keep a process from getting any done. Reschedules.
+ *
+ * Return: 0, -EINTR, -ENODEV, or -EBUSY when the patience is over.
+ */
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience)
+{
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (signal_pending(current) &&
+	    time_after_eq(jiffies, began + HMM_REF_SIGNAL_PATIENCE))
+		return -EINTR;
+	if (READ_ONCE(*mirror->gone))
+		return -ENODEV;
+	return time_after_eq(jiffies, began + patience) ? -EBUSY : 0;
+}
+
+/**
+ * hmm_ref_mirror_begin() - start an operation that uses the scratch memory
+ * @mirror: mirror; its access_lock is held until the operation ends
+ *
+ * Return: 0, or -ERESTARTSYS when a signal comes first: nothing has been done, so the
+ * core may start the command again.
+ */
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror)
+{
+	return mutex_lock_interruptible(&mirror->access_lock) ? -ERESTARTSYS : 0;
 }
 
 /* ---- range fault ------------------------------------------------------- */
@@ -190,33 +233,79 @@ static unsigned long range_pages(const struct hmm_range *range)
 	return (range->end - range->start) >> PAGE_SHIFT;
 }
 
-/* hmm_range_fault() carries some bits of the array over, so it starts from zeros. */
-static void walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+/* What a device may not write is not writable, whatever the CPU's entries say. */
+static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, mm, range->start);
+	struct vm_area_struct *vma;
+	unsigned long addr, end;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (hmm_ref_vma_may_write(vma))
+			continue;
+		end = min(range->end, vma->vm_end);
+		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+			range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT] &=
+				~HMM_PFN_WRITE;
+	}
+}
+
+/* hmm_range_fault() would find a shadow stack writable. Return: 0, -EPERM or -EINTR. */
+static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
+				unsigned long end)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma;
+	int rc = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for_each_vma_range(vmi, vma, end) {
+		if (vma->vm_flags & VM_SHADOW_STACK)
+			rc = -EPERM;
+	}
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_walk_begin() - first half of asking the core what the CPU maps
+ * @mirror: whose mm is alive
+ * @range: its array is cleared and its sequence set; nothing is to be faulted in
+ *
+ * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
+ *
+ * Context: waits for invalidations under way, so best without mmap_lock.
+ */
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
 	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
 	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
 }
 
 /**
- * hmm_ref_mirror_walk_locked() - ask the core what the CPU maps
- * @mirror: whose mm is alive
- * @range: its array and sequence are set; nothing is faulted in
+ * hmm_ref_mirror_walk_locked() - the other half
+ * @mirror: the same
+ * @range: begun
  *
  * Context: mmap_lock held.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	walk_begin(mirror, range);
-	return hmm_range_fault(range);
+	int rc = hmm_range_fault(range);
+
+	if (!rc)
+		hide_shadow_stacks(mirror->notifier.mm, range);
+	return rc;
 }
 
 /**
- * hmm_ref_mirror_walk() - the same, and take mmap_lock
+ * hmm_ref_mirror_walk() - both, and take mmap_lock
  * @mirror: whose mm is alive
  * @range: its array and sequence are set
  *
- * Context: takes mmap_lock, after it has waited for those who invalidate.
+ * Context: takes mmap_lock.
  * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
@@ -224,10 +313,10 @@ int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	struct mm_struct *mm = mirror->notifier.mm;
 	int rc;
 
-	walk_begin(mirror, range);
+	hmm_ref_mirror_walk_begin(mirror, range);
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = hmm_range_fault(range);
+	rc = hmm_ref_mirror_walk_locked(mirror, range);
 	mmap_read_unlock(mm);
 	return rc;
 }
@@ -244,8 +333,7 @@ static bool suffices(unsigned long hmm_pfn, bool write)
  * touch all that follow it.
  */
 static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-		     unsigned long first, unsigned long last, bool write,
-		     unsigned long patience)
+		     unsigned long first, unsigned long last, bool write)
 {
 	struct hmm_range run = {
 		.notifier = &mirror->notifier,
@@ -254,9 +342,16 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 		.hmm_pfns = range->hmm_pfns + first,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 	};
+	int rc;
 
+	if (write && VM_SHADOW_STACK) {
+		rc = refuse_shadow_stacks(mirror->notifier.mm, run.start, run.end);
+		if (rc)
+			return rc;
+	}
 	memset(run.hmm_pfns, 0, range_pages(&run) * sizeof(*run.hmm_pfns));
-	return hmm_range_fault_unlocked_timeout(&run, patience);
+	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
+	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
 }
 
 /* Own pages that a device write finds read-only. Without the lock they may be gone. */
@@ -281,7 +376,7 @@ out:
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
 static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-			 bool write, unsigned long patience)
+			 bool write)
 {
 	unsigned long nr = range_pages(range);
 	unsigned long first, last;
@@ -297,7 +392,7 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 			continue;
 		if (write && !missing)
 			count_cow_breaks(mirror, range);
-		rc = fault_run(mirror, range, first, last, write, patience);
+		rc = fault_run(mirror, range, first, last, write);
 		if (rc)
 			return rc;
 		missing = 1;
@@ -305,10 +400,41 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 	return missing;
 }
 
-/* Does the CPU map it by a PMD, so that the device can? */
-static bool is_leaf(unsigned long hmm_pfn)
+/* Are there pages of our own among them whose memory has failed? */
+static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
+		     unsigned int nr)
 {
-	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER;
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk;
+	unsigned long dpfn;
+
+	if (likely(!READ_ONCE(mirror->dm->any_lost)))
+		return false;
+	chunk = hmm_ref_own_chunk(mirror->dm, page);
+	if (!chunk)
+		return false;
+	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
+	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
+}
+
+/* Does the CPU map it by a PMD, so that the device can? */
+static bool is_leaf(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
+	       !any_lost(mirror, hmm_pfn, HMM_REF_BLOCK_PAGES);
+}
+
+/*
+ * The entry of the page at @addr: hmm_vma_handle_absent_pmd() takes no account of where in
+ * the PMD the range begins.
+ */
+static unsigned long entry_at(unsigned long hmm_pfn, unsigned long addr)
+{
+	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
+
+	if (hmm_pfn_to_map_order(hmm_pfn) < HMM_REF_BLOCK_ORDER)
+		return hmm_pfn;
+	return (hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
 }
 
 static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
@@ -323,11 +449,7 @@ static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned lon
 	return hmm_ref_pte(page_to_pfn(page), bits);
 }
 
-/*
- * What holds for a page of a PMD mapping holds for the whole PMD. The PMD's first page
- * is found by alignment: hmm_vma_handle_absent_pmd() takes no account of where in the
- * PMD the range begins.
- */
+/* What holds for a page of a PMD mapping holds for the whole PMD. */
 static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
 		     unsigned long hmm_pfn)
 {
@@ -346,49 +468,58 @@ static void make_dirty(struct folio *folio)
 
 /*
  * Map what the range fault has found to be present. The sequence tells that all of it still is
- * mapped by the CPU, and the lock that it stays so: the pages need no reference.
- * Return: false when it is stale.
+ * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
+ * that was prepared is used, or freed.
+ * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
+ * is not mapped.
  */
-static bool map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 {
 	unsigned long nr = range_pages(range);
-	bool mapped = false;
+	bool mapped = true;
 	unsigned long i;
+	int rc = -EBUSY;
 
 	mutex_lock(&mirror->lock);
 	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
-	mapped = true;
+	rc = 0;
 	for (i = 0; i < nr; i++) {
-		unsigned long hmm_pfn = range->hmm_pfns[i];
 		unsigned long addr = range->start + i * PAGE_SIZE;
+		unsigned long hmm_pfn = entry_at(range->hmm_pfns[i], addr);
 
 		if (!suffices(hmm_pfn, false))
 			continue;
-		if (is_leaf(hmm_pfn))
+		if (any_lost(mirror, hmm_pfn, 1)) {
+			rc = -EIO;
+			continue;
+		}
+		if (is_leaf(mirror, hmm_pfn))
 			mapped = map_leaf(mirror, addr, hmm_pfn);
 		else
 			mapped = hmm_ref_pgtable_map(&mirror->pt, addr,
 						     make_pte(mirror, hmm_pfn));
-		if (!mapped)
+		if (!mapped) {
+			rc = -EBUSY;
 			break;
+		}
 		if (hmm_pfn & HMM_PFN_WRITE)
 			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
-		if (is_leaf(hmm_pfn))
+		if (is_leaf(mirror, hmm_pfn))
 			break;
 	}
 	hmm_ref_verify_mapped(mirror, range->start, range->end);
 out:
+	hmm_ref_pgtable_trim(&mirror->pt, range->start);
 	mutex_unlock(&mirror->lock);
-	return mapped;
+	return rc;
 }
 
 /* Fault until it works out. Return: 0 or an errno of the uapi. */
 static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long end, bool write, unsigned long patience)
 {
-	unsigned long deadline = jiffies + patience;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -396,32 +527,32 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = mirror->pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
+	unsigned long began = jiffies;
 	unsigned int attempt = 0;
 	int rc;
 
 	do {
 		rc = hmm_ref_mirror_walk(mirror, &range);
 		if (!rc)
-			rc = fault_missing(mirror, &range, write, patience);
+			rc = fault_missing(mirror, &range, write);
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
 		if (!rc) {
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
-						     is_leaf(range.hmm_pfns[0]));
+						     is_leaf(mirror, range.hmm_pfns[0]));
 			if (rc)
 				return rc;
-			if (map_range(mirror, &range))
-				return 0;
+			rc = map_range(mirror, &range);
+			if (rc != -EBUSY)
+				return rc;
 			hmm_ref_count(mirror->counters, retries, 1);
 			atomic_long_inc(&mirror->owner->retries);
 			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
 					    start, ++attempt);
 		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, patience);
+	} while (!rc);
+	return rc;
 }
 
 /**
@@ -464,7 +595,7 @@ static bool none_suffices(const struct hmm_range *range)
 /* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
 static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
+	unsigned long began = jiffies;
 	int rc;
 
 	do {
@@ -473,16 +604,14 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 			return 0;
 		if (!rc)
 			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
-						     is_leaf(range->hmm_pfns[0]));
+						     is_leaf(mirror, range->hmm_pfns[0]));
 		if (!rc)
-			rc = map_range(mirror, range) ? 0 : -EBUSY;
+			rc = map_range(mirror, range);
 		if (rc != -EBUSY)
-			return rc;
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+			return rc == -EIO ? 0 : rc;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
+	} while (!rc);
+	return rc;
 }
 
 /**
@@ -491,10 +620,11 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
  * @start: page address
  * @length: bytes, a multiple of the page size
  *
- * Nothing is faulted in; what cannot be mapped now is left to a device fault.
+ * Nothing is faulted in; what cannot be mapped now is left to a device fault. At least
+ * one window is tried.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0, -EINTR, -ENODEV or -ENOMEM.
+ * Return: 0, -EINTR, -ERESTARTSYS, -ENODEV or -ENOMEM.
  */
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length)
@@ -506,16 +636,19 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = mirror->pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	int rc = 0;
+	int rc;
 
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && range.start < last) {
 		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
 		rc = map_window(mirror, &range);
-		if (!rc || rc == -EBUSY)
-			rc = hmm_ref_mirror_interrupted(mirror);
 		range.start = range.end;
+		if (rc == -EBUSY)
+			rc = 0;
+		if (!rc && range.start < last)
+			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;

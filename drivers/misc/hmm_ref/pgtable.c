@@ -13,15 +13,25 @@
  * level is kept (hardware calls that a walk cache). The lock of the entries covers it, and
  * whoever takes that answer out of the xarray forgets it.
  *
- * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. Zapping a
- * whole table frees it, so memory is bounded by what is mapped.
+ * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page.
+ *
+ * Invariant: but for room between prepare and the map or trim that follows it, a table has
+ * a valid entry, and a leaf is one. So memory is bounded by what is mapped: at most
+ * one table for a PMD of which the CPU, too, maps a page.
  */
 #include <linux/slab.h>
 
 #include "hmm_ref.h"
 
+/**
+ * struct pt_table - entries of one PMD
+ * @nr_valid: how many are valid
+ * @pte: what hardware would read, HMM_REF_BLOCK_PAGES of them: the count is not for it,
+ *	and beside it would double the allocation
+ */
 struct pt_table {
-	hmm_ref_pte_t pte[HMM_REF_BLOCK_PAGES];
+	unsigned int nr_valid;
+	hmm_ref_pte_t *pte;
 };
 
 static unsigned long table_index(unsigned long addr)
@@ -62,10 +72,46 @@ static void *room_of(struct hmm_ref_pgtable *pt, unsigned long addr)
 	return table_of(pt, addr);
 }
 
+static struct pt_table *table_alloc(void)
+{
+	struct pt_table *table = kzalloc_obj(*table, GFP_KERNEL_ACCOUNT);
+
+	if (!table)
+		return NULL;
+	table->pte = kcalloc(HMM_REF_BLOCK_PAGES, sizeof(*table->pte), GFP_KERNEL_ACCOUNT);
+	if (table->pte)
+		return table;
+	kfree(table);
+	return NULL;
+}
+
 static void table_free(struct pt_table *table)
 {
-	if (!xa_is_value(table))
-		kfree(table);
+	if (!table || xa_is_value(table))
+		return;
+	kfree(table->pte);
+	kfree(table);
+}
+
+/* Take a table, or a leaf, out of the upper level. */
+static void drop(struct hmm_ref_pgtable *pt, unsigned long index)
+{
+	forget(pt);
+	table_free(xa_erase(&pt->tables, index));
+}
+
+static void table_set(struct pt_table *table, unsigned long index, hmm_ref_pte_t pte)
+{
+	table->nr_valid -= table->pte[index] & HMM_REF_PTE_VALID;
+	table->nr_valid += pte & HMM_REF_PTE_VALID;
+	table->pte[index] = pte;
+}
+
+static bool maps_nothing(const struct pt_table *table)
+{
+	if (xa_is_value(table))
+		return !(xa_to_value(table) & HMM_REF_PTE_VALID);
+	return !table->nr_valid;
 }
 
 /**
@@ -74,7 +120,7 @@ static void table_free(struct pt_table *table)
  */
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
 {
-	xa_init(&pt->tables);
+	xa_init_flags(&pt->tables, XA_FLAGS_ACCOUNT);
 	forget(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
@@ -100,7 +146,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_destroy);
  * @addr: any address in the PMD
  * @leaf: for one that maps the PMD
  *
- * Room for a leaf is one that maps nothing.
+ * Room for a leaf is one that maps nothing. Whoever does not map there after all calls
+ * hmm_ref_pgtable_trim().
  *
  * Context: may sleep and enter reclaim; not under the lock of the entries.
  * Return: 0 or -ENOMEM.
@@ -116,7 +163,7 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
 	if (xa_load(&pt->tables, table_index(addr)))
 		return 0;
 	if (!leaf)
-		room = kzalloc_obj(struct pt_table, GFP_KERNEL_ACCOUNT);
+		room = table_alloc();
 	if (!room)
 		return -ENOMEM;
 	rc = xa_insert(&pt->tables, table_index(addr), room, GFP_KERNEL_ACCOUNT);
@@ -130,7 +177,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
  * hmm_ref_pgtable_map() - write an entry
  * @pt: page table
  * @addr: page address
- * @pte: entry
+ * @pte: entry that is valid
  *
  * A leaf in the way is zapped.
  *
@@ -145,11 +192,10 @@ bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 	if (!table)
 		return false;
 	if (xa_is_value(table)) {
-		forget(pt);
-		xa_erase(&pt->tables, table_index(addr));
+		drop(pt, table_index(addr));
 		return false;
 	}
-	table->pte[pte_index_of(addr)] = pte;
+	table_set(table, pte_index_of(addr), pte);
 	return true;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
@@ -224,17 +270,54 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 		unsigned long base = index << PMD_SHIFT;
 		unsigned long from = max(start, base);
 		unsigned long last = min(end - 1, base + PMD_SIZE - 1);
+		unsigned long i;
 
 		if (xa_is_value(table) ||
 		    (from == base && last == base + PMD_SIZE - 1)) {
-			forget(pt);
-			xa_erase(&pt->tables, index);
-			table_free(table);
-		} else {
-			memset(&table->pte[pte_index_of(from)], 0,
-			       (pte_index_of(last) - pte_index_of(from) + 1) *
-			       sizeof(hmm_ref_pte_t));
+			drop(pt, index);
+			continue;
 		}
+		for (i = pte_index_of(from); i <= pte_index_of(last); i++)
+			table_set(table, i, 0);
+		if (maps_nothing(table))
+			drop(pt, index);
 	}
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_zap);
+
+/**
+ * hmm_ref_pgtable_trim() - free room that nothing was mapped in
+ * @pt: page table
+ * @addr: any address in the PMD
+ *
+ * Context: the lock of the entries; does not allocate.
+ */
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr)
+{
+	struct pt_table *table = room_of(pt, addr);
+
+	if (table && maps_nothing(table))
+		drop(pt, table_index(addr));
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
+
+#ifdef CONFIG_HMM_REF_SANITY
+/**
+ * hmm_ref_pgtable_is_trimmed() - is there no room that nothing is mapped in?
+ * @pt: page table that no entry is being written of
+ *
+ * Context: the lock of the entries.
+ * Return: whether the invariant holds.
+ */
+bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt)
+{
+	struct pt_table *table;
+	unsigned long index;
+
+	xa_for_each(&pt->tables, index, table) {
+		if (maps_nothing(table))
+			return false;
+	}
+	return true;
+}
+#endif

@@ -20,7 +20,8 @@
 static bool is_idle(struct page *page)
 {
 	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data;
+	       !page->mapping && !page->zone_device_data &&
+	       !(hmm_ref_page_flags(page) & HMM_REF_FLAGS_OF_USER);
 }
 
 /**
@@ -74,6 +75,7 @@ void hmm_ref_verify_last_put(struct folio *folio)
 	struct page *page = folio_page(folio, 0);
 
 	sane(!folio_ref_count(folio));
+	sane(!folio_test_locked(folio));
 	sane(!folio_mapped(folio) && !page->mapping);
 	sane(page->zone_device_data);
 }
@@ -91,6 +93,7 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(block->nr_free + block->nr_used + block->nr_retired ==
 	     HMM_REF_BLOCK_PAGES);
 	sane(!bitmap_intersects(block->free, block->bad, HMM_REF_BLOCK_PAGES));
+	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
 	sane(block->backed || !block->nr_used);
 	sane(!block->backed || list_empty(&block->avail) == !block->nr_free);
@@ -185,4 +188,57 @@ void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			     pte & HMM_REF_PTE_WRITE);
 		}
 	}
+}
+
+/* A page of a migration is locked and referenced until its copy is complete. */
+static bool is_the_jobs(struct page *page)
+{
+	return page_ref_count(compound_head(page)) && PageLocked(compound_head(page));
+}
+
+/* A destination belongs to no mapping before migrate_vma_pages(). */
+static bool is_unused(struct page *page)
+{
+	return is_the_jobs(page) && !page_folio(page)->mapping;
+}
+
+/**
+ * hmm_ref_verify_copy() - the pages of a copy are the job's
+ * @engine: engine of a device
+ * @copy: descriptor
+ *
+ * Fails where a page is used, unlocked or freed before the job was waited for.
+ *
+ * Context: from submit until the wait returns.
+ */
+void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+			 const struct hmm_ref_copy *copy)
+{
+	struct hmm_ref_devmem *dm = container_of(engine, struct hmm_ref_devmem, engine);
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, copy->dpfn);
+	unsigned int bit = copy->dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	struct page *dev_page;
+
+	sane(block && bit + copy->nr <= HMM_REF_BLOCK_PAGES);
+	if (!block)
+		return;
+	dev_page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
+	if (copy->op == HMM_REF_COPY_OUT) {
+		sane(is_the_jobs(dev_page));
+		sane(is_unused(copy->sys_page));
+	} else {
+		sane(is_unused(dev_page));
+		sane(copy->op == HMM_REF_COPY_ZERO || is_the_jobs(copy->sys_page));
+	}
+}
+
+/**
+ * hmm_ref_verify_trimmed() - no room is left that nothing is mapped in
+ * @mirror: that no operation uses
+ *
+ * Context: takes no lock; no entry is written meanwhile.
+ */
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror)
+{
+	sane(hmm_ref_pgtable_is_trimmed(&mirror->pt));
 }

@@ -5,16 +5,67 @@
  * hmm_range_fault() without a fault request reports what the CPU maps. Under
  * mirror->lock, with the sequence unchanged, that is true of one moment, together
  * with what the device maps. It does not look into mappings without read
- * permission.
+ * permission. What it reports nothing of may be many things, see enum hmm_ref_page_why:
+ * only what it calls an error can be told apart further, by the mapping.
  */
 #include <linux/hmm.h>
 #include <linux/uaccess.h>
 
 #include "hmm_ref.h"
 
+/* How often hmm_ref_mirror_merged() looks at a range that keeps changing. */
+#define MERGED_TRIES	8
+
 static unsigned long range_pages(const struct hmm_range *range)
 {
 	return (range->end - range->start) >> PAGE_SHIFT;
+}
+
+/*
+ * An error has no number, so here it has a reason. Another device's private huge page is none:
+ * of its small pages the core reports nothing, so of that, too.
+ */
+static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
+{
+	if (!vma || addr < vma->vm_start)
+		return HMM_PFN_ERROR | HMM_REF_WHY_UNMAPPED;
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
+		return HMM_PFN_ERROR | HMM_REF_WHY_SPECIAL;
+	if (!(vma->vm_flags & VM_READ))
+		return HMM_PFN_ERROR | HMM_REF_WHY_UNREADABLE;
+	return 0;
+}
+
+static void explain_errors(struct mm_struct *mm, const struct hmm_range *range)
+{
+	struct vm_area_struct *vma = NULL;
+	unsigned long i;
+
+	for (i = 0; i < range_pages(range); i++) {
+		unsigned long addr = range->start + i * PAGE_SIZE;
+
+		if (!(range->hmm_pfns[i] & HMM_PFN_ERROR))
+			continue;
+		if (!vma || addr >= vma->vm_end)
+			vma = find_vma(mm, addr);
+		range->hmm_pfns[i] = explain_error(vma, addr);
+	}
+}
+
+/* Return: 0, -EINTR, or -EBUSY when the range changed meanwhile. */
+static int walk_and_explain(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
+	hmm_ref_mirror_walk_begin(mirror, range);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	if (!rc)
+		explain_errors(mm, range);
+	mmap_read_unlock(mm);
+	return rc;
 }
 
 /*
@@ -23,11 +74,11 @@ static unsigned long range_pages(const struct hmm_range *range)
  */
 static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
+	unsigned long began = jiffies;
 	int rc;
 
 	do {
-		rc = hmm_ref_mirror_walk(mirror, range);
+		rc = walk_and_explain(mirror, range);
 		if (!rc) {
 			mutex_lock(&mirror->lock);
 			if (!mmu_interval_read_retry(&mirror->notifier,
@@ -38,22 +89,28 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		} else if (rc != -EBUSY) {
 			return rc;
 		}
-		rc = hmm_ref_mirror_interrupted(mirror);
-		if (rc)
-			return rc;
-	} while (time_before(jiffies, deadline));
-	return -EBUSY;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+	} while (!rc);
+	return rc;
 }
 
 /*
- * The page that the core reports. One that nobody may access at the moment, because
- * NUMA balancing or a userfaultfd wants to know who does, has no HMM_PFN_VALID.
+ * The page that the core reports. Only HMM_PFN_VALID says that there is one: of hugetlb
+ * the core gives a number for any entry, also for one that is none, or a swap entry.
  */
 static inline struct page *seen_page(unsigned long hmm_pfn)
 {
-	if (hmm_pfn & HMM_PFN_ERROR || !(hmm_pfn & ~HMM_PFN_FLAGS))
-		return NULL;
-	return hmm_pfn_to_page(hmm_pfn);
+	return hmm_pfn & HMM_PFN_VALID ? hmm_pfn_to_page(hmm_pfn) : NULL;
+}
+
+/*
+ * A page that traps the next access, as NUMA balancing or a userfaultfd wants to know of
+ * it. The entry has a number, and no more than that is to be known.
+ */
+static inline bool is_trapped(unsigned long hmm_pfn)
+{
+	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) &&
+	       !hmm_pfn_to_map_order(hmm_pfn) && hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
 /**
@@ -61,7 +118,8 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page
+ * @pfns: scratch memory, an element per page; then begins with the frame numbers of the
+ *	pages on the device
  *
  * A snapshot: by the time it returns it may have changed.
  *
@@ -88,17 +146,38 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	for (i = 0; i < range_pages(&range); i++) {
 		struct page *page = seen_page(pfns[i]);
 
-		resident += page && hmm_ref_owns(mirror->dm, page);
+		if (page && hmm_ref_owns(mirror->dm, page))
+			pfns[resident++] = page_to_pfn(page);
 	}
 	mutex_unlock(&mirror->lock);
 	return resident;
 }
 
-static inline bool is_merged(unsigned long hmm_pfn)
+/*
+ * Is a trapped page merged? Setup of a migration would take it, whatever it is. One that
+ * this does not get either, since a userfaultfd is to be asked, counts as merged.
+ */
+static bool trapped_is_merged(struct mm_struct *mm, unsigned long addr)
 {
+	struct page *page;
+	bool merged;
+
+	if (get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page, NULL) != 1)
+		return true;
+	merged = folio_test_ksm(page_folio(page));
+	put_page(page);
+	return merged;
+}
+
+static inline bool is_merged(const struct hmm_range *range, unsigned long i)
+{
+	unsigned long hmm_pfn = range->hmm_pfns[i];
 	struct page *page = seen_page(hmm_pfn);
 
-	return page && folio_test_ksm(page_folio(page));
+	if (page)
+		return folio_test_ksm(page_folio(page));
+	return is_trapped(hmm_pfn) &&
+	       trapped_is_merged(range->notifier->mm, range->start + i * PAGE_SIZE);
 }
 
 static bool all_writable(const struct hmm_range *range)
@@ -122,7 +201,7 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
 	    all_writable(range))
 		return range_pages(range);
 	for (i = 0; i < range_pages(range); i++) {
-		bool this = is_merged(range->hmm_pfns[i]);
+		bool this = is_merged(range, i);
 
 		if (!i)
 			*merged = this;
@@ -140,9 +219,12 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
  * @pfns: scratch memory, an element per page
  * @merged: whether it has merged the first one
  *
- * For pages of which nobody holds a reference: by the time it returns, KSM may have
- * merged one more, if another process maps it, too, where it may. What does not hold
- * still counts as merged.
+ * A snapshot, unless the caller holds references to the pages: by the time it returns,
+ * KSM may have merged one more, if another process maps it, too, where it may.
+ *
+ * Threads that map and unmap wait for mmap_lock, and what they do elsewhere in the
+ * address space counts as a change here, too. So this looks a few times, each time at a
+ * window at the most, and no longer: a range that has changed each time counts as merged.
  *
  * Context: mmap_lock held for read.
  * Return: number of pages, from @start on, of which the same is true; -EINTR or -ENODEV.
@@ -150,7 +232,7 @@ static unsigned long count_alike(const struct hmm_range *range, bool *merged)
 long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns, bool *merged)
 {
-	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
+	unsigned long began = jiffies;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -158,29 +240,32 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	long alike = -EBUSY;
+	unsigned int tries;
+	long alike = 0;
 	int rc;
 
 	*merged = false;
 	if (!IS_ENABLED(CONFIG_KSM))
 		return range_pages(&range);
-	do {
+	for (tries = 0; tries < MERGED_TRIES; tries++) {
+		hmm_ref_mirror_walk_begin(mirror, &range);
 		rc = hmm_ref_mirror_walk_locked(mirror, &range);
+		if (rc && rc != -EBUSY)
+			return rc;
 		if (!rc) {
-			/* The pages stay as long as nobody can invalidate. */
+			/* The pages stay as long as none can be invalidated. */
 			mutex_lock(&mirror->lock);
-			if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
+			if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq) &&
+			    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
 				alike = count_alike(&range, merged);
 			mutex_unlock(&mirror->lock);
 		}
-		if (alike > 0)
+		if (alike)
 			return alike;
-		if (rc && rc != -EBUSY)
-			return rc;
-		rc = hmm_ref_mirror_interrupted(mirror);
+		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
-	} while (time_before(jiffies, deadline));
+	}
 	*merged = true;
 	return range_pages(&range);
 }
@@ -195,6 +280,7 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 
 	if (hmm_pfn & HMM_PFN_ERROR) {
 		state.where = HMM_REF_PAGE_ERROR;
+		state.why = hmm_pfn & ~HMM_PFN_FLAGS;
 		return state;
 	}
 	if (pte & HMM_REF_PTE_VALID)
@@ -207,6 +293,8 @@ static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
 		/* Exclusive to the device: only its page table tells. */
 		if (pte & HMM_REF_PTE_VALID)
 			state.where = HMM_REF_PAGE_SYSTEM;
+		else if (is_trapped(hmm_pfn))
+			state.why = HMM_REF_WHY_TRAPPED;
 		return state;
 	}
 
@@ -263,7 +351,8 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  *	than 0 it ends the search
  * @arg: for @seen
  *
- * Each window is seen at one moment, the windows one after the other.
+ * Each window is seen at one moment, the windows one after the other; what has no page
+ * tables, all at once.
  *
  * Context: process context; takes mmap_lock. @seen may sleep.
  * Return: 0, what @seen returned, or an errno of the uapi.
@@ -271,18 +360,26 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_seen_t seen, void *arg)
 {
+	unsigned long present = start;
 	unsigned long addr = start;
-	int rc = 0;
+	int rc;
 
-	if (mutex_lock_killable(&mirror->access_lock))
-		return -EINTR;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
 
-		rc = snapshot_window(mirror, addr, next);
+		if (addr >= present)
+			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
+							 &present);
+		if (!rc && next <= present)
+			memset(mirror->bounce, 0, HMM_REF_BOUNCE_SIZE);
+		else if (!rc)
+			rc = snapshot_window(mirror, addr, next);
 		if (!rc)
 			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
-		if (!rc)
+		if (!rc && next < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		addr = next;
 	}

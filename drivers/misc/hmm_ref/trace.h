@@ -35,6 +35,7 @@ TRACE_DEFINE_ENUM(HMM_REF_RETRY_EXCLUSIVE);
 TRACE_DEFINE_ENUM(HMM_REF_FAULT_DONE);
 TRACE_DEFINE_ENUM(HMM_REF_FAULT_OOM);
 TRACE_DEFINE_ENUM(HMM_REF_FAULT_SIGBUS);
+TRACE_DEFINE_ENUM(HMM_REF_FAULT_HWPOISON);
 TRACE_DEFINE_ENUM(HMM_REF_FAULT_RETRY);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_UNMAP);
 TRACE_DEFINE_ENUM(MMU_NOTIFY_CLEAR);
@@ -101,7 +102,7 @@ DECLARE_EVENT_CLASS(hmm_ref_page,
 		__entry->dev = dm->id;
 		__entry->order = folio_order(folio);
 		__entry->dpfn = hmm_ref_page_dpfn(page);
-		__entry->owner = owner->pid;
+		__entry->owner = pid_nr(owner->opener);
 	),
 	TP_printk("dev=%u dpfn=%#lx order=%u owner=%d", __entry->dev,
 		  __entry->dpfn, __entry->order, __entry->owner)
@@ -183,7 +184,7 @@ TRACE_EVENT(hmm_ref_migrate_begin,
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
 		__entry->direction = cmd->direction;
-		__entry->owner = client->owner->pid;
+		__entry->owner = pid_nr(client->owner->opener);
 		__entry->addr = cmd->addr;
 		__entry->npages = cmd->length >> PAGE_SHIFT;
 	),
@@ -212,7 +213,7 @@ TRACE_EVENT(hmm_ref_migrate_end,
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
 		__entry->direction = cmd->direction;
-		__entry->owner = client->owner->pid;
+		__entry->owner = pid_nr(client->owner->opener);
 		__entry->rc = rc;
 		__entry->addr = cmd->addr;
 		__entry->npages = cmd->length >> PAGE_SHIFT;
@@ -256,11 +257,12 @@ TRACE_EVENT(hmm_ref_cpu_fault,
 /* @begin: as above. */
 TRACE_EVENT(hmm_ref_evict,
 	TP_PROTO(const struct hmm_ref_block *block, unsigned long tried,
-		 unsigned long left, u64 begin),
-	TP_ARGS(block, tried, left, begin),
+		 unsigned long left, bool asked, u64 begin),
+	TP_ARGS(block, tried, left, asked, begin),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(bool, stopped)
+		__field(bool, asked)
 		__field(unsigned long, dpfn)
 		__field(unsigned long, tried)
 		__field(unsigned long, left)
@@ -271,13 +273,14 @@ TRACE_EVENT(hmm_ref_evict,
 
 		__entry->dev = dm->id;
 		__entry->stopped = READ_ONCE(dm->stopped);
+		__entry->asked = asked;
 		__entry->dpfn = hmm_ref_block_dpfn(block);
 		__entry->tried = tried;
 		__entry->left = left;
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
 	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu left=%lu ns=%llu",
-		  __entry->dev, __entry->dpfn, __entry->stopped ? "STOP" : "ROOM",
+		  __entry->dev, __entry->dpfn, __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
 		  __entry->tried, __entry->left, __entry->ns)
 );
 
@@ -322,7 +325,7 @@ TRACE_EVENT(hmm_ref_invalidate,
 	TP_fast_assign(
 		__entry->dev = mirror->dm->id;
 		__entry->event = range->event;
-		__entry->owner = mirror->owner->pid;
+		__entry->owner = pid_nr(mirror->owner->opener);
 		__entry->start = range->start;
 		__entry->end = range->end;
 		__entry->seq = seq;

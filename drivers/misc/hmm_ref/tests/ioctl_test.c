@@ -90,7 +90,13 @@ static const struct command commands[] = {
 		.unit = 8,
 		.valid.atomic = { .op = HMM_REF_ATOMIC_ADD, .length = 8,
 				  .operand = U64_MAX },
+	}, {
+		COMMAND(EVICT, hmm_ref_evict, out_evicted, out_skipped),
+		.range = offsetof(struct hmm_ref_evict, addr),
+		.unit = PAGE_SIZE,
+		.valid.evict = { .length = PAGE_SIZE },
 	},
+	{ COMMAND(EVICT_ALL, hmm_ref_evict_all, out_evicted, out_skipped) },
 };
 
 static_assert(ARRAY_SIZE(commands) == HMM_REF_NR_CMDS);

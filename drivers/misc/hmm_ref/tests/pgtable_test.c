@@ -4,8 +4,8 @@
  * what stands in the upper level.
  *
  * What the model says of every function is the contract in pgtable.c, return values
- * included: a leaf goes as a whole when a part of it is zapped or mapped by a page, and
- * PTEs go to the page.
+ * included: a leaf goes as a whole when a part of it is zapped or mapped by a page, PTEs
+ * go to the page, and a table goes with its last one.
  */
 #include "tests.h"
 
@@ -47,6 +47,12 @@ static void clear_pmd(struct model *m, unsigned int pmd, enum room room)
 	memset(&m->pte[pmd * HMM_REF_BLOCK_PAGES], 0,
 	       HMM_REF_BLOCK_PAGES * sizeof(hmm_ref_pte_t));
 	m->room[pmd] = room;
+}
+
+static bool maps_nothing(const struct model *m, unsigned int pmd)
+{
+	return !memchr_inv(&m->pte[pmd * HMM_REF_BLOCK_PAGES], 0,
+			   HMM_REF_BLOCK_PAGES * sizeof(hmm_ref_pte_t));
 }
 
 /* ---- each function, done and compared ---------------------------------- */
@@ -93,6 +99,15 @@ static void do_map_leaf(struct kunit *test, struct model *m, unsigned int page,
 				    pte & (BIT_ULL(HMM_REF_PTE_SHIFT) - 1));
 }
 
+static void do_trim(struct model *m, unsigned int page)
+{
+	unsigned int pmd = page / HMM_REF_BLOCK_PAGES;
+
+	hmm_ref_pgtable_trim(&m->pt, addr_of(m, page));
+	if (maps_nothing(m, pmd))
+		m->room[pmd] = NONE;
+}
+
 /* From page @from to before page @to. */
 static void do_zap(struct model *m, unsigned int from, unsigned int to)
 {
@@ -105,9 +120,10 @@ static void do_zap(struct model *m, unsigned int from, unsigned int to)
 			clear_pmd(m, pmd, NONE);
 		m->pte[page] = 0;
 	}
-	for (pmd = 0; pmd < NR_PMDS; pmd++)
-		if (from <= pmd * HMM_REF_BLOCK_PAGES &&
-		    to >= (pmd + 1) * HMM_REF_BLOCK_PAGES)
+	if (from >= to)
+		return;
+	for (pmd = from / HMM_REF_BLOCK_PAGES; pmd <= (to - 1) / HMM_REF_BLOCK_PAGES; pmd++)
+		if (maps_nothing(m, pmd))
 			m->room[pmd] = NONE;
 }
 
@@ -183,10 +199,13 @@ static void random_step(struct kunit *test, struct model *m)
 	unsigned int page = below(m, NR_PAGES);
 	unsigned int nr;
 
-	switch (below(m, 8)) {
+	switch (below(m, 9)) {
 	case 0:
 	case 1:
 		do_prepare(test, m, page, below(m, 2));
+		break;
+	case 4:
+		do_trim(m, page);
 		break;
 	case 2:
 		if (below(m, 4))
@@ -298,6 +317,40 @@ static void pgtable_replace(struct kunit *test)
 	compare(test, m);
 }
 
+/* A table goes with its last entry, in whatever way that goes; room goes when it is trimmed. */
+static void pgtable_last_entry(struct kunit *test)
+{
+	const unsigned int last = HMM_REF_BLOCK_PAGES - 1;
+	struct model *m = test->priv;
+
+	do_prepare(test, m, 0, false);
+	do_map(test, m, 0, hmm_ref_pte(1, 0));
+	do_map(test, m, last, hmm_ref_pte(2, 0));
+	/* Twice is one entry. */
+	do_map(test, m, last, hmm_ref_pte(3, HMM_REF_PTE_WRITE));
+	do_trim(m, 7);
+	do_zap(m, 1, last);
+	compare(test, m);
+	do_zap(m, last, last + 1);
+	compare(test, m);
+	do_zap(m, 0, 1);
+	compare(test, m);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&m->pt.tables));
+
+	do_map(test, m, 0, hmm_ref_pte(1, 0));
+	do_prepare(test, m, 0, false);
+	do_trim(m, last);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&m->pt.tables));
+	do_prepare(test, m, 0, true);
+	do_trim(m, 0);
+	do_trim(m, 0);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&m->pt.tables));
+	do_prepare(test, m, 0, true);
+	do_map_leaf(test, m, 0, hmm_ref_pte(512, 0));
+	do_trim(m, 0);
+	compare(test, m);
+}
+
 /* All that there is, at both ends of what addresses there are. */
 static void pgtable_zap_all(struct kunit *test)
 {
@@ -346,6 +399,7 @@ static struct kunit_case pgtable_cases[] = {
 	KUNIT_CASE(pgtable_zap_ptes),
 	KUNIT_CASE(pgtable_zap_leaf),
 	KUNIT_CASE(pgtable_replace),
+	KUNIT_CASE(pgtable_last_entry),
 	KUNIT_CASE(pgtable_zap_all),
 	KUNIT_CASE(pgtable_random),
 	{}

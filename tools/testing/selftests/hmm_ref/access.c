@@ -238,8 +238,9 @@ TEST_F(snapshot, tells_them_apart)
 	EXPECT_EQ(HMM_REF_PAGE_WRITE, s[3].flags & HMM_REF_PAGE_WRITE);
 	EXPECT_EQ(HMM_REF_PAGE_ERROR, s[4].where);
 	EXPECT_EQ(0xcc, s[5].where);
-	EXPECT_EQ(0, s[0].__reserved | s[1].__reserved | s[2].__reserved |
-		     s[3].__reserved | s[4].__reserved);
+	EXPECT_EQ(HMM_REF_WHY_ABSENT, s[0].why);
+	EXPECT_EQ(0, s[1].why | s[2].why | s[3].why);
+	EXPECT_EQ(HMM_REF_WHY_UNMAPPED, s[4].why);
 }
 
 /* Looking faults nothing in. */

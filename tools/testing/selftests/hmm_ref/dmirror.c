@@ -12,6 +12,8 @@
  */
 #include <limits.h>
 
+#include <linux/userfaultfd.h>
+
 #include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
@@ -212,7 +214,69 @@ TEST_F(dmirror, flags)
 	}
 }
 
+#ifdef UFFDIO_RWPROTECT
+
+/* What needs a fault before anything can access it has no rights, and is nowhere. */
+TEST_F(dmirror, snapshot_of_a_page_without_rights)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)self->mem, .len = page_size() },
+		.mode = UFFDIO_REGISTER_MODE_RWP,
+	};
+	struct uffdio_rwprotect rwp = {
+		.range = range.range, .mode = UFFDIO_RWPROTECT_MODE_RWP,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	unsigned char bytes[2];
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range) ||
+	    ioctl(uffd, UFFDIO_RWPROTECT, &rwp))
+		SKIP(return, "no protection by userfaultfd: %s", strerror(errno));
+	ASSERT_EQ(0, dm_all(self->fd, OLD_SNAPSHOT, self->mem, 2, bytes));
+	EXPECT_EQ(0, bytes[0]);
+	EXPECT_NE(0, bytes[1]);
+}
+
+#endif /* UFFDIO_RWPROTECT */
+
 /* ---- who sees which data --------------------------------------------------------- */
+
+/* The flag is for the next migration, whether that would have had a large page or not. */
+TEST_F(dmirror, flag_of_a_small_migration)
+{
+	unsigned long size, npages;
+	unsigned char byte;
+	struct old_cmd cmd;
+	char text[32];
+	char *mem;
+
+	if (!self->hmm_ref || !keeps_large() || read_file(THP_SIZE, text, sizeof(text)) < 0)
+		SKIP(return, "no large device pages");
+	size = strtoul(text, NULL, 0);
+	npages = size / page_size();
+	mem = test_map_blocks(1);
+	self->buf = test_map_pages(npages);
+	ASSERT_EQ(0, madvise(mem, size, MADV_HUGEPAGE));
+	fill_pages(mem, npages, 1);
+	ASSERT_EQ(0, old_command(self->fd, OLD_FLAGS, mem, FAIL_LARGE, NULL, &cmd));
+	test_to_device_old(self->fd, self->mem, 1);
+	test_to_device_old(self->fd, mem, npages);
+	ASSERT_EQ(0, dm_all(self->fd, OLD_SNAPSHOT, mem, 1, &byte));
+	EXPECT_TRUE(byte & BY_PMD);
+}
+
+/* The errors are those of make_device_exclusive(). */
+TEST_F(dmirror, exclusive_refused)
+{
+	struct old_cmd cmd;
+	char *mem = test_map_shared(page_size());
+
+	EXPECT_EQ(-EOPNOTSUPP, old_command(self->fd, OLD_EXCLUSIVE, mem, 1, self->buf, &cmd));
+	ASSERT_EQ(0, mprotect(self->mem, page_size(), PROT_READ));
+	EXPECT_EQ(-EFAULT, old_command(self->fd, OLD_EXCLUSIVE, self->mem, 1, self->buf,
+				       &cmd));
+}
 
 TEST_F(dmirror, second_file_reads)
 {

@@ -15,6 +15,7 @@
 
 #define PAGES		32UL
 #define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_RETRY	"/sys/kernel/debug/hmm_ref/fail_retry/"
 #define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
 
 FIXTURE(fail)
@@ -40,6 +41,7 @@ FIXTURE_TEARDOWN_PARENT(fail)
 	if (access(FAIL_COPY "probability", F_OK))
 		return;
 	EXPECT_EQ(0, attr_disarm(FAIL_COPY));
+	EXPECT_EQ(0, attr_disarm(FAIL_RETRY));
 	if (!access(FAIL_PAGE "probability", F_OK))
 		EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
 	leak_check_end(_metadata, &self->leak);
@@ -69,6 +71,20 @@ TEST_F(fail, clear_of_a_hole)
 			 PAGES * page_size(), &cmd);
 	test_pages_at(self->fd, hole, PAGES, HMM_REF_PAGE_NONE, PAGES);
 	EXPECT_TRUE(page_is_zero(hole));
+}
+
+/* Of what changes each time that it is looked at it is not known whether it may move. */
+TEST_F(fail, unsteady_pages_stay)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 0, -1));
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	ASSERT_EQ(0, attr_disarm(FAIL_RETRY));
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, PAGES);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
 TEST_F(fail, copy_to_system)

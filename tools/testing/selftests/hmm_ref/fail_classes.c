@@ -29,6 +29,7 @@ FIXTURE_VARIANT(always)
 	enum job_state state;
 	bool large, fresh;
 	bool cpu;		/* touches the page itself, in a child that may not survive */
+	bool old;		/* needs the old interface */
 	int rc;			/* of an ioctl; what child_run() returns of a child */
 };
 
@@ -55,6 +56,7 @@ FIXTURE_VARIANT_ADD(always, handout_holes) {
 
 FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 	.class = "handout", .run = run_old_to_device, .rc = -ENOENT,
+	.old = true,
 };
 
 FIXTURE_VARIANT_ADD(always, large_to_device) {
@@ -146,6 +148,7 @@ FIXTURE_VARIANT_ADD(always, page_file_read) {
 
 FIXTURE_VARIANT_ADD(always, page_old_release) {
 	.class = "page", .state = ON_DEVICE, .run = run_old_release, .rc = -EBUSY,
+	.old = true,
 };
 
 FIXTURE_VARIANT_ADD(always, map_read) {
@@ -205,6 +208,8 @@ FIXTURE_SETUP(always)
 		.fresh = variant->fresh,
 	};
 	ASSERT_EQ(0, job_init(&self->job));
+	if (variant->old && self->job.old_fd < 0)
+		SKIP(return, "no old interface (CONFIG_HMM_REF_DMIRROR)");
 	if (variant->large && !job_gets_large(&self->job))
 		SKIP(return, "no huge page to be had");
 	ASSERT_EQ(0, job_prepare(&self->job));

@@ -261,10 +261,6 @@ static void turn_a_knob(void)
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
 		write_number(path, below(&super.rng, 8192));
 		break;
-	case 3:
-		write_file("/sys/module/hmm_ref/parameters/overlap",
-			   below(&super.rng, 2) ? "Y" : "N");
-		break;
 	default:
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",
 			 nr);

@@ -5,7 +5,8 @@
  *
  * The wrappers are called _test_x() and return 0 or -errno. Before the call they
  * fill the struct with 0xcc, so that an output that the kernel forgot to write is
- * seen as what it is.
+ * seen as what it is. Only what the first version of a struct did not have is 0, as the
+ * uapi demands: an older kernel may not know it.
  *
  * Data: every word of every page is different, so a page at the wrong place, an
  * old page, a page of another process and a page half copied are all seen.
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +124,8 @@ static inline int _test_ioctl(int fd, unsigned long request, void *arg)
 
 static inline int _test_info(int fd, struct hmm_ref_info *cmd)
 {
-	memset(cmd, 0xcc, sizeof(*cmd));
+	memset(cmd, 0, sizeof(*cmd));
+	memset(cmd, 0xcc, offsetof(struct hmm_ref_info, out_folio_size));
 	cmd->size = sizeof(*cmd);
 	cmd->flags = 0;
 	return _test_ioctl(fd, HMM_REF_IOC_INFO, cmd);
@@ -195,7 +198,8 @@ static inline int _test_snapshot(int fd, const void *addr, unsigned long length,
 
 static inline int _test_stats(int fd, struct hmm_ref_stats *cmd)
 {
-	memset(cmd, 0xcc, sizeof(*cmd));
+	memset(cmd, 0, sizeof(*cmd));
+	memset(cmd, 0xcc, offsetof(struct hmm_ref_stats, out_exclusive));
 	cmd->size = sizeof(*cmd);
 	cmd->flags = 0;
 	return _test_ioctl(fd, HMM_REF_IOC_STATS, cmd);
@@ -250,6 +254,37 @@ static inline int _test_atomic(int fd, unsigned int op, void *addr,
 {
 	fill_atomic(cmd, op, addr, length, operand, compare);
 	return _test_ioctl(fd, HMM_REF_IOC_ATOMIC, cmd);
+}
+
+static inline int _test_evict(int fd, const void *addr, unsigned long length,
+			      struct hmm_ref_evict *cmd)
+{
+	memset(cmd, 0xcc, sizeof(*cmd));
+	cmd->size = sizeof(*cmd);
+	cmd->flags = 0;
+	cmd->addr = (unsigned long)addr;
+	cmd->length = length;
+	return _test_ioctl(fd, HMM_REF_IOC_EVICT, cmd);
+}
+
+/* Until no page of the file is on the device. Returns 0, -errno or -ETIMEDOUT. */
+static inline int _test_evict_all(int fd)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	struct hmm_ref_evict_all cmd;
+	int rc;
+
+	for (;;) {
+		memset(&cmd, 0xcc, sizeof(cmd));
+		cmd.size = sizeof(cmd);
+		cmd.flags = 0;
+		rc = _test_ioctl(fd, HMM_REF_IOC_EVICT_ALL, &cmd);
+		if (rc || !cmd.out_skipped)
+			return rc;
+		if (now_ms() > deadline)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
 }
 
 /* Learns the sizes. Returns 0 or -errno of opening or asking device 0. */

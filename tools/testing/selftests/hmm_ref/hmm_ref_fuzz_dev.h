@@ -290,7 +290,7 @@ static inline int do_snapshot(const struct op *op)
 	if (cmd.out_pages != at.npages)
 		fuzz_fail("SNAPSHOT: %llu pages of %lu", cmd.out_pages, at.npages);
 	for (i = 0; i < at.npages; i++)
-		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].__reserved ||
+		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].why > HMM_REF_WHY_SPECIAL ||
 		    states[i].flags > 15 || states[i].order > 18)
 			fuzz_fail("SNAPSHOT: page %lu is where %u flags %u order %u", i,
 				  states[i].where, states[i].flags, states[i].order);
@@ -512,6 +512,8 @@ static const struct {
 	{ HMM_REF_IOC_AUDIT, sizeof(struct hmm_ref_audit), 1 },
 	{ HMM_REF_IOC_EXCLUSIVE, sizeof(struct hmm_ref_exclusive), 1 },
 	{ HMM_REF_IOC_ATOMIC, sizeof(struct hmm_ref_atomic), 2 },
+	{ HMM_REF_IOC_EVICT, sizeof(struct hmm_ref_evict), 1 },
+	{ HMM_REF_IOC_EVICT_ALL, sizeof(struct hmm_ref_evict_all), 1 },
 };
 
 static inline int do_bad_native(const struct op *op)
@@ -529,7 +531,8 @@ static inline int do_bad_native(const struct op *op)
 	void *arg;
 	int rc;
 
-	if (!file)
+	if (!file || (shared->large && (request == HMM_REF_IOC_EVICT ||
+					request == HMM_REF_IOC_EVICT_ALL)))
 		return -ENXIO;
 	memset(&cmd, 0, sizeof(cmd));
 	cmd.halves[0] = natives[nr].size;

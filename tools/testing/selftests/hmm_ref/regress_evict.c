@@ -8,8 +8,9 @@
  * by the fuzzer, as KASAN: slab-use-after-free in rmap_walk_anon(). It takes KASAN to see.
  *
  * The step is short. Whoever evicts has a low priority on a CPU that is busy, and is
- * interrupted at any place for longer than an anon_vma takes to be freed. It evicts by
- * RELEASE of the old interface, again and again.
+ * interrupted at any place for longer than an anon_vma takes to be freed. It has the files
+ * of those that end, as they share a table of files, and evicts all of each, again and
+ * again.
  *
  * of_a_private_file: what is written to a private mapping of a file is anonymous memory, and
  * 7.3 numbers it by address, not by its place in the file. Looked for in the wrong place, such
@@ -17,7 +18,6 @@
  */
 #include <sys/resource.h>
 
-#include "hmm_ref_old.h"
 #include "hmm_ref_utils.h"
 
 #define PAGES		250
@@ -31,23 +31,19 @@ FIXTURE(evict)
 		unsigned long ended;	/* victims that had their pages on the device */
 		unsigned long met;	/* of these, those that ended during an eviction */
 		unsigned long running;
-		int fd;			/* of the old interface */
+		unsigned long fds[VICTIMS];	/* of those that live now, or 0 */
 	} *shared;
 };
 
 FIXTURE_SETUP(evict)
 {
 	self->shared = test_map_shared(page_size());
-	self->shared->fd = old_open(0);
-	if (self->shared->fd < 0)
-		SKIP(return, "no /dev/hmm_dmirror0");
 	leak_check_begin(_metadata, &self->leak);
 }
 
 FIXTURE_TEARDOWN(evict)
 {
 	leak_check_end(_metadata, &self->leak);
-	close(self->shared->fd);
 }
 
 static int hog(void *arg)
@@ -62,29 +58,42 @@ static int hog(void *arg)
 
 static int evict(void *arg)
 {
+	struct hmm_ref_evict_all cmd = { .size = sizeof(cmd) };
 	struct shared *shared = arg;
+	unsigned int i = 0;
 	int rc = 0;
 
 	run_on_cpu(1);
-	setpriority(PRIO_PROCESS, 0, 10);
-	while (!counter_get(&shared->stop) && (!rc || rc == -EBUSY)) {
-		counter_set(&shared->running, 1);
-		rc = old_release(shared->fd);
-		counter_set(&shared->running, 0);
+	setpriority(PRIO_PROCESS, gettid(), 10);
+	/* A file may be closed by now. */
+	while (!counter_get(&shared->stop) && (!rc || rc == -EBADF)) {
+		int fd = counter_get(&shared->fds[i++ % VICTIMS]);
+
+		if (fd) {
+			counter_set(&shared->running, 1);
+			rc = _test_ioctl(fd, HMM_REF_IOC_EVICT_ALL, &cmd);
+			counter_set(&shared->running, 0);
+		}
 		usleep(100);
 	}
-	return !CHECK(!rc || rc == -EBUSY);
+	return !CHECK(!rc || rc == -EBADF);
 }
 
-static int victim(void *arg)
+struct maker {
+	struct shared *shared;
+	unsigned long *fd;	/* its element of fds */
+};
+
+static int victim(struct maker *maker)
 {
-	struct shared *shared = arg;
+	struct shared *shared = maker->shared;
 	struct hmm_ref_migrate cmd;
 	int fd = hmm_ref_open(0);
 	char *mem = map_pages(PAGES);
 
 	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
 		return 1;
+	counter_set(maker->fd, fd);
 	touch_write(mem, PAGES);
 	/* Some are on their way back already. */
 	if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd)))
@@ -97,14 +106,23 @@ static int victim(void *arg)
 
 static int make_victims(void *arg)
 {
-	struct shared *shared = arg;
+	struct maker *maker = arg;
+	unsigned long fd;
+	int status;
+	pid_t pid;
 
 	run_on_cpu(0);
-	srand(getpid());
-	while (!counter_get(&shared->stop)) {
-		if (!CHECK(!child_wait(child_start(victim, arg), PATIENCE_MS)))
+	while (!counter_get(&maker->shared->stop)) {
+		pid = syscall(__NR_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+		if (!pid)
+			_exit(victim(maker));
+		if (!CHECK(pid > 0) || !CHECK(waitpid(pid, &status, 0) == pid) ||
+		    !CHECK(!status))
 			return 1;
-		rand();
+		/* It is the file of a process that has gone. */
+		fd = counter_get(maker->fd);
+		counter_set(maker->fd, 0);
+		close(fd);
 	}
 	return 0;
 }
@@ -113,21 +131,27 @@ TEST_F_TIMEOUT(evict, of_a_process_that_ends, LONG_TEST)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 5);
 	struct shared *shared = self->shared;
-	pid_t pids[2 + VICTIMS];
+	struct maker makers[VICTIMS];
+	struct worker workers[1 + VICTIMS];
 	unsigned int i;
 	cpu_set_t cpus;
+	pid_t pid;
 
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) < 2)
 		SKIP(return, "needs two CPUs");
-	pids[0] = child_start(hog, shared);
-	pids[1] = child_start(evict, shared);
-	for (i = 2; i < ARRAY_SIZE(pids); i++)
-		pids[i] = child_start(make_victims, shared);
+	pid = child_start(hog, shared);
+	ASSERT_EQ(0, worker_start(&workers[VICTIMS], evict, shared));
+	for (i = 0; i < VICTIMS; i++) {
+		makers[i].shared = shared;
+		makers[i].fd = &shared->fds[i];
+		ASSERT_EQ(0, worker_start(&workers[i], make_victims, &makers[i]));
+	}
 	while (now_ms() < end)
 		usleep(10000);
 	counter_set(&shared->stop, 1);
-	for (i = 0; i < ARRAY_SIZE(pids); i++)
-		EXPECT_EQ(0, child_wait(pids[i], 2 * PATIENCE_MS));
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		EXPECT_EQ(0, worker_wait(&workers[i]));
+	EXPECT_EQ(0, child_wait(pid, 2 * PATIENCE_MS));
 	TH_LOG("%lu processes, %lu of them ended during an eviction", shared->ended, shared->met);
 	EXPECT_LT(0, shared->met);
 }
@@ -149,7 +173,7 @@ TEST_F(evict, of_a_private_file)
 	ASSERT_EQ(0, _test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, 4, &cmd));
 	ASSERT_EQ(0, _test_stats(fd, &stats));
 	EXPECT_EQ(4, stats.out_pages_in_use);
-	EXPECT_EQ(0, old_release(self->shared->fd));
+	EXPECT_EQ(0, _test_evict_all(fd));
 	ASSERT_EQ(0, _test_stats(fd, &stats));
 	EXPECT_EQ(0, stats.out_pages_in_use);
 	EXPECT_EQ(0x5a, mem[0]);
@@ -172,7 +196,7 @@ TEST_F(evict, of_many_mappings)
 	test_to_device(fd, mem, npages);
 	for (i = 0; i < npages; i += 2)
 		ASSERT_EQ(0, mprotect(mem + i * page_size(), page_size(), PROT_READ));
-	EXPECT_EQ(0, old_release(self->shared->fd));
+	EXPECT_EQ(0, _test_evict_all(fd));
 	test_stats(fd, &stats);
 	EXPECT_EQ(0, stats.out_pages_in_use);
 	test_cpu_data(mem, npages, 1);

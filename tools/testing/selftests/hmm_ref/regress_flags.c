@@ -6,10 +6,18 @@
  * Active pages that are discarded on the device leave "active" in its pages. Pages that
  * two processes have locked in memory are still "unevictable" when they get there.
  * To both at once, on the way back, the core said BUG (CONFIG_DEBUG_VM).
+ *
+ * Pages of ordinary memory are "swapbacked". Memory that may be dropped, and must not be
+ * written to swap, was when it came back from such a page. And "mlocked" is counted when
+ * it is set, but munlock() does not find pages that are on the device.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_swap.h"
 
 #define PAGES	256UL
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE	0x08
+#endif
 
 FIXTURE(flags)
 {
@@ -91,6 +99,150 @@ TEST_F(flags, locked_twice_after_active)
 	event_post(locker.done);
 	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
 	test_cpu_data(locker.mem, PAGES, 2);
+}
+
+/* ---- what must not be swapped ------------------------------------------------------ */
+
+/* A number in kB from a file of proc, or -1. */
+static long proc_kb(const char *path, const char *name)
+{
+	char text[8192], *line;
+
+	if (read_file(path, text, sizeof(text)) < 0)
+		return -1;
+	line = strstr(text, name);
+	return line ? strtol(line + strlen(name), NULL, 10) : -1;
+}
+
+#define swapped_kb()	proc_kb("/proc/self/status", "VmSwap:")
+
+/* Leave in the pages that the device hands out next what ordinary memory leaves. */
+static void __use_device_pages(struct __test_metadata *_metadata, int fd)
+{
+	char *mem = test_map_pages(2 * PAGES);
+
+	fill_pages(mem, 2 * PAGES, 1);
+	test_to_device(fd, mem, 2 * PAGES);
+	ASSERT_EQ(0, munmap(mem, 2 * PAGES * page_size()));
+}
+
+/* There and back, and out: what is dropped reads as zeros, and nothing is in swap. */
+static void __test_is_dropped(struct __test_metadata *_metadata, int fd, char *mem)
+{
+	unsigned long dropped = 0, i;
+
+	test_to_device(fd, mem, PAGES);
+	for (i = 0; i < PAGES; i++)
+		touch_read(mem + i * page_size());
+	test_pages_at(fd, mem, PAGES, HMM_REF_PAGE_DEVICE, 0);
+	ASSERT_EQ(0, page_out(mem, PAGES * page_size()));
+	EXPECT_EQ(0, swapped_kb());
+	for (i = 0; i < PAGES; i++)
+		dropped += page_is_zero(mem + i * page_size());
+	EXPECT_LT(0, dropped);
+}
+
+FIXTURE(swap)
+{
+	struct leak_check leak;
+	int added;
+	int fd;
+};
+
+FIXTURE_SETUP(swap)
+{
+	char *mem;
+
+	self->added = swap_begin();
+	if (self->added < 0)
+		SKIP(return, "no swap, and " SWAP_DEVICE ": %s", strerror(-self->added));
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	/* Ordinary memory is swapped: else this would prove nothing. */
+	mem = test_map_pages(PAGES);
+	fill_pages(mem, PAGES, 1);
+	ASSERT_EQ(0, page_out(mem, PAGES * page_size()));
+	ASSERT_LT(0, swapped_kb());
+	ASSERT_EQ(0, munmap(mem, PAGES * page_size()));
+	ASSERT_EQ(0, swapped_kb());
+	__use_device_pages(_metadata, self->fd);
+}
+
+FIXTURE_TEARDOWN_PARENT(swap)
+{
+	leak_check_end(_metadata, &self->leak);
+	if (self->added == 1)
+		EXPECT_EQ(0, swap_end());
+}
+
+TEST_F(swap, droppable)
+{
+	char *mem = mmap(NULL, PAGES * page_size(), PROT_READ | PROT_WRITE,
+			 MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED && (errno == EINVAL || errno == EOPNOTSUPP))
+		SKIP(return, "no MAP_DROPPABLE (before 6.11)");
+	ASSERT_NE(MAP_FAILED, mem);
+	fill_pages(mem, PAGES, 2);
+	__test_is_dropped(_metadata, self->fd, mem);
+}
+
+TEST_F(swap, lazily_freed)
+{
+	char *mem = test_map_pages(PAGES);
+
+	fill_pages(mem, PAGES, 2);
+	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_FREE));
+	__test_is_dropped(_metadata, self->fd, mem);
+}
+
+/* ---- what is counted as locked ----------------------------------------------------- */
+
+/* Without what the CPUs have not told yet. A CPU may owe some pages that it unlocks. */
+static long locked_kb(void)
+{
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	return proc_kb("/proc/meminfo", "Mlocked:");
+}
+
+static void __test_count_stays(struct __test_metadata *_metadata, int fd, int advice)
+{
+	unsigned long npages = block_pages(), size = block_size(), i;
+	char *base = test_map_blocks(1);
+	long slack = size / 1024 / 4;
+	long before, diff;
+	char *mem;
+	int round;
+
+	/* Some stay locked, or a count that is too low would not be seen. */
+	ASSERT_EQ(0, mlock(base, size));
+	before = locked_kb();
+	ASSERT_LE((long)(size / 1024), before);
+	for (round = 0; round < 4; round++) {
+		mem = test_map_blocks(1);
+		ASSERT_EQ(0, madvise(mem, size, advice));
+		ASSERT_EQ(0, mlock(mem, size));
+		fill_pages(mem, npages, round);
+		test_to_device(fd, mem, npages);
+		ASSERT_EQ(0, munlock(mem, size));
+		if (round % 2)
+			for (i = 0; i < npages; i++)
+				touch_read(mem + i * page_size());
+		ASSERT_EQ(0, munmap(mem, size));
+	}
+	diff = locked_kb() - before;
+	EXPECT_GT(slack, diff);
+	EXPECT_LT(-slack, diff);
+}
+
+TEST_F(flags, unlocked_on_the_device)
+{
+	__test_count_stays(_metadata, self->fd, MADV_NOHUGEPAGE);
+}
+
+TEST_F(flags, unlocked_on_the_device_huge)
+{
+	__test_count_stays(_metadata, self->fd, MADV_HUGEPAGE);
 }
 
 int main(int argc, char **argv)

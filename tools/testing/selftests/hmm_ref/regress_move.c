@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A migration of two windows against UFFDIO_MOVE, which waits for a migration entry inside of
- * an invalidation: move_pages_ptes() calls migration_entry_wait() between the two halves of
- * the notifier. Who has pages locked, as after migrate_vma_setup(), and waits for the
- * invalidation to end, as hmm_range_fault() does by mmu_interval_read_begin(), never gets
- * there; and nobody can be killed. The second window was looked at while the first one
- * was locked. Found by a review.
+ * A migration against UFFDIO_MOVE, which waits for a migration entry inside of an
+ * invalidation: move_pages_ptes() calls migration_entry_wait() between the two halves of
+ * the notifier. A driver that has pages locked, as after migrate_vma_setup(), and waits
+ * for the invalidation to end, as hmm_range_fault() does by mmu_interval_read_begin(),
+ * never gets there; and neither task can be killed. Found by a review.
  *
- * Whoever hangs is a child, so that the test can tell.
+ * The task that hangs is a child, so that the test can tell.
  */
 #include <linux/userfaultfd.h>
 
@@ -56,7 +55,7 @@ static int open_uffd(void *mem)
 	return -EOPNOTSUPP;
 }
 
-/* Takes the first window's pages away, one by one. */
+/* Takes the pages of a window away, one by one. */
 static int take_away(void *arg)
 {
 	struct shared *shared = arg;
@@ -79,7 +78,7 @@ static int take_away(void *arg)
 	return 0;
 }
 
-/* Has two windows go to the device and come back. */
+/* Has a window go to the device and come back. */
 static int migrate(void *arg)
 {
 	unsigned long long end = now_ms() + 3000 * env_number("HMM_REF_SECONDS", 2);
@@ -90,23 +89,23 @@ static int migrate(void *arg)
 
 	run_on_cpu(0);
 	fd = hmm_ref_open(0);
-	shared->from = map_blocks(2);
+	shared->from = map_blocks(1);
 	shared->to = map_blocks(1);
 	if (!CHECK(fd >= 0) || !CHECK(shared->from && shared->to))
 		return 1;
 	shared->uffd = open_uffd(shared->to);
 	if (shared->uffd < 0)
 		return KSFT_SKIP;
-	madvise(shared->from, 2 * block_size(), MADV_NOHUGEPAGE);
+	madvise(shared->from, block_size(), MADV_NOHUGEPAGE);
 	madvise(shared->to, block_size(), MADV_NOHUGEPAGE);
 	if (!CHECK(!worker_start(&worker, take_away, shared)))
 		return 1;
 	while (now_ms() < end || shared->rounds < 10) {
-		memset(shared->from, 1, 2 * block_size());
+		memset(shared->from, 1, block_size());
 		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, shared->from,
-					  2 * block_size(), &cmd)) ||
+					  block_size(), &cmd)) ||
 		    !CHECK(!_test_migrate(fd, HMM_REF_TO_SYSTEM, shared->from,
-					  2 * block_size(), &cmd)))
+					  block_size(), &cmd)))
 			break;
 		counter_add(&shared->rounds, 1);
 	}
@@ -114,7 +113,7 @@ static int migrate(void *arg)
 	return !CHECK(!worker_wait(&worker)) || !CHECK(shared->rounds >= 10);
 }
 
-TEST_F_TIMEOUT(move, between_two_windows, LONG_TEST)
+TEST_F_TIMEOUT(move, while_pages_are_locked, LONG_TEST)
 {
 	int rc = child_run(migrate, self->shared);
 

@@ -49,7 +49,7 @@ struct client {
 	unsigned long *started;
 };
 
-/* Hours of work. */
+/* Hours of work: what cannot be read stays, window by window. */
 static int looks_at_huge_range(void *arg)
 {
 	struct client *client = arg;
@@ -63,7 +63,7 @@ static int looks_at_huge_range(void *arg)
 	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
 		return 1;
 	counter_set(client->started, 1);
-	rc = _test_migrate(fd, HMM_REF_TO_SYSTEM, mem, HUGE_RANGE, &cmd);
+	rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, HUGE_RANGE, &cmd);
 	return !CHECK(rc == -ENODEV) || !CHECK(!cmd.out_migrated);
 }
 
@@ -87,6 +87,28 @@ static int reads_what_nobody_serves(void *arg)
 		return 1;
 	counter_set(client->started, 1);
 	_test_read(fd, mem, 1, &byte);
+	return 0;
+}
+
+/* Waits until it is killed, for the command's own struct. */
+static int command_that_does_not_come(void *arg)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct client *client = arg;
+	int fd = hmm_ref_open(client->nr);
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	void *mem = map_pages(1);
+
+	if (!CHECK(fd >= 0) || !CHECK(uffd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	reg.range.start = (unsigned long)mem;
+	reg.range.len = page_size();
+	if (!CHECK(!ioctl(uffd, UFFDIO_API, &api)) ||
+	    !CHECK(!ioctl(uffd, UFFDIO_REGISTER, &reg)))
+		return 1;
+	counter_set(client->started, 1);
+	_test_ioctl(fd, HMM_REF_IOC_STATS, mem);
 	return 0;
 }
 
@@ -120,6 +142,20 @@ TEST_F_TIMEOUT(busy, another_device, LONG_TEST)
 	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
 		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
 	self->pid = child_start(reads_what_nobody_serves, &client);
+	ASSERT_LT(0, self->pid);
+	ASSERT_TRUE(wait_started(self->started));
+	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
+}
+
+/* Before a command has come there is nothing that the device would have to stay for. */
+TEST_F_TIMEOUT(busy, with_a_command_that_does_not_come, LONG_TEST)
+{
+	struct client client = { self->nr, self->started };
+
+	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
+		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
+	self->pid = child_start(command_that_does_not_come, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
 	EXPECT_EQ(0, child_run(unbind, self->name));

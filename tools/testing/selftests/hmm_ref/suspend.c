@@ -124,6 +124,51 @@ TEST_F_TIMEOUT(suspend, while_in_use, LONG_TEST)
 	EXPECT_LE(2 * SLEEPS, shared->rounds);
 }
 
+#define HUGE_RANGE	(1UL << 44)
+
+/* One command for hours, but for what interrupts it: what cannot be read stays. */
+static int work_for_long(void *arg)
+{
+	struct shared *shared = arg;
+	int fd = hmm_ref_open(0);
+	char *mem = mmap(NULL, HUGE_RANGE, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	while (!counter_get(&shared->stop)) {
+		counter_add(&shared->rounds, 1);
+		rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, HUGE_RANGE, &cmd);
+		if (!CHECK(rc == -EINTR) || !CHECK(cmd.out_skipped))
+			return 1;
+	}
+	return 0;
+}
+
+/* The freezer ends the command as a signal would: it finds no process that it waits for. */
+TEST_F_TIMEOUT(suspend, while_a_long_command_runs, LONG_TEST)
+{
+	struct shared *shared = test_map_shared(page_size());
+	unsigned long long end;
+	unsigned int i;
+	pid_t pid;
+
+	pid = child_start(work_for_long, shared);
+	for (i = 0; i < 2; i++) {
+		end = now_ms() + PATIENCE_MS;
+		while (counter_get(&shared->rounds) <= i && now_ms() < end)
+			usleep(1000);
+		usleep(100000);
+		ASSERT_EQ(0, system_sleep());
+	}
+	counter_set(&shared->stop, 1);
+	ASSERT_EQ(0, system_sleep());
+	EXPECT_EQ(0, child_wait(pid, PATIENCE_MS));
+	EXPECT_LE(2, shared->rounds);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);

@@ -8,7 +8,6 @@
  * Stands for: an event that comes when the page is somebody else's already; counts that
  * drift away from the truth; names that the tools cannot resolve.
  */
-#include "hmm_ref_old.h"
 #include "hmm_ref_trace.h"
 
 #define PAGES		24UL
@@ -457,20 +456,16 @@ TEST_F(trace, retries_of_the_device)
 
 /* ---- eviction, and a device that comes and goes -------------------------------------- */
 
-/* The old interface has a command for it. */
-TEST_F(trace, eviction_for_room)
+TEST_F(trace, eviction_by_command)
 {
-	int old = old_open(0);
 	unsigned int at, free;
 
-	if (old < 0)
-		SKIP(return, "no /dev/hmm_dmirror0 (CONFIG_HMM_REF_DMIRROR)");
 	test_to_device(self->fd, self->mem, PAGES);
 	test_trace_start();
-	ASSERT_EQ(0, old_release(old));
+	ASSERT_EQ(0, _test_evict_all(self->fd));
 	test_trace_stop();
 	test_event(at, 0, "evict", "left", PAGES);
-	EXPECT_TRUE(says(at, "reason=ROOM"));
+	EXPECT_TRUE(says(at, "reason=COMMAND"));
 	EXPECT_EQ(PAGES, number(at, "tried"));
 	EXPECT_LT(0, number(at, "ns"));
 	test_event(free, 0, "page_free", "owner", getpid());
@@ -478,7 +473,6 @@ TEST_F(trace, eviction_for_room)
 	EXPECT_EQ(PAGES, log_count(&trace_log, "page_free"));
 	EXPECT_EQ(PAGES, fdinfo_number(self->fd, "evicted"));
 	EXPECT_EQ(0, fdinfo_number(self->fd, "pages"));
-	EXPECT_EQ(0, fdinfo_number(old, "evicted"));
 	test_cpu_data(self->mem, PAGES, 1);
 }
 

@@ -25,6 +25,8 @@ union any_cmd {
 	struct hmm_ref_audit audit;
 	struct hmm_ref_exclusive exclusive;
 	struct hmm_ref_atomic atomic;
+	struct hmm_ref_evict evict;
+	struct hmm_ref_evict_all evict_all;
 };
 
 FIXTURE(ioctl)
@@ -100,6 +102,8 @@ FIXTURE_VARIANT_ADD(ioctl, audit)
 {
 	.request = HMM_REF_IOC_AUDIT,
 	.size = sizeof(struct hmm_ref_audit),
+	.grown = sizeof(struct hmm_ref_audit) -
+		 offsetof(struct hmm_ref_audit, out_bad_flags),
 	.outs = offsetof(struct hmm_ref_audit, out_total),
 	.any_mm = true,
 };
@@ -116,6 +120,21 @@ FIXTURE_VARIANT_ADD(ioctl, atomic)
 	.request = HMM_REF_IOC_ATOMIC,
 	.size = sizeof(struct hmm_ref_atomic),
 	.outs = offsetof(struct hmm_ref_atomic, out_old),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, evict)
+{
+	.request = HMM_REF_IOC_EVICT,
+	.size = sizeof(struct hmm_ref_evict),
+	.outs = offsetof(struct hmm_ref_evict, out_evicted),
+};
+
+FIXTURE_VARIANT_ADD(ioctl, evict_all)
+{
+	.request = HMM_REF_IOC_EVICT_ALL,
+	.size = sizeof(struct hmm_ref_evict_all),
+	.outs = offsetof(struct hmm_ref_evict_all, out_evicted),
+	.any_mm = true,
 };
 
 /* A struct that the ioctl accepts: WRITE and ATOMIC write what is there already. */
@@ -152,6 +171,10 @@ static void fill_cmd(union any_cmd *cmd, unsigned long request, unsigned int siz
 		cmd->atomic.op = HMM_REF_ATOMIC_ADD;
 		cmd->atomic.addr = addr;
 		cmd->atomic.length = 8;
+		break;
+	case HMM_REF_IOC_EVICT:
+		cmd->evict.addr = addr;
+		cmd->evict.length = length;
 		break;
 	}
 }
@@ -219,6 +242,50 @@ TEST_F(ioctl, accepted)
 	for (i = variant->size; i < variant->size + 64; i++)
 		ASSERT_EQ(0, cmd[i]);
 }
+
+#ifdef __x86_64__
+
+#define NR_COMPAT_IOCTL	54
+
+/* As a 32-bit program makes it: @arg has to be below 4 GiB. */
+static int compat_ioctl(int fd, unsigned long request, void *arg)
+{
+	int rc;
+
+	asm volatile("int $0x80"
+		     : "=a" (rc)
+		     : "0" (NR_COMPAT_IOCTL), "b" (fd), "c" ((unsigned int)request), "d" (arg)
+		     : "memory", "cc", "r8", "r9", "r10", "r11");
+	return rc;
+}
+
+/* Ends by a signal where the kernel has no 32-bit system calls. */
+static int try_compat(void *arg)
+{
+	return compat_ioctl(-1, 0, NULL) == -EBADF ? 0 : KSFT_SKIP;
+}
+
+TEST_F(ioctl, compat)
+{
+	unsigned char *cmd;
+	unsigned int i;
+
+	if (child_run(try_compat, NULL))
+		SKIP(return, "no 32-bit system calls (CONFIG_IA32_EMULATION)");
+	cmd = __test_map(_metadata, mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0));
+	FILL_CMD(cmd);
+	memset(cmd + variant->outs, 0xcc, variant->size - variant->outs);
+	ASSERT_EQ(0, compat_ioctl(self->fd, variant->request, cmd));
+	for (i = variant->outs; i + 8 <= variant->size; i += 8)
+		EXPECT_NE(0, memcmp(cmd + i, "\xcc\xcc\xcc\xcc\xcc\xcc\xcc\xcc", 8));
+	for (i = variant->size; i < variant->size + 64; i++)
+		ASSERT_EQ(0, cmd[i]);
+	((union any_cmd *)cmd)->size = 0;
+	ASSERT_EQ(-EINVAL, compat_ioctl(self->fd, variant->request, cmd));
+}
+
+#endif
 
 /* Inputs are the caller's: the kernel writes out_* only. */
 TEST_F(ioctl, inputs_stay)
@@ -362,13 +429,12 @@ TEST_F(ioctl, bad_struct_pointer)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The command ran, and its outputs cannot be delivered: that is EFAULT as well. */
+/* Where outputs cannot be delivered nothing is done that they would tell. */
 TEST_F(ioctl, readonly_struct)
 {
 	FILL_CMD(self->cmd);
 	ASSERT_EQ(0, mprotect(self->cmd, page_size(), PROT_READ));
-	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, self->cmd));
-	test_cpu_data(self->mem, PAGES, 1);
+	test_refused(self->cmd, EFAULT);
 }
 
 struct foreign {
@@ -542,12 +608,37 @@ FIXTURE_TEARDOWN_PARENT(file)
 	leak_check_end(_metadata, &self->leak);
 }
 
+/* What is said to be there is there. */
+TEST_F(file, features)
+{
+	const struct { unsigned long long bit; bool expected; const char *what; } known[] = {
+		{ HMM_REF_FEATURE_LARGE, keeps_large(), "large" },
+		{ HMM_REF_FEATURE_ELASTIC,
+		  hmm_ref_dev_info.out_memory_type == HMM_REF_MEMORY_PRIVATE, "elastic" },
+		{ HMM_REF_FEATURE_OLD_INTERFACE, !access("/dev/hmm_dmirror0", F_OK), "old" },
+		{ HMM_REF_FEATURE_FAIL,
+		  !access("/sys/kernel/debug/hmm_ref/fail_large", F_OK), "fail" },
+	};
+	unsigned long long left = HMM_REF_FEATURE_LARGE_SAFE | HMM_REF_FEATURE_SANITY;
+	struct hmm_ref_info info;
+	unsigned int i;
+
+	test_info(self->fd, &info);
+	for (i = 0; i < ARRAY_SIZE(known); i++) {
+		EXPECT_EQ(known[i].expected, !!(info.out_features & known[i].bit)) {
+			TH_LOG("feature %s", known[i].what);
+		}
+		left |= known[i].bit;
+	}
+	EXPECT_EQ(0, info.out_features & ~left);
+}
+
 TEST_F(file, unknown_ioctl)
 {
 	union any_cmd cmd = { .size = sizeof(cmd) };
 	unsigned int nr;
 
-	for (nr = HMM_REF_CMD_ATOMIC + 1; nr < 256; nr++)
+	for (nr = HMM_REF_CMD_EVICT_ALL + 1; nr < 256; nr++)
 		ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
 					       _IO(HMM_REF_IOC_TYPE, nr), &cmd));
 	/* The right number with another type, direction or size. */

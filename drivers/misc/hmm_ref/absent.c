@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Going over memory that is not there.
+ *
+ * A process may have mapped terabytes and touched little of it. What looks at such a
+ * range window by window would take hours, so a part of it without page tables is skipped
+ * at once. The core exports no walk for that: hmm_range_fault() wants an array with an
+ * element for each page. But the upper levels of a page table can be read as they are:
+ *
+ *   mmap_lock, for read       keeps the mapping, and with it the tables of all levels down
+ *                             to the one of PMDs, which go after the mapping only
+ *   entries are read once     they may be filled meanwhile. That is no different from a
+ *                             page that comes after it was looked for
+ *
+ * Tables of PTEs come and go at any time; they are not looked into. Nor are mappings of
+ * hugetlb, which may share a table of PMDs and give it up.
+ */
+#include <linux/hugetlb_inline.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+
+#include "hmm_ref.h"
+
+/* As far as one table of PUD entries reaches: some 2^18 entries of a PMD at the most. */
+#define LOOK_AT_ONCE	(PUD_SIZE * PTRS_PER_PUD)
+
+/**
+ * hmm_ref_next_present() - skip addresses that no page can be at
+ * @vma: mapping
+ * @addr: page address in it
+ * @end: page address, in it or its end
+ *
+ * Context: mmap_lock held.
+ * Return: the first address from @addr on where there may be a page; or @end, or as far as
+ * it has looked. Equal to @addr in mappings that have no pages of their own.
+ */
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
+				   unsigned long end)
+{
+	struct mm_struct *mm = vma->vm_mm;
+
+	mmap_assert_locked(mm);
+	if (vma->vm_flags & VM_SPECIAL || is_vm_hugetlb_page(vma))
+		return addr;
+	if (end - addr > LOOK_AT_ONCE)
+		end = addr + LOOK_AT_ONCE;
+	while (addr < end) {
+		pgd_t *pgd = pgd_offset(mm, addr);
+		p4d_t *p4d;
+		pud_t *pud, pudval;
+		pmd_t *pmd;
+
+		if (pgd_none(pgdp_get(pgd))) {
+			addr = pgd_addr_end(addr, end);
+			continue;
+		}
+		p4d = p4d_offset(pgd, addr);
+		if (p4d_none(p4dp_get(p4d))) {
+			addr = p4d_addr_end(addr, end);
+			continue;
+		}
+		pud = pud_offset(p4d, addr);
+		pudval = pudp_get(pud);
+		if (pud_none(pudval)) {
+			addr = pud_addr_end(addr, end);
+			continue;
+		}
+		if (pud_leaf(pudval) || !pud_present(pudval))
+			break;
+		pmd = pmd_offset(pud, addr);
+		if (!pmd_none(pmdp_get_lockless(pmd)))
+			break;
+		addr = pmd_addr_end(addr, end);
+	}
+	return addr;
+}
+
+/**
+ * hmm_ref_mirror_next_present() - the same, of whatever is mapped there
+ * @mirror: whose mm is alive
+ * @addr: page address
+ * @end: page address
+ * @flags: nothing is skipped in mappings without these VM_* flags
+ * @next: set as above; to @addr where nothing can be skipped, as nothing is mapped
+ *
+ * Context: takes mmap_lock.
+ * Return: 0 or -EINTR.
+ */
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next)
+{
+	struct mm_struct *mm = mirror->notifier.mm;
+	struct vm_area_struct *vma;
+
+	*next = addr;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, addr);
+	if (vma && (vma->vm_flags & flags) == flags)
+		*next = hmm_ref_next_present(vma, addr, min(end, vma->vm_end));
+	mmap_read_unlock(mm);
+	return 0;
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory of the device fails, as the machine would report it (debugfs, hwpoison).
+ *
+ * A free page is retired, and nothing is lost. The data of a used page is lost: the report
+ * says that nothing was recovered, who touches the page gets SIGBUS, the device EIO, and
+ * neither ever gets other data. Neighbours are as before, and the page is retired when it
+ * is unmapped.
+ *
+ * Stands for: a driver that says "recovered" of a page in use, and later copies what is
+ * left of the data to system memory, as if it were good.
+ *
+ * What a real machine check does to the task that causes it is not shown here.
+ */
+#include <setjmp.h>
+
+#include "hmm_ref_utils.h"
+
+#define HWPOISON	"/sys/kernel/debug/hwpoison/corrupt-pfn"
+#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
+
+#define BAD		5UL	/* page of the block */
+
+/* ---- who is told, and what ---------------------------------------------------------- */
+
+static sigjmp_buf no_data;
+static siginfo_t told;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	told = *info;
+	siglongjmp(no_data, 1);
+}
+
+/* The page of a private mapping, on a device or not, or 0. */
+static unsigned long pfn_of(const void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	off_t offset = (unsigned long)addr / page_size() * 8;
+	unsigned long long entry = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, 8, offset) != 8)
+		entry = 0;
+	close(fd);
+	if (entry & 1ULL << 63)
+		return entry & ((1ULL << 55) - 1);
+	/* Device private entries are shown as those of swap: the type is below. */
+	return entry & 1ULL << 62 ? (entry & ((1ULL << 55) - 1)) >> 5 : 0;
+}
+
+/* Returns 0 or -errno of the report. */
+static int corrupt(unsigned long pfn)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%#lx", pfn);
+	return write_file(HWPOISON, text);
+}
+
+/* Has the CPU no data at @addr? Checks that the signal tells which address. */
+static bool is_lost(const char *addr)
+{
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+	bool lost = true;
+
+	sigaction(SIGBUS, &action, NULL);
+	if (!sigsetjmp(no_data, 1)) {
+		touch_read(addr);
+		lost = false;
+	}
+	signal(SIGBUS, SIG_DFL);
+	return lost && CHECK(told.si_code == BUS_MCEERR_AR) &&
+	       CHECK((unsigned long)told.si_addr / page_size() ==
+		     (unsigned long)addr / page_size());
+}
+
+static bool have_hwpoison(void)
+{
+	if (!access(HWPOISON, W_OK))
+		return true;
+	/* An initramfs may not have it mounted. */
+	syscall(SYS_mount, "debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	return !access(HWPOISON, W_OK);
+}
+
+/* ---- private memory ------------------------------------------------------------------ */
+
+FIXTURE(failure)
+{
+	struct leak_check leak;
+	int fd;
+	char *mem, *bad;
+	unsigned long npages;
+	struct hmm_ref_stats before;
+};
+
+FIXTURE_VARIANT(failure)
+{
+	int advice;
+};
+
+FIXTURE_VARIANT_ADD(failure, small) { .advice = MADV_NOHUGEPAGE };
+FIXTURE_VARIANT_ADD(failure, huge) { .advice = MADV_HUGEPAGE };
+
+FIXTURE_SETUP(failure)
+{
+	if (!have_hwpoison())
+		SKIP(return, "no " HWPOISON " (CONFIG_HWPOISON_INJECT)");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->npages = block_pages();
+	self->mem = test_map_blocks(1);
+	self->bad = self->mem + BAD * page_size();
+	ASSERT_EQ(0, madvise(self->mem, block_size(), variant->advice));
+	fill_pages(self->mem, self->npages, 1);
+	test_to_device(self->fd, self->mem, self->npages);
+	test_stats(self->fd, &self->before);
+}
+
+FIXTURE_TEARDOWN_PARENT(failure)
+{
+	if (hmm_ref_count() < self->leak.devices)
+		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	leak_check_end(_metadata, &self->leak);
+}
+
+#define test_retired(n) do {							\
+	struct hmm_ref_stats stats;						\
+										\
+	test_stats(self->fd, &stats);						\
+	ASSERT_EQ(self->before.out_pages_retired + (n), stats.out_pages_retired); \
+} while (0)
+
+/* The device page at @addr fails, in use. */
+static void __test_fails(struct __test_metadata *_metadata, const char *addr)
+{
+	unsigned long pfn = pfn_of(addr);
+
+	ASSERT_NE(0, pfn);
+	ASSERT_EQ(-EBUSY, corrupt(pfn));
+}
+
+#define test_fails(addr)	__test_fails(_metadata, addr)
+
+static void __test_neighbours(struct __test_metadata *_metadata, char *mem,
+			      unsigned long npages)
+{
+	test_cpu_data(mem, BAD, 1);
+	ASSERT_EQ(0, bad_pages_from(mem + (BAD + 1) * page_size(), npages - BAD - 1, 1,
+				    BAD + 1));
+}
+
+TEST_F(failure, touched_by_cpu)
+{
+	test_fails(self->bad);
+	test_retired(0);
+	ASSERT_TRUE(is_lost(self->bad));
+	__test_neighbours(_metadata, self->mem, self->npages);
+	/* And so it stays, for whoever asks. */
+	ASSERT_TRUE(is_lost(self->bad));
+	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, 1);
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	test_retired(1);
+}
+
+TEST_F(failure, neighbours_touched_first)
+{
+	test_fails(self->bad);
+	__test_neighbours(_metadata, self->mem, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
+TEST_F(failure, touched_by_kernel)
+{
+	char byte;
+	struct iovec to = { &byte, 1 }, from = { self->bad, 1 };
+	int fds[2];
+
+	test_fails(self->bad);
+	EXPECT_EQ(-1, process_vm_readv(getpid(), &to, 1, &from, 1, 0));
+	EXPECT_EQ(EFAULT, errno);
+	ASSERT_EQ(0, pipe(fds));
+	EXPECT_EQ(-1, write(fds[1], self->bad, 1));
+	EXPECT_EQ(EFAULT, errno);
+}
+
+/* What the device has mapped before does not help it either. */
+TEST_F(failure, accessed_by_device)
+{
+	struct hmm_ref_atomic atomic;
+	char *buf = test_map_pages(2);
+	unsigned long i;
+
+	test_dev_data(self->fd, self->mem, self->npages, 1);
+	test_fails(self->bad);
+	test_err_read(EIO, self->fd, self->bad, page_size(), buf);
+	test_err_write(EIO, self->fd, self->bad, page_size(), buf);
+	ASSERT_EQ(-EIO, _test_atomic(self->fd, HMM_REF_ATOMIC_ADD, self->bad, 8, 1, 0,
+				     &atomic));
+	for (i = 0; i < self->npages; i++) {
+		if (i == BAD)
+			continue;
+		test_read(self->fd, self->mem + i * page_size(), page_size(), buf);
+		ASSERT_TRUE(page_holds(buf, 1, i));
+	}
+	/* As far as it goes. */
+	test_err_read(EIO, self->fd, self->bad - page_size(), 2 * page_size(), buf);
+	ASSERT_TRUE(page_holds(buf, 1, BAD - 1));
+	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
+TEST_F(failure, moved_by_command)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_fails(self->bad);
+	test_migrate(self->fd, HMM_REF_TO_SYSTEM, self->mem, block_size(), &cmd);
+	EXPECT_EQ(1, cmd.out_skipped);
+	EXPECT_EQ(self->npages - 1, cmd.out_migrated);
+	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, 1);
+	__test_neighbours(_metadata, self->mem, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
+static int child_looks(void *bad)
+{
+	char *mem = (char *)bad - BAD * page_size();
+
+	return !CHECK(is_lost(bad)) || !CHECK(!bad_pages(mem, BAD, 1)) ||
+	       !CHECK(is_lost(bad));
+}
+
+TEST_F(failure, touched_by_child)
+{
+	test_fails(self->bad);
+	EXPECT_EQ(0, child_run(child_looks, self->bad));
+	test_retired(0);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
+/* Unbind waits for whoever maps lost data, and that must not be who unbinds. */
+static int unbind(void *lost)
+{
+	return !CHECK(!munmap(lost, page_size())) ||
+	       !CHECK(!write_file(DRIVER "unbind", "hmm_ref.0"));
+}
+
+/* Unbind takes what can be read, and waits for the process to give up the rest. */
+TEST_F_TIMEOUT(failure, unbind, LONG_TEST)
+{
+	pid_t pid;
+
+	if (access(DRIVER "unbind", W_OK))
+		SKIP(return, "no " DRIVER "unbind");
+	test_fails(self->bad);
+	pid = child_start(unbind, self->bad);
+	ASSERT_LT(0, pid);
+	__test_neighbours(_metadata, self->mem, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+	ASSERT_EQ(0, munmap(self->bad, page_size()));
+	ASSERT_EQ(0, child_wait(pid, 4 * PATIENCE_MS));
+	__test_neighbours(_metadata, self->mem, self->npages);
+}
+
+/* Once retired a page is not handed out again, though all of the block is wanted. */
+TEST_F(failure, not_handed_out_again)
+{
+	unsigned long pfn = pfn_of(self->bad);
+	unsigned long i;
+
+	test_fails(self->bad);
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	test_retired(1);
+	self->mem = test_map_blocks(2);
+	fill_pages(self->mem, 2 * self->npages, 2);
+	test_to_device(self->fd, self->mem, 2 * self->npages);
+	for (i = 0; i < 2 * self->npages; i++)
+		ASSERT_NE(pfn, pfn_of(self->mem + i * page_size()));
+	test_dev_data(self->fd, self->mem, 2 * self->npages, 2);
+}
+
+/* Nothing is lost, and twice is once. */
+TEST_F(failure, free_page)
+{
+	unsigned long pfn = pfn_of(self->bad);
+
+	test_to_system(self->fd, self->mem, self->npages);
+	ASSERT_EQ(0, corrupt(pfn));
+	test_retired(1);
+	ASSERT_EQ(0, corrupt(pfn));
+	test_retired(1);
+	test_cpu_data(self->mem, self->npages, 1);
+}
+
+/* Used, then retired, then told once more. */
+TEST_F(failure, told_twice)
+{
+	unsigned long pfn = pfn_of(self->bad);
+
+	test_fails(self->bad);
+	test_fails(self->bad);
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	test_retired(1);
+	ASSERT_EQ(0, corrupt(pfn));
+	test_retired(1);
+}
+
+/* ---- coherent memory ----------------------------------------------------------------- */
+
+FIXTURE(coherent)
+{
+	struct leak_check leak;
+	int fd;
+	char *mem, *bad;
+	struct hmm_ref_stats before;
+};
+
+#define PAGES	16UL
+
+FIXTURE_SETUP(coherent)
+{
+	struct hmm_ref_info info;
+	unsigned int nr;
+
+	if (!have_hwpoison())
+		SKIP(return, "no " HWPOISON " (CONFIG_HWPOISON_INJECT)");
+	leak_check_begin(_metadata, &self->leak);
+	for (nr = 0; nr < hmm_ref_count(); nr++) {
+		self->fd = test_open(nr);
+		test_info(self->fd, &info);
+		if (info.out_memory_type == HMM_REF_MEMORY_COHERENT)
+			break;
+		close(self->fd);
+	}
+	if (nr == hmm_ref_count())
+		SKIP(return, "no coherent device (module parameter coherent)");
+	self->mem = test_map_pages(PAGES);
+	self->bad = self->mem + BAD * page_size();
+	fill_pages(self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_stats(self->fd, &self->before);
+}
+
+FIXTURE_TEARDOWN_PARENT(coherent)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+static void __test_stays(struct __test_metadata *_metadata, int fd, char *mem)
+{
+	char *buf = test_map_pages(1);
+	struct hmm_ref_migrate cmd;
+
+	test_err_read(EIO, fd, mem + BAD * page_size(), page_size(), buf);
+	test_migrate(fd, HMM_REF_TO_SYSTEM, mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(1, cmd.out_skipped);
+	test_pages_at(fd, mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
+	__test_neighbours(_metadata, mem, PAGES);
+}
+
+TEST_F(coherent, used_page)
+{
+	test_fails(self->bad);
+	__test_stays(_metadata, self->fd, self->mem);
+	test_retired(0);
+	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
+	test_retired(1);
+}
+
+/* With the core's own reference to the page, and as if this process had touched it. */
+TEST_F(coherent, by_madvise)
+{
+	ASSERT_EQ(-1, madvise(self->bad, page_size(), MADV_HWPOISON));
+	ASSERT_EQ(EBUSY, errno);
+	__test_stays(_metadata, self->fd, self->mem);
+}
+
+TEST_F(coherent, free_page)
+{
+	unsigned long pfn = pfn_of(self->bad);
+
+	test_to_system(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, corrupt(pfn));
+	test_retired(1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}

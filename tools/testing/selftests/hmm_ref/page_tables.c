@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory of the device's page tables goes with what they map: a process that maps a page,
+ * has the device access it, and unmaps it, again and again elsewhere, uses no more
+ * kernel memory in the end than in the beginning.
+ *
+ * Stands for: tables that stay until the file is closed, with nothing in them, though
+ * each page was zapped by itself. Nothing reclaims that memory.
+ */
+#include "hmm_ref_utils.h"
+
+#define TURNS		2048UL
+#define TABLE		4096UL	/* bytes, at the least */
+#define CGROUP_ROOT	"/sys/fs/cgroup/"
+#define CGROUP		CGROUP_ROOT "hmm_ref_page_tables/"
+
+FIXTURE(page_tables)
+{
+	struct leak_check leak;
+	char *base;
+	int fd;
+};
+
+/* How the device gets the page, and how it loses it. */
+FIXTURE_VARIANT(page_tables)
+{
+	bool write;
+	bool exclusive;
+	bool discard;		/* by madvise(), before it is unmapped */
+};
+
+FIXTURE_VARIANT_ADD(page_tables, read_unmap) {};
+FIXTURE_VARIANT_ADD(page_tables, write_discard) { .write = true, .discard = true };
+FIXTURE_VARIANT_ADD(page_tables, exclusive_unmap) { .exclusive = true };
+
+/* Bytes of slab that cannot be reclaimed and that are charged to the group, or -errno. */
+static long slab_bytes(void)
+{
+	char text[8192], *found;
+	int rc = read_file(CGROUP "memory.stat", text, sizeof(text));
+
+	if (rc < 0)
+		return rc;
+	found = strstr(text, "slab_unreclaimable ");
+	return found ? atol(found + strlen("slab_unreclaimable ")) : -ENOENT;
+}
+
+FIXTURE_SETUP(page_tables)
+{
+	write_file(CGROUP_ROOT "cgroup.subtree_control", "+memory");
+	if ((mkdir(CGROUP, 0755) && errno != EEXIST) ||
+	    write_file(CGROUP "cgroup.procs", "0") || slab_bytes() < 0)
+		SKIP(return, "no memory cgroup at " CGROUP_ROOT);
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->base = test_map_blocks(TURNS);
+	ASSERT_EQ(0, munmap(self->base, TURNS * block_size()));
+}
+
+FIXTURE_TEARDOWN_PARENT(page_tables)
+{
+	leak_check_end(_metadata, &self->leak);
+	rmdir(CGROUP);
+}
+
+static int take_turn(int fd, bool write, bool exclusive, bool discard, char *addr)
+{
+	char byte = 1;
+	int rc;
+
+	if (mmap(addr, page_size(), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != addr)
+		return -errno;
+	if (exclusive)
+		rc = _test_make_exclusive(fd, addr, 1);
+	else
+		rc = write ? _test_write(fd, addr, 1, &byte) : _test_read(fd, addr, 1, &byte);
+	if (!rc && discard && madvise(addr, page_size(), MADV_DONTNEED))
+		rc = -errno;
+	if (munmap(addr, page_size()))
+		rc = -errno;
+	return rc;
+}
+
+/* What was freed may be on its way for a while, that which RCU frees, for instance. */
+static long wait_for_slab(long most)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	long bytes;
+
+	while ((bytes = slab_bytes()) > most && now_ms() < deadline)
+		usleep(100000);
+	return bytes;
+}
+
+TEST_F_TIMEOUT(page_tables, end_with_what_they_map, LONG_TEST)
+{
+	const long spare = TURNS * TABLE / 4;
+	long before, after;
+	unsigned long i;
+
+	/* Whatever is made with the first one stays. */
+	ASSERT_EQ(0, take_turn(self->fd, variant->write, variant->exclusive,
+			       variant->discard, self->base));
+	before = slab_bytes();
+	for (i = 1; i < TURNS; i++) {
+		ASSERT_EQ(0, take_turn(self->fd, variant->write, variant->exclusive,
+				       variant->discard, self->base + i * block_size()));
+	}
+	after = wait_for_slab(before + spare);
+	TH_LOG("%ld bytes before, %ld after", before, after);
+	EXPECT_GE(before + spare, after);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
