@@ -12,7 +12,7 @@
  * others split or put together; a part that is unmapped under the copy of the whole; a
  * page of a folio found by another's entry.
  *
- * HMM_REF_MS is how long each variant lasts (default 800).
+ * HMM_REF_MS is how long each variant lasts (default 600).
  */
 #define PAGES	block_pages()
 
@@ -40,7 +40,7 @@ struct stage {
 	struct race race;
 	int old;
 	char *elsewhere;	/* as large as the cut */
-	unsigned long hold;	/* nothing moves while the huge page is made */
+	unsigned long hold;	/* nothing moves, or is cut, while the huge page is made */
 	unsigned long whole;	/* huge pages seen on the device */
 	unsigned long renewed, tried;
 	unsigned long children;
@@ -88,7 +88,7 @@ FIXTURE_SETUP(large)
 		SKIP(return, "no huge page can be allocated");
 	stage->elsewhere = test_map_pages(CUT_PAGES);
 	stage->race.pause_us = 300;
-	stage->race.ms = env_number("HMM_REF_MS", 800);
+	stage->race.ms = env_number("HMM_REF_MS", 600);
 }
 
 FIXTURE_TEARDOWN_PARENT(large)
@@ -400,8 +400,10 @@ static int protect(struct stage *stage, char *cut, size_t size)
 static int cut_loop(struct stage *stage, int (*fn)(struct stage *, char *, size_t))
 {
 	while (!counter_get(&stage->race.stop)) {
-		unsigned long look = race_look(&stage->race);
+		unsigned long look;
 
+		wait_while_held(stage);
+		look = race_look(&stage->race);
 		if (!CHECK(!fn(stage, page_at(stage, CUT), CUT_PAGES * page_size())))
 			return 1;
 		race_met(&stage->race, look);
