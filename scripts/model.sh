@@ -17,11 +17,13 @@ CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE LEAKED_OWNE
 	EVICT_UNLOCKED NO_RECHECK STOP_UNLOCKED NO_SRCU NO_WAIT)
 PROOFS=(safe twice ends)
 
-# Before anything can fail: a death must not look like a stage that was left out.
-work='' lane=''
+# Before anything can fail: a death must not look like a stage that was left out. A signal
+# leaves status 0.
+work='' lane='' complete=''
 finish() {
 	local status=$?
 
+	[[ $complete ]] || status=$((status ? status : 1))
 	[[ ! $lane ]] || kill "$lane" 2>/dev/null || true
 	[[ ! $work ]] || rm -rf "$work"
 	[[ ${TRAIL:-} ]] || echo "@end model $status"
@@ -125,10 +127,11 @@ trail() {
 	cd "$work/$TRAIL"
 	cp "$MODEL" .
 	# shellcheck disable=SC2046 # words
-	spin $(options "$TRAIL") -t -p -k devmem.pml.trail devmem.pml |
-		sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) devmem.pml:\([0-9]*\) (state [0-9]*)\t*\(.*\)/\2 \1\tline \3\t\4/p' |
-		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\)\]\|\t$'
-	grep '^pan:1:' "$work/$TRAIL.said" | tail -n 1
+	spin $(options "$TRAIL") -t -p -k devmem.pml.trail devmem.pml >steps 2>&1
+	sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) devmem.pml:\([0-9]*\) (state [0-9]*)\t\+\(\[.*\)/\2 \1\tline \3\t\4/p' steps |
+		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\)\]'
+	# The first error that was found may be another one than the shortest.
+	grep 'failed assertion' steps || grep '^pan:1:' "../$TRAIL.said"
 }
 
 "$here/packages.sh"
@@ -153,4 +156,5 @@ lane=''
 for name in "${CONTROLS[@]}"; do
 	control "$name"
 done
+complete=1
 exit $status

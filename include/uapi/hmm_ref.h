@@ -183,7 +183,8 @@ enum hmm_ref_direction {
  * @out_skipped: pages that could not be moved: shared file pages, pages that KSM
  *	has merged or may merge (MADV_MERGEABLE), pinned or swapped-out pages,
  *	pages that a device has exclusive access to, pages of another device,
- *	holes that userfaultfd waits for, pages in use by someone else each time
+ *	holes that userfaultfd waits for or may have write-protected, the zero page
+ *	too, pages that the next access of traps, pages in use by someone else each time
  *	they were tried; TO_DEVICE, all pages of a mapping without read permission;
  *	TO_SYSTEM, all of those that did not move
  *
@@ -224,8 +225,10 @@ struct hmm_ref_migrate {
  * are accessed on the device, others in system memory. A write to a device page
  * that the CPU may not write at the moment (shared after fork, or just made
  * writable by mprotect) moves it to system memory first, as a private copy if it
- * is shared. Nothing else migrates. @buf is accessed by the CPU. An access of 1, 2, 4 or
- * 8 bytes at a multiple of its length is a single load or store.
+ * is shared. So does a write to private memory in a mapping of which writes are tracked:
+ * by a userfaultfd that write-protects, or as soft-dirty. Nothing else migrates. @buf is
+ * accessed by the CPU. An access of 1, 2, 4 or 8 bytes at a multiple of its length is a
+ * single load or store.
  */
 struct hmm_ref_access {
 	__u32 size;
@@ -284,7 +287,8 @@ enum hmm_ref_page_why {
 	HMM_REF_WHY_SPECIAL = 4,
 };
 
-#define HMM_REF_PAGE_WRITE	(1 << 0) /* the CPU's entry is writable */
+/* The CPU's entry is writable. Not set for private memory of which writes are tracked. */
+#define HMM_REF_PAGE_WRITE	(1 << 0)
 #define HMM_REF_PAGE_MAPPED	(1 << 1) /* in the device page table */
 #define HMM_REF_PAGE_DEV_WRITE	(1 << 2) /* and writable there */
 #define HMM_REF_PAGE_EXCLUSIVE	(1 << 3) /* and made exclusive to the device */

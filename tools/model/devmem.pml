@@ -11,10 +11,14 @@
  * what is left out, and what is proved.
  *
  * Three pages: 0 and 1 are a block, which may be a large folio, 2 is another block. The
- * search begins in each state in which a device is at rest (START), and each CPU
- * runs ROUNDS operations.
+ * search begins in each of the states of init, where the device is at rest.
  *
- * Controls: with one of these defined, the model has one mistake that a driver or a core
+ *   ROUNDS		operations of each CPU
+ *   CPUS		1 or 2
+ *   REMOVE_LAST	removal begins when the CPUs have ended, not at any time
+ *   PATIENT		removal sleeps until a page has no reference but those of page tables
+ *
+ * Controls: with another macro defined, the model has one mistake that a driver or a core
  * could have, and spin must find it. model.rst says how each goes wrong.
  */
 
@@ -62,7 +66,7 @@ byte keep[NPAGES];	/* the process that alone may store to the page */
 byte promised;		/* pages that are reserved and not yet handed out */
 bool chunk_freed;
 bool asleep;		/* memory has no power */
-bool ended;		/* so has remove */
+bool ended;		/* remove() */
 byte cpus_done;
 
 #define PAGE_FOLIO(p)	((p) == 1 && tail -> 0 : (p))
@@ -396,12 +400,10 @@ inline reuse(p)
 	:: atomic { mapped[p] == 1 -> ALIVE; ref[p]++ };
 	   if
 	   :: folio_trylock(p);
-	      d_step {
-		if
-		:: mapped[p] == 1 && ref[p] == 2 -> mapping[p] = 3 - mapping[p]
-		:: else
-		fi
-	      };
+	      if
+	      :: mapped[p] == 1 && ref[p] == 2 -> mapping[p] = 3 - mapping[p]
+	      :: else
+	      fi;
 	      folio_unlock(p)
 	   :: else
 	   fi;

@@ -107,7 +107,7 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
  * hmm_ref_clients_zap() - unmap everything from a device
  * @dev: device
  *
- * Context: may sleep. Who maps again has to find out by itself why this was done.
+ * Context: may sleep. A device fault maps pages again, if it finds no reason against it.
  */
 void hmm_ref_clients_zap(struct hmm_ref_device *dev)
 {

@@ -14,8 +14,8 @@
  *
  * Copies are batched in a job: begin, any number of copies, submit, wait. The copies are
  * descriptors in an array of the caller, which says how many fit. Between submit and the
- * return of wait the pages of a job belong to the engine: nobody uses, unlocks or frees
- * one, and the destinations hold nothing. The result counts for the whole batch: after an
+ * return of wait the pages of a job belong to the engine: none is used, unlocked or freed,
+ * and the destinations hold nothing. The result counts for the whole batch: after an
  * error no destination holds valid data.
  *
  * mock: the engine has no thread of its own. The waiter does the copies, so the wait needs

@@ -6,19 +6,22 @@
  * once setup has locked the source pages. They may be fewer than there are entries: the
  * entries behind the last one have no dst, and stay.
  */
+#include <linux/userfaultfd_k.h>
+
 #include "migrate.h"
 
 /*
  * Holes and anonymous pages move; the core would refuse others late and at a cost. Merged
- * ones it would not refuse: see cut_at_merged().
+ * ones it would not refuse: see cut_at_merged(). Nor does it look whether a hole, or the
+ * zero page, is write-protected by a userfaultfd: with a page there, writes are not told.
  */
-static inline bool wants_device(unsigned long src)
+static inline bool wants_device(struct vm_area_struct *vma, unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
 	if (!(src & MIGRATE_PFN_MIGRATE))
 		return false;
-	return !page || hmm_ref_is_anon(page_folio(page));
+	return page ? hmm_ref_is_anon(page_folio(page)) : !userfaultfd_wp(vma);
 }
 
 static inline void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
@@ -90,10 +93,10 @@ static unsigned long count_wanted(const struct migrate_vma *args)
 	unsigned long wanted = 0;
 	unsigned long i;
 
-	if (vma_is_anonymous(args->vma))
+	if (vma_is_anonymous(args->vma) && !userfaultfd_wp(args->vma))
 		return args->cpages;
 	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->src[i]);
+		wanted += wants_device(args->vma, args->src[i]);
 	return wanted;
 }
 
@@ -114,7 +117,7 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 	for (i = 0; i < npages; i++) {
 		struct page *dev_page;
 
-		if (!wants_device(src[i])) {
+		if (!wants_device(args->vma, src[i])) {
 			move->refused += hmm_ref_src_is_page(src[i]);
 			continue;
 		}
@@ -143,7 +146,7 @@ static int fill_device(struct hmm_ref_client *client, struct hmm_ref_move *move,
 
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
 		got = fill_single(client, move, dev_pages, *reserved);
-	} else if (wants_device(src)) {
+	} else if (wants_device(args->vma, src)) {
 		got = fill_large(client, args, &move->job);
 		if (!got && hmm_ref_src_is_page(src))
 			rc = -EAGAIN;

@@ -30,10 +30,10 @@
  *                   the same, as the memory of this page has failed
  *
  * memory_failure() tells of such a page. What the core makes of its result: 0 says that
- * nothing is lost, any error that something is, which kills who has just touched it. But
- * never -EOPNOTSUPP: then the core looks for who maps the page, in a mapping that is none
- * for anonymous memory. Private memory the CPU has not touched: its process gets SIGBUS
- * when it does, and keeps the page until it unmaps it.
+ * nothing is lost, any error that data is, which kills a task that has just loaded it. But
+ * never -EOPNOTSUPP: then the core looks for processes by a mapping that is none for
+ * anonymous memory. No CPU has touched private memory: a process gets SIGBUS when it does,
+ * and keeps the page until it unmaps it.
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>

@@ -35,6 +35,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
 
 #include "hmm_ref.h"
 #include "trace.h"
@@ -68,10 +69,10 @@ static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
 		mutex_lock(&mirror->lock);
 	else if (!mutex_trylock(&mirror->lock))
 		return false;
-	mmu_interval_set_seq(notifier, cur_seq);
 	/* The mm is dead: no operation uses it. */
 	if (range->event == MMU_NOTIFY_RELEASE)
 		hmm_ref_verify_trimmed(mirror);
+	mmu_interval_set_seq(notifier, cur_seq);
 	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
 	trace_hmm_ref_invalidate(mirror, range, cur_seq);
 	mutex_unlock(&mirror->lock);
@@ -283,21 +284,70 @@ void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *
 	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
 }
 
+/* Does the kernel want to know of writes, by the fault that the first one is? */
+static bool tracks_writes(struct vm_area_struct *vma)
+{
+	return userfaultfd_wp(vma) ||
+	       (IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !(vma->vm_flags & VM_SOFTDIRTY));
+}
+
+static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
+{
+	unsigned long addr = max(range->start, vma->vm_start);
+	unsigned long end = min(range->end, vma->vm_end);
+	unsigned long *hmm_pfn = &range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+
+	for (; addr < end; addr += PAGE_SIZE, hmm_pfn++) {
+		if (*hmm_pfn & HMM_PFN_VALID &&
+		    is_device_private_page(hmm_pfn_to_page(*hmm_pfn)))
+			*hmm_pfn &= ~HMM_PFN_WRITE;
+	}
+}
+
+/*
+ * An entry of private memory may be writable although a write is to be told: PAGEMAP_SCAN
+ * and clear_refs leave it so, and hmm_range_fault() does not look at the bit that they set.
+ * So where writes are tracked own private pages count as read-only, and a device write
+ * has them faulted as the CPU's would: it happens in system memory, which the fault
+ * brings them to. Entries of present pages are right. A VMA that comes to be tracked
+ * later is no concern: what protects its pages invalidates them.
+ */
+static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, mirror->notifier.mm, range->start);
+	struct vm_area_struct *vma;
+	int rc = 0;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (!tracks_writes(vma))
+			continue;
+		/* The pages stay as long as none can be invalidated. */
+		mutex_lock(&mirror->lock);
+		if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+			rc = -EBUSY;
+		else
+			clear_write(range, vma);
+		mutex_unlock(&mirror->lock);
+	}
+	return rc;
+}
+
 /**
  * hmm_ref_mirror_walk_locked() - the other half
  * @mirror: the same
  * @range: begun
  *
- * Context: mmap_lock held.
+ * Context: mmap_lock held; takes hmm_ref_mirror::lock.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
 	int rc = hmm_range_fault(range);
 
-	if (!rc)
-		hide_shadow_stacks(mirror->notifier.mm, range);
-	return rc;
+	if (rc)
+		return rc;
+	hide_shadow_stacks(mirror->notifier.mm, range);
+	return hide_untold_writes(mirror, range);
 }
 
 /**

@@ -261,7 +261,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end)
 {
 	struct pt_table *table;
-	unsigned long index;
+	unsigned long index, i;
 
 	if (start >= end)
 		return;
@@ -270,7 +270,6 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 		unsigned long base = index << PMD_SHIFT;
 		unsigned long from = max(start, base);
 		unsigned long last = min(end - 1, base + PMD_SIZE - 1);
-		unsigned long i;
 
 		if (xa_is_value(table) ||
 		    (from == base && last == base + PMD_SIZE - 1)) {

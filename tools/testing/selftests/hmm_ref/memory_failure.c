@@ -3,7 +3,7 @@
  * Memory of the device fails, as the machine would report it (debugfs, hwpoison).
  *
  * A free page is retired, and nothing is lost. The data of a used page is lost: the report
- * says that nothing was recovered, who touches the page gets SIGBUS, the device EIO, and
+ * says that nothing was recovered, a touch by the CPU is SIGBUS, one by the device EIO, and
  * neither ever gets other data. Neighbours are as before, and the page is retired when it
  * is unmapped.
  *
@@ -21,7 +21,7 @@
 
 #define BAD		5UL	/* page of the block */
 
-/* ---- who is told, and what ---------------------------------------------------------- */
+/* ---- reports and signals ------------------------------------------------------------ */
 
 static sigjmp_buf no_data;
 static siginfo_t told;
@@ -158,7 +158,7 @@ TEST_F(failure, touched_by_cpu)
 	test_retired(0);
 	ASSERT_TRUE(is_lost(self->bad));
 	__test_neighbours(_metadata, self->mem, self->npages);
-	/* And so it stays, for whoever asks. */
+	/* And so it stays. */
 	ASSERT_TRUE(is_lost(self->bad));
 	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, 1);
 	ASSERT_EQ(0, munmap(self->mem, block_size()));
@@ -241,7 +241,7 @@ TEST_F(failure, touched_by_child)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-/* Unbind waits for whoever maps lost data, and that must not be who unbinds. */
+/* Unbind waits for processes that map lost data: this one must not. */
 static int unbind(void *lost)
 {
 	return !CHECK(!munmap(lost, page_size())) ||

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Writes that others want to know of: a userfaultfd that write-protects, PAGEMAP_SCAN, and
+ * soft-dirty bits. Whoever writes, the CPU or the device, and wherever the page is, on the
+ * device, in system memory or nowhere yet, the write is told.
+ *
+ * Stands for: a snapshot of a virtual machine, or a checkpoint of a process, that
+ * misses what the device has written; protection of a hole that a migration drops.
+ */
+#include <linux/fs.h>
+#include <linux/userfaultfd.h>
+
+#include "hmm_ref_utils.h"
+
+#define SMALL		16UL	/* pages, without huge ones */
+
+static int open_uffd(unsigned long long features, char *mem, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)mem, .len = size },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int rc;
+
+	if (uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
+	    !ioctl(uffd, UFFDIO_REGISTER, &range))
+		return uffd;
+	rc = -errno;
+	close(uffd);
+	return rc;
+}
+
+static int protect(int uffd, char *mem, size_t size, bool on)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (unsigned long)mem, .len = size },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+}
+
+/* The first coherent device, or the first one at all. Returns a file, or -errno. */
+static int open_device(bool coherent)
+{
+	struct hmm_ref_info info;
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < hmm_ref_count(); i++) {
+		fd = hmm_ref_open(i);
+		if (fd >= 0 && !_test_info(fd, &info) &&
+		    (info.out_memory_type == HMM_REF_MEMORY_COHERENT) == coherent)
+			return fd;
+		close(fd);
+	}
+	return -ENODEV;
+}
+
+/* ---- holes and zero pages under a userfaultfd ---------------------------------------- */
+
+enum kind { UNPOPULATED, ZERO, HUGE_ZERO };
+
+FIXTURE(hole)
+{
+	struct leak_check leak;
+	struct worker worker;
+	char *mem;
+	unsigned long npages;
+	size_t size;
+	int uffd;
+	int fd;
+	unsigned long stop;
+	unsigned long told;
+};
+
+FIXTURE_VARIANT(hole)
+{
+	enum kind kind;
+	bool coherent;
+	bool by_device;		/* who writes */
+};
+
+FIXTURE_VARIANT_ADD(hole, none_cpu) { .kind = UNPOPULATED };
+FIXTURE_VARIANT_ADD(hole, none_device) { .kind = UNPOPULATED, .by_device = true };
+FIXTURE_VARIANT_ADD(hole, zero_cpu) { .kind = ZERO };
+FIXTURE_VARIANT_ADD(hole, zero_device) { .kind = ZERO, .by_device = true };
+FIXTURE_VARIANT_ADD(hole, huge_zero_cpu) { .kind = HUGE_ZERO };
+FIXTURE_VARIANT_ADD(hole, huge_zero_device) { .kind = HUGE_ZERO, .by_device = true };
+FIXTURE_VARIANT_ADD(hole, coherent_zero_cpu) { .kind = ZERO, .coherent = true };
+FIXTURE_VARIANT_ADD(hole, coherent_zero_device) {
+	.kind = ZERO, .coherent = true, .by_device = true,
+};
+FIXTURE_VARIANT_ADD(hole, coherent_huge_cpu) { .kind = HUGE_ZERO, .coherent = true };
+
+FIXTURE_SETUP(hole)
+{
+	bool huge = variant->kind == HUGE_ZERO;
+
+	self->fd = open_device(variant->coherent);
+	if (self->fd < 0)
+		SKIP(return, "no device with such memory");
+	leak_check_begin(_metadata, &self->leak);
+	self->npages = huge ? block_pages() : SMALL;
+	self->size = self->npages * page_size();
+	self->mem = test_map_blocks(1);
+	if (madvise(self->mem, block_size(), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) && huge)
+		SKIP(return, "no transparent huge pages");
+	self->uffd = open_uffd(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED,
+			       self->mem, self->size);
+	if (self->uffd < 0)
+		SKIP(return, "no write protection by userfaultfd");
+}
+
+FIXTURE_TEARDOWN_PARENT(hole)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* Lets each write through, and counts it. */
+static int listen_main(void *arg)
+{
+	FIXTURE_DATA(hole) *self = arg;
+	struct pollfd pollfd = { .fd = self->uffd, .events = POLLIN };
+	struct uffd_msg msg;
+	int rc;
+
+	while (!counter_get(&self->stop)) {
+		char *page;
+
+		if (poll(&pollfd, 1, 100) != 1 ||
+		    read(self->uffd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		page = (char *)(msg.arg.pagefault.address & ~(page_size() - 1));
+		counter_add(&self->told, 1);
+		do {
+			rc = protect(self->uffd, page, page_size(), false);
+		} while (rc == -EAGAIN);
+		if (!CHECK(!rc))
+			return 1;
+	}
+	return 0;
+}
+
+static int write_byte(int fd, char *addr, bool by_device)
+{
+	char one = 1;
+
+	if (by_device)
+		return _test_write(fd, addr, 1, &one);
+	touch_write(addr, 1);
+	return 0;
+}
+
+/* Protected where there is nothing to write to, it is told when there is. */
+TEST_F(hole, write_is_told)
+{
+	unsigned long i, step = self->npages / SMALL, expected = 0;
+	struct hmm_ref_migrate cmd;
+	char byte;
+
+	for (i = 0; variant->kind != UNPOPULATED && i < self->npages; i += step)
+		touch_read(self->mem + i * page_size());
+	/* A READ maps for the device what is protected next. */
+	if (variant->kind != UNPOPULATED)
+		test_read(self->fd, self->mem, 1, &byte);
+	ASSERT_EQ(0, protect(self->uffd, self->mem, self->size, true));
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(self->npages, cmd.out_skipped);
+	ASSERT_EQ(0, worker_start(&self->worker, listen_main, self));
+	for (i = 0; i < self->npages; i += step) {
+		ASSERT_EQ(0, write_byte(self->fd, self->mem + i * page_size(),
+					variant->by_device));
+		EXPECT_EQ(++expected, counter_get(&self->told)) {
+			TH_LOG("page %lu", i);
+		}
+	}
+	counter_set(&self->stop, 1);
+	ASSERT_EQ(0, worker_wait(&self->worker));
+	for (i = 0; i < self->npages; i += step)
+		ASSERT_EQ(1, touch_read(self->mem + i * page_size()));
+}
+
+/* ---- pages on the device --------------------------------------------------------------- */
+
+FIXTURE(tracked)
+{
+	struct leak_check leak;
+	char *mem;
+	unsigned long npages;
+	size_t size;
+	int pagemap;
+	int uffd;
+	int fd;
+};
+
+FIXTURE_VARIANT(tracked)
+{
+	bool coherent;
+	bool large;
+	bool first;		/* registered, and then migrated; or the other way round */
+	bool atomic;
+};
+
+FIXTURE_VARIANT_ADD(tracked, write) { .first = true };
+FIXTURE_VARIANT_ADD(tracked, late_write) {};
+FIXTURE_VARIANT_ADD(tracked, atomic) { .first = true, .atomic = true };
+FIXTURE_VARIANT_ADD(tracked, large_write) { .first = true, .large = true };
+FIXTURE_VARIANT_ADD(tracked, large_atomic) { .first = true, .large = true, .atomic = true };
+FIXTURE_VARIANT_ADD(tracked, coherent_write) { .first = true, .coherent = true };
+FIXTURE_VARIANT_ADD(tracked, coherent_late_write) { .coherent = true };
+FIXTURE_VARIANT_ADD(tracked, coherent_atomic) {
+	.first = true, .coherent = true, .atomic = true,
+};
+
+FIXTURE_SETUP(tracked)
+{
+	self->fd = open_device(variant->coherent);
+	if (self->fd < 0)
+		SKIP(return, "no device with such memory");
+	leak_check_begin(_metadata, &self->leak);
+	self->npages = variant->large ? block_pages() : SMALL;
+	self->size = self->npages * page_size();
+	self->mem = test_map_blocks(1);
+	if (madvise(self->mem, block_size(), variant->large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) &&
+	    variant->large)
+		SKIP(return, "no transparent huge pages");
+	self->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->pagemap);
+	fill_pages(self->mem, self->npages, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(tracked)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+static int track(char *mem, size_t size)
+{
+	return open_uffd(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED, mem, size);
+}
+
+/* Which pages were written since the last scan? Protects them again. Returns how many. */
+static long scan(int pagemap, char *mem, unsigned long npages, unsigned char *written)
+{
+	struct page_region regions[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (unsigned long)mem,
+		.end = (unsigned long)mem + npages * page_size(),
+		.vec = (unsigned long)regions,
+		.vec_len = ARRAY_SIZE(regions),
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	long found, i, pages = 0;
+	unsigned long long addr;
+
+	memset(written, 0, npages);
+	found = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+	if (found < 0)
+		return -errno;
+	for (i = 0; i < found; i++) {
+		for (addr = regions[i].start; addr < regions[i].end; addr += page_size()) {
+			written[(addr - (unsigned long)mem) / page_size()] = 1;
+			pages++;
+		}
+	}
+	return pages;
+}
+
+/*
+ * The core makes entries writable and protected at once, of which a kernel that checks
+ * its page tables complains.
+ */
+static bool kernel_checks_tables(void)
+{
+	FILE *symbols = fopen("/proc/kallsyms", "re");
+	char line[512];
+	bool found = false;
+
+	while (symbols && !found && fgets(line, sizeof(line), symbols))
+		found = strstr(line, " __page_table_check_ptes_set");
+	if (symbols)
+		fclose(symbols);
+	return found;
+}
+
+TEST_F(tracked, write_is_told)
+{
+	unsigned char *written = malloc(self->npages);
+	struct hmm_ref_atomic atomic;
+	unsigned long i;
+	int rc;
+
+	if (!variant->coherent && !variant->large && kernel_checks_tables())
+		SKIP(return, "PAGEMAP_SCAN of private pages gives a warning on this kernel");
+	if (!variant->first)
+		test_to_device(self->fd, self->mem, self->npages);
+	self->uffd = track(self->mem, self->size);
+	if (self->uffd < 0)
+		SKIP(return, "no asynchronous write protection");
+	if (variant->first)
+		test_to_device(self->fd, self->mem, self->npages);
+	/* As the device maps it before. */
+	test_dev_data(self->fd, self->mem, self->npages, 1);
+	ASSERT_LE(0, scan(self->pagemap, self->mem, self->npages, written));
+	test_dev_data(self->fd, self->mem, self->npages, 1);
+	for (i = 1; i < SMALL; i += 2) {
+		if (variant->atomic)
+			rc = _test_atomic(self->fd, HMM_REF_ATOMIC_ADD,
+					  self->mem + i * page_size(), 4, 1, 0, &atomic);
+		else
+			rc = write_byte(self->fd, self->mem + i * page_size(), true);
+		ASSERT_EQ(0, rc);
+	}
+	ASSERT_LT(0, scan(self->pagemap, self->mem, self->npages, written));
+	for (i = 1; i < SMALL; i += 2) {
+		EXPECT_EQ(1, written[i]) {
+			TH_LOG("page %lu", i);
+		}
+	}
+	/* Those in system memory now are told apart by their second writes, too. */
+	ASSERT_LE(0, scan(self->pagemap, self->mem, self->npages, written));
+	ASSERT_EQ(0, write_byte(self->fd, self->mem + page_size(), true));
+	ASSERT_LT(0, scan(self->pagemap, self->mem, self->npages, written));
+	EXPECT_EQ(1, written[1]);
+}
+
+/* Bit 55 of a page's word in pagemap. */
+static bool is_soft_dirty(int pagemap, const char *addr)
+{
+	unsigned long long word = 0;
+	off_t at = (unsigned long)addr / page_size() * sizeof(word);
+
+	return pread(pagemap, &word, sizeof(word), at) == sizeof(word) && word >> 55 & 1;
+}
+
+TEST_F(tracked, write_is_soft_dirty)
+{
+	struct hmm_ref_atomic atomic;
+	unsigned long i;
+	int rc;
+
+	touch_write(self->mem, 1);
+	if (write_file("/proc/self/clear_refs", "4") || is_soft_dirty(self->pagemap, self->mem))
+		SKIP(return, "no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
+	test_to_device(self->fd, self->mem, self->npages);
+	ASSERT_EQ(0, write_byte(self->fd, self->mem, true));
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4"));
+	for (i = 1; i < SMALL; i += 2) {
+		if (variant->atomic)
+			rc = _test_atomic(self->fd, HMM_REF_ATOMIC_ADD,
+					  self->mem + i * page_size(), 4, 1, 0, &atomic);
+		else
+			rc = write_byte(self->fd, self->mem + i * page_size(), true);
+		ASSERT_EQ(0, rc);
+		EXPECT_TRUE(is_soft_dirty(self->pagemap, self->mem + i * page_size())) {
+			TH_LOG("page %lu", i);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
