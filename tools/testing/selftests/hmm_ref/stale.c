@@ -201,7 +201,8 @@ TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
 	unsigned long retries = count_retries(stage);
 	struct worker worker;
 	unsigned long value;
-	bool met = false;
+	/* A file's READ and WRITE exclude each other: with one, the two seldom meet. */
+	bool met = variant->shared_file;
 	int rc = 0;
 
 	ASSERT_EQ(0, worker_start(&worker, reader_main, stage));
@@ -216,13 +217,14 @@ TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
 				rc = -ETIMEDOUT;
 			sched_yield();
 		}
-		met = count_retries(stage) != retries;
+		met |= count_retries(stage) != retries;
 	}
 	counter_set(&stage->stop, 1);
-	EXPECT_EQ(0, worker_wait(&worker));
-	EXPECT_EQ(0, rc);
-	EXPECT_LT(0, stage->reads);
-	EXPECT_LT(0, stage->faults);
+	/* What has failed must not count as skipped. */
+	ASSERT_EQ(0, worker_wait(&worker));
+	ASSERT_EQ(0, rc);
+	ASSERT_LT(0, stage->reads);
+	ASSERT_LT(0, stage->faults);
 	TH_LOG("%lu changes, %lu quiet reads, %lu device faults, of these repeated %lu", value,
 	       stage->reads, stage->faults, count_retries(stage) - retries);
 	if (!met)
