@@ -225,10 +225,9 @@ struct hmm_ref_migrate {
  * are accessed on the device, others in system memory. A write to a device page
  * that the CPU may not write at the moment (shared after fork, or just made
  * writable by mprotect) moves it to system memory first, as a private copy if it
- * is shared. So does a write to private memory in a mapping of which writes are tracked:
- * by a userfaultfd that write-protects, or as soft-dirty. Nothing else migrates. @buf is
- * accessed by the CPU. An access of 1, 2, 4 or 8 bytes at a multiple of its length is a
- * single load or store.
+ * is shared. So does a write to private memory in a mapping that a userfaultfd has
+ * registered to write-protect. Nothing else migrates. @buf is accessed by the CPU. An
+ * access of 1, 2, 4 or 8 bytes at a multiple of its length is a single load or store.
  */
 struct hmm_ref_access {
 	__u32 size;
@@ -287,7 +286,7 @@ enum hmm_ref_page_why {
 	HMM_REF_WHY_SPECIAL = 4,
 };
 
-/* The CPU's entry is writable. Not set for private memory of which writes are tracked. */
+/* The CPU's entry is writable. Not set for private memory that a userfaultfd may protect. */
 #define HMM_REF_PAGE_WRITE	(1 << 0)
 #define HMM_REF_PAGE_MAPPED	(1 << 1) /* in the device page table */
 #define HMM_REF_PAGE_DEV_WRITE	(1 << 2) /* and writable there */

@@ -284,13 +284,6 @@ void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *
 	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
 }
 
-/* Does the kernel want to know of writes, by the fault that the first one is? */
-static bool tracks_writes(struct vm_area_struct *vma)
-{
-	return userfaultfd_wp(vma) ||
-	       (IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !(vma->vm_flags & VM_SOFTDIRTY));
-}
-
 static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
 {
 	unsigned long addr = max(range->start, vma->vm_start);
@@ -305,12 +298,12 @@ static void clear_write(struct hmm_range *range, const struct vm_area_struct *vm
 }
 
 /*
- * An entry of private memory may be writable although a write is to be told: PAGEMAP_SCAN
- * and clear_refs leave it so, and hmm_range_fault() does not look at the bit that they set.
- * So where writes are tracked own private pages count as read-only, and a device write
+ * An entry of private memory may be writable although a userfaultfd write-protects it:
+ * PAGEMAP_SCAN leaves it so, and hmm_range_fault() does not look at the bit that it sets.
+ * So where a userfaultfd does that own private pages count as read-only, and a device write
  * has them faulted as the CPU's would: it happens in system memory, which the fault
- * brings them to. Entries of present pages are right. A VMA that comes to be tracked
- * later is no concern: what protects its pages invalidates them.
+ * brings them to. Entries of present pages are right. A VMA that is registered later is
+ * no concern: what protects its pages invalidates them.
  */
 static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
@@ -319,7 +312,7 @@ static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *r
 	int rc = 0;
 
 	for_each_vma_range(vmi, vma, range->end) {
-		if (!tracks_writes(vma))
+		if (!userfaultfd_wp(vma))
 			continue;
 		/* The pages stay as long as none can be invalidated. */
 		mutex_lock(&mirror->lock);

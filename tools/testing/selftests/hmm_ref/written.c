@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes that others want to know of: a userfaultfd that write-protects, PAGEMAP_SCAN, and
- * soft-dirty bits. Whoever writes, the CPU or the device, and wherever the page is, on the
+ * Writes that others want to know of: a userfaultfd that write-protects, and PAGEMAP_SCAN.
+ * Whoever writes, the CPU or the device, and wherever the page is, on the
  * device, in system memory or nowhere yet, the write is told.
  *
  * Stands for: a snapshot of a virtual machine, or a checkpoint of a process, that
@@ -46,13 +46,12 @@ static int protect(int uffd, char *mem, size_t size, bool on)
 static int open_device(bool coherent)
 {
 	struct hmm_ref_info info;
-	unsigned int i;
+	unsigned int i, type = coherent ? HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
 	int fd;
 
 	for (i = 0; i < hmm_ref_count(); i++) {
 		fd = hmm_ref_open(i);
-		if (fd >= 0 && !_test_info(fd, &info) &&
-		    (info.out_memory_type == HMM_REF_MEMORY_COHERENT) == coherent)
+		if (fd >= 0 && !_test_info(fd, &info) && info.out_memory_type == type)
 			return fd;
 		close(fd);
 	}
@@ -329,40 +328,6 @@ TEST_F(tracked, write_is_told)
 	ASSERT_EQ(0, write_byte(self->fd, self->mem + page_size(), true));
 	ASSERT_LT(0, scan(self->pagemap, self->mem, self->npages, written));
 	EXPECT_EQ(1, written[1]);
-}
-
-/* Bit 55 of a page's word in pagemap. */
-static bool is_soft_dirty(int pagemap, const char *addr)
-{
-	unsigned long long word = 0;
-	off_t at = (unsigned long)addr / page_size() * sizeof(word);
-
-	return pread(pagemap, &word, sizeof(word), at) == sizeof(word) && word >> 55 & 1;
-}
-
-TEST_F(tracked, write_is_soft_dirty)
-{
-	struct hmm_ref_atomic atomic;
-	unsigned long i;
-	int rc;
-
-	touch_write(self->mem, 1);
-	if (write_file("/proc/self/clear_refs", "4") || is_soft_dirty(self->pagemap, self->mem))
-		SKIP(return, "no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
-	test_to_device(self->fd, self->mem, self->npages);
-	ASSERT_EQ(0, write_byte(self->fd, self->mem, true));
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4"));
-	for (i = 1; i < SMALL; i += 2) {
-		if (variant->atomic)
-			rc = _test_atomic(self->fd, HMM_REF_ATOMIC_ADD,
-					  self->mem + i * page_size(), 4, 1, 0, &atomic);
-		else
-			rc = write_byte(self->fd, self->mem + i * page_size(), true);
-		ASSERT_EQ(0, rc);
-		EXPECT_TRUE(is_soft_dirty(self->pagemap, self->mem + i * page_size())) {
-			TH_LOG("page %lu", i);
-		}
-	}
 }
 
 int main(int argc, char **argv)
