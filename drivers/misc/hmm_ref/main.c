@@ -251,6 +251,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	params.id = pdev->id;
 	params.name = dev->name;
 	mutex_init(&dev->evict_lock);
+	dev->last_room = jiffies;
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
 	dev->counters = alloc_percpu(struct hmm_ref_counters);

@@ -260,15 +260,15 @@ static void drain_cpus(void)
 }
 
 /**
- * hmm_ref_evict_some() - make room on a full device
+ * hmm_ref_evict_some() - evict from one block
  * @dev: device
+ * @scattered: for the sake of a block that is whole: the one with the fewest pages is the
+ *	first choice; else the least recently filled
  *
- * Evicts from the least recently filled block that gives pages up.
- *
- * Context: may sleep and enter reclaim; no folio lock held.
+ * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
  * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
  */
-int hmm_ref_evict_some(struct hmm_ref_device *dev)
+int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 {
 	struct hmm_ref_block *block;
 	unsigned int tries = 0;
@@ -277,7 +277,10 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	while (rc && tries++ < EVICT_TRIES) {
-		block = hmm_ref_devmem_victim(&dev->dm);
+		block = scattered ? hmm_ref_devmem_emptiest(&dev->dm) : NULL;
+		scattered = false;
+		if (!block)
+			block = hmm_ref_devmem_victim(&dev->dm);
 		if (!block)
 			break;
 		if (evict_pass(dev, block))
@@ -286,6 +289,70 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	mutex_unlock(&dev->evict_lock);
 	if (rc)
 		drain_cpus();
+	return rc;
+}
+
+/* Evict until the reservation is complete. The device's patience begins anew with each page. */
+static int evict_for(struct hmm_ref_device *dev, struct hmm_ref_room *room,
+		     unsigned long nr, bool whole, unsigned long begin)
+{
+	struct hmm_ref_devmem *dm = &dev->dm;
+	unsigned long had;
+	int rc;
+
+	if (time_before(begin, dev->last_room))
+		begin = dev->last_room;
+	for (;;) {
+		had = room->nr;
+		rc = hmm_ref_devmem_reserve(dm, room, nr, whole);
+		if (rc != -ENOSPC)
+			return rc;
+		rc = hmm_ref_evict_some(dev, whole && hmm_ref_devmem_left(dm) >=
+					     HMM_REF_BLOCK_PAGES);
+		if (rc == -EINTR || fatal_signal_pending(current))
+			return -EINTR;
+		if (!rc || room->nr > had)
+			begin = jiffies;
+		dev->last_room = begin;
+		if (rc) {
+			if (time_after(jiffies, begin + HMM_REF_PATIENCE))
+				return -ENOSPC;
+			schedule_timeout_killable(1);
+		}
+	}
+}
+
+/**
+ * hmm_ref_make_room() - reserve pages of a device that is full
+ * @dev: device
+ * @room: reservation, given up before the wait
+ * @nr: single pages that it is to have
+ * @whole: a block instead, for a large folio
+ *
+ * One task at a time evicts, and what comes free is its own until it has enough; the
+ * others queue, first come, first served. Pages that others have reserved and not yet
+ * filled cannot be evicted, only waited for. No task that queues has reserved any.
+ *
+ * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
+ * Return: 0; or, with as many single pages in @room as there are, -ENOSPC when no page has come
+ * free for some time, -ENOMEM when the system has no memory to stand for device memory,
+ * -ENODEV or -EINTR.
+ */
+int hmm_ref_make_room(struct hmm_ref_device *dev, struct hmm_ref_room *room,
+		      unsigned long nr, bool whole)
+{
+	struct hmm_ref_devmem *dm = &dev->dm;
+	unsigned long begin = jiffies;
+	int rc;
+
+	hmm_ref_devmem_unreserve(dm, room);
+	atomic_inc(&dm->nr_waiting);
+	rc = mutex_lock_killable(&dm->room_lock);
+	if (!rc) {
+		rc = evict_for(dev, room, nr, whole, begin);
+		mutex_unlock(&dm->room_lock);
+	}
+	atomic_dec(&dm->nr_waiting);
 	return rc;
 }
 

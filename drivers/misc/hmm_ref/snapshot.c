@@ -56,20 +56,34 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
 	return hmm_pfn_to_page(hmm_pfn);
 }
 
+/* The block of the device that a page is in, or NULL. The page stays meanwhile. */
+static struct hmm_ref_block *own_block(const struct hmm_ref_mirror *mirror,
+				       unsigned long hmm_pfn)
+{
+	struct page *page = seen_page(hmm_pfn);
+	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(mirror->dm, page) : NULL;
+
+	if (!chunk)
+		return NULL;
+	return hmm_ref_devmem_block(mirror->dm, hmm_ref_chunk_dpfn(chunk, page));
+}
+
 /**
  * hmm_ref_mirror_resident() - how many pages of a range are on the device
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
  * @pfns: scratch memory, an element per page
+ * @resident: set to the number of pages
  *
  * A snapshot: by the time it returns it may have changed.
  *
  * Context: takes mmap_lock.
- * Return: pages, -EINTR, -ENODEV or -EBUSY.
+ * Return: 0, -EINTR, -ENODEV or -EBUSY.
  */
-long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
-			     unsigned long end, unsigned long *pfns)
+int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			    unsigned long end, unsigned long *pfns,
+			    unsigned long *resident)
 {
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
@@ -78,20 +92,20 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	long resident = 0;
 	unsigned long i;
 	int rc;
 
+	*resident = 0;
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
 	for (i = 0; i < range_pages(&range); i++) {
 		struct page *page = seen_page(pfns[i]);
 
-		resident += page && hmm_ref_owns(mirror->dm, page);
+		*resident += page && hmm_ref_owns(mirror->dm, page);
 	}
 	mutex_unlock(&mirror->lock);
-	return resident;
+	return 0;
 }
 
 static inline bool is_merged(unsigned long hmm_pfn)
@@ -113,42 +127,58 @@ static bool all_writable(const struct hmm_range *range)
 }
 
 /* How many pages are as the first one is: merged, or not? */
-static unsigned long count_alike(const struct hmm_range *range, bool *merged)
+static void count_alike(const struct hmm_range *range, struct hmm_ref_survey *survey)
 {
 	unsigned long i;
 
+	survey->npages = range_pages(range);
+	survey->merged = false;
 	/* What a PMD maps is not, nor what a process may write without a fault. */
-	if (hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
+	if (!IS_ENABLED(CONFIG_KSM) ||
+	    hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
 	    all_writable(range))
-		return range_pages(range);
-	for (i = 0; i < range_pages(range); i++) {
-		bool this = is_merged(range->hmm_pfns[i]);
+		return;
+	survey->merged = is_merged(range->hmm_pfns[0]);
+	for (i = 1; i < survey->npages; i++)
+		if (is_merged(range->hmm_pfns[i]) != survey->merged)
+			survey->npages = i;
+}
 
-		if (!i)
-			*merged = this;
-		else if (this != *merged)
-			break;
+/* Count the pages that are on the device, and have eviction turn to others first. */
+static void count_resident(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			   struct hmm_ref_survey *survey)
+{
+	struct hmm_ref_block *last = NULL;
+	unsigned long i;
+
+	survey->resident = 0;
+	for (i = 0; i < survey->npages; i++) {
+		struct hmm_ref_block *block = own_block(mirror, range->hmm_pfns[i]);
+
+		survey->resident += !!block;
+		if (block && block != last)
+			hmm_ref_devmem_touch(mirror->dm, block);
+		last = block;
 	}
-	return i;
 }
 
 /**
- * hmm_ref_mirror_merged() - which pages of a range has KSM merged
+ * hmm_ref_mirror_survey() - look at a window that is to move to the device
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
  * @pfns: scratch memory, an element per page
- * @merged: whether it has merged the first one
+ * @survey: set
  *
- * For pages of which nobody holds a reference: by the time it returns, KSM may have
- * merged one more, if another process maps it, too, where it may. What does not hold
- * still counts as merged.
+ * For pages without a reference: by the time it returns, KSM may have merged one more, if
+ * another process maps it, too, where it may. A range that keeps changing counts as merged.
  *
  * Context: mmap_lock held for read.
- * Return: number of pages, from @start on, of which the same is true; -EINTR or -ENODEV.
+ * Return: 0, -EINTR or -ENODEV.
  */
-long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end, unsigned long *pfns, bool *merged)
+int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
+			  unsigned long end, unsigned long *pfns,
+			  struct hmm_ref_survey *survey)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE / 10;
 	struct hmm_range range = {
@@ -158,31 +188,32 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	long alike = -EBUSY;
+	bool stable = false;
 	int rc;
 
-	*merged = false;
-	if (!IS_ENABLED(CONFIG_KSM))
-		return range_pages(&range);
 	do {
 		rc = hmm_ref_mirror_walk_locked(mirror, &range);
 		if (!rc) {
 			/* The pages stay as long as nobody can invalidate. */
 			mutex_lock(&mirror->lock);
-			if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq))
-				alike = count_alike(&range, merged);
+			stable = !mmu_interval_read_retry(&mirror->notifier,
+							  range.notifier_seq);
+			if (stable) {
+				count_alike(&range, survey);
+				count_resident(mirror, &range, survey);
+			}
 			mutex_unlock(&mirror->lock);
 		}
-		if (alike > 0)
-			return alike;
+		if (stable)
+			return 0;
 		if (rc && rc != -EBUSY)
 			return rc;
 		rc = hmm_ref_mirror_interrupted(mirror);
 		if (rc)
 			return rc;
 	} while (time_before(jiffies, deadline));
-	*merged = true;
-	return range_pages(&range);
+	*survey = (struct hmm_ref_survey){ .npages = range_pages(&range), .merged = true };
+	return 0;
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,

@@ -10,8 +10,6 @@
  */
 #include "hmm_ref_utils.h"
 
-#define CAPACITY_MAX	(256UL << 20)
-
 FIXTURE(capacity)
 {
 	struct leak_check leak;
@@ -22,28 +20,12 @@ FIXTURE(capacity)
 
 FIXTURE_SETUP(capacity)
 {
-	unsigned long smallest = ~0UL;
-	struct hmm_ref_stats stats;
-	struct hmm_ref_info info;
-	unsigned int nr;
-	int fd;
-
 	leak_check_begin(_metadata, &self->leak);
-	for (nr = 0; nr < self->leak.devices; nr++) {
-		fd = test_open(nr);
-		test_info(fd, &info);
-		close(fd);
-		if (info.out_capacity < smallest) {
-			smallest = info.out_capacity;
-			self->nr = nr;
-		}
-	}
-	if (smallest > CAPACITY_MAX)
+	self->npages = test_smallest_device(&self->leak, &self->nr);
+	if (!self->npages)
 		SKIP(return, "no device of at most %lu MiB (module parameter capacity)",
 		     CAPACITY_MAX >> 20);
 	self->fd = test_open(self->nr);
-	test_stats(self->fd, &stats);
-	self->npages = smallest / page_size() - stats.out_pages_retired;
 }
 
 FIXTURE_TEARDOWN_PARENT(capacity)
