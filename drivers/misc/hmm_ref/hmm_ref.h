@@ -80,6 +80,7 @@
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -831,16 +832,16 @@ void hmm_ref_fault_exit(void);
 /**
  * struct hmm_ref_small - worker that migrates large folios as single pages
  * @work: one PMD at a time
- * @lock: covers @mm and @addr
- * @mm: referenced; NULL when there is nothing to do
- * @addr: start of the PMD
+ * @lock: covers @requests
+ * @requests: PMDs to migrate, in turn
+ * @turn: for faults, until it is their PMD's turn
  * @window: scratch memory of the worker
  */
 struct hmm_ref_small {
 	struct work_struct work;
 	spinlock_t lock;		/* what is to be done */
-	struct mm_struct *mm;
-	unsigned long addr;
+	struct list_head requests;
+	wait_queue_head_t turn;
 	struct hmm_ref_window window;
 };
 
@@ -852,6 +853,8 @@ void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
 			 unsigned long addr);
 bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
 			   unsigned long addr);
+void hmm_ref_small_wait(struct hmm_ref_device *dev, struct mm_struct *mm,
+			unsigned long addr);
 #else
 static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
 {
@@ -864,6 +867,11 @@ static inline void hmm_ref_small_exit(struct hmm_ref_device *dev)
 
 static inline void hmm_ref_small_later(struct hmm_ref_device *dev,
 				       struct mm_struct *mm, unsigned long addr)
+{
+}
+
+static inline void hmm_ref_small_wait(struct hmm_ref_device *dev,
+				      struct mm_struct *mm, unsigned long addr)
 {
 }
 
