@@ -240,9 +240,11 @@ static int promise_pages(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 	long more = (long)nr - (long)room->nr;
 
 	more = clamp(nr_left(dm), 0, max(more, 0));
-	room->nr += more;
-	dm->reserved += more;
-	hmm_ref_verify_promise(dm);
+	if (more) {
+		room->nr += more;
+		dm->reserved += more;
+		hmm_ref_verify_promise(dm);
+	}
 	return room->nr < nr ? -ENOSPC : 0;
 }
 

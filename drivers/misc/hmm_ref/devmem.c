@@ -430,8 +430,8 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
  * hmm_ref_devmem_emptiest() - choose a block that is to become whole
  * @dm: device memory
  *
- * Return: of the blocks with free and used pages the one with the fewest used, or nearly so;
- * NULL when there is none. It stays valid as long as the device.
+ * Return: of the blocks with free, used and no bad pages the one with the fewest used, or
+ * nearly so; NULL when there is none. It stays valid as long as the device.
  */
 struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 {
@@ -441,8 +441,8 @@ struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 	spin_lock_irq(&dm->lock);
 	while (!found && i--) {
 		list_for_each_entry(block, &dm->avail[i], avail) {
-			/* Others have no pages but free and retired ones. */
-			if (!list_empty(&block->lru)) {
+			if (!list_empty(&block->lru) &&
+			    bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES)) {
 				found = block;
 				break;
 			}

@@ -35,7 +35,7 @@
 #define MAX_DEVICES	8
 #define MAX_WINDOWS	4
 #define MAX_CHUNK_SIZE	(64ULL * SZ_1G)		/* its blocks are one allocation */
-#define MAX_CAPACITY	(64ULL * SZ_1T)		/* more than the address space has */
+#define MAX_CAPACITY	(4ULL * SZ_1T)		/* an owner has a reference per page */
 
 /* ---- module parameters ------------------------------------------------- */
 

@@ -63,7 +63,7 @@ static bool maps_large(struct mm_struct *mm, unsigned long addr)
 	       softleaf_is_device_private(softleaf_from_pmd(pmd));
 }
 
-/* Migrate the PMD as single pages. Return: false when others have it locked. */
+/* Migrate the PMD as single pages. Return: false when others have it, or its mm, locked. */
 static bool move_small(struct hmm_ref_small *small, struct hmm_ref_device *dev,
 		       const struct request *request)
 {
@@ -72,7 +72,9 @@ static bool move_small(struct hmm_ref_small *small, struct hmm_ref_device *dev,
 	unsigned long moved = 0;
 	bool there = false;
 
-	mmap_read_lock(request->mm);
+	/* Others need not wait for a writer of this mm. */
+	if (!mmap_read_trylock(request->mm))
+		return false;
 	args->vma = vma_lookup(request->mm, request->addr);
 	if (args->vma)
 		there = maps_large(request->mm, request->addr);
@@ -214,9 +216,8 @@ static bool is_others_turn(struct hmm_ref_small *small, struct mm_struct *mm,
  * @mm: that maps a large folio of the device there, and stays
  * @addr: start of the PMD
  *
- * Not for long: the worker may wait for a lock of another mm.
- *
- * Context: a CPU fault in @mm that has dropped mmap_lock; ends early when it is killed.
+ * Context: a CPU fault in @mm that has dropped mmap_lock; ends early when it is killed, and
+ * after a moment, as there may be a large page by then.
  */
 void hmm_ref_small_wait(struct hmm_ref_device *dev, struct mm_struct *mm,
 			unsigned long addr)

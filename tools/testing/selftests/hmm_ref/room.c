@@ -433,6 +433,16 @@ static long free_mib(void)
 	return at ? strtol(at + strlen("MemFree:"), NULL, 10) / 1024 : -1;
 }
 
+/* What the system keeps for itself: below that it looks for a process to kill. */
+static long reserve_mib(void)
+{
+	char text[32];
+
+	if (read_file("/proc/sys/vm/min_free_kbytes", text, sizeof(text)) < 0)
+		return -1;
+	return strtol(text, NULL, 10) / 1024;
+}
+
 /* Takes all memory but a little, and is the first to be killed for more. */
 static int take_memory(void *arg)
 {
@@ -462,7 +472,7 @@ static int take_memory(void *arg)
  */
 TEST_F_TIMEOUT(room, without_memory, LONG_TEST)
 {
-	long args[2] = { 20, event_new() };
+	long args[2] = { reserve_mib() + 12, event_new() };
 	unsigned long size = self->npages * page_size();
 	char *holes = test_map_blocks(self->npages / block_pages());
 	char *cushion = test_map_pages(1024);
