@@ -478,6 +478,7 @@ TEST_F_TIMEOUT(room, without_memory, LONG_TEST)
 	char *cushion = test_map_pages(1024);
 	struct hmm_ref_migrate cmd;
 	unsigned long long end;
+	unsigned long i;
 	long kills;
 	pid_t pid;
 	int rc;
@@ -489,6 +490,9 @@ TEST_F_TIMEOUT(room, without_memory, LONG_TEST)
 	test_fill();
 	ASSERT_EQ(0, madvise(holes, size, MADV_NOHUGEPAGE));
 	memset(cushion, 1, 1024 * page_size());
+	/* The page tables of the holes are the process's own, and worth killing for. */
+	for (i = 0; i < size; i += block_size())
+		touch_write(holes + i, 1);
 	kills = oom_kills();
 	pid = child_start(take_memory, args);
 	ASSERT_LT(0, pid);
