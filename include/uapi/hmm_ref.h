@@ -194,7 +194,9 @@ enum hmm_ref_direction {
  *
  * To the device, a hole in an anonymous mapping and the zero page become a cleared
  * device page. File and shmem pages stay; a private copy of a file page moves.
- * When the device is full the least recently filled blocks are evicted.
+ * When the device is full the least recently filled blocks are evicted, as far as
+ * that makes room for what moves. A huge page stays where it is, and the error is ENOMEM,
+ * when no block of the device can be made free for it.
  */
 struct hmm_ref_migrate {
 	__u32 size;

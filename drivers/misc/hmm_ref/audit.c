@@ -112,31 +112,17 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
  * @dm: device memory
  * @stats: the members about pages, chunks and storage are set
  *
- * Context: as hmm_ref_devmem_audit().
+ * Context: the device must not go away.
  */
 void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats)
 {
-	struct hmm_ref_chunk *chunk;
-	unsigned long index;
-	long committed;
-	unsigned int i;
-
-	stats->out_pages_total = 0;
-	stats->out_pages_in_use = 0;
-	stats->out_pages_retired = 0;
-	stats->out_chunks = 0;
-	xa_for_each(&dm->chunks, index, chunk) {
-		for (i = 0; i < chunk->nr_blocks; i++) {
-			stats->out_pages_in_use += READ_ONCE(chunk->blocks[i].nr_used);
-			stats->out_pages_retired += READ_ONCE(chunk->blocks[i].nr_retired);
-		}
-		stats->out_pages_total += chunk->nr_blocks * HMM_REF_BLOCK_PAGES;
-		stats->out_chunks++;
-		cond_resched();
-	}
-	/* Read after what it is compared with, it may have become less. */
-	committed = atomic_long_read(&dm->committed);
-	stats->out_pages_reserved = max(committed - (long)stats->out_pages_in_use, 0L);
+	spin_lock_irq(&dm->lock);
+	stats->out_pages_total = dm->nr_pages;
+	stats->out_pages_in_use = atomic_long_read(&dm->used);
+	stats->out_pages_reserved = dm->reserved;
+	stats->out_pages_retired = dm->retired;
+	stats->out_chunks = DIV_ROUND_UP(dm->nr_pages, 1UL << dm->chunk_shift);
+	spin_unlock_irq(&dm->lock);
 	stats->out_storage_pages = atomic_long_read(&dm->engine.nr_blocks) *
 				   HMM_REF_BLOCK_PAGES;
 }

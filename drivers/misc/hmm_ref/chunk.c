@@ -10,14 +10,18 @@
  * from the engine. Storage of blocks that nobody uses goes back when the system asks
  * for it (shrinker); chunks stay until the device goes.
  *
- * A reservation is a count, not a set of pages:
+ * A reservation of single pages is a count, not a set of pages:
  *
- *   committed (used + reserved)  <=  backed (pages with storage, not retired)
+ *   used + reserved  <=  backed (pages with storage, not retired)
  *
- * so who has reserved finds a free page. The sum is raised under dm->lock, where
- * it is compared; folio_free lowers it after the page can be found. Retiring pages
- * may break the promise, and handout then comes short. Reserving never evicts: when
- * nothing can be added it returns less, and the caller evicts (migrate.c).
+ * so every reservation finds a free page. The sum is raised under dm->lock, where
+ * it is compared; folio_free lowers it after the page can be found. For a large folio a
+ * block that is whole is reserved: it is counted the same way, and leaves the lists.
+ * Retiring pages may break the promise, and handout then comes short.
+ *
+ * Reserving never evicts. A migration that finds the device full waits for its turn at
+ * dm->room_lock; then it alone makes room, and whatever comes free is its own until it
+ * has enough (migrate_evict.c). As long as any task waits, nothing is reserved out of turn.
  */
 #include <linux/ioport.h>
 #include <linux/log2.h>
@@ -210,86 +214,210 @@ static int grow(struct hmm_ref_devmem *dm)
 
 /* ---- reservations ------------------------------------------------------ */
 
-static long try_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
+static long nr_left(struct hmm_ref_devmem *dm)
 {
-	long left;
-	long got;
+	lockdep_assert_held(&dm->lock);
+	return (long)dm->backed - (long)dm->reserved - atomic_long_read(&dm->used);
+}
+
+/* Are fewer pages free than that, or no block whole? */
+static bool is_short(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
+{
+	bool is;
 
 	spin_lock_irq(&dm->lock);
-	left = dm->backed - atomic_long_read(&dm->committed);
-	if (dm->stopped)
-		got = -ENODEV;
-	else
-		got = clamp_t(long, left, 0, nr);
-	if (got > 0) {
-		atomic_long_add(got, &dm->committed);
+	is = nr_left(dm) < (long)nr ||
+	     (whole && (list_empty(&dm->avail[HMM_REF_BLOCK_ORDER]) ||
+			nr_left(dm) < (long)HMM_REF_BLOCK_PAGES));
+	spin_unlock_irq(&dm->lock);
+	return is;
+}
+
+/* Reserve what there is, up to @nr single pages in @room. Return: 0 or -ENOSPC. */
+static int promise_pages(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			 unsigned long nr)
+{
+	long more = (long)nr - (long)room->nr;
+
+	more = clamp(nr_left(dm), 0, max(more, 0));
+	if (more) {
+		room->nr += more;
+		dm->reserved += more;
 		hmm_ref_verify_promise(dm);
 	}
-	spin_unlock_irq(&dm->lock);
-	return got;
+	return room->nr < nr ? -ENOSPC : 0;
 }
+
+/* Reserve a block. Return: 0 or -ENOSPC. */
+static int promise_block(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
+{
+	struct hmm_ref_block *block;
+
+	if (room->block)
+		return 0;
+	block = list_first_entry_or_null(&dm->avail[HMM_REF_BLOCK_ORDER],
+					 struct hmm_ref_block, avail);
+	if (!block || nr_left(dm) < (long)HMM_REF_BLOCK_PAGES)
+		return -ENOSPC;
+	room->block = block;
+	WRITE_ONCE(block->reserved, true);
+	trace_hmm_ref_block_state(block, HMM_REF_BLOCK_RESERVED);
+	block->state = HMM_REF_BLOCK_RESERVED;
+	list_del_init(&block->avail);
+	dm->reserved += HMM_REF_BLOCK_PAGES;
+	hmm_ref_verify_promise(dm);
+	return 0;
+}
+
+static int promise(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+		   unsigned long nr, bool whole)
+{
+	if (dm->stopped)
+		return -ENODEV;
+	return whole ? promise_block(dm, room) : promise_pages(dm, room, nr);
+}
+
+/**
+ * hmm_ref_devmem_try_reserve() - promise pages that are free, all or none
+ * @dm: device memory
+ * @room: reservation, which may have some of them already
+ * @nr: single pages that it is to have
+ * @whole: a block instead, for a large folio
+ *
+ * Context: any, folio locks included: does not sleep, and waits for nothing.
+ * Return: 0; -ENOSPC when there are too few, or when others wait for them; -ENODEV.
+ */
+int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			       unsigned long nr, bool whole)
+{
+	int rc = -ENOSPC;
+
+	if (whole ? !!room->block : room->nr >= nr)
+		return 0;
+	spin_lock_irq(&dm->lock);
+	if (dm->stopped || (!atomic_read(&dm->nr_waiting) &&
+			    (whole || nr_left(dm) >= (long)(nr - room->nr))))
+		rc = promise(dm, room, nr, whole);
+	spin_unlock_irq(&dm->lock);
+	return rc;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_try_reserve);
 
 /**
  * hmm_ref_devmem_reserve() - promise pages to a migration
  * @dm: device memory
- * @nr: pages wanted
+ * @room: reservation, which may have some of them already
+ * @nr: single pages that it is to have
+ * @whole: a block instead, for a large folio
  *
  * Adds storage and chunks as far as the capacity allows. Does not evict.
  *
  * Context: may sleep and enter reclaim; no folio lock held, so that nothing waits
  * for the memory behind a half-done migration.
- * Return: pages reserved, @nr or less when there are no more; else -ENOSPC (full),
- * -ENOMEM (no system memory to stand for device memory), -ENODEV or -EINTR.
+ * Return: 0; or, with as many single pages in @room as there are, -ENOSPC (the device is
+ * full), -ENOMEM (no system memory to stand for device memory), -ENODEV or -EINTR.
  */
-long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr)
+int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			   unsigned long nr, bool whole)
 {
-	long got = try_reserve(dm, nr);
-	long more;
-	int rc;
+	int rc, grown = 0;
 
-	while (got >= 0 && got < nr) {
+	for (;;) {
+		spin_lock_irq(&dm->lock);
+		rc = promise(dm, room, nr, whole);
+		spin_unlock_irq(&dm->lock);
+		if (rc != -ENOSPC || grown)
+			return rc == -ENOSPC ? grown : rc;
 		if (mutex_lock_killable(&dm->grow_lock))
-			return got ?: -EINTR;
-		more = try_reserve(dm, nr - got);
-		rc = more ? 0 : grow(dm);
+			return -EINTR;
+		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ? grow(dm) : 0;
 		mutex_unlock(&dm->grow_lock);
-		if (rc || more < 0)
-			return got ?: (rc ?: more);
-		got += more;
 	}
-	return got;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
 
 /**
  * hmm_ref_devmem_unreserve() - return what is left of a reservation
  * @dm: device memory
- * @nr: pages
+ * @room: emptied
  */
-void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr)
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
 {
-	atomic_long_sub(nr, &dm->committed);
+	struct hmm_ref_block *block = room->block;
+
+	if (block) {
+		spin_lock_irq(&block->lock);
+		spin_lock(&dm->lock);
+		block->reserved = false;
+		dm->reserved -= HMM_REF_BLOCK_PAGES;
+		hmm_ref_block_enlist(block);
+		hmm_ref_verify_block(block);
+		spin_unlock(&dm->lock);
+		spin_unlock_irq(&block->lock);
+		room->block = NULL;
+	}
+	if (room->nr) {
+		spin_lock_irq(&dm->lock);
+		dm->reserved -= room->nr;
+		spin_unlock_irq(&dm->lock);
+		room->nr = 0;
+	}
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
 
 /**
- * hmm_ref_devmem_want_whole() - see to it that there is a whole free block
+ * hmm_ref_devmem_left() - how many pages can be reserved, as things are
  * @dm: device memory
  *
- * For a migration that has reserved and would like a large folio. Free pages may be
- * spread over many blocks; if the capacity allows it, one more gets storage.
+ * Return: pages.
+ */
+unsigned long hmm_ref_devmem_left(struct hmm_ref_devmem *dm)
+{
+	long left;
+
+	spin_lock_irq(&dm->lock);
+	left = nr_left(dm);
+	spin_unlock_irq(&dm->lock);
+	return max(left, 0);
+}
+
+/**
+ * hmm_ref_devmem_may_grow() - would storage help a migration?
+ * @dm: device memory
+ * @nr: single pages that it may need
+ * @whole: it may need a block
+ *
+ * Return: true when that is not free, and the capacity not used up.
+ */
+bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
+{
+	bool bare = READ_ONCE(dm->nr_pages) < dm->capacity || !list_empty(&dm->bare);
+
+	return bare && is_short(dm, nr, whole);
+}
+
+/**
+ * hmm_ref_devmem_grow() - add storage for a migration that is about to begin
+ * @dm: device memory
+ * @nr: single pages that it may need
+ * @whole: it may need a block
+ *
+ * Reserves nothing, and is only tried: the migration finds out what it has got.
  *
  * Context: as hmm_ref_devmem_reserve().
  */
-void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm)
+void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
 {
-	if (!list_empty(&dm->whole) || mutex_lock_killable(&dm->grow_lock))
-		return;
-	if (list_empty(&dm->whole))
-		grow(dm);
-	mutex_unlock(&dm->grow_lock);
+	int rc = 0;
+
+	while (!rc && hmm_ref_devmem_may_grow(dm, nr, whole)) {
+		if (mutex_lock_killable(&dm->grow_lock))
+			return;
+		if (is_short(dm, nr, whole))
+			rc = grow(dm);
+		mutex_unlock(&dm->grow_lock);
+	}
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_want_whole);
 
 /* ---- shrinker ---------------------------------------------------------- */
 
@@ -298,19 +426,19 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_block *block;
 	bool idle;
-	long left;
 
 	spin_lock_irq(&dm->lock);
-	block = list_last_entry_or_null(&dm->whole, struct hmm_ref_block, avail);
+	block = list_last_entry_or_null(&dm->avail[HMM_REF_BLOCK_ORDER],
+					struct hmm_ref_block, avail);
 	spin_unlock_irq(&dm->lock);
 	if (!block)
 		return false;
 
 	spin_lock_irq(&block->lock);
 	spin_lock(&dm->lock);
-	left = dm->backed - atomic_long_read(&dm->committed);
-	idle = block->backed && block->nr_free == HMM_REF_BLOCK_PAGES &&
-	       left >= (long)block->nr_free;
+	idle = block->backed && !block->reserved &&
+	       block->nr_free == HMM_REF_BLOCK_PAGES &&
+	       nr_left(dm) >= (long)HMM_REF_BLOCK_PAGES;
 	if (idle) {
 		block->backed = false;
 		dm->backed -= block->nr_free;
@@ -331,11 +459,11 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 				  struct shrink_control *sc)
 {
 	struct hmm_ref_devmem *dm = shrinker->private_data;
-	long left = READ_ONCE(dm->backed) - atomic_long_read(&dm->committed);
+	unsigned long left = hmm_ref_devmem_left(dm);
 
 	if (dm->type == MEMORY_DEVICE_COHERENT)
 		return 0;
-	return left < (long)HMM_REF_BLOCK_PAGES ? 0 : left;
+	return left < HMM_REF_BLOCK_PAGES ? 0 : left;
 }
 
 static unsigned long shrink_scan(struct shrinker *shrinker,
@@ -375,6 +503,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	bool coherent = params->window;
 	u64 chunk_size = coherent ? roundup_pow_of_two(params->capacity) :
 				    params->chunk_size;
+	unsigned int i;
 	int rc;
 
 	dm->id = params->id;
@@ -387,10 +516,11 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
 	xa_init(&dm->chunks);
 	mutex_init(&dm->grow_lock);
+	mutex_init(&dm->room_lock);
 	spin_lock_init(&dm->lock);
 	INIT_LIST_HEAD(&dm->bare);
-	INIT_LIST_HEAD(&dm->whole);
-	INIT_LIST_HEAD(&dm->partial);
+	for (i = 0; i < ARRAY_SIZE(dm->avail); i++)
+		INIT_LIST_HEAD(&dm->avail[i]);
 	INIT_LIST_HEAD(&dm->lru);
 
 	rc = hmm_ref_engine_init(&dm->engine, params->node);
@@ -423,8 +553,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
  * @dm: device memory
  *
  * Pages that are out stay valid. After this, no used page escapes
- * hmm_ref_devmem_used(): who reads the flag as unset does so under a block's lock,
- * and the count takes each of these locks.
+ * hmm_ref_devmem_used(): the flag is read, and the page counted, under the same lock.
  */
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
 {

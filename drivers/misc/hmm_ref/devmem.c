@@ -140,6 +140,8 @@ static enum hmm_ref_block_state block_state(const struct hmm_ref_block *block)
 {
 	if (!block->backed)
 		return HMM_REF_BLOCK_BARE;
+	if (block->reserved)
+		return HMM_REF_BLOCK_RESERVED;
 	if (!block->nr_free)
 		return HMM_REF_BLOCK_FULL;
 	return block->nr_free < HMM_REF_BLOCK_PAGES ? HMM_REF_BLOCK_PARTIAL :
@@ -166,12 +168,11 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 	case HMM_REF_BLOCK_BARE:
 		return;
 	case HMM_REF_BLOCK_WHOLE:
-		list_move(&block->avail, &dm->whole);
-		break;
 	case HMM_REF_BLOCK_PARTIAL:
-		list_move_tail(&block->avail, &dm->partial);
+		list_move(&block->avail, &dm->avail[ilog2(block->nr_free)]);
 		break;
 	case HMM_REF_BLOCK_FULL:
+	case HMM_REF_BLOCK_RESERVED:
 		list_del_init(&block->avail);
 		break;
 	}
@@ -179,21 +180,44 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 		list_del_init(&block->lru);
 }
 
-/* Take up to @nr pages off the free map of a block. */
-static unsigned long block_take(struct hmm_ref_block *block,
-				struct page **dev_pages, unsigned long nr)
+/*
+ * Count up to @nr of the free pages of a block as used instead of reserved. Return: how many;
+ * none of a block that has become another's, or bare, since it was chosen.
+ */
+static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_room *room,
+				 unsigned long nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	lockdep_assert_held(&block->lock);
+	spin_lock(&dm->lock);
+	nr = min(nr, block->nr_free);
+	if (dm->stopped || !block->backed || block->reserved)
+		nr = 0;
+	if (nr) {
+		block->nr_free -= nr;
+		block->nr_used += nr;
+		room->nr -= nr;
+		dm->reserved -= nr;
+		atomic_long_add(nr, &dm->used);
+		hmm_ref_block_enlist(block);
+		list_move_tail(&block->lru, &dm->lru);
+	}
+	spin_unlock(&dm->lock);
+	return nr;
+}
+
+/* Take up to @nr pages off the free map of a block. */
+static unsigned long block_take(struct hmm_ref_block *block, struct hmm_ref_room *room,
+				struct page **dev_pages, unsigned long nr)
+{
 	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
 	unsigned int start = 0, end;
 	unsigned long got = 0;
 	unsigned long flags;
 
 	spin_lock_irqsave(&block->lock, flags);
-	if (READ_ONCE(dm->stopped) || !block->backed) {
-		spin_unlock_irqrestore(&block->lock, flags);
-		return 0;
-	}
+	nr = block_claim(block, room, nr);
 	for_each_set_bitrange(start, end, block->free, HMM_REF_BLOCK_PAGES) {
 		end = min(end, start + (nr - got));
 		hmm_ref_verify_idle(block, start, end - start);
@@ -203,14 +227,6 @@ static unsigned long block_take(struct hmm_ref_block *block,
 		if (got == nr)
 			break;
 	}
-	block->nr_free -= got;
-	block->nr_used += got;
-
-	spin_lock(&dm->lock);
-	hmm_ref_block_enlist(block);
-	if (got)
-		list_move_tail(&block->lru, &dm->lru);
-	spin_unlock(&dm->lock);
 	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
 	return got;
@@ -229,6 +245,7 @@ static void block_retire(struct hmm_ref_block *block)
 			continue;
 		block->nr_free--;
 		block->nr_retired++;
+		dm->retired++;
 		if (block->backed)
 			dm->backed--;
 	}
@@ -261,7 +278,8 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 		return;
 	}
 	bad = any_set(block->bad, bit, nr);
-	enlist = !block->nr_free || block->nr_used == nr;
+	enlist = !block->nr_free || block->nr_used == nr ||
+		 ilog2(block->nr_free) != ilog2(block->nr_free + nr);
 	if (nr == 1)
 		__set_bit(bit, block->free);
 	else
@@ -278,26 +296,22 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 	}
 	hmm_ref_verify_block(block);
 	/* After the pages can be found: a reservation is a promise. */
-	atomic_long_sub(nr, &dm->committed);
+	atomic_long_sub(nr, &dm->used);
 	spin_unlock_irqrestore(&block->lock, flags);
 }
 
 /* ---- handout and free -------------------------------------------------- */
 
+/* The fullest block that has a free page, so that the others become whole. */
 static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_block *block = NULL;
 	unsigned long flags;
+	unsigned int i;
 
 	spin_lock_irqsave(&dm->lock, flags);
-	if (!dm->stopped) {
-		block = list_first_entry_or_null(&dm->partial,
-						 struct hmm_ref_block, avail);
-		if (!block)
-			block = list_first_entry_or_null(&dm->whole,
-							 struct hmm_ref_block,
-							 avail);
-	}
+	for (i = 0; !dm->stopped && !block && i < ARRAY_SIZE(dm->avail); i++)
+		block = list_first_entry_or_null(&dm->avail[i], struct hmm_ref_block, avail);
 	spin_unlock_irqrestore(&dm->lock, flags);
 	return block;
 }
@@ -333,9 +347,10 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 /**
  * hmm_ref_devmem_handout() - hand out reserved pages
  * @dm: device memory
+ * @room: what is reserved; pages handed out come off
  * @owner: who they are for; gets a reference per page
  * @dev_pages: where the pages are stored
- * @nr: how many, at most what is reserved
+ * @nr: how many, at most the single pages of @room
  *
  * The pages come locked with one reference, and with the content that their last
  * owner left: clear or overwrite it. One that is not used after all is unlocked
@@ -343,10 +358,9 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  *
  * Context: may sleep; locks pages, which nobody holds for long.
  * Return: how many were handed out. Less than @nr when the device is going or when
- * pages were retired since they were reserved. What was handed out is no longer
- * reserved; the caller returns the rest of the reservation.
+ * pages were retired since they were reserved.
  */
-unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
 				     struct page **dev_pages, unsigned long nr)
 {
@@ -358,7 +372,7 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
 		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
 		if (!block)
 			break;
-		got = block_take(block, dev_pages + done, nr - done);
+		got = block_take(block, room, dev_pages + done, nr - done);
 		init_pages(block->chunk, owner, dev_pages + done, got);
 		done += got;
 	}
@@ -437,30 +451,43 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_used() - how many pages are used
+ * hmm_ref_devmem_emptiest() - choose a block that is to become whole
  * @dm: device memory
  *
- * Return: pages. Exact for a device that is stopped: no used page escapes the count.
+ * Return: of the blocks with free, used and no bad pages the one with the fewest used, or
+ * nearly so; NULL when there is none. It stays valid as long as the device.
  */
-unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
+struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 {
-	struct hmm_ref_chunk *chunk;
-	unsigned long used = 0;
-	unsigned long index;
-	unsigned int i;
+	struct hmm_ref_block *block, *found = NULL;
+	unsigned int i = HMM_REF_BLOCK_ORDER;
 
-	xa_for_each(&dm->chunks, index, chunk) {
-		for (i = 0; i < chunk->nr_blocks; i++) {
-			struct hmm_ref_block *block = &chunk->blocks[i];
-
-			spin_lock_irq(&block->lock);
-			used += block->nr_used;
-			spin_unlock_irq(&block->lock);
+	spin_lock_irq(&dm->lock);
+	while (!found && i--) {
+		list_for_each_entry(block, &dm->avail[i], avail) {
+			if (!list_empty(&block->lru) &&
+			    bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES)) {
+				found = block;
+				break;
+			}
 		}
 	}
-	return used;
+	spin_unlock_irq(&dm->lock);
+	return found;
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_used);
+
+/**
+ * hmm_ref_devmem_touch() - spare a block, as if it had just been filled
+ * @dm: device memory
+ * @block: block
+ */
+void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block)
+{
+	spin_lock_irq(&dm->lock);
+	if (!list_empty(&block->lru))
+		list_move_tail(&block->lru, &dm->lru);
+	spin_unlock_irq(&dm->lock);
+}
 
 /**
  * hmm_ref_devmem_retire() - take a bad page out of circulation
@@ -482,6 +509,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 		return -EINVAL;
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);
+	dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
 	__set_bit(bit, block->bad);
 	block_retire(block);
 	spin_unlock(&dm->lock);

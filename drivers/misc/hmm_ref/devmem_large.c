@@ -20,32 +20,34 @@
 #include "hmm_ref.h"
 #include "trace.h"
 
-/* Take all pages of a free block off the free map. */
-static struct hmm_ref_block *take_whole(struct hmm_ref_devmem *dm)
+/*
+ * Take all pages of the block that is reserved off the free map. Whether that succeeds or
+ * not, the block is no longer reserved.
+ */
+static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
+					   struct hmm_ref_room *room)
 {
-	struct hmm_ref_block *block;
+	struct hmm_ref_block *block = room->block;
 	unsigned long flags;
 	bool taken;
 
-	spin_lock_irqsave(&dm->lock, flags);
-	block = list_first_entry_or_null(&dm->whole, struct hmm_ref_block, avail);
-	spin_unlock_irqrestore(&dm->lock, flags);
-	if (!block)
-		return NULL;
-
 	spin_lock_irqsave(&block->lock, flags);
-	taken = !READ_ONCE(dm->stopped) && block->backed &&
-		block->nr_free == HMM_REF_BLOCK_PAGES;
+	spin_lock(&dm->lock);
+	taken = !dm->stopped && block->nr_free == HMM_REF_BLOCK_PAGES;
+	block->reserved = false;
+	room->block = NULL;
+	dm->reserved -= HMM_REF_BLOCK_PAGES;
 	if (taken) {
 		bitmap_zero(block->free, HMM_REF_BLOCK_PAGES);
 		block->nr_free = 0;
 		block->nr_used = HMM_REF_BLOCK_PAGES;
-		spin_lock(&dm->lock);
-		hmm_ref_block_enlist(block);
-		list_move_tail(&block->lru, &dm->lru);
-		spin_unlock(&dm->lock);
-		hmm_ref_verify_block(block);
+		atomic_long_add(HMM_REF_BLOCK_PAGES, &dm->used);
 	}
+	hmm_ref_block_enlist(block);
+	if (taken)
+		list_move_tail(&block->lru, &dm->lru);
+	hmm_ref_verify_block(block);
+	spin_unlock(&dm->lock);
 	spin_unlock_irqrestore(&block->lock, flags);
 	return taken ? block : NULL;
 }
@@ -53,18 +55,20 @@ static struct hmm_ref_block *take_whole(struct hmm_ref_devmem *dm)
 /**
  * hmm_ref_devmem_handout_large() - hand out a block as one folio
  * @dm: device memory
+ * @room: with a block, which comes off
  * @owner: who it is for; gets a reference per page
  *
- * As hmm_ref_devmem_handout() for HMM_REF_BLOCK_PAGES reserved pages at once.
+ * As hmm_ref_devmem_handout() for all pages of the block at once.
  *
  * Context: may sleep; locks the folio.
- * Return: the folio, locked and with one reference; NULL when no block is free as a
- * whole, with the reservation as it was.
+ * Return: the folio, locked and with one reference; NULL when the device is going or when
+ * a page of the block was retired since it was reserved.
  */
 struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
+					   struct hmm_ref_room *room,
 					   struct hmm_ref_owner *owner)
 {
-	struct hmm_ref_block *block = take_whole(dm);
+	struct hmm_ref_block *block = take_reserved(dm, room);
 	struct page *page;
 
 	if (!block)

@@ -208,7 +208,7 @@ static int cmd_release(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	int rc = 0;
 
 	while (!rc && hmm_ref_devmem_used(&dev->dm)) {
-		rc = hmm_ref_evict_some(dev);
+		rc = hmm_ref_evict_some(dev, false);
 		if (!rc) {
 			deadline = jiffies + HMM_REF_PATIENCE;
 		} else if (rc == -ENOSPC) {

@@ -51,6 +51,7 @@
  *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it
  *   hmm_ref_client::migrate_lock  one migration per client; mirror::access_lock is
  *                                 its equal for device accesses, never both
+ *   hmm_ref_devmem::room_lock     one task makes room
  *   hmm_ref_device::evict_lock    one eviction per device
  *   hmm_ref_devmem::grow_lock     one grower
  *   mm->mmap_lock                 read, VMA lookup to finalize
@@ -80,6 +81,7 @@
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -320,12 +322,14 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
  * @HMM_REF_BLOCK_WHOLE: all of its pages
  * @HMM_REF_BLOCK_PARTIAL: some of its pages
  * @HMM_REF_BLOCK_FULL: nothing, no page is free
+ * @HMM_REF_BLOCK_RESERVED: nothing, it is promised to a large folio
  */
 enum hmm_ref_block_state {
 	HMM_REF_BLOCK_BARE,
 	HMM_REF_BLOCK_WHOLE,
 	HMM_REF_BLOCK_PARTIAL,
 	HMM_REF_BLOCK_FULL,
+	HMM_REF_BLOCK_RESERVED,
 };
 
 /**
@@ -335,8 +339,9 @@ enum hmm_ref_block_state {
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
  * @backed: has storage; stays so while a page is used
+ * @reserved: promised as a whole, so none of its pages is used
  * @state: as of the last change that asked for other lists
- * @avail: on hmm_ref_devmem::bare, ::whole or ::partial; on none when full, and
+ * @avail: on hmm_ref_devmem::bare or one of ::avail; on none when full or reserved, and
  *	while storage is added or removed
  * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
  * @chunk: that the block is in
@@ -344,8 +349,10 @@ enum hmm_ref_block_state {
  * @bad: pages to retire instead of freeing
  * @lost: those of them whose data was lost while they were used
  *
- * hmm_ref_devmem::lock covers @state, @avail and @lru. Both locks are held where these
- * follow a change of the counts, and to write @backed, which either lock covers.
+ * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Both locks are held where
+ * these follow a change of the counts, and to write @backed, which either lock covers. With
+ * both locks held a page leaves the free map, so under either one a block that is whole
+ * stays so.
  */
 struct hmm_ref_block {
 	spinlock_t lock;		/* free map */
@@ -353,6 +360,7 @@ struct hmm_ref_block {
 	unsigned int nr_used;
 	unsigned int nr_retired;
 	bool backed;
+	bool reserved;
 	enum hmm_ref_block_state state;
 	struct list_head avail;
 	struct list_head lru;
@@ -397,16 +405,21 @@ struct hmm_ref_chunk {
  * @chunks: chunks by dpfn >> @chunk_shift; grows under @grow_lock, only shrinks
  *	when the device goes
  * @grow_lock: serialises those who add chunks and storage
+ * @room_lock: held by the one task that waits for room; others queue here, in order
+ * @nr_waiting: that task, and those who queue behind it
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages whose data was lost; never unset
  * @backed: pages that have storage and are not retired
- * @committed: pages used or reserved; at most @backed, so whoever holds a
- *	reservation finds a free page. Grows under @lock only
+ * @retired: bad pages that are neither free nor used
+ * @nr_flawed: blocks with a bad page, which are never whole again
+ * @reserved: pages promised and not handed out; with @used at most @backed, so every
+ *	reservation finds a free page
+ * @used: pages handed out and not yet back; grows under @lock only
  * @nr_pages: pages in all chunks
  * @bare: blocks without storage
- * @whole: blocks with storage, all of whose pages are free
- * @partial: blocks with storage, some of whose pages are free
+ * @avail: blocks with storage and free pages, by log2 of how many are free: the last list
+ *	has the blocks that are whole
  * @lru: blocks with used pages, the least recently filled first
  * @shrinker: takes back the storage of whole blocks
  */
@@ -422,15 +435,19 @@ struct hmm_ref_devmem {
 	unsigned int chunk_shift;
 	struct xarray chunks;
 	struct mutex grow_lock;		/* chunks and storage */
+	struct mutex room_lock;		/* turn to make room */
+	atomic_t nr_waiting;
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
 	bool any_lost;
 	unsigned long backed;
-	atomic_long_t committed;
+	unsigned long retired;
+	unsigned long nr_flawed;
+	unsigned long reserved;
+	atomic_long_t used;
 	unsigned long nr_pages;
 	struct list_head bare;
-	struct list_head whole;
-	struct list_head partial;
+	struct list_head avail[HMM_REF_BLOCK_ORDER + 1];
 	struct list_head lru;
 	struct shrinker *shrinker;
 };
@@ -458,18 +475,33 @@ struct hmm_ref_devmem_params {
 	const char *name;
 };
 
+/**
+ * struct hmm_ref_room - device pages that are reserved for a migration
+ * @nr: single pages
+ * @block: block for a large folio; or NULL
+ */
+struct hmm_ref_room {
+	unsigned long nr;
+	struct hmm_ref_block *block;
+};
+
 /* chunk.c */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
-long hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, unsigned long nr);
-void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, unsigned long nr);
-void hmm_ref_devmem_want_whole(struct hmm_ref_devmem *dm);
+int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			       unsigned long nr, bool whole);
+int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			   unsigned long nr, bool whole);
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room);
+unsigned long hmm_ref_devmem_left(struct hmm_ref_devmem *dm);
+bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
+void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
 
 /* devmem.c */
-unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
 				     struct page **dev_pages, unsigned long nr);
 void hmm_ref_devmem_folio_free(struct folio *folio);
@@ -477,12 +509,14 @@ void hmm_ref_devmem_folio_free(struct folio *folio);
 /* devmem_large.c */
 #ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
 struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
+					   struct hmm_ref_room *room,
 					   struct hmm_ref_owner *owner);
 void hmm_ref_devmem_dissolve(struct folio *folio);
 void hmm_ref_devmem_folio_split(struct folio *head, struct folio *tail);
 #else
 static inline struct folio *
-hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm, struct hmm_ref_owner *owner)
+hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+			     struct hmm_ref_owner *owner)
 {
 	return NULL;
 }
@@ -493,7 +527,8 @@ static inline void hmm_ref_devmem_dissolve(struct folio *folio)
 #endif
 
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
-unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm);
+struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
 bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
@@ -508,6 +543,17 @@ unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
 void hmm_ref_block_enlist(struct hmm_ref_block *block);
 struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 					   unsigned long dpfn);
+
+/**
+ * hmm_ref_devmem_used() - how many pages are used
+ * @dm: device memory
+ *
+ * Return: pages. Exact for a device that is stopped: no used page escapes the count.
+ */
+static inline unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
+{
+	return atomic_long_read(&dm->used);
+}
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 {
@@ -603,6 +649,18 @@ static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 {
 	return IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && dm->large &&
 	       dm->type == MEMORY_DEVICE_PRIVATE;
+}
+
+/**
+ * hmm_ref_takes_large() - can large folios stay whole on their way to the device?
+ * @dm: device memory
+ *
+ * Return: true when they can: not necessarily now, but some time.
+ */
+static inline bool hmm_ref_takes_large(const struct hmm_ref_devmem *dm)
+{
+	return hmm_ref_has_large(dm) &&
+	       READ_ONCE(dm->nr_flawed) < dm->capacity >> HMM_REF_BLOCK_ORDER;
 }
 
 /* ---- pgtable.c: the device's page table -------------------------------- */
@@ -743,10 +801,25 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_seen_t seen, void *arg);
 int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
 			    struct hmm_ref_snapshot *cmd);
-long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
-			     unsigned long end, unsigned long *pfns);
-long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end, unsigned long *pfns, bool *merged);
+int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			    unsigned long end, unsigned long *pfns,
+			    unsigned long *resident);
+
+/**
+ * struct hmm_ref_survey - what a migration to the device finds in a window
+ * @npages: pages from the start of the window on, of which the rest is true
+ * @merged: KSM has merged all of them; else none
+ * @resident: of them are on the device
+ */
+struct hmm_ref_survey {
+	unsigned long npages;
+	bool merged;
+	unsigned long resident;
+};
+
+int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
+			  unsigned long end, unsigned long *pfns,
+			  struct hmm_ref_survey *survey);
 
 /* ---- migrate*.c: moving data ------------------------------------------- */
 
@@ -787,7 +860,9 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long addr);
 
 /* migrate_evict.c */
-int hmm_ref_evict_some(struct hmm_ref_device *dev);
+int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered);
+int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
+		      unsigned long nr, bool whole);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
 int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
 int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
@@ -800,16 +875,16 @@ void hmm_ref_fault_exit(void);
 /**
  * struct hmm_ref_small - worker that migrates large folios as single pages
  * @work: one PMD at a time
- * @lock: covers @mm and @addr
- * @mm: referenced; NULL when there is nothing to do
- * @addr: start of the PMD
+ * @lock: covers @requests
+ * @requests: PMDs to migrate, in turn
+ * @turn: for faults, until it is their PMD's turn
  * @window: scratch memory of the worker
  */
 struct hmm_ref_small {
 	struct work_struct work;
 	spinlock_t lock;		/* what is to be done */
-	struct mm_struct *mm;
-	unsigned long addr;
+	struct list_head requests;
+	wait_queue_head_t turn;
 	struct hmm_ref_window window;
 };
 
@@ -821,6 +896,8 @@ void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
 			 unsigned long addr);
 bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
 			   unsigned long addr);
+void hmm_ref_small_wait(struct hmm_ref_device *dev, struct mm_struct *mm,
+			unsigned long addr);
 #else
 static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
 {
@@ -833,6 +910,11 @@ static inline void hmm_ref_small_exit(struct hmm_ref_device *dev)
 
 static inline void hmm_ref_small_later(struct hmm_ref_device *dev,
 				       struct mm_struct *mm, unsigned long addr)
+{
+}
+
+static inline void hmm_ref_small_wait(struct hmm_ref_device *dev,
+				      struct mm_struct *mm, unsigned long addr)
 {
 }
 
@@ -944,6 +1026,8 @@ unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long add
  * @counters: totals
  * @evict_lock: covers @evict_window; killable
  * @evict_window: scratch memory of eviction
+ * @last_room: when a page has last come free for a task that waits, in jiffies; covered by
+ *	hmm_ref_devmem::room_lock
  * @small: for large folios that no large page is to be had for
  * @clients_lock: covers @clients
  * @clients: open files
@@ -963,6 +1047,7 @@ struct hmm_ref_device {
 	struct hmm_ref_counters __percpu *counters;
 	struct mutex evict_lock;	/* evict_window */
 	struct hmm_ref_window evict_window;
+	unsigned long last_room;
 	struct hmm_ref_small small;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;

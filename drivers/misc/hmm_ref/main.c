@@ -35,7 +35,7 @@
 #define MAX_DEVICES	8
 #define MAX_WINDOWS	4
 #define MAX_CHUNK_SIZE	(64ULL * SZ_1G)		/* its blocks are one allocation */
-#define MAX_CAPACITY	(64ULL * SZ_1T)		/* more than the address space has */
+#define MAX_CAPACITY	(4ULL * SZ_1T)		/* an owner has a reference per page */
 
 /* ---- module parameters ------------------------------------------------- */
 
@@ -258,6 +258,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	params.id = pdev->id;
 	params.name = dev->name;
 	mutex_init(&dev->evict_lock);
+	dev->last_room = jiffies;
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
 	dev->counters = alloc_percpu(struct hmm_ref_counters);

@@ -8,28 +8,33 @@
  * A migration handles one window, at most a block, with four steps of the core
  * around ours:
  *
- *   reserve device pages             no lock held; may evict
- *   migrate_vma_setup()              unmaps and locks the source pages; its notifier
- *                                    zaps them from every device page table first
- *   hand out, queue copies           source pages cannot change; an error here can
- *                                    still be undone
- *   wait for the copies              their error, too
- *   migrate_vma_pages()              commits page by page, and may refuse
- *   migrate_vma_finalize()           maps what won, unlocks and puts both sides
+ *   look                          at the VMA, and at what is on the device already
+ *   migrate_vma_setup()           unmaps and locks the source pages; its notifier
+ *                                 zaps them from every device page table first
+ *   reserve                       as many device pages as that takes: all, or none and
+ *                                 begin again after room was made, which may evict
+ *   hand out, queue copies        source pages cannot change; an error here can
+ *                                 still be undone
+ *   wait for the copies           their error, too
+ *   migrate_vma_pages()           commits page by page, and may refuse
+ *   migrate_vma_finalize()        maps what won, unlocks and puts both sides
  *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize.
  * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
  *   hmm_range_fault() does: who invalidates may wait for these pages. So a window is
- *   reserved for, and looked at, before setup.
+ *   looked at before setup, and room is made with no lock held.
+ * - What is resident, or cannot move, reserves and evicts nothing.
  * - The first error ends the command.
  * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is abandoned
  *   and cleared, and both last steps are done all the same: to skip migrate_vma_pages()
  *   would leave migration entries that point to pages without data.
  * - What happened is in src after migrate_vma_pages(), not in cpages.
  * - A hole has no page: it is cleared on the way to the device, and is none on the way back.
- * - Large folios stay whole where a large page can be had; where not, setup comes again
- *   and splits them. A large hole is filled with all of its pages or with none.
+ * - Large folios stay whole. On the way to the device they wait for a block, and stay
+ *   where they are if there is none. On the way back, where the system has no large page,
+ *   setup comes again and splits them. A large hole is filled with all of its pages or with
+ *   none.
  * - Nothing is mapped for the device here. DONTNEED does not wait for page locks, so a page
  *   that has just arrived may be on its way out; mirror.c maps, under the sequence.
  */
@@ -46,21 +51,36 @@
 /* Passes over a window in which someone else held pages locked. */
 #define MIGRATE_TRIES	3
 
+/* How often room is made for a window that wants more each time. */
+#define MIGRATE_ROUNDS	4
+
 /* One pass over one window. */
 struct pass {
 	unsigned long start;
 	unsigned long end;	/* cut to what can be handled at once */
 	struct hmm_ref_move move;
-	long reserved;
 	int rc;
+	unsigned long wanted;	/* pages that may move, at the most */
 	bool tried;		/* setup has run: the window counts as handled */
-	bool starved;		/* the device could not make room */
+	bool starved;		/* no room could be made */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
 	bool large;		/* keep large folios whole */
-	bool stays;		/* nothing of it may move */
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
+
+static void init_pass(struct hmm_ref_client *client, struct pass *pass,
+		      unsigned long start, unsigned long end, bool large)
+{
+	*pass = (struct pass){
+		.start = start,
+		.end = end,
+		.large = large && end - start == PMD_SIZE &&
+			 hmm_ref_has_large(&client->dev->dm),
+	};
+}
+
+/* ---- looking ----------------------------------------------------------- */
 
 /*
  * Pages that KSM has merged stay, and all of a mapping where it may merge them. The core
@@ -70,173 +90,146 @@ struct pass {
  * those of a parent whose child has its copies merged. So setup must not see them: the
  * window is cut where they begin, and where they end.
  *
- * What cannot be read cannot be looked at, and is of no use for the device.
+ * What cannot be read cannot be looked at, and is of no use for the device. A shared mapping
+ * has no anonymous pages.
  */
-static int cut_at_merged(struct hmm_ref_client *client, struct migrate_vma *args,
-			 bool *stays)
+static int look_to_device(struct hmm_ref_client *client, struct pass *pass)
 {
+	struct migrate_vma *args = &pass->move.args;
 	vm_flags_t flags = args->vma->vm_flags;
-	long npages;
-
-	*stays = false;
-	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
-		return 0; /* for setup to refuse */
-	*stays = !(flags & VM_READ) || flags & VM_MERGEABLE;
-	if (*stays)
-		return 0;
-	npages = hmm_ref_mirror_merged(&client->mirror, args->start, args->end, args->dst,
-				       stays);
-	if (npages < 0)
-		return npages;
-	args->end = args->start + npages * PAGE_SIZE;
-	return 0;
-}
-
-/* ---- a pass ------------------------------------------------------------ */
-
-/*
- * Reserve device pages for a window, evicting others if need be. Pages that are on
- * the device already need none; they are only looked for when it is full.
- *
- * What others have reserved and not yet filled cannot be evicted, only waited for.
- * Nothing is held meanwhile, so two that wait for each other's pages both get there.
- * Return: pages reserved, fewer than needed if that is all there is after some time,
- * or an errno.
- */
-static long reserve_window(struct hmm_ref_client *client, struct pass *pass)
-{
-	unsigned long began = jiffies;
-	unsigned long deadline = began + HMM_REF_PATIENCE;
-	struct hmm_ref_devmem *dm = &client->dev->dm;
-	unsigned long need = (pass->end - pass->start) >> PAGE_SHIFT;
-	long got = hmm_ref_devmem_reserve(dm, need);
-	long resident;
+	struct hmm_ref_survey survey;
 	int rc;
 
-	if (got == need && pass->large)
-		hmm_ref_devmem_want_whole(dm);
-	if (got == need || (got < 0 && got != -ENOSPC))
-		return got;
-	resident = hmm_ref_mirror_resident(&client->mirror, pass->start, pass->end,
-					   client->window.dst);
-	if (resident > 0)
-		need -= resident;
-	while (got < (long)need && time_before(jiffies, deadline)) {
-		if (got > 0)
-			hmm_ref_devmem_unreserve(dm, got);
-		rc = hmm_ref_evict_some(client->dev);
-		if (rc == -ENOSPC)
-			schedule_timeout_killable(1);
-		if (rc == -EINTR)
-			return rc;
-		rc = hmm_ref_mirror_insist(&client->mirror, began, MAX_JIFFY_OFFSET);
-		if (rc)
-			return rc;
-		got = hmm_ref_devmem_reserve(dm, need);
-		if (got < 0 && got != -ENOSPC)
-			return got;
+	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
+		return 0; /* for setup to refuse */
+	if (!(flags & VM_READ) || flags & (VM_MERGEABLE | VM_MAYSHARE)) {
+		pass->refused = pass->wanted;
+		pass->wanted = 0;
+		return 0;
 	}
-	got = max(got, 0L);
-	pass->starved = got < need;
-	return got;
-}
-
-static void init_pass(struct hmm_ref_client *client, struct pass *pass,
-		      unsigned long start, unsigned long end, bool large)
-{
-	*pass = (struct pass){
-		.start = start,
-		.end = end,
-		.rc = -EFAULT,
-		.large = large && end - start == PMD_SIZE &&
-			 hmm_ref_has_large(&client->dev->dm),
-	};
+	rc = hmm_ref_mirror_survey(&client->mirror, args->start, args->end,
+				   client->window.dst, &survey);
+	if (rc)
+		return rc;
+	args->end = args->start + survey.npages * PAGE_SIZE;
+	pass->refused = survey.merged ? survey.npages : 0;
+	pass->wanted = survey.merged ? 0 : survey.npages - survey.resident;
+	return 0;
 }
 
 /*
  * Look up the VMA, and what of it may move. This waits for those who invalidate, and
- * UFFDIO_MOVE, one of them, for pages that setup has locked. Sets @pass->rc.
+ * UFFDIO_MOVE, one of them, for pages that setup has locked.
  */
-static void look_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+static int look_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
+	int rc = 0;
 
 	args->start = pass->start;
-	args->src = client->window.src;
-	args->dst = client->window.dst;
 	args->vma = vma_lookup(client->mirror.notifier.mm, pass->start);
 	if (!args->vma)
-		return;
+		return -EFAULT;
 	args->end = min(pass->end, args->vma->vm_end);
-	pass->rc = 0;
 	pass->blind = !(args->vma->vm_flags & VM_READ);
+	pass->refused = 0;
+	pass->wanted = (args->end - args->start) >> PAGE_SHIFT;
 	if (direction == HMM_REF_TO_DEVICE)
-		pass->rc = cut_at_merged(client, args, &pass->stays);
+		rc = look_to_device(client, pass);
 	pass->end = args->end;
 	pass->large &= args->end - args->start == PMD_SIZE;
+	return rc;
 }
 
+/* ---- a pass ------------------------------------------------------------ */
+
 /* All that happens to a window that was looked at, from setup to finalize. */
-static int move_window(struct hmm_ref_client *client, u32 direction, struct pass *pass,
-		       bool large)
+static int move_to_device(struct hmm_ref_client *client, struct pass *pass,
+			  struct hmm_ref_room *room)
 {
 	struct hmm_ref_move *move = &pass->move;
+	bool large = pass->large && hmm_ref_takes_large(&client->dev->dm);
 	int rc;
 
-	if (direction == HMM_REF_TO_DEVICE) {
-		large &= pass->reserved == HMM_REF_BLOCK_PAGES;
-		rc = hmm_ref_to_device_begin(client, move, &client->window, large,
-					     &pass->reserved);
-		if (!rc)
-			pass->moved += hmm_ref_to_device_end(client, move);
-	} else {
-		rc = hmm_ref_to_system_begin(&client->dev->dm, move, &client->window, large);
-		if (!rc)
-			pass->moved += hmm_ref_to_system_end(move, HMM_REF_BY_COMMAND);
-	}
+	rc = hmm_ref_to_device_begin(client, move, &client->window, large, room,
+				     !pass->starved);
 	if (rc)
 		return rc;
+	pass->moved += hmm_ref_to_device_end(client, move);
 	pass->refused = move->refused;
 	return move->rc;
 }
 
-/* What cannot stay whole is begun again, as single pages. Sets @pass->rc. */
-static void move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+/* The same the other way. What cannot stay whole is begun again, as single pages. */
+static int move_to_system(struct hmm_ref_client *client, struct pass *pass)
 {
-	struct migrate_vma *args = &pass->move.args;
-	if (pass->rc)
-		return;
-	if (pass->stays) {
-		pass->tried = true;
-		pass->refused = (args->end - args->start) >> PAGE_SHIFT;
-		return;
-	}
-	pass->rc = move_window(client, direction, pass, pass->large);
-	if (pass->rc == -EAGAIN)
-		pass->rc = move_window(client, direction, pass, false);
-	pass->tried = pass->rc != -EINVAL;
+	unsigned long moved;
+	int rc;
+
+	rc = hmm_ref_to_system(&client->dev->dm, &pass->move, &client->window,
+			       pass->large, HMM_REF_BY_COMMAND, &moved);
+	pass->moved += moved;
+	return rc;
 }
 
-/* One pass over a window. */
+/*
+ * Look at a window, and move what there is room for. Return: 0, -ENOSPC when there is not
+ * enough, -EAGAIN when the device has to grow first, or an errno of the uapi.
+ */
+static int move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass,
+		     struct hmm_ref_room *room, bool may_grow)
+{
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	int rc;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = look_pass(client, direction, pass);
+	if (rc)
+		goto out;
+	if (direction == HMM_REF_TO_SYSTEM)
+		rc = move_to_system(client, pass);
+	else if (may_grow && pass->wanted &&
+		 hmm_ref_devmem_may_grow(dm, pass->wanted, pass->large))
+		rc = -EAGAIN;
+	else if (pass->wanted)
+		rc = move_to_device(client, pass, room);
+	pass->tried = rc != -EINVAL;
+out:
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/*
+ * One pass over a window. To know what it takes is to have begun, so where there is too
+ * little room a pass is begun again after some was made, and finds, perhaps, that it takes
+ * more. Where no more room can be made, as much moves as there is.
+ */
 static void do_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
-	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct hmm_ref_device *dev = client->dev;
+	struct hmm_ref_room room = {};
+	unsigned int rounds = 0;
+	bool may_grow = true;
+	int rc;
 
-	if (direction == HMM_REF_TO_DEVICE) {
-		pass->reserved = reserve_window(client, pass);
-		if (pass->reserved < 0) {
-			pass->rc = pass->reserved;
-			return;
+	for (;;) {
+		rc = move_pass(client, direction, pass, &room, may_grow);
+		if (rc == -EAGAIN) {
+			hmm_ref_devmem_grow(&dev->dm, pass->wanted, pass->large);
+			may_grow = false;
+		} else if (rc == -ENOSPC && !pass->starved) {
+			rc = hmm_ref_make_room(client, &room, pass->move.need, pass->move.whole);
+			if (rc && rc != -ENOSPC && rc != -ENOMEM)
+				break;
+			pass->starved = rc || ++rounds == MIGRATE_ROUNDS;
+		} else {
+			break;
 		}
 	}
-	if (mmap_read_lock_killable(mm)) {
-		pass->rc = -EINTR;
-	} else {
-		look_pass(client, direction, pass);
-		move_pass(client, direction, pass);
-		mmap_read_unlock(mm);
-	}
-	hmm_ref_devmem_unreserve(&client->dev->dm, pass->reserved);
+	hmm_ref_devmem_unreserve(&dev->dm, &room);
+	pass->rc = rc == -ENOSPC ? 0 : rc;
 }
 
 /* ---- the MIGRATE command ----------------------------------------------- */
@@ -247,10 +240,10 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
 				   unsigned long moved)
 {
 	unsigned long nr = (end - pass->start) >> PAGE_SHIFT;
-	long resident = hmm_ref_mirror_resident(&client->mirror, pass->start, end,
-						client->window.dst);
+	unsigned long resident;
 
-	if (resident < 0 || pass->blind)
+	if (pass->blind || hmm_ref_mirror_resident(&client->mirror, pass->start, end,
+						   client->window.dst, &resident))
 		return nr - min(moved, nr);
 	return direction == HMM_REF_TO_DEVICE ? nr - resident : resident;
 }
@@ -277,9 +270,8 @@ static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *
 			break;
 		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start,
 				    tries);
-		/* What does not move whole gets its last chance as single pages. */
 		tries++;
-		init_pass(client, pass, start, end, large && tries < MIGRATE_TRIES);
+		init_pass(client, pass, start, end, large);
 		do_pass(client, cmd->direction, pass);
 		moved += pass->moved;
 	}

@@ -61,6 +61,8 @@ static inline bool hmm_ref_moved(unsigned long src, unsigned long dst)
  * @job: its copies
  * @rc: what went wrong, if anything
  * @refused: pages of a kind that the device does not take
+ * @need: to the device: pages that it takes
+ * @whole: these are better off as one large folio
  *
  * Nothing but the copies happens between begin and end, which are under the same mmap_lock.
  */
@@ -69,12 +71,15 @@ struct hmm_ref_move {
 	struct hmm_ref_job job;
 	int rc;
 	unsigned long refused;
+	unsigned long need;
+	bool whole;
 };
 
 /* migrate_common.c */
 void hmm_ref_move_commit(struct hmm_ref_move *move);
 int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large);
+			    struct hmm_ref_window *window, bool large,
+			    enum hmm_ref_cause cause);
 unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move,
 				    enum hmm_ref_cause cause);
 int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
@@ -83,7 +88,8 @@ int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
 
 /* migrate_device.c */
 int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large, long *reserved);
+			    struct hmm_ref_window *window, bool large,
+			    struct hmm_ref_room *room, bool all);
 unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
 				    struct hmm_ref_move *move);
 

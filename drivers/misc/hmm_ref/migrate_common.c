@@ -205,20 +205,39 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 	return rc;
 }
 
+/*
+ * What system pages are worth. A CPU fault needs one, and a device that goes needs them all.
+ * Other migrations can be done without: they do not kill a process for it. Eviction
+ * does not look for memory where the task that evicts has to stay.
+ */
+static gfp_t system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
+{
+	const gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+
+	if (cause == HMM_REF_BY_COMMAND)
+		return gfp;
+	if (cause == HMM_REF_BY_FAULT || READ_ONCE(dm->stopped))
+		return GFP_HIGHUSER_MOVABLE;
+	return gfp & ~__GFP_HARDWALL;
+}
+
 /**
  * hmm_ref_to_system_begin() - setup, system pages, and the copies under way
  * @dm: device memory
  * @move: with its VMA and range; all else of it is set here
  * @window: its scratch memory, until the end
  * @large: keep large folios whole; else the core splits them in setup
+ * @cause: why
  *
  * Context: mmap_lock of the VMA's mm, until hmm_ref_to_system_end().
  * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate.
  */
 int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large)
+			    struct hmm_ref_window *window, bool large,
+			    enum hmm_ref_cause cause)
 {
 	struct migrate_vma *args = &move->args;
+	gfp_t gfp = system_gfp(dm, cause);
 	unsigned long i;
 	int rc;
 
@@ -242,9 +261,8 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 
 		if (!hmm_ref_src_is_page(src))
 			continue;
-		move->rc = hmm_ref_fill_folio(&move->job, src, &args->dst[i],
-					      GFP_HIGHUSER_MOVABLE, args->vma,
-					      args->start + i * PAGE_SIZE);
+		move->rc = hmm_ref_fill_folio(&move->job, src, &args->dst[i], gfp,
+					      args->vma, args->start + i * PAGE_SIZE);
 		if (move->rc && src & MIGRATE_PFN_COMPOUND)
 			move->rc = -EAGAIN;
 	}
@@ -291,7 +309,7 @@ int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
 
 	*moved = 0;
 	do {
-		rc = hmm_ref_to_system_begin(dm, move, window, large);
+		rc = hmm_ref_to_system_begin(dm, move, window, large, cause);
 		if (rc)
 			return rc;
 		*moved += hmm_ref_to_system_end(move, cause);

@@ -2,9 +2,10 @@
 /*
  * The steps of a migration to the device. migrate.c has their order and its rules.
  *
- * Device pages come out of what the caller has reserved, since nothing can be evicted
- * once setup has locked the source pages. They may be fewer than there are entries: the
- * entries behind the last one have no dst, and stay.
+ * What setup has collected says how many device pages it takes. They are reserved at once,
+ * or not at all: nothing can wait once setup has locked the source pages. Then all is
+ * undone, the caller makes room, and begins again. A caller that can make no more room has
+ * as many moved as there is: the entries behind the last one have no dst, and stay.
  */
 #include <linux/userfaultfd_k.h>
 
@@ -12,7 +13,7 @@
 
 /*
  * Holes and anonymous pages move; the core would refuse others late and at a cost. Merged
- * ones it would not refuse: see cut_at_merged(). Nor does it look whether a hole, or the
+ * ones it would not refuse: see look_to_device(). Nor does it look whether a hole, or the
  * zero page, is write-protected by a userfaultfd: with a page there, writes are not told.
  */
 static inline bool wants_device(struct vm_area_struct *vma, unsigned long src)
@@ -44,81 +45,109 @@ static void put_unused(struct page **dev_pages, unsigned long nr)
 	}
 }
 
-/* Fill one large entry with a large folio. Return: pages handed out for it. */
-static unsigned long fill_large(struct hmm_ref_client *client,
-				struct migrate_vma *args, struct hmm_ref_job *job)
-{
-	struct page *sys_page = migrate_pfn_to_page(args->src[0]);
-	struct folio *folio;
-
-	if (!sys_page && (args->vma->vm_flags & VM_NOHUGEPAGE))
-		return 0;
-	if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
-		return 0;
-	folio = hmm_ref_devmem_handout_large(&client->dev->dm, client->owner);
-	if (!folio)
-		return 0;
-	queue_copy(job, folio_page(folio, 0), sys_page, HMM_REF_BLOCK_PAGES);
-	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
-	return HMM_REF_BLOCK_PAGES;
-}
-
-/* Single pages for a large hole, all or none. Return: pages handed out for it. */
-static unsigned long fill_hole(struct hmm_ref_client *client,
-			       struct migrate_vma *args, struct hmm_ref_job *job,
-			       struct page **dev_pages)
-{
-	unsigned long got;
-	unsigned long i;
-
-	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     HMM_REF_BLOCK_PAGES);
-	if (got < HMM_REF_BLOCK_PAGES) {
-		put_unused(dev_pages, got);
-		return got;
-	}
-	for (i = 0; i < got; i++) {
-		queue_copy(job, dev_pages[i], NULL, 1);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
-	}
-	return got;
-}
-
-/*
- * How many entries want a page, at the most? In an anonymous mapping all that setup got,
- * unless KSM has just merged one.
- */
+/* How many entries want a page? */
 static unsigned long count_wanted(const struct migrate_vma *args)
 {
 	unsigned long wanted = 0;
 	unsigned long i;
 
-	if (vma_is_anonymous(args->vma) && !userfaultfd_wp(args->vma))
-		return args->cpages;
 	for (i = 0; i < args->npages; i++)
 		wanted += wants_device(args->vma, args->src[i]);
 	return wanted;
 }
 
-/* Single pages for up to @reserved of the entries. Return: pages handed out. */
-static unsigned long fill_single(struct hmm_ref_client *client,
-				 struct hmm_ref_move *move, struct page **dev_pages,
-				 unsigned long reserved)
+/* What does it take to move all that setup has collected? */
+static void plan(struct hmm_ref_move *move)
+{
+	struct migrate_vma *args = &move->args;
+	unsigned long src = args->src[0];
+
+	move->whole = false;
+	move->refused = 0;
+	if (!(src & MIGRATE_PFN_COMPOUND)) {
+		move->need = count_wanted(args);
+	} else if (wants_device(args->vma, src)) {
+		move->need = HMM_REF_BLOCK_PAGES;
+		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
+		move->whole = hmm_ref_src_is_page(src) ||
+			      !vma_thp_disabled(args->vma, args->vma->vm_flags, false);
+	} else {
+		move->need = 0;
+		move->refused = HMM_REF_BLOCK_PAGES;
+	}
+}
+
+/* Reserve what is planned. A hole can do with single pages, a folio is not split. */
+static int reserve_plan(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
+			struct hmm_ref_room *room)
+{
+	int rc;
+
+	if (!move->need)
+		return 0;
+	rc = hmm_ref_devmem_try_reserve(dm, room, move->need, move->whole);
+	if (rc == -ENOSPC && move->whole && !hmm_ref_src_is_page(move->args.src[0]))
+		rc = hmm_ref_devmem_try_reserve(dm, room, move->need, false);
+	return rc;
+}
+
+/* Fill one large entry with a large folio. Return: false when there is none for it. */
+static bool fill_large(struct hmm_ref_client *client, struct hmm_ref_move *move,
+		       struct hmm_ref_room *room)
+{
+	struct page *sys_page = migrate_pfn_to_page(move->args.src[0]);
+	struct folio *folio;
+
+	if (!room->block || hmm_ref_fail(HMM_REF_FAIL_LARGE))
+		return false;
+	folio = hmm_ref_devmem_handout_large(&client->dev->dm, room, client->owner);
+	if (!folio)
+		return false;
+	queue_copy(&move->job, folio_page(folio, 0), sys_page, HMM_REF_BLOCK_PAGES);
+	move->args.dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
+	return true;
+}
+
+/* Single pages for a large hole, all or none. Return: false for none. */
+static bool fill_hole(struct hmm_ref_client *client, struct hmm_ref_move *move,
+		      struct page **dev_pages, struct hmm_ref_room *room)
+{
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+	unsigned long got;
+	unsigned long i;
+
+	if (hmm_ref_devmem_try_reserve(dm, room, HMM_REF_BLOCK_PAGES, false))
+		return false;
+	got = hmm_ref_devmem_handout(dm, room, client->owner, dev_pages, HMM_REF_BLOCK_PAGES);
+	if (got < HMM_REF_BLOCK_PAGES) {
+		put_unused(dev_pages, got);
+		return false;
+	}
+	for (i = 0; i < got; i++) {
+		queue_copy(&move->job, dev_pages[i], NULL, 1);
+		move->args.dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
+	}
+	return true;
+}
+
+/* Single pages for as many of the entries as there are. */
+static void fill_single(struct hmm_ref_client *client, struct hmm_ref_move *move,
+			struct page **dev_pages, struct hmm_ref_room *room)
 {
 	struct migrate_vma *args = &move->args;
 	const unsigned long *src = args->src;
-	unsigned long npages = args->npages;
 	unsigned long next = 0;
 	unsigned long got;
 	unsigned long i;
 
-	got = hmm_ref_devmem_handout(&client->dev->dm, client->owner, dev_pages,
-				     min(count_wanted(args), reserved));
-	for (i = 0; i < npages; i++) {
+	got = hmm_ref_devmem_handout(&client->dev->dm, room, client->owner, dev_pages,
+				     min(move->need, room->nr));
+	for (i = 0; i < args->npages; i++) {
 		struct page *dev_page;
 
 		if (!wants_device(args->vma, src[i])) {
-			move->refused += hmm_ref_src_is_page(src[i]);
+			move->refused += hmm_ref_src_is_page(src[i]) ||
+					 src[i] & MIGRATE_PFN_MIGRATE;
 			continue;
 		}
 		if (next == got)
@@ -127,36 +156,26 @@ static unsigned long fill_single(struct hmm_ref_client *client,
 		queue_copy(&move->job, dev_page, migrate_pfn_to_page(src[i]), 1);
 		args->dst[i] = migrate_pfn(page_to_pfn(dev_page));
 	}
-	put_unused(dev_pages + next, got - next);
-	return got;
 }
 
 /*
- * Hand out device pages for the entries that setup has collected, and fill them. What
- * is handed out comes off @reserved. A large entry fills the whole window. Return: 0, or
- * -EAGAIN when there is no large folio for it.
+ * Hand out device pages for the entries that setup has collected, and fill them. A large
+ * entry fills the whole window. Return: 0, or -ENOSPC when there is nothing for that.
  */
 static int fill_device(struct hmm_ref_client *client, struct hmm_ref_move *move,
-		       struct page **dev_pages, long *reserved)
+		       struct page **dev_pages, struct hmm_ref_room *room)
 {
-	struct migrate_vma *args = &move->args;
-	unsigned long src = args->src[0];
-	unsigned long got = 0;
-	int rc = 0;
+	unsigned long src = move->args.src[0];
 
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
-		got = fill_single(client, move, dev_pages, *reserved);
-	} else if (wants_device(args->vma, src)) {
-		got = fill_large(client, args, &move->job);
-		if (!got && hmm_ref_src_is_page(src))
-			rc = -EAGAIN;
-		else if (!got)
-			got = fill_hole(client, args, &move->job, dev_pages);
-	} else if (hmm_ref_src_is_page(src)) {
-		move->refused = HMM_REF_BLOCK_PAGES;
+		fill_single(client, move, dev_pages, room);
+		return 0;
 	}
-	*reserved -= got;
-	return rc;
+	if (!move->need || (move->whole && fill_large(client, move, room)))
+		return 0;
+	if (!hmm_ref_src_is_page(src) && fill_hole(client, move, dev_pages, room))
+		return 0;
+	return -ENOSPC;
 }
 
 /**
@@ -165,13 +184,16 @@ static int fill_device(struct hmm_ref_client *client, struct hmm_ref_move *move,
  * @move: with its VMA and range; all else of it is set here
  * @window: its scratch memory, until the end
  * @large: keep a large folio whole; else the core splits it in setup
- * @reserved: pages reserved for it; what is handed out comes off
+ * @room: reserved for it; what is handed out comes off, what is missing is added if it is free
+ * @all: have none moved unless there is room for all
  *
  * Context: mmap_lock of the VMA's mm, until hmm_ref_to_device_end().
- * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate.
+ * Return: 0, then the end must follow; or -EINVAL for a VMA that does not migrate. @move->rc
+ * is -ENOSPC, and nothing is going to move, when there is no room.
  */
 int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large, long *reserved)
+			    struct hmm_ref_window *window, bool large,
+			    struct hmm_ref_room *room, bool all)
 {
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	int rc;
@@ -185,10 +207,12 @@ int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *
 	rc = migrate_vma_setup(&move->args);
 	if (rc)
 		return rc;
-	move->refused = 0;
 	hmm_ref_engine_begin(&dm->engine, &move->job, window->ring,
 			     HMM_REF_BLOCK_PAGES);
-	move->rc = fill_device(client, move, window->dev_pages, reserved);
+	plan(move);
+	move->rc = all ? reserve_plan(dm, move, room) : 0;
+	if (!move->rc)
+		move->rc = fill_device(client, move, window->dev_pages, room);
 	hmm_ref_engine_submit(&move->job);
 	return 0;
 }
@@ -196,7 +220,7 @@ int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *
 /**
  * hmm_ref_to_device_end() - the other half of hmm_ref_to_device_begin()
  * @client: the same
- * @move: begun; its rc is 0, -EIO, or -EAGAIN when there is no large page for it
+ * @move: begun; its rc is 0, -EIO, -ENOSPC or -ENODEV
  *
  * Return: pages moved.
  */

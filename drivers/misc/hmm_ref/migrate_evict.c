@@ -260,15 +260,15 @@ static void drain_cpus(void)
 }
 
 /**
- * hmm_ref_evict_some() - make room on a full device
+ * hmm_ref_evict_some() - evict from one block
  * @dev: device
+ * @scattered: for the sake of a block that is whole: the one with the fewest pages is the
+ *	first choice; else the least recently filled
  *
- * Evicts from the least recently filled block that gives pages up.
- *
- * Context: may sleep and enter reclaim; no folio lock held.
+ * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
  * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
  */
-int hmm_ref_evict_some(struct hmm_ref_device *dev)
+int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 {
 	struct hmm_ref_block *block;
 	unsigned int tries = 0;
@@ -277,7 +277,10 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	while (rc && tries++ < EVICT_TRIES) {
-		block = hmm_ref_devmem_victim(&dev->dm);
+		block = scattered ? hmm_ref_devmem_emptiest(&dev->dm) : NULL;
+		scattered = false;
+		if (!block)
+			block = hmm_ref_devmem_victim(&dev->dm);
 		if (!block)
 			break;
 		if (evict_pass(dev, block))
@@ -286,6 +289,80 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev)
 	mutex_unlock(&dev->evict_lock);
 	if (rc)
 		drain_cpus();
+	return rc;
+}
+
+/* Evict until the reservation is complete. The device's patience begins anew with each page. */
+static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
+		     unsigned long nr, bool whole, unsigned long called)
+{
+	struct hmm_ref_device *dev = client->dev;
+	struct hmm_ref_devmem *dm = &dev->dm;
+	unsigned long begin = called;
+	unsigned long had;
+	int rc;
+
+	if (time_before(begin, dev->last_room))
+		begin = dev->last_room;
+	for (;;) {
+		had = room->nr;
+		rc = hmm_ref_devmem_reserve(dm, room, nr, whole);
+		if (rc != -ENOSPC)
+			return rc;
+		rc = hmm_ref_evict_some(dev, whole && hmm_ref_devmem_left(dm) >=
+					     HMM_REF_BLOCK_PAGES);
+		if (rc == -EINTR)
+			return rc;
+		if (!rc || room->nr > had)
+			begin = jiffies;
+		dev->last_room = begin;
+		if (rc && time_after(jiffies, begin + HMM_REF_PATIENCE))
+			return -ENOSPC;
+		if (rc)
+			schedule_timeout_killable(1);
+		rc = hmm_ref_mirror_insist(&client->mirror, called, MAX_JIFFY_OFFSET);
+		if (rc)
+			return rc;
+	}
+}
+
+/**
+ * hmm_ref_make_room() - reserve pages of a device that is full
+ * @client: that needs them
+ * @room: reservation, given up before the wait
+ * @nr: single pages that it is to have
+ * @whole: a block instead, for a large folio
+ *
+ * One task at a time evicts, and what comes free is its own until it has enough; the
+ * others queue, first come, first served. Pages that others have reserved and not yet
+ * filled cannot be evicted, only waited for. No task that queues has reserved any.
+ *
+ * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
+ * Return: 0; or, with as many single pages in @room as there are, -ENOSPC when no page has come
+ * free for some time, -ENOMEM when the system has no memory to stand for device memory,
+ * -ENODEV or -EINTR.
+ */
+int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
+		      unsigned long nr, bool whole)
+{
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+	unsigned long called = jiffies;
+	int rc;
+
+	hmm_ref_devmem_unreserve(dm, room);
+	atomic_inc(&dm->nr_waiting);
+	/* A signal ends the wait, but not at once: see hmm_ref_mirror_insist(). */
+	while ((rc = mutex_lock_interruptible(&dm->room_lock))) {
+		rc = hmm_ref_mirror_insist(&client->mirror, called, MAX_JIFFY_OFFSET);
+		if (rc)
+			break;
+		schedule_timeout_killable(1);
+	}
+	if (!rc) {
+		rc = evict_for(client, room, nr, whole, called);
+		mutex_unlock(&dm->room_lock);
+	}
+	atomic_dec(&dm->nr_waiting);
 	return rc;
 }
 
@@ -443,11 +520,10 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all
 	return cmd->out_skipped ? rc : 0;
 }
 
-/* The pages whose numbers are the first @nr of @pfns. Return: pages moved, or -EINTR. */
-static long evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
-			unsigned long nr)
+/* The pages whose numbers are the first @nr of @pfns. Adds to @moved. Return: 0 or -EINTR. */
+static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
+		       unsigned long nr, unsigned long *moved)
 {
-	unsigned long moved = 0;
 	unsigned long i, run;
 
 	if (mutex_lock_killable(&dev->evict_lock))
@@ -455,10 +531,10 @@ static long evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 	for (i = 0; i < nr; i += run) {
 		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++)
 			;
-		moved += evict_run(dev, pfns[i], run);
+		*moved += evict_run(dev, pfns[i], run);
 	}
 	mutex_unlock(&dev->evict_lock);
-	return moved;
+	return 0;
 }
 
 static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd,
@@ -466,24 +542,23 @@ static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
-	long resident, moved = 0;
+	unsigned long resident, moved = 0;
 	unsigned int pass;
+	int rc;
 
-	resident = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns);
-	for (pass = 0; resident > 0 && pass < EVICT_PASSES; pass++) {
-		long nr = evict_these(client->dev, mirror->pfns, resident);
-
-		if (nr < 0)
-			return nr;
-		moved += nr;
+	rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
+	for (pass = 0; !rc && resident && pass < EVICT_PASSES; pass++) {
+		rc = evict_these(client->dev, mirror->pfns, resident, &moved);
+		if (rc)
+			break;
 		if (pass)
 			drain_cpus();
-		resident = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns);
+		rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
 	}
-	if (resident < 0)
-		return resident;
+	if (rc)
+		return rc;
 	/* What came back to the device meanwhile, and left again, has moved twice. */
-	moved = min(moved, (long)npages - resident);
+	moved = min(moved, npages - resident);
 	cmd->out_evicted += moved;
 	cmd->out_skipped += resident;
 	cmd->out_already += npages - moved - resident;

@@ -141,6 +141,8 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
 			 MIGRATE_VMA_SELECT_COMPOUND,
 		.fault_page = vmf->page,
 	};
+	struct mm_struct *mm;
+	vm_fault_t result;
 	int rc;
 
 	window = mempool_alloc(fault_windows, GFP_KERNEL);
@@ -153,8 +155,12 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
 		return VM_FAULT_SIGBUS;
 	if (!rc)
 		return 0;
-	hmm_ref_small_later(dev, vmf->vma->vm_mm, addr);
-	return fault_again(vmf);
+	mm = vmf->vma->vm_mm;
+	hmm_ref_small_later(dev, mm, addr);
+	result = fault_again(vmf);
+	if (result == VM_FAULT_RETRY && !(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
+		hmm_ref_small_wait(dev, mm, addr);
+	return result;
 }
 
 /* ---- single pages ------------------------------------------------------ */

@@ -96,7 +96,9 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
 	sane(block->backed || !block->nr_used);
-	sane(!block->backed || list_empty(&block->avail) == !block->nr_free);
+	/* A block that is whole may become reserved without its lock: first it is, then it leaves. */
+	sane(!block->backed || list_empty(&block->avail) == !block->nr_free ||
+	     READ_ONCE(block->reserved));
 }
 
 /**
@@ -133,8 +135,8 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk)
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
-	sane(atomic_long_read(&dm->committed) >= 0);
-	sane(atomic_long_read(&dm->committed) <= (long)dm->backed);
+	sane(atomic_long_read(&dm->used) >= 0);
+	sane(dm->reserved + atomic_long_read(&dm->used) <= dm->backed);
 	sane(dm->backed <= dm->nr_pages);
 	sane(dm->nr_pages <= dm->capacity);
 }

@@ -13,8 +13,8 @@
 
 #include "hmm_ref.h"
 
-/* How often hmm_ref_mirror_merged() looks at a range that keeps changing. */
-#define MERGED_TRIES	8
+/* How often hmm_ref_mirror_survey() looks at a range that keeps changing. */
+#define SURVEY_TRIES	8
 
 static unsigned long range_pages(const struct hmm_range *range)
 {
@@ -113,6 +113,18 @@ static inline bool is_trapped(unsigned long hmm_pfn)
 	       !hmm_pfn_to_map_order(hmm_pfn) && hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
+/* The block of the device that a page is in, or NULL. The page stays meanwhile. */
+static struct hmm_ref_block *own_block(const struct hmm_ref_mirror *mirror,
+				       unsigned long hmm_pfn)
+{
+	struct page *page = seen_page(hmm_pfn);
+	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(mirror->dm, page) : NULL;
+
+	if (!chunk)
+		return NULL;
+	return hmm_ref_devmem_block(mirror->dm, hmm_ref_chunk_dpfn(chunk, page));
+}
+
 /**
  * hmm_ref_mirror_resident() - how many pages of a range are on the device
  * @mirror: of the current process, or of an mm that the caller keeps alive
@@ -120,14 +132,16 @@ static inline bool is_trapped(unsigned long hmm_pfn)
  * @end: page address, at most a window after @start
  * @pfns: scratch memory, an element per page; then begins with the frame numbers of the
  *	pages on the device
+ * @resident: set to the number of pages on the device
  *
  * A snapshot: by the time it returns it may have changed.
  *
  * Context: takes mmap_lock.
- * Return: pages, -EINTR, -ENODEV or -EBUSY.
+ * Return: 0, -EINTR, -ENODEV or -EBUSY.
  */
-long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
-			     unsigned long end, unsigned long *pfns)
+int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			    unsigned long end, unsigned long *pfns,
+			    unsigned long *resident)
 {
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
@@ -136,10 +150,10 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	long resident = 0;
 	unsigned long i;
 	int rc;
 
+	*resident = 0;
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
@@ -147,10 +161,10 @@ long hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 		struct page *page = seen_page(pfns[i]);
 
 		if (page && hmm_ref_owns(mirror->dm, page))
-			pfns[resident++] = page_to_pfn(page);
+			pfns[(*resident)++] = page_to_pfn(page);
 	}
 	mutex_unlock(&mirror->lock);
-	return resident;
+	return 0;
 }
 
 /*
@@ -192,45 +206,62 @@ static bool all_writable(const struct hmm_range *range)
 }
 
 /* How many pages are as the first one is: merged, or not? */
-static unsigned long count_alike(const struct hmm_range *range, bool *merged)
+static void count_alike(const struct hmm_range *range, struct hmm_ref_survey *survey)
 {
 	unsigned long i;
 
+	survey->npages = range_pages(range);
+	survey->merged = false;
 	/* What a PMD maps is not, nor what a process may write without a fault. */
-	if (hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
+	if (!IS_ENABLED(CONFIG_KSM) ||
+	    hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
 	    all_writable(range))
-		return range_pages(range);
-	for (i = 0; i < range_pages(range); i++) {
-		bool this = is_merged(range, i);
+		return;
+	survey->merged = is_merged(range, 0);
+	for (i = 1; i < survey->npages; i++)
+		if (is_merged(range, i) != survey->merged)
+			survey->npages = i;
+}
 
-		if (!i)
-			*merged = this;
-		else if (this != *merged)
-			break;
+/* Count the pages that are on the device, and have eviction turn to others first. */
+static void count_resident(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			   struct hmm_ref_survey *survey)
+{
+	struct hmm_ref_block *last = NULL;
+	unsigned long i;
+
+	survey->resident = 0;
+	for (i = 0; i < survey->npages; i++) {
+		struct hmm_ref_block *block = own_block(mirror, range->hmm_pfns[i]);
+
+		survey->resident += !!block;
+		if (block && block != last)
+			hmm_ref_devmem_touch(mirror->dm, block);
+		last = block;
 	}
-	return i;
 }
 
 /**
- * hmm_ref_mirror_merged() - which pages of a range has KSM merged
+ * hmm_ref_mirror_survey() - look at a window that is to move to the device
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
  * @pfns: scratch memory, an element per page
- * @merged: whether it has merged the first one
+ * @survey: set
  *
- * A snapshot, unless the caller holds references to the pages: by the time it returns,
- * KSM may have merged one more, if another process maps it, too, where it may.
+ * For pages without a reference: by the time it returns, KSM may have merged one more, if
+ * another process maps it, too, where it may.
  *
  * Threads that map and unmap wait for mmap_lock, and what they do elsewhere in the
- * address space counts as a change here, too. So this looks a few times, each time at a
- * window at the most, and no longer: a range that has changed each time counts as merged.
+ * address space counts as a change here, too. So this looks a few times at most: a range
+ * that has changed each time counts as merged.
  *
  * Context: mmap_lock held for read.
- * Return: number of pages, from @start on, of which the same is true; -EINTR or -ENODEV.
+ * Return: 0, -EINTR or -ENODEV.
  */
-long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end, unsigned long *pfns, bool *merged)
+int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
+			  unsigned long end, unsigned long *pfns,
+			  struct hmm_ref_survey *survey)
 {
 	unsigned long began = jiffies;
 	struct hmm_range range = {
@@ -241,13 +272,10 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	unsigned int tries;
-	long alike = 0;
+	bool stable;
 	int rc;
 
-	*merged = false;
-	if (!IS_ENABLED(CONFIG_KSM))
-		return range_pages(&range);
-	for (tries = 0; tries < MERGED_TRIES; tries++) {
+	for (tries = 0; tries < SURVEY_TRIES; tries++) {
 		hmm_ref_mirror_walk_begin(mirror, &range);
 		rc = hmm_ref_mirror_walk_locked(mirror, &range);
 		if (rc && rc != -EBUSY)
@@ -255,19 +283,23 @@ long hmm_ref_mirror_merged(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (!rc) {
 			/* The pages stay as long as none can be invalidated. */
 			mutex_lock(&mirror->lock);
-			if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq) &&
-			    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
-				alike = count_alike(&range, merged);
+			stable = !mmu_interval_read_retry(&mirror->notifier,
+							  range.notifier_seq) &&
+				 !hmm_ref_fail(HMM_REF_FAIL_RETRY);
+			if (stable) {
+				count_alike(&range, survey);
+				count_resident(mirror, &range, survey);
+			}
 			mutex_unlock(&mirror->lock);
+			if (stable)
+				return 0;
 		}
-		if (alike)
-			return alike;
 		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
 	}
-	*merged = true;
-	return range_pages(&range);
+	*survey = (struct hmm_ref_survey){ .npages = range_pages(&range), .merged = true };
+	return 0;
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,

@@ -24,7 +24,7 @@ static unsigned int nr_retired(const struct dmt *f)
 /* Pages that can still be reserved. */
 static long nr_left(const struct dmt *f)
 {
-	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->reserved;
+	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->room.nr;
 }
 
 /* A block from which a large folio can come. */
@@ -80,7 +80,8 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 	KUNIT_EXPECT_EQ(test, audit.out_free + audit.out_in_use + audit.out_retired,
 			audit.out_total);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&f->dm.committed), f->nr_ours + f->reserved);
+	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr);
+	KUNIT_EXPECT_EQ(test, f->dm.retired, nr_retired(f));
 	for (i = 0; i < DMT_OWNERS; i++)
 		KUNIT_EXPECT_EQ(test, refcount_read(&f->owners[i]->refs),
 				1 + f->nr_owned[i]);
@@ -88,22 +89,25 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 
 /* ---- each function, done and compared ---------------------------------- */
 
+/* Reserve @nr more single pages. */
 void dmt_reserve(struct kunit *test, struct dmt *f, unsigned int nr)
 {
-	long left = nr_left(f);
-	long got = hmm_ref_devmem_reserve(&f->dm, nr);
+	unsigned long had = f->room.nr;
+	long left = max(nr_left(f), 0);
+	int rc = hmm_ref_devmem_reserve(&f->dm, &f->room, had + nr, false);
 
-	KUNIT_EXPECT_EQ_MSG(test, got, left > 0 ? min_t(long, left, nr) : -ENOSPC,
+	KUNIT_EXPECT_EQ_MSG(test, rc, left < nr ? -ENOSPC : 0,
 			    "%u asked for, %ld left", nr, left);
-	if (got > 0)
-		f->reserved += got;
+	KUNIT_EXPECT_EQ(test, f->room.nr, had + min(left, nr));
 }
 
 void dmt_unreserve(struct dmt *f, unsigned int nr)
 {
-	hmm_ref_devmem_unreserve(&f->dm, nr);
-	f->reserved -= nr;
-	if (!f->reserved)
+	struct hmm_ref_room part = { .nr = nr };
+
+	hmm_ref_devmem_unreserve(&f->dm, &part);
+	f->room.nr -= nr;
+	if (!f->room.nr)
 		f->broken = false;
 }
 
@@ -111,36 +115,53 @@ void dmt_unreserve(struct dmt *f, unsigned int nr)
 void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 {
 	unsigned int owner = dmt_below(f, DMT_OWNERS);
+	unsigned long had = f->room.nr;
 	unsigned int got, i;
 
-	got = hmm_ref_devmem_handout(&f->dm, f->owners[owner], f->batch, nr);
+	got = hmm_ref_devmem_handout(&f->dm, &f->room, f->owners[owner], f->batch, nr);
 	KUNIT_ASSERT_LE(test, got, nr);
-	f->reserved -= got;
+	KUNIT_EXPECT_EQ(test, f->room.nr, had - got);
 	for (i = 0; i < got; i++)
 		hold(test, f, f->batch[i], owner, 1);
 	if (got < nr) {
 		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got, nr);
-		dmt_unreserve(f, f->reserved);
+		dmt_unreserve(f, f->room.nr);
 	}
 }
 
-/* The same for a whole block. Return: whether there was one. */
+/*
+ * The same for a whole block, which is reserved by itself. Return: whether there was one.
+ * While it is, nothing that happens to others takes it away.
+ */
 bool dmt_large(struct kunit *test, struct dmt *f)
 {
 	unsigned int owner = dmt_below(f, DMT_OWNERS);
-	bool possible = any_whole(f);
+	bool possible = any_whole(f) && nr_left(f) >= HMM_REF_BLOCK_PAGES;
+	struct hmm_ref_room room = {};
 	struct folio *folio;
+	int rc;
 
-	hmm_ref_devmem_want_whole(&f->dm);
-	folio = hmm_ref_devmem_handout_large(&f->dm, f->owners[owner]);
-	if (folio) {
-		f->reserved -= HMM_REF_BLOCK_PAGES;
-		hold(test, f, folio_page(folio, 0), owner, HMM_REF_BLOCK_PAGES);
+	rc = hmm_ref_devmem_reserve(&f->dm, &room, 0, true);
+	/* The one block that is added may be one with bad pages. */
+	if (bitmap_empty(f->bad, DMT_PAGES))
+		KUNIT_EXPECT_EQ(test, rc, possible ? 0 : -ENOSPC);
+	KUNIT_EXPECT_EQ(test, !room.block, !!rc);
+	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
+	if (rc)
+		return false;
+	dmt_shrink(test, f, HMM_REF_BLOCK_PAGES);
+	if (!dmt_below(f, 4)) {
+		hmm_ref_devmem_unreserve(&f->dm, &room);
+		rc = hmm_ref_devmem_reserve(&f->dm, &room, 0, true);
+		KUNIT_EXPECT_EQ(test, rc, 0);
+		if (rc)
+			return false;
 	}
-	/* The one block that is asked for may be one with bad pages. */
-	if (!folio && bitmap_empty(f->bad, DMT_PAGES))
-		KUNIT_EXPECT_FALSE(test, possible);
-	return folio;
+	folio = hmm_ref_devmem_handout_large(&f->dm, &room, f->owners[owner]);
+	KUNIT_EXPECT_NULL(test, room.block);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	hold(test, f, folio_page(folio, 0), owner, HMM_REF_BLOCK_PAGES);
+	return true;
 }
 
 void dmt_put(struct dmt *f, unsigned int index)
@@ -201,7 +222,7 @@ void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 			    there ? 0 : -EINVAL, "page %lu", dpfn);
 	if (!there)
 		return;
-	if (!test_bit(dpfn, f->ours) && f->reserved)
+	if (!test_bit(dpfn, f->ours) && f->room.nr)
 		f->broken = true;
 	set_bit(dpfn, f->bad);
 }
@@ -230,8 +251,8 @@ struct hmm_ref_stats dmt_stats(struct dmt *f)
 void dmt_take_all(struct kunit *test, struct dmt *f)
 {
 	dmt_reserve(test, f, DMT_PAGES);
-	while (f->reserved)
-		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+	while (f->room.nr)
+		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
 }
 
 /* ---- life of the whole ------------------------------------------------- */
@@ -244,7 +265,7 @@ void dmt_exit(struct kunit *test)
 	if (!f)
 		return;
 	dmt_put_all(f);
-	hmm_ref_devmem_unreserve(&f->dm, f->reserved);
+	hmm_ref_devmem_unreserve(&f->dm, &f->room);
 	hmm_ref_devmem_stop(&f->dm);
 	hmm_ref_devmem_exit(&f->dm);
 	for (i = 0; i < DMT_OWNERS; i++)

@@ -26,7 +26,7 @@ struct held {
  * @ours: by dpfn: handed out to us
  * @bad: by dpfn: reported bad; never handed out again
  * @nr_ours: bits in @ours
- * @reserved: pages promised and not yet handed out
+ * @room: single pages promised and not yet handed out
  * @broken: a page was reported bad since, so promises may not hold
  * @held: what we have, in no order
  * @nr_held: elements of it
@@ -40,7 +40,7 @@ struct dmt {
 	DECLARE_BITMAP(ours, DMT_PAGES);
 	DECLARE_BITMAP(bad, DMT_PAGES);
 	unsigned int nr_ours;
-	unsigned int reserved;
+	struct hmm_ref_room room;
 	bool broken;
 	struct held held[DMT_PAGES];
 	unsigned int nr_held;

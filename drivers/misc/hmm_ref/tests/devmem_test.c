@@ -20,10 +20,10 @@ static void devmem_capacity(struct kunit *test)
 	struct dmt *f = test->priv;
 
 	dmt_reserve(test, f, DMT_PAGES + 1);
-	KUNIT_EXPECT_EQ(test, f->reserved, DMT_PAGES);
+	KUNIT_EXPECT_EQ(test, f->room.nr, DMT_PAGES);
 	dmt_reserve(test, f, 1);
-	while (f->reserved)
-		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+	while (f->room.nr)
+		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
 	KUNIT_EXPECT_TRUE(test, bitmap_full(f->ours, DMT_PAGES));
 	dmt_reserve(test, f, 1);
 	dmt_compare(test, f);
@@ -94,7 +94,6 @@ static void devmem_recombine(struct kunit *test)
 	hmm_ref_test_start(test, &f->rnd);
 	dmt_take_all(test, f);
 	dmt_put_all(f);
-	dmt_reserve(test, f, DMT_PAGES);
 	for (block = 0; block < DMT_BLOCKS; block++)
 		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
 	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
@@ -122,10 +121,61 @@ static void devmem_large_blocked(struct kunit *test)
 			dmt_put(f, i);
 	}
 	KUNIT_EXPECT_EQ(test, f->nr_held, DIV_ROUND_UP(DMT_BLOCKS, 2));
-	dmt_reserve(test, f, DMT_PAGES);
 	for (block = 0; block < DMT_BLOCKS / 2; block++)
 		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
 	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
+	dmt_compare(test, f);
+}
+
+/* Single pages come from the fullest block, so that the others become whole. */
+static void devmem_fullest_first(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int i, bit;
+
+	dmt_take_all(test, f);
+	/* Block 1 gets a quarter of its pages back, block 4 half, block 2 all but one. */
+	for (i = f->nr_held; i--;) {
+		unsigned long dpfn = hmm_ref_page_dpfn(f->held[i].page);
+		unsigned int block = dpfn / HMM_REF_BLOCK_PAGES;
+
+		bit = dpfn % HMM_REF_BLOCK_PAGES;
+		if ((block == 1 && bit < HMM_REF_BLOCK_PAGES / 4) ||
+		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 2) || (block == 2 && bit))
+			dmt_put(f, i);
+	}
+	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES / 2);
+	for (i = 0; i < HMM_REF_BLOCK_PAGES / 2; i++) {
+		unsigned long dpfn;
+
+		dmt_handout(test, f, 1);
+		dpfn = hmm_ref_page_dpfn(f->held[f->nr_held - 1].page);
+		KUNIT_EXPECT_EQ(test, dpfn / HMM_REF_BLOCK_PAGES,
+				i < HMM_REF_BLOCK_PAGES / 4 ? 1 : 4);
+	}
+	dmt_compare(test, f);
+}
+
+/* A block that is promised to a folio is left alone by those who take single pages. */
+static void devmem_block_promised(struct kunit *test)
+{
+	struct hmm_ref_room room = {};
+	struct dmt *f = test->priv;
+	struct folio *folio;
+
+	if (!dmt_has_large(f))
+		kunit_skip(test, "no large folios on this kernel");
+	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &room, 0, true), 0);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &f->room, DMT_PAGES, false),
+			-ENOSPC);
+	KUNIT_EXPECT_EQ(test, f->room.nr, DMT_PAGES - HMM_REF_BLOCK_PAGES);
+	while (f->room.nr)
+		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
+	dmt_shrink(test, f, DMT_PAGES);
+	folio = hmm_ref_devmem_handout_large(&f->dm, &room, f->owners[0]);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	folio_unlock(folio);
+	folio_put(folio);
 	dmt_compare(test, f);
 }
 
@@ -137,7 +187,6 @@ static void devmem_split(struct kunit *test)
 	if (!dmt_has_large(f))
 		kunit_skip(test, "no large folios on this kernel");
 	hmm_ref_test_start(test, &f->rnd);
-	dmt_reserve(test, f, DMT_PAGES);
 	while (dmt_large(test, f))
 		dmt_split(f, f->nr_held - 1);
 	KUNIT_EXPECT_EQ(test, f->nr_held, DMT_PAGES);
@@ -145,12 +194,10 @@ static void devmem_split(struct kunit *test)
 	while (f->nr_held > 1)
 		dmt_put(f, dmt_below(f, f->nr_held));
 	dmt_compare(test, f);
-	dmt_reserve(test, f, DMT_PAGES);
 	while (dmt_large(test, f))
 		;
 	KUNIT_EXPECT_EQ(test, f->nr_held, 1 + DMT_BLOCKS - 1);
 	dmt_put_all(f);
-	dmt_unreserve(f, f->reserved);
 	dmt_compare(test, f);
 }
 
@@ -181,7 +228,6 @@ static void devmem_retire(struct kunit *test)
 	dmt_compare(test, f);
 
 	if (dmt_has_large(f)) {
-		dmt_reserve(test, f, HMM_REF_BLOCK_PAGES);
 		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
 		dmt_retire(test, f, hmm_ref_page_dpfn(f->held[0].page) + 77);
 		dmt_compare(test, f);
@@ -202,8 +248,8 @@ static void devmem_retire_promised(struct kunit *test)
 	dmt_reserve(test, f, DMT_PAGES);
 	dmt_retire(test, f, 5);
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES);
-	while (f->reserved)
-		dmt_handout(test, f, min(f->reserved, DMT_BATCH));
+	while (f->room.nr)
+		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
 	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 2);
 	dmt_compare(test, f);
 }
@@ -234,14 +280,20 @@ static void devmem_stopped(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 	struct hmm_ref_devmem *dm = &f->dm;
+	struct hmm_ref_room room = {}, other = {};
 
 	dmt_reserve(test, f, 3 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, 10);
-	hmm_ref_devmem_stop(dm);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, 1), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_handout(dm, f->owners[0], f->batch, 1), 0);
 	if (dmt_has_large(f))
-		KUNIT_EXPECT_NULL(test, hmm_ref_devmem_handout_large(dm, f->owners[0]));
+		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
+	hmm_ref_devmem_stop(dm);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 1, false), -ENODEV);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 0, true), -ENODEV);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENODEV);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_handout(dm, &f->room, f->owners[0], f->batch, 1),
+			0);
+	if (dmt_has_large(f))
+		KUNIT_EXPECT_NULL(test, hmm_ref_devmem_handout_large(dm, &room, f->owners[0]));
 	dmt_compare(test, f);
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -264,10 +316,10 @@ static void random_step(struct kunit *test, struct dmt *f)
 		dmt_reserve(test, f, nr);
 		break;
 	case 1:
-		dmt_unreserve(f, min(nr, f->reserved));
+		dmt_unreserve(f, min(nr, f->room.nr));
 		break;
 	case 2:
-		if (dmt_has_large(f) && f->reserved >= HMM_REF_BLOCK_PAGES)
+		if (dmt_has_large(f))
 			dmt_large(test, f);
 		break;
 	case 3:
@@ -282,7 +334,7 @@ static void random_step(struct kunit *test, struct dmt *f)
 			dmt_put(f, dmt_below(f, f->nr_held));
 		break;
 	default:
-		dmt_handout(test, f, min3(nr, f->reserved, DMT_BATCH));
+		dmt_handout(test, f, min3(nr, f->room.nr, DMT_BATCH));
 		break;
 	}
 }
@@ -358,13 +410,13 @@ static void worker_step(struct worker *w)
 {
 	struct dmt *f = w->f;
 	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->pages));
-	long got;
+	struct hmm_ref_room room = {};
+	unsigned long got;
 	unsigned int i;
 
-	got = hmm_ref_devmem_reserve(&f->dm, want);
-	if (got <= 0)
-		return;
-	i = hmm_ref_devmem_handout(&f->dm, f->owners[0], w->pages, got);
+	hmm_ref_devmem_reserve(&f->dm, &room, want, false);
+	got = room.nr;
+	i = hmm_ref_devmem_handout(&f->dm, &room, f->owners[0], w->pages, got);
 	w->nr_short += got - i;
 	for (got = i, i = 0; i < got; i++)
 		worker_hold(w, w->pages[i]);
@@ -376,18 +428,16 @@ static void worker_step(struct worker *w)
 static void worker_large_step(struct worker *w)
 {
 	struct dmt *f = w->f;
-	struct folio *folio = NULL;
-	long got;
+	struct hmm_ref_room room = {};
+	struct folio *folio;
 
-	got = hmm_ref_devmem_reserve(&f->dm, HMM_REF_BLOCK_PAGES);
-	if (got <= 0)
+	if (hmm_ref_devmem_reserve(&f->dm, &room, 0, true))
 		return;
-	if (got == HMM_REF_BLOCK_PAGES)
-		folio = hmm_ref_devmem_handout_large(&f->dm, f->owners[0]);
-	if (!folio) {
-		hmm_ref_devmem_unreserve(&f->dm, got);
+	/* Whatever the others do, the block that is reserved stays whole. */
+	folio = hmm_ref_devmem_handout_large(&f->dm, &room, f->owners[0]);
+	w->nr_short += !folio;
+	if (!folio)
 		return;
-	}
 	worker_hold(w, folio_page(folio, 0));
 	cond_resched();
 	worker_put(w, folio_page(folio, 0));
@@ -449,6 +499,8 @@ static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_batch),
 	KUNIT_CASE(devmem_recombine),
 	KUNIT_CASE(devmem_large_blocked),
+	KUNIT_CASE(devmem_fullest_first),
+	KUNIT_CASE(devmem_block_promised),
 	KUNIT_CASE(devmem_split),
 	KUNIT_CASE(devmem_retire),
 	KUNIT_CASE(devmem_retire_promised),

@@ -185,7 +185,7 @@ bad_parameters() {
 	return $rc
 }
 
-# A device small enough to be filled: the tests of capacity.c, which skip otherwise.
+# A device small enough to be filled: the tests of capacity.c and room.c, which skip otherwise.
 small_device() {
 	# shellcheck disable=SC2086 # words
 	rmmod hmm_ref && load $params "capacity=$1" "chunk_size=$2" || return 1
@@ -193,7 +193,11 @@ small_device() {
 	rc=$?
 	sed 's/^/# /' "$dir/log"
 	# What skips here, skips everywhere.
-	[ $rc = 0 ] && ! grep -q SKIP "$dir/log"
+	[ $rc = 0 ] && ! grep -q SKIP "$dir/log" || return 1
+	"$here/room" >"$dir/log" 2>&1
+	rc=$?
+	sed 's/^/# /' "$dir/log"
+	return $rc
 }
 
 # kB that loading takes, with a parameter.

@@ -476,6 +476,37 @@ static inline void leak_check_end(struct __test_metadata *_metadata,
 	}
 }
 
+/* ---- devices that can be filled ---------------------------------------------- */
+
+#define CAPACITY_MAX	(256UL << 20)
+
+/* Finds the smallest device. Returns its pages that are not retired, 0 if it is too large. */
+static inline unsigned long __test_smallest_device(struct __test_metadata *_metadata,
+						   const struct leak_check *leak,
+						   unsigned int *smallest)
+{
+	unsigned long npages = CAPACITY_MAX / page_size() + 1;
+	struct hmm_ref_stats stats;
+	struct hmm_ref_info info;
+	unsigned int nr;
+	int fd;
+
+	for (nr = 0; nr < leak->devices; nr++) {
+		fd = test_open(nr);
+		test_info(fd, &info);
+		test_stats(fd, &stats);
+		close(fd);
+		if (info.out_capacity / page_size() < npages) {
+			npages = info.out_capacity / page_size() - stats.out_pages_retired;
+			*smallest = nr;
+		}
+	}
+	return npages <= CAPACITY_MAX / page_size() ? npages : 0;
+}
+
+#define test_smallest_device(leak, smallest) \
+	__test_smallest_device(_metadata, leak, smallest)
+
 /* ---- main ------------------------------------------------------------------ */
 
 /* No device, no test: say why and exit with KSFT_SKIP. */

@@ -277,6 +277,7 @@ TEST_F(large, hole_where_huge_pages_are_not_wanted)
 TEST_F(large, retired_page)
 {
 	struct hmm_ref_audit audit;
+	struct hmm_ref_info info;
 	unsigned long nblocks;
 	char text[32];
 
@@ -300,9 +301,11 @@ TEST_F(large, retired_page)
 	ASSERT_EQ(0, audit.out_violations);
 	ASSERT_EQ(nblocks, audit.out_retired);
 
-	/* No block is whole any more. */
+	/* No block is whole any more, unless another chunk can be added. */
+	test_info(self->fd, &info);
 	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_block(HMM_REF_PAGE_DEVICE, 0);
+	test_block(HMM_REF_PAGE_DEVICE,
+		   info.out_capacity / page_size() > audit.out_total ? HUGE_ORDER : 0);
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
@@ -388,11 +391,15 @@ TEST_F_TIMEOUT(large, retired_behind_a_reservation, LONG_TEST)
 
 /* ---- no large pages, for good --------------------------------------------------- */
 
+/* It stays where it is: a huge page is not split because the device is short of blocks. */
 TEST_F(scarce, to_device)
 {
+	struct hmm_ref_migrate cmd;
+
 	test_no_large_from_now();
-	test_one_migrate(HMM_REF_TO_DEVICE);
-	test_block(HMM_REF_PAGE_DEVICE, 0);
+	test_err_migrate(ENOMEM, self->fd, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
+	EXPECT_EQ(self->pages, cmd.out_skipped);
+	test_block(HMM_REF_PAGE_SYSTEM, HUGE_ORDER);
 	test_dev_data(self->fd, self->mem, self->pages, 1);
 	test_cpu_data(self->mem, self->pages, 1);
 }
@@ -415,7 +422,7 @@ TEST_F(scarce, to_system)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-/* A child maps the same folio, which has to be split for both of them. */
+/* A child maps the same folio: it stays whole, or has to be split for both of them. */
 struct sharer {
 	char *mem;
 	int go;
@@ -436,9 +443,11 @@ static void __test_shared(struct __test_metadata *_metadata, int fd, char *mem,
 {
 	struct sharer sharer = { .mem = mem, .go = event_new() };
 	pid_t pid = child_start(look_then_write, &sharer);
+	struct hmm_ref_migrate cmd;
 
 	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
-	__test_migrate_all(_metadata, fd, direction, mem, block_pages());
+	ASSERT_EQ(direction == HMM_REF_TO_DEVICE ? -ENOMEM : 0,
+		  _test_migrate(fd, direction, mem, block_size(), &cmd));
 	event_post(sharer.go);
 	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
 	test_cpu_data(mem, block_pages(), 1);
@@ -477,7 +486,6 @@ TEST_F_TIMEOUT(scarce, to_device_while_discarded, LONG_TEST)
 	struct hmm_ref_migrate cmd;
 	struct worker worker;
 
-	test_no_large_from_now();
 	ASSERT_EQ(0, worker_start(&worker, discard_all, &sharer));
 	for (rounds = 0; now_ms() < end; rounds++) {
 		test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
@@ -529,6 +537,24 @@ TEST_F(scarce, for_many_cpu_faults)
 		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
 		test_cpu_data(self->mem, self->pages, 1);
 	}
+}
+
+/* Many huge pages at once, each touched by a thread of its own: all of them come home. */
+TEST_F(scarce, for_many_huge_pages)
+{
+	struct worker workers[8];
+	unsigned long nr = ARRAY_SIZE(workers), i;
+	char *mem = test_map_blocks(nr);
+
+	ASSERT_EQ(0, madvise(mem, nr * block_size(), MADV_HUGEPAGE));
+	fill_pages(mem, nr * block_pages(), 1);
+	test_to_device(self->fd, mem, nr * block_pages());
+	test_no_large_from_now();
+	for (i = 0; i < nr; i++)
+		ASSERT_EQ(0, worker_start(&workers[i], touch_all, mem + i * block_size()));
+	for (i = 0; i < nr; i++)
+		ASSERT_EQ(0, worker_wait(&workers[i]));
+	test_cpu_data(mem, nr * block_pages(), 1);
 }
 
 /*
