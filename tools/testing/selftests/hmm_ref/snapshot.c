@@ -35,16 +35,22 @@ static int look(int fd, const void *mem, struct hmm_ref_page_state *states)
 	return rc ? rc : cmd.out_pages == block_pages() ? 0 : -EPROTO;
 }
 
-/* How many pages of a block differ from the first one in @where, @order or CPU rights? */
-static unsigned long odd_ones(const struct hmm_ref_page_state *states)
+/* How many pages of a block differ from page @first in @where, @order or CPU rights? */
+static unsigned long odd_ones_from(const struct hmm_ref_page_state *states,
+				   unsigned long first)
 {
 	unsigned long i, odd = 0;
 
-	for (i = 1; i < block_pages(); i++)
-		odd += states[i].where != states[0].where ||
-		       states[i].order != states[0].order ||
-		       (states[i].flags ^ states[0].flags) & HMM_REF_PAGE_WRITE;
+	for (i = first + 1; i < block_pages(); i++)
+		odd += states[i].where != states[first].where ||
+		       states[i].order != states[first].order ||
+		       (states[i].flags ^ states[first].flags) & HMM_REF_PAGE_WRITE;
 	return odd;
+}
+
+static unsigned long odd_ones(const struct hmm_ref_page_state *states)
+{
+	return odd_ones_from(states, 0);
 }
 
 /* Returns a userfaultfd for a range, or -errno. */
@@ -462,6 +468,7 @@ FIXTURE(moment)
 	struct changer {
 		char *mem;
 		int fd;
+		int uffd;
 		unsigned long stop;
 		unsigned long changes;
 	} changer;
@@ -487,17 +494,24 @@ FIXTURE_TEARDOWN_PARENT(moment)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Takes and gives the right to write, of all pages at once as the core's notifier tells it. */
+/*
+ * Takes and gives the right to write, of all pages at once, as the core's notifier tells
+ * it; not by mprotect(), which would wait for the walk to end. The pages are the second
+ * half of the block: a walk that has begun before comes to them in the middle of the change.
+ */
 static int change_rights(void *arg)
 {
 	struct changer *changer = arg;
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (unsigned long)changer->mem + block_size() / 2,
+			   .len = block_size() / 2 },
+	};
 
 	run_on_cpu(1);
 	while (!counter_get(&changer->stop)) {
-		int rights = counter_add(&changer->changes, 1) & 1 ? PROT_READ :
-							PROT_READ | PROT_WRITE;
-
-		if (!CHECK(!mprotect(changer->mem, block_size(), rights)))
+		wp.mode = counter_add(&changer->changes, 1) & 1 ?
+			  UFFDIO_WRITEPROTECT_MODE_WP : 0;
+		if (!CHECK(!ioctl(changer->uffd, UFFDIO_WRITEPROTECT, &wp)))
 			return 1;
 	}
 	return 0;
@@ -506,19 +520,23 @@ static int change_rights(void *arg)
 /* By pages, so that a walk of the range is not one step. */
 TEST_F_TIMEOUT(moment, rights, LONG_TEST)
 {
-	unsigned long seen[2] = {}, odd = 0;
+	unsigned long half = block_pages() / 2, seen[2] = {}, odd = 0;
 	unsigned long long end;
 	int rc = 0;
 
 	madvise(self->mem, block_size(), MADV_NOHUGEPAGE);
 	fill_pages(self->mem, block_pages(), 1);
+	self->changer.uffd = watch(self->mem, block_size(), UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+				   UFFDIO_REGISTER_MODE_WP);
+	if (self->changer.uffd < 0)
+		SKIP(return, "no write protection by userfaultfd");
 	ASSERT_EQ(0, worker_start(&self->worker, change_rights, &self->changer));
 	end = race_end();
 	while (!rc && !odd && (now_ms() < end || !seen[0] || !seen[1]) &&
 	       now_ms() < end + MEET_MS) {
 		rc = look(self->fd, self->mem, self->states);
-		odd = rc ? 0 : odd_ones(self->states);
-		seen[!!(self->states[0].flags & HMM_REF_PAGE_WRITE)]++;
+		odd = rc ? 0 : odd_ones_from(self->states, half);
+		seen[!!(self->states[half].flags & HMM_REF_PAGE_WRITE)]++;
 	}
 	counter_set(&self->changer.stop, 1);
 	EXPECT_EQ(0, worker_wait(&self->worker));
