@@ -162,6 +162,13 @@ TEST_F(dmirror, counts_of_a_migration_that_fails)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
+/* What is made exclusive is returned, too. */
+TEST_F(dmirror, exclusive_returns_data)
+{
+	ASSERT_EQ(0, dm_all(self->fd, OLD_EXCLUSIVE, self->mem, PAGES, self->buf));
+	ASSERT_EQ(0, bad_pages(self->buf, PAGES, 1));
+}
+
 TEST_F(dmirror, bad_range_moves_nothing)
 {
 	struct old_cmd cmd;
@@ -344,6 +351,8 @@ TEST_F(dmirror, write_after_fork)
 	test_to_device_old(self->fd, self->mem, PAGES);
 	pid = child_start(child_looks, &child);
 	ASSERT_LT(0, pid);
+	/* The device has an entry then, for reading. */
+	EXPECT_EQ(0, dm_bad_pages(self->fd, self->mem, PAGES, 1));
 	fill_pages(self->buf, PAGES, 2);
 	EXPECT_EQ(0, dm_all(self->fd, OLD_WRITE, self->mem, PAGES, self->buf));
 	event_post(child.go);

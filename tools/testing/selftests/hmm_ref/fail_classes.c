@@ -11,7 +11,7 @@
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
-#include "hmm_ref_fail.h"
+#include "hmm_ref_fail_job.h"
 
 #define FAILSLAB	DEBUGFS "failslab/"
 

@@ -3,18 +3,18 @@
  * Every step of probe and of remove fails once, as in fail_nth: by the files bind and
  * unbind in sysfs, whose writer runs them.
  *
- * A bind either fails with ENOMEM (or EBUSY, with a window to reserve) and leaves nothing
- * behind, or there is a device that works. The core carries on without a device node, and
- * without a folder in debugfs, when it has no memory for them; then bind succeeds, and the
- * next unbind must cope. Remove cannot fail: whatever happens, the process that has pages
- * on the device keeps its data.
+ * A bind either fails with ENOMEM, or with EBUSY where the core does not tell no memory
+ * from in use, and leaves nothing behind, or there is a device that works. The core carries
+ * on without a device node, and without a folder in debugfs, when it has no memory for
+ * them; then bind succeeds, and the next unbind must cope. Remove cannot fail: whatever
+ * happens, the process that has pages on the device keeps its data.
  *
  * Stands for: a device that is half there after a probe that failed; a remove that gives
  * up on a page for which it found no memory, or loses it.
  *
  * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
  */
-#include "hmm_ref_fail.h"
+#include "hmm_ref_fail_job.h"
 
 #define NTH_MAX		5000
 
@@ -97,8 +97,7 @@ TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
 		rc = attach(self->bind, self->name);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
-		/* request_mem_region() does not tell no memory from in use. */
-		ASSERT_TRUE(!rc || rc == -ENOMEM || (rc == -EBUSY && variant->coherent)) {
+		ASSERT_TRUE(!rc || rc == -ENOMEM || rc == -EBUSY) {
 			TH_LOG("point %d: %s", nth, strerror(-rc));
 		}
 		ASSERT_EQ(!rc, is_bound(self->name)) {

@@ -5,115 +5,24 @@
  *   fuzz [SEED [SECONDS]]		run; SEED 0 is the time
  *   fuzz list STREAM FROM COUNT	print a part of a program
  *
+ * FUZZ_POISON=N: up to N pages go bad (hmm_ref_fuzz_poison.h). FUZZ_GUARD=0: writes that go
+ * past userfaultfd are not looked for.
+ *
  * This file is the supervisor. It starts workers, replaces those that end, sends them
  * signals and kills them; turns the knobs; takes devices away and gives them back. Every
  * few seconds it has all of them pause, audits the devices, and does what cannot be
  * done while others run. It watches the kernel's log and that everybody gets on. When
  * anything is wrong it prints the log of operations and exits with 1.
- *
- * Where devices keep large folios, two things never overlap, because of a race in the
- * core (large-folios.rst): somebody drops a PMD, and its folio comes back from the
- * device. So there is no eviction and no unbind but in pauses, processes have one
- * thread, and no child shares memory that a PMD could map.
  */
+#include "hmm_ref_fuzz_poison.h"
+#include "hmm_ref_fuzz_super.h"
 #include "hmm_ref_fuzz_worker.h"
-#include "hmm_ref_swap.h"
 
 #define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
-#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
-#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define TICK_US		20000
 #define PAUSE_MS	5000		/* between two pauses */
 #define MORE_MS		60000		/* for a slow machine */
 #define STUCK_MS	120000
-#define MAX_RETIRED	64
-
-static struct {
-	struct rng rng;
-	pid_t workers[WORKERS];
-	unsigned int generations[WORKERS];
-	struct {
-		unsigned int index;
-		uint32_t stream;
-		uint64_t since;
-	} seen[SLOTS];
-	pid_t unbinder;
-	uint64_t unbind_since;
-	uint64_t next_pause, inject_until;
-	unsigned int retired, pauses, kills, unbinds;
-	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
-	int kmsg;
-	int swap;
-} super;
-
-/* ---- what the kernel says ---------------------------------------------------------- */
-
-/* As scripts/tripwire.sh, but soon enough to print what has just been done. */
-static void watch_kernel(void)
-{
-	static const char *const splats[] = {
-		"WARNING: ", "BUG: ", "KASAN: ", "UBSAN: ", "INFO: possible", "INFO: task ",
-		"Oops", "Bad page", "refcount_t: ", "corruption", "suspicious RCU",
-		"page_table_check", "Bad rss-counter", "soft lockup", "suspected memory leak",
-	};
-	char text[2048];
-	unsigned int i;
-	ssize_t n;
-
-	while ((n = read(super.kmsg, text, sizeof(text) - 1)) > 0 || errno == EPIPE) {
-		if (n < 0)
-			continue;
-		text[n] = '\0';
-		for (i = 0; i < ARRAY_SIZE(splats); i++)
-			if (strstr(text, splats[i]))
-				fuzz_complain("kernel: %.200s", strchr(text, ';') + 1);
-	}
-}
-
-/* Who sleeps where, and what runs. */
-static void show_tasks(void)
-{
-	write_file("/proc/sysrq-trigger", "w");
-	write_file("/proc/sysrq-trigger", "l");
-}
-
-static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
-{
-	static const struct hmm_ref_stats none;
-
-	if (now->out_invalidations < was->out_invalidations)
-		*was = none;	/* it was bound again */
-	super.to_device += now->out_to_device - was->out_to_device;
-	super.to_system += now->out_to_system - was->out_to_system;
-	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
-	super.evicted += now->out_evicted - was->out_evicted;
-	super.exclusive += now->out_exclusive - was->out_exclusive;
-	super.device_faults += now->out_device_faults - was->out_device_faults;
-	*was = *now;
-}
-
-/* A device that is not there at the moment is not looked at. */
-static void look_at_devices(bool audit_too)
-{
-	struct hmm_ref_audit audit;
-	struct hmm_ref_stats stats;
-	unsigned int i;
-	int fd;
-
-	for (i = 0; i < shared->devices; i++) {
-		fd = hmm_ref_open(i);
-		if (fd < 0)
-			continue;
-		if (!_test_stats(fd, &stats))
-			add_stats(&super.last[i], &stats);
-		if (audit_too && !_test_audit(fd, &audit) &&
-		    (audit.out_violations || audit.out_total != audit.out_free +
-		     audit.out_in_use + audit.out_retired))
-			fuzz_complain("device %u: %llu violations", i, audit.out_violations);
-		close(fd);
-	}
-}
 
 /* ---- workers ----------------------------------------------------------------------- */
 
@@ -233,57 +142,6 @@ static void wait_workers(bool parked)
 	}
 }
 
-/* ---- knobs ------------------------------------------------------------------------- */
-
-static void write_number(const char *path, unsigned long number)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%lu", number);
-	write_file(path, text);
-}
-
-static void turn_a_knob(void)
-{
-	unsigned int nr = below(&super.rng, shared->devices);
-	char path[64];
-
-	switch (below(&super.rng, 6)) {
-	case 0:
-		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
-		break;
-	case 1:
-		write_file("/proc/sys/vm/compact_memory", "1");
-		break;
-	case 2:
-		if (super.retired++ >= MAX_RETIRED)
-			break;
-		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
-		write_number(path, below(&super.rng, 8192));
-		break;
-	default:
-		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",
-			 nr);
-		write_number(path, below(&super.rng, 20));
-	}
-}
-
-/* The copy engine fails now and then, for a second. */
-static void inject(bool on)
-{
-	if (on == (shared->injected & 1))
-		return;
-	if (on)
-		shared_set(injected, shared->injected + 1);
-	if (on ? attr_arm(FAIL_COPY, 0, -1) : attr_disarm(FAIL_COPY))
-		fuzz_complain("fail_copy cannot be set");
-	if (on)
-		write_file(FAIL_COPY "probability", "5");
-	else
-		shared_set(injected, shared->injected + 1);
-	super.inject_until = now_ms() + 1000;
-}
-
 /* ---- unbind ------------------------------------------------------------------------ */
 
 static void start_unbind(unsigned int pause_us)
@@ -346,27 +204,17 @@ static void evict_by_old_device(void)
 static void pause_all(void)
 {
 	inject(false);
+	squeeze(false);
 	watch_unbind(true);
 	shared_set(pause, shared->pause + 1);
 	wait_workers(true);
 	look_at_devices(true);
 	super.pauses++;
-	if (shared->large && !shared->failed) {
-		unsigned int what = below(&super.rng, 4);
-
-		if (what == 0 && shared->old_devices)
-			evict_by_old_device();
-		if (what == 1) {
-			start_unbind(0);
-			watch_unbind(true);
-		}
-		/* All the time or never: see fuzzing.rst. */
-		if (!access(FAIL_LARGE "probability", F_OK) && what < 2)
-			attr_arm(FAIL_LARGE, 0, -1);
-		else if (!access(FAIL_LARGE "probability", F_OK))
-			attr_disarm(FAIL_LARGE);
+	if (!shared->failed && shared->old_devices && !below(&super.rng, 4)) {
+		evict_by_old_device();
 		look_at_devices(true);
 	}
+	poison_some();
 	shared_set(pause, shared->pause + 1);
 	super.next_pause = now_ms() + PAUSE_MS;
 }
@@ -385,15 +233,17 @@ static void tick(bool second_half)
 		pause_all();
 	if (now_ms() > super.inject_until)
 		inject(false);
+	if (now_ms() > super.squeeze_until)
+		squeeze(false);
 	if (!below(&super.rng, 10))
 		turn_a_knob();
 	if (!below(&super.rng, 150))
 		kill_worker(nr);
 	if (!below(&super.rng, 25))
 		look_at_devices(!below(&super.rng, 4));
-	if (!shared->large && !below(&super.rng, 5) && super.workers[nr])
+	if (!below(&super.rng, 5) && super.workers[nr])
 		kill(super.workers[nr], SIGUSR1);
-	if (!shared->large && !below(&super.rng, 150) && !super.unbinder)
+	if (!below(&super.rng, 150) && !super.unbinder)
 		start_unbind(below(&super.rng, 300000));
 	if (second_half && !below(&super.rng, 100) && !access(FAIL_COPY "probability", F_OK))
 		inject(true);
@@ -416,8 +266,7 @@ static void tame(void)
 
 static bool has_done_its_job(void)
 {
-	return super.to_device && super.cpu_faults && super.device_faults &&
-	       (shared->large || super.evicted);
+	return super.to_device && super.cpu_faults && super.device_faults && super.evicted;
 }
 
 /* A slow machine gets more time to come to what it is for. */
@@ -435,6 +284,7 @@ static void run(unsigned int seconds)
 		usleep(TICK_US);
 	}
 	inject(false);
+	squeeze(false);
 	watch_unbind(true);
 	shared_set(stop, 1);
 	wait_workers(false);
@@ -463,6 +313,11 @@ static void check_empty(void)
 	unsigned int i, tries;
 	int fd, rc;
 
+	/* And with it the files that have been given to none. */
+	if (shared->sockets[0] >= 0) {
+		close(shared->sockets[0]);
+		close(shared->sockets[1]);
+	}
 	for (i = 0; i < shared->devices; i++) {
 		fd = hmm_ref_open(i);
 		rc = fd < 0 ? fd : -ETIMEDOUT;
@@ -484,11 +339,26 @@ static void check_empty(void)
 	look_at_devices(true);
 	if (!has_done_its_job())
 		fuzz_complain("it has not done what it is for");
+	check_rates();
 }
 
 /* Interrupts what can be interrupted. */
 static void on_signal(int sig)
 {
+}
+
+/* What a kernel or a machine may be without. */
+static void set_up_others(void)
+{
+	char text[64];
+
+	if (read_file("/sys/devices/system/node/has_memory", text, sizeof(text)) > 0)
+		shared->nodes = strchr(text, '-') || strchr(text, ',') ? 2 : 1;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, shared->sockets))
+		shared->sockets[0] = -1;
+	if (!write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory") &&
+	    (!mkdir(CGROUP, 0755) || errno == EEXIST))
+		shared->memcg = 1;
 }
 
 static void set_up(void)
@@ -500,7 +370,9 @@ static void set_up(void)
 		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		ksft_exit_fail_msg("no shared memory\n");
 	shared->large = keeps_large();
-	shared->wild = !shared->large;
+	shared->wild = 1;
+	shared->poison = env_number("FUZZ_POISON", 0);
+	shared->guard = env_number("FUZZ_GUARD", 1);
 	shared->devices = hmm_ref_count();
 	while (shared->old_devices < 4) {
 		char path[32];
@@ -515,8 +387,10 @@ static void set_up(void)
 	lseek(super.kmsg, 0, SEEK_END);
 	super.rng.state = mix(shared->seed ^ 0x73757065);
 	super.swap = swap_begin();
+	shared->disk = super.swap == 1;
 	write_file("/sys/kernel/mm/ksm/run", "1");
-	write_file("/proc/sys/vm/nr_hugepages", "4");
+	write_file("/proc/sys/vm/nr_hugepages", "16");
+	set_up_others();
 }
 
 static void clean_up(void)
@@ -526,6 +400,8 @@ static void clean_up(void)
 	for (i = 0; i < WORKERS; i++)
 		if (super.workers[i])
 			kill(-super.workers[i], SIGKILL);
+	if (shared->memcg)
+		rmdir(CGROUP);
 	write_file("/proc/sys/vm/nr_hugepages", "0");
 	write_file("/sys/kernel/mm/ksm/run", "2");
 	if (super.swap == 1)
@@ -538,17 +414,20 @@ static void report(unsigned int seconds)
 {
 	unsigned int i;
 
-	printf("# operations that succeeded/were refused:");
+	printf("# operations that succeeded/were refused/of these busy:");
 	for (i = 0; i < KINDS; i++)
-		printf(" %s %llu/%llu", kinds[i].name, (unsigned long long)shared->done[i],
-		       (unsigned long long)shared->refused[i]);
+		printf(" %s %llu/%llu/%llu", kinds[i].name, (unsigned long long)shared->done[i],
+		       (unsigned long long)shared->refused[i],
+		       (unsigned long long)shared->busy[i]);
 	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, ",
 	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
 	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
 	printf("the supervisor's %llu\n", (unsigned long long)super.home);
-	printf("# figure: CPU faults %llu, device faults %llu; killed %u, unbound %u, pauses %u\n",
+	printf("# figure: CPU faults %llu, device faults %llu; %llu pages of %llu got there\n",
 	       (unsigned long long)super.cpu_faults, (unsigned long long)super.device_faults,
-	       super.kills, super.unbinds, super.pauses);
+	       (unsigned long long)shared->moved, (unsigned long long)shared->asked);
+	printf("# figure: killed %u, unbound %u, pauses %u, squeezed %u, poisoned %u\n",
+	       super.kills, super.unbinds, super.pauses, super.squeezes, super.poisoned);
 	if (shared->failed) {
 		for (i = 0; i < SLOTS; i++)
 			log_dump(&shared->slots[i]);

@@ -30,6 +30,9 @@
 #define SLOTS		(WORKERS * SLOTS_OF_WORKER)
 #define RING		48U
 
+/* The workers' own, for the supervisor to squeeze. */
+#define CGROUP		"/sys/fs/cgroup/hmm_ref_fuzz/"
+
 /* ---- streams ------------------------------------------------------------------ */
 
 static inline uint64_t mix(uint64_t x)
@@ -66,7 +69,8 @@ enum kind {
 	OP_OPEN, OP_CLOSE, OP_MIGRATE, OP_READ, OP_WRITE, OP_SNAPSHOT, OP_LOOK,
 	OP_EXCLUSIVE, OP_ATOMIC, OP_BAD_NATIVE, OP_OLD, OP_BAD_OLD,
 	OP_CPU_READ, OP_CPU_WRITE, OP_REMOTE, OP_MADVISE, OP_MAP, OP_UNMAP,
-	OP_MREMAP, OP_MPROTECT, OP_MLOCK, OP_FORK, OP_JOIN, OP_VERIFY, OP_DIE,
+	OP_MREMAP, OP_MPROTECT, OP_MLOCK, OP_UFFD, OP_PLACE, OP_PIN, OP_PASS, OP_CLONE,
+	OP_FORK, OP_JOIN, OP_VERIFY, OP_DIE,
 	KINDS
 };
 
@@ -96,6 +100,11 @@ static const struct {
 	[OP_MREMAP] = { "mremap", 20 },
 	[OP_MPROTECT] = { "mprotect", 20 },
 	[OP_MLOCK] = { "mlock", 12 },
+	[OP_UFFD] = { "uffd", 50 },
+	[OP_PLACE] = { "place", 25 },
+	[OP_PIN] = { "pin", 30 },
+	[OP_PASS] = { "pass", 12 },
+	[OP_CLONE] = { "clone", 5 },
 	[OP_FORK] = { "fork", 8 },
 	[OP_JOIN] = { "join", 5 },
 	[OP_VERIFY] = { "verify", 3 },
@@ -178,14 +187,22 @@ struct fuzz_shared {
 	unsigned int stop;
 	unsigned int pause;		/* odd: everybody waits */
 	unsigned int injected;		/* odd: the copy engine may fail */
-	unsigned int large;		/* the rules for large folios hold */
+	unsigned int large;		/* folios stay whole on the device */
 	unsigned int wild;		/* stack and code may be on a device */
 	unsigned int devices;
 	unsigned int old_devices;
+	unsigned int nodes;		/* with memory, for mbind() and so on */
+	unsigned int disk;		/* /dev/ram0 is ours */
+	unsigned int guard;		/* writes past userfaultfd are looked for */
+	unsigned int poison;		/* pages that may go bad */
+	unsigned int memcg;		/* workers have a cgroup of their own */
+	int sockets[2];			/* files go from one worker to another */
 	unsigned int failed;
 	char why[400];
 	uint64_t done[KINDS];		/* operations that returned 0 */
 	uint64_t refused[KINDS];	/* with an error that they may return */
+	uint64_t busy[KINDS];		/* of these, because something was short or busy */
+	uint64_t asked, moved;		/* pages of MIGRATE to the device, owned regions */
 	struct fuzz_slot slots[SLOTS];
 };
 
@@ -239,8 +256,12 @@ static inline void log_end(enum kind kind, int rc)
 	self->ring[at].index = self->index;
 	self->ring[at].rc = rc;
 	self->ring[at].ms = now_ms();
+	if (rc == -ENXIO)	/* it could not be tried */
+		return;
 	__atomic_add_fetch(rc ? &shared->refused[kind] : &shared->done[kind], 1,
 			   __ATOMIC_RELAXED);
+	if (rc == -EBUSY || rc == -ENOMEM || rc == -EAGAIN)
+		__atomic_add_fetch(&shared->busy[kind], 1, __ATOMIC_RELAXED);
 }
 
 /* Oldest first, then what is under way. */

@@ -7,9 +7,6 @@
  * before; of a migration that succeeds the counts add up; of an access that succeeds
  * all bytes were done. In owned regions also the data, the old value of an atomic
  * operation, and that EFAULT and EPERM come if and only if the protection says so.
- *
- * Commands made wrong on purpose (bad_*) only have addresses that nobody minds to be
- * written to: the chaos region, a buffer, and what is not mapped.
  */
 #ifndef _HMM_REF_FUZZ_DEV_H
 #define _HMM_REF_FUZZ_DEV_H
@@ -135,8 +132,8 @@ static inline void find_place(const struct op *op, bool change, unsigned long li
 		at->bytes = PAGE;
 		return;
 	}
-	at->region = &regions[i < 7 ? R_BIG : i < 10 ? R_FORKED : i < 14 ? R_CHAOS :
-			      R_SHARED];
+	at->region = &regions[i < 7 ? R_BIG : i < 10 ? R_FORKED : i < 13 ? R_CHAOS :
+			      i < 14 ? R_HUGE : R_SHARED];
 	if (change && at->region->shadow && !owner)
 		at->region = &regions[R_CHAOS];
 	at->page = op->page % at->region->npages;
@@ -163,7 +160,7 @@ static inline void check_data(const struct place *at, size_t off, const char *se
 {
 	if (place_is_owned(at))
 		check_seen(at->region, off, seen, n, who);
-	else if (at->region == &regions[R_CHAOS])
+	else if (holds_ids(at->region))
 		check_ids(seen, n, at->addr);
 }
 
@@ -183,11 +180,12 @@ static inline bool is_documented(int rc)
 	switch (-rc) {
 	case 0: case ENOTTY: case E2BIG: case EOPNOTSUPP: case EINVAL: case EOVERFLOW:
 	case EFAULT: case EPERM: case EBADF: case ENODEV: case ENOMEM: case EBUSY:
+	case EINTR:
 		return true;
 	case EIO:
-		return may_fail();
+		return may_fail() || shared->poison;
 	default:
-		return false;	/* EINTR: who sees it lives */
+		return false;
 	}
 }
 
@@ -216,6 +214,11 @@ static inline int do_migrate(const struct op *op)
 			  cmd.out_migrated, cmd.out_already, cmd.out_skipped);
 	if (place_is_owned(&at) && (rc == -EFAULT || rc == -EINVAL))
 		fuzz_fail("MIGRATE of mapped anonymous memory: %d", rc);
+	if (place_is_owned(&at) && what < 3 && rc != -EBADF && rc != -ENODEV) {
+		__atomic_add_fetch(&shared->asked, at.npages, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&shared->moved, rc ? 0 : cmd.out_migrated + cmd.out_already,
+				   __ATOMIC_RELAXED);
+	}
 	return rc;
 }
 
@@ -271,6 +274,46 @@ static inline int do_write(const struct op *op)
 	return do_access(op, true);
 }
 
+/* What SNAPSHOT says of a page, and what the model knows of it. */
+static inline bool state_is_good(const struct place *at, unsigned long page,
+				 const struct hmm_ref_page_state *state)
+{
+	bool write = state->flags & (HMM_REF_PAGE_WRITE | HMM_REF_PAGE_DEV_WRITE);
+	const char *shadow;
+	unsigned char may;
+
+	if (state->where > HMM_REF_PAGE_REMOTE || state->why > HMM_REF_WHY_SPECIAL ||
+	    state->flags > 15 || state->order > 18)
+		return false;
+	if (state->where == HMM_REF_PAGE_NONE ? state->why > HMM_REF_WHY_TRAPPED :
+	    state->where == HMM_REF_PAGE_ERROR ? state->why < HMM_REF_WHY_UNMAPPED :
+						 state->why)
+		return false;
+	if (!(state->flags & HMM_REF_PAGE_MAPPED) && (state->flags & HMM_REF_PAGE_DEV_WRITE))
+		return false;
+	if (!place_is_owned(at))
+		return true;
+	may = at->region->state[page];
+	shadow = at->region->shadow + page * PAGE;
+	/* Memory that may not be read is an error to a device, and no other is. */
+	if (may & MAY_READ ? state->where == HMM_REF_PAGE_ERROR :
+			     state->why != HMM_REF_WHY_UNREADABLE)
+		return false;
+	if (write && !(may & MAY_WRITE))
+		return false;
+	/* The zero page is not where there is data. */
+	return state->where != HMM_REF_PAGE_ZERO || (may & DROPPED) || all_zero(shadow, PAGE);
+}
+
+static inline void check_state(const struct place *at, unsigned long page,
+			       const struct hmm_ref_page_state *state)
+{
+	if (!state_is_good(at, page, state))
+		fuzz_fail("SNAPSHOT: page %lu is where %u why %u flags %u order %u, may %d",
+			  page, state->where, state->why, state->flags, state->order,
+			  place_is_owned(at) ? at->region->state[page] : 0);
+}
+
 static inline int do_snapshot(const struct op *op)
 {
 	unsigned int file = file_find(op->slot, 0);
@@ -290,10 +333,7 @@ static inline int do_snapshot(const struct op *op)
 	if (cmd.out_pages != at.npages)
 		fuzz_fail("SNAPSHOT: %llu pages of %lu", cmd.out_pages, at.npages);
 	for (i = 0; i < at.npages; i++)
-		if (states[i].where > HMM_REF_PAGE_REMOTE || states[i].why > HMM_REF_WHY_SPECIAL ||
-		    states[i].flags > 15 || states[i].order > 18)
-			fuzz_fail("SNAPSHOT: page %lu is where %u flags %u order %u", i,
-				  states[i].where, states[i].flags, states[i].order);
+		check_state(&at, at.page + i, &states[i]);
 	return 0;
 }
 
@@ -438,7 +478,7 @@ static inline int do_old(const struct op *op)
 	int rc;
 
 	if (!file || ((file & FILE_FOREIGN) && (nr == OLD_WRITE || nr == OLD_EXCLUSIVE)) ||
-	    (nr == OLD_RELEASE && (shared->large || op->value % 8)))
+	    (nr == OLD_RELEASE && op->value % 8))
 		return -ENXIO;
 	find_place(op, nr == OLD_WRITE || nr == OLD_EXCLUSIVE, SMALL_PAGES, &at);
 	if (nr == OLD_WRITE)
@@ -461,130 +501,6 @@ static inline int do_old(const struct op *op)
 		check_data(&at, at.page * PAGE, scratch, cmd.out_pages * PAGE, "old");
 	else if (nr == OLD_WRITE && place_is_owned(&at))
 		note_written(at.region, at.page * PAGE, buf, cmd.out_pages * PAGE);
-	return rc;
-}
-
-/* ---- bad ------------------------------------------------------------------------- */
-
-/* Addresses, lengths and what else may be taken for one; no memory to write to. */
-static inline uint64_t bad_number(uint64_t value)
-{
-	static const uint64_t numbers[] = {
-		0, 1, 7, PAGE - 1, PAGE, PAGE + 1, BLOCK - PAGE, 1ULL << 30, 1ULL << 40,
-		MEGA(14), MEGA(22), MEGA(22) + 1, (1ULL << 47) - PAGE, 1ULL << 47,
-		0xffff800000000000ULL, -PAGE, -1ULL, 1ULL << 52, 1ULL << 63, 0x7fffffff,
-	};
-
-	return numbers[value % ARRAY_SIZE(numbers)];
-}
-
-/* The struct may end where memory does, be read-only, or not be there. */
-static inline void *bad_pointer(const struct op *op, const void *cmd, size_t size)
-{
-	char *at = scratch;
-
-	switch (op->slot % 8) {
-	case 0:
-		return (void *)bad_number(op->value >> 8);
-	case 1:
-		return IDS + op->offset;
-	case 2:
-		/* The buffers end here, and with them memory. */
-		at = data + SMALL_PAGES * PAGE - 1 - op->offset % size;
-		size = data + SMALL_PAGES * PAGE - at;
-		break;
-	}
-	memcpy(at, cmd, size);
-	return at;
-}
-
-static const struct {
-	unsigned long request;
-	size_t size;
-	unsigned int numbers;	/* the first of the 64-bit members that are inputs */
-} natives[] = {
-	{ HMM_REF_IOC_INFO, sizeof(struct hmm_ref_info), 1 },
-	{ HMM_REF_IOC_MIGRATE, sizeof(struct hmm_ref_migrate), 2 },
-	{ HMM_REF_IOC_READ, sizeof(struct hmm_ref_access), 1 },
-	{ HMM_REF_IOC_WRITE, sizeof(struct hmm_ref_access), 1 },
-	{ HMM_REF_IOC_SNAPSHOT, sizeof(struct hmm_ref_snapshot), 1 },
-	{ HMM_REF_IOC_STATS, sizeof(struct hmm_ref_stats), 1 },
-	{ HMM_REF_IOC_AUDIT, sizeof(struct hmm_ref_audit), 1 },
-	{ HMM_REF_IOC_EXCLUSIVE, sizeof(struct hmm_ref_exclusive), 1 },
-	{ HMM_REF_IOC_ATOMIC, sizeof(struct hmm_ref_atomic), 2 },
-	{ HMM_REF_IOC_EVICT, sizeof(struct hmm_ref_evict), 1 },
-	{ HMM_REF_IOC_EVICT_ALL, sizeof(struct hmm_ref_evict_all), 1 },
-};
-
-static inline int do_bad_native(const struct op *op)
-{
-	static const uint32_t sizes[] = { 0, 4, 8, 4096, 4097, 0x7fffffff, 0xffffffff };
-	unsigned int nr = op->variant % ARRAY_SIZE(natives), how = op->value % 16;
-	unsigned int file = file_find(op->slot, 0);
-	unsigned long request = natives[nr].request;
-	union {
-		uint32_t halves[64];
-		uint64_t words[32];
-	} cmd;
-	unsigned int first = natives[nr].numbers;
-	char *chaos = regions[R_CHAOS].base;
-	void *arg;
-	int rc;
-
-	if (!file || (shared->large && (request == HMM_REF_IOC_EVICT ||
-					request == HMM_REF_IOC_EVICT_ALL)))
-		return -ENXIO;
-	memset(&cmd, 0, sizeof(cmd));
-	cmd.halves[0] = natives[nr].size;
-	cmd.halves[2] = first == 2 ? 1 + op->offset % 3 : 0;
-	cmd.words[first] = (unsigned long)(request == HMM_REF_IOC_ATOMIC ? scratch :
-					   chaos + op->page % 1536 * PAGE);
-	cmd.words[first + 1] = request == HMM_REF_IOC_ATOMIC ? 8 : op->npages * PAGE;
-	if (first == 1)
-		cmd.words[3] = (unsigned long)(request == HMM_REF_IOC_WRITE ? IDS : scratch);
-	if (how & 1)
-		cmd.words[first + op->offset % 3] = bad_number(op->bytes);
-	if (how == 2)
-		cmd.halves[0] = sizes[op->bytes % ARRAY_SIZE(sizes)];
-	if (how == 4)
-		cmd.halves[0] += 1 + op->bytes % 64;
-	/* Not half of an address: that may be where the model is. */
-	if (how == 6)
-		cmd.halves[1 + op->bytes % (2 * first - 1)] = op->value >> 32;
-	if (how == 8)
-		request = _IOC(_IOC_READ, HMM_REF_IOC_TYPE, op->bytes & 255, op->npages & 255);
-	if (how == 10)
-		request += ARRAY_SIZE(natives);
-	arg = bad_pointer(op, &cmd, natives[nr].size + 64);
-	rc = checked(_test_ioctl(file_fd(file), request, arg), "a bad command");
-	if (rc == -ENOTTY || rc == -E2BIG || rc == -EOPNOTSUPP || rc == -EOVERFLOW)
-		if (arg == scratch && memcmp(arg, &cmd, natives[nr].size))
-			fuzz_fail("%d has changed the struct", rc);
-	return rc;
-}
-
-static inline int do_bad_old(const struct op *op)
-{
-	unsigned int nr = op->variant % (OLD_COMMANDS + 1);
-	unsigned int file = file_find(op->slot, FILE_OLD);
-	struct old_cmd cmd = { .npages = op->npages };
-	int rc;
-
-	if (!file || (file & FILE_FOREIGN) || nr == OLD_RELEASE)
-		return -ENXIO;
-	cmd.addr = (unsigned long)regions[R_CHAOS].base + op->page % 1536 * PAGE;
-	cmd.buf = (unsigned long)(nr == OLD_WRITE ? IDS : scratch);
-	if (op->value & 1)
-		cmd.addr = bad_number(op->value >> 8);
-	if (op->value & 2)
-		cmd.buf = nr == OLD_WRITE ? (unsigned long)NOWHERE : bad_number(op->value >> 16);
-	/* That one writes nothing, so it would look at all of the address space. */
-	if (op->value & 4 && nr != OLD_CHECK_EXCLUSIVE)
-		cmd.npages = bad_number(op->value >> 24);
-	rc = _test_ioctl(file_fd(file), op->value & 8 ? OLD_IOC(nr) ^ (1 << (8 + op->bytes % 24)) :
-			 OLD_IOC(nr), bad_pointer(op, &cmd, sizeof(cmd)));
-	if (!is_documented_old(rc))
-		fuzz_fail("bad old command %u: %d", nr, rc);
 	return rc;
 }
 

@@ -96,7 +96,7 @@ static inline int do_cpu_write(const struct op *op)
 	return sig ? -EFAULT : 0;
 }
 
-/* Of another process: any small region, as no other process may touch a large folio. */
+/* Of another process. */
 static inline int do_remote(const struct op *op)
 {
 	struct fuzz_slot *slot = &shared->slots[op->value % SLOTS];
@@ -107,8 +107,6 @@ static inline int do_remote(const struct op *op)
 	find_place(op, false, SMALL_PAGES, &at);
 	if (!at.region || !slot->pid)
 		return -ENXIO;
-	if (at.region->large && shared->large)
-		slot = self;
 	remote.iov_base = at.region->base + at.off;
 	remote.iov_len = at.bytes;
 	return process_vm_readv(slot->pid, &local, 1, &remote, 1, 0) < 0 ? -errno : 0;
@@ -129,8 +127,8 @@ static inline int do_advise(const struct op *op)
 	struct place at;
 
 	find_place(op, false, 512, &at);
-	/* Only the model's regions are known to be private. */
-	if (!at.region)
+	/* Only the model's regions are known to be private. KSM: see note_guard(). */
+	if (!at.region || (at.region->asked && advice == MADV_MERGEABLE))
 		return -ENXIO;
 	return madvise(at.addr, at.npages * PAGE, advice) ? -errno : 0;
 }
@@ -164,7 +162,7 @@ static inline int do_chaos_advise(const struct op *op)
 		MADV_REMOVE, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
 		MADV_GUARD_REMOVE, MADV_DONTFORK, MADV_DOFORK,
 	};
-	unsigned int nr = op->value % (ARRAY_SIZE(advices) - (shared->large ? 2 : 0));
+	unsigned int nr = op->value % ARRAY_SIZE(advices);
 	struct region *chaos = &regions[R_CHAOS];
 	unsigned long page = op->page % chaos->npages, npages = op->npages;
 
@@ -215,6 +213,8 @@ static inline int do_map(const struct op *op)
 	find_place(op, true, 1024, &at);
 	if (at.region == &regions[R_SHARED])
 		return -ENXIO;
+	if (at.region == &regions[R_HUGE])
+		return map_huge(at.region);
 	if (at.region != &regions[R_CHAOS] || op->value % 8 < 3) {
 		map_fresh(at.region, at.page, at.npages, op->value & 16);
 		return 0;
@@ -241,9 +241,6 @@ static inline int do_map(const struct op *op)
 		mem = map_at(at.addr, at.npages * PAGE, prot, flags, -1);
 		rc = mem == MAP_FAILED ? -errno : 0;
 	}
-	/* Part of it may have gone to other threads meanwhile. */
-	if (!rc && shared->large && madvise(at.addr, at.npages * PAGE, MADV_DONTFORK))
-		fuzz_fail("MADV_DONTFORK: errno %d", errno);
 	return rc;
 }
 

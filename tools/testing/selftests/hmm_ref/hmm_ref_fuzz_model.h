@@ -9,11 +9,11 @@
  * failed half way). Other threads, other processes and the supervisor may move these
  * pages to and fro; nobody else changes them.
  *
- * All threads write to the chaos region, and all they write there are bytes of the
- * process's id. Any other byte but 0 is somebody else's data. A forked child has the
- * id of its parent. The shared region belongs to all processes.
+ * All threads write to the chaos region and to that of hugetlb, and all they write there
+ * are bytes of the process's id. Any other byte but 0 is the data of another process. A
+ * forked child has the id of its parent. The shared region belongs to all processes.
  *
- * A child has a copy of regions and model, but with large folios: see fuzzing.rst.
+ * A child has a copy of regions and model.
  */
 #ifndef _HMM_REF_FUZZ_MODEL_H
 #define _HMM_REF_FUZZ_MODEL_H
@@ -26,27 +26,33 @@
 #define MEGA(n)		(ARENA + ((unsigned long)(n) << 20))
 #define SMALL_PAGES	64UL		/* no data buffer is larger */
 
-enum { R_BIG, R_FORKED, R_CHAOS, R_SHARED, REGIONS };
+enum { R_BIG, R_FORKED, R_CHAOS, R_HUGE, R_SHARED, REGIONS };
 
 /* What a page of an owned region may be. */
 #define MAY_READ	1
 #define MAY_WRITE	2
 #define DROPPED		4
 #define WRITTEN		8		/* not written: zeros, in the copy as well */
+#define GUARDED		16		/* write-protected by userfaultfd */
 
 struct region {
 	char *base;
 	unsigned long npages;
-	bool large;		/* has whole blocks: never shared with a child then */
+	bool large;		/* has whole blocks */
 	char *shadow;		/* owned regions only */
 	unsigned char *state;
+	unsigned char *asked;	/* by userfaultfd, to let a write through */
 };
+
+static unsigned char asked_big[2 * 512];
 
 /* The small ones begin and end off a block: no huge page can be there. */
 static struct region regions[REGIONS] = {
-	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80) },
+	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80),
+		    asked_big },
 	[R_FORKED] = { (char *)MEGA(33), 128, false, (char *)MEGA(72), (void *)MEGA(81) },
 	[R_CHAOS] = { (char *)MEGA(16), 3 * 512, true },
+	[R_HUGE] = { (char *)MEGA(24), 2 * 512, true },
 	[R_SHARED] = { (char *)MEGA(37), SMALL_PAGES, false },
 };
 
@@ -149,7 +155,7 @@ static inline void note_zero(struct region *region, unsigned long page,
 	for (; npages--; page++) {
 		if (region->state[page] & WRITTEN)
 			memset(region->shadow + page * PAGE, 0, PAGE);
-		region->state[page] &= ~(WRITTEN | DROPPED);
+		region->state[page] &= ~(WRITTEN | DROPPED | GUARDED);
 	}
 }
 
@@ -188,6 +194,32 @@ static inline void settle(struct region *region, unsigned long page, size_t off,
 	check_seen(region, page * PAGE, seen, PAGE, "after a write");
 }
 
+/*
+ * From now on a write has to ask first, or does not. Only where KSM does not merge: it
+ * drops the protection of the pages that it replaces.
+ */
+static inline void note_guard(struct region *region, unsigned long page,
+			      unsigned long npages, bool on)
+{
+	if (!shared->guard)
+		return;
+	for (; region->asked && npages--; page++) {
+		__atomic_store_n(&region->asked[page], 0, __ATOMIC_SEQ_CST);
+		region->state[page] &= ~GUARDED;
+		if (on && !(region->state[page] & DROPPED))
+			region->state[page] |= GUARDED;
+	}
+}
+
+/* A write to the page has succeeded. */
+static inline void check_guard(struct region *region, unsigned long page)
+{
+	if (region->state[page] & GUARDED &&
+	    !__atomic_load_n(&region->asked[page], __ATOMIC_SEQ_CST))
+		fuzz_fail("a write to %p went past userfaultfd", region->base + page * PAGE);
+	region->state[page] &= ~GUARDED;
+}
+
 /* [off, off + n) of an owned region has been written. */
 static inline void note_written(struct region *region, size_t off, const char *from,
 				size_t n)
@@ -197,6 +229,7 @@ static inline void note_written(struct region *region, size_t off, const char *f
 		unsigned long page = off / PAGE;
 
 		memcpy(region->shadow + off, from, part);
+		check_guard(region, page);
 		region->state[page] |= WRITTEN;
 		if (region->state[page] & DROPPED)
 			settle(region, page, off % PAGE, from, part);
@@ -213,22 +246,35 @@ static inline void note_protection(struct region *region, unsigned long page,
 		region->state[page] = (region->state[page] & ~(MAY_READ | MAY_WRITE)) | bits;
 }
 
-static inline void note_moved(struct region *region, unsigned long to,
-			      unsigned long from, unsigned long npages)
+/* The pages have moved, and not what they may be used for. */
+static inline void note_content(struct region *region, unsigned long to,
+				unsigned long from, unsigned long npages)
 {
 	for (; npages--; to++, from++) {
 		note_zero(region, to, 1);
 		if (region->state[from] & WRITTEN)
 			memcpy(region->shadow + to * PAGE, region->shadow + from * PAGE, PAGE);
-		region->state[to] = region->state[from];
+		region->state[to] |= region->state[from] & (WRITTEN | DROPPED);
 	}
+}
+
+/* The mapping has moved. */
+static inline void note_moved(struct region *region, unsigned long to,
+			      unsigned long from, unsigned long npages)
+{
+	unsigned long i;
+
+	note_content(region, to, from, npages);
+	for (i = 0; i < npages; i++)
+		note_protection(region, to + i, 1,
+				region->state[from + i] & (MAY_READ | MAY_WRITE));
 }
 
 static inline void note_dropped(struct region *region, unsigned long page,
 				unsigned long npages)
 {
-	while (npages--)
-		region->state[page++] |= DROPPED;
+	for (; npages--; page++)
+		region->state[page] = (region->state[page] & ~GUARDED) | DROPPED;
 }
 
 /* Do all pages of [off, off + n) have these bits? */
@@ -253,7 +299,12 @@ static inline void make_data(char *to, size_t n, uint64_t serial)
 	memset(to + i, own_id, n - i);
 }
 
-/* ---- the chaos region ------------------------------------------------------------ */
+/* ---- chaos and hugetlb ----------------------------------------------------------- */
+
+static inline bool holds_ids(const struct region *region)
+{
+	return region == &regions[R_CHAOS] || region == &regions[R_HUGE];
+}
 
 static inline void check_ids(const char *seen, size_t n, const char *where)
 {
@@ -272,13 +323,6 @@ static inline void *map_at(void *addr, size_t n, int prot, int flags, int fd)
 	return mmap(addr, n, prot, flags | MAP_FIXED, fd, 0);
 }
 
-/* What has whole blocks must not be shared with a child where folios are large. */
-static inline void keep_from_children(struct region *region, void *addr, size_t n)
-{
-	if (region->large && shared->large && madvise(addr, n, MADV_DONTFORK))
-		fuzz_fail("MADV_DONTFORK of %p + %zu: errno %d", addr, n, errno);
-}
-
 /* Anonymous memory, zeros. It may fail only over a hugetlb mapping of chaos. */
 static inline void map_fresh(struct region *region, unsigned long page,
 			     unsigned long npages, bool huge)
@@ -291,13 +335,22 @@ static inline void map_fresh(struct region *region, unsigned long page,
 			fuzz_fail("mmap of %p + %lu pages: errno %d", addr, npages, errno);
 		return;
 	}
-	keep_from_children(region, addr, npages * PAGE);
 	if (huge)
 		madvise(addr, npages * PAGE, MADV_HUGEPAGE);
 	if (is_owned(region)) {
 		note_zero(region, page, npages);
 		note_protection(region, page, npages, MAY_READ | MAY_WRITE);
 	}
+}
+
+/* Without huge pages nothing is mapped. */
+static inline int map_huge(struct region *region)
+{
+	if (map_at(region->base, region->npages * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE,
+		   -1) == MAP_FAILED)
+		return -errno;
+	return 0;
 }
 
 static inline void map_plain(void *addr, size_t n)
@@ -318,7 +371,9 @@ static inline void map_process(void)
 			map_plain(region->shadow, region->npages * PAGE);
 			map_plain(region->state, PAGE);
 		}
-		if (i != R_SHARED)
+		if (i == R_HUGE)
+			map_huge(region);
+		else if (i != R_SHARED)
 			map_fresh(region, 0, region->npages, region->large);
 	}
 	for (i = 0; i < THREADS; i++)

@@ -8,13 +8,17 @@
 #ifndef _HMM_REF_FUZZ_WORKER_H
 #define _HMM_REF_FUZZ_WORKER_H
 
+#include "hmm_ref_fuzz_bad.h"
+#include "hmm_ref_fuzz_core.h"
 #include "hmm_ref_fuzz_mm.h"
+#include "hmm_ref_fuzz_uffd.h"
 
 static pid_t children[THREADS];		/* of this process, one per thread */
 static __thread unsigned int thread_nr;
 static unsigned int worker_nr;
 
 static void run_program(unsigned int length);
+static int run_op(const struct op *op);
 
 /* ---- children -------------------------------------------------------------------- */
 
@@ -56,34 +60,25 @@ static inline void open_mem(void)
 		fuzz_fail("/proc/self/mem: errno %d", errno);
 }
 
-/*
- * Files of the parent are refused to us by the native interface. The old one acts on the
- * parent, which has to be left alone where folios are large.
- */
+/* The native interface refuses files of the parent. The old one acts on the parent. */
 static inline void inherit_files(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < FILES; i++) {
-		if (files[i] & FILE_OLD && shared->large)
-			close(file_fd(file_swap(i, 0)));
-		else if (files[i])
+		if (files[i])
 			files[i] |= FILE_FOREIGN;
 	}
 }
 
 static inline void child_main(struct fuzz_slot *slot, uint32_t stream, const struct op *op)
 {
-	unsigned int i;
-
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	enter(slot, stream);
 	memset(children, 0, sizeof(children));
 	open_mem();
 	inherit_files();
-	for (i = 0; i < REGIONS; i++)
-		if (shared->large && regions[i].large)
-			map_fresh(&regions[i], 0, regions[i].npages, true);
+	uffd_begin();
 	run_program(10 + op->value % 60);
 	_exit(0);
 }
@@ -109,6 +104,48 @@ static inline int do_fork(const struct op *op)
 static inline int do_join(const struct op *op)
 {
 	reap_child(thread_nr, op->variant & 1);
+	return 0;
+}
+
+/* What a process with its parent's memory, and files of its own, may do. */
+static inline bool is_for_clone(enum kind kind)
+{
+	return kind >= OP_MIGRATE && kind <= OP_MLOCK && kind != OP_OLD && kind != OP_BAD_OLD;
+}
+
+static inline int clone_main(void *arg)
+{
+	const struct op *op = arg;
+	struct op other;
+	unsigned int i;
+
+	/* Without its parent, there is none to serve its userfaultfd. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (i = 0; i < 1 + op->value % 16; i++) {
+		op_generate(stream_of(self->stream, self->index, 4), i, &other);
+		if (is_for_clone(other.kind))
+			run_op(&other);
+	}
+	return 0;
+}
+
+/* Another process with the same memory. Its parent waits, so it may have its stack. */
+static inline int do_clone(const struct op *op)
+{
+	char stack[65536], *top = stack + sizeof(stack);
+	int status;
+	pid_t pid;
+
+	top -= (unsigned long)top % 64;
+	pid = clone(clone_main, top, CLONE_VM | CLONE_VFORK | SIGCHLD,
+		    (void *)op);
+	if (pid < 0)
+		return -errno;
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			fuzz_fail("waitpid %d: errno %d", pid, errno);
+	if (WIFSIGNALED(status) ? WTERMSIG(status) != SIGKILL : WEXITSTATUS(status))
+		fuzz_fail("clone %d ended with status %#x", pid, status);
 	return 0;
 }
 
@@ -154,11 +191,21 @@ static int (*const executors[KINDS])(const struct op *op) = {
 	[OP_MREMAP] = do_mremap,
 	[OP_MPROTECT] = do_mprotect,
 	[OP_MLOCK] = do_mlock,
+	[OP_UFFD] = do_uffd,
+	[OP_PLACE] = do_place,
+	[OP_PIN] = do_pin,
+	[OP_PASS] = do_pass,
+	[OP_CLONE] = do_clone,
 	[OP_FORK] = do_fork,
 	[OP_JOIN] = do_join,
 	[OP_VERIFY] = do_verify,
 	[OP_DIE] = do_die,
 };
+
+static int run_op(const struct op *op)
+{
+	return executors[op->kind](op);
+}
 
 /* The supervisor wants silence: no children, no operation under way. */
 static inline void park(void)
@@ -186,7 +233,7 @@ static void run_program(unsigned int length)
 		op_generate(self->stream, i, &op);
 		log_begin(i);
 		injected_before = shared_get(injected);
-		rc = executors[op.kind](&op);
+		rc = run_op(&op);
 		log_end(op.kind, rc);
 	}
 	log_begin(i);
@@ -258,6 +305,8 @@ static inline void process_main(unsigned int nr, unsigned int generation)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setpgid(0, 0);
+	if (shared->memcg)
+		write_file(CGROUP "cgroup.procs", "0");
 	worker_nr = nr;
 	own_id = 1 + (generation * WORKERS + nr) % 255;
 	enter(slot, stream);
@@ -265,11 +314,11 @@ static inline void process_main(unsigned int nr, unsigned int generation)
 	owner = true;
 	map_process();
 	open_mem();
+	uffd_begin();
 	open_some(stream);
 	scratch = BUFFERS_OF(0);
 	data = scratch + SMALL_PAGES * PAGE;
-	if (!shared->large)
-		start_threads(stream, stream % THREADS);
+	start_threads(stream, stream % THREADS);
 	run_program(200 + stream % 1000);
 	_exit(0);
 }

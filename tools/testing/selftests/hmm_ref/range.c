@@ -362,6 +362,24 @@ TEST_F(range, half_a_buffer)
 			    PAGES * page_size() - access.out_bytes));
 }
 
+/*
+ * The buffer ends in the middle of a page's bytes, and its last page has yet to be faulted
+ * in: what fits counts, and not a byte more.
+ */
+TEST_F(range, end_of_a_fresh_buffer)
+{
+	char *buf = test_map_pages(2), *end = buf + page_size();
+	struct hmm_ref_access access;
+
+	if (variant->what != READ)
+		return;
+	ASSERT_EQ(0, mprotect(end, page_size(), PROT_NONE));
+	ASSERT_EQ(-EFAULT, _test_access(self->fd, HMM_REF_IOC_READ, self->mem, page_size(),
+					end - 100, &access));
+	ASSERT_EQ(100, access.out_bytes);
+	ASSERT_EQ(0, memcmp(end - 100, self->mem, 100));
+}
+
 /* A buffer that may not be written is as bad for READ and SNAPSHOT as none. */
 TEST_F(range, readonly_buffer)
 {

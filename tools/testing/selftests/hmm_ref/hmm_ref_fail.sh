@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Runs those tests of fail_nth that need a device of two chunks which a test can fill: each
+# step of a migration fails while the device is full.
+#
+#   HMM_REF_KO      the module, where modprobe does not find it
+#
+# Prints the TAP of fail_nth. Exit status 0, 1 when a test failed, 4 when nothing could be
+# tested.
+
+here=$(cd "$(dirname "$0")" && pwd)
+
+# shellcheck source=tools/testing/selftests/hmm_ref/hmm_ref_module.sh
+. "$here/hmm_ref_module.sh"
+
+[ "$(id -u)" = 0 ] || skip_all "run as root"
+[ -x "$here/fail_nth" ] || skip_all "no $here/fail_nth: build the selftests"
+[ -w /proc/self/fail-nth ] || skip_all "no fail-nth: CONFIG_FAULT_INJECTION"
+module_begin
+
+# shellcheck disable=SC2086 # words; the last one counts
+rmmod hmm_ref && load $params capacity=4M chunk_size=2M || exit 1
+"$here/fail_nth" -v full_to_device -v full_to_device_holes -v full_to_device_large \
+	-v full_chunk_to_device -v full_to_system -v full_cpu_read

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Operations that are made to fail: what fail_nth, fail_probe and fail_classes share.
+ *
+ * A round is: job_prepare(), arm, job_run(), disarm, job_run() once more, job_verify(),
+ * job_settle(). Only job_run() runs with failures armed, and it touches nothing that was
+ * not touched before. Nothing here asserts; errors are -errno or a message of CHECK().
+ */
+#ifndef _HMM_REF_FAIL_JOB_H
+#define _HMM_REF_FAIL_JOB_H
+
+#include "hmm_ref_fail.h"
+#include "hmm_ref_old.h"
+
+#define SMALL_PAGES	4UL
+
+enum job_state {
+	ON_SYSTEM,
+	ON_DEVICE,
+	HOLES,
+	SHARED,		/* on the device, and a child has it, too */
+};
+
+/* What else is on the device, so that there is no room for the job but by eviction. */
+enum job_room {
+	ROOM_PLENTY,
+	ROOM_FULL,
+	ROOM_CHUNK_FULL,	/* of two chunks there is one, and that is full */
+};
+
+struct job {
+	int (*run)(struct job *job);
+	enum job_state state;
+	bool large;		/* one huge page instead of SMALL_PAGES */
+	bool fresh;		/* bind the device anew: no chunks, no storage */
+	bool coherent;
+	enum job_room room;
+	unsigned int device;
+	unsigned int seed;	/* of the data that is expected in the end */
+	unsigned long pages;
+	unsigned long long in_use;	/* pages of the device, before */
+	unsigned long long added;	/* by atomics, to the first word */
+	char *mem;
+	char *buf;
+	char *filler;		/* fills the device */
+	unsigned long filler_pages;
+	int file;		/* a file whose first page has the data, too */
+	int fd, old_fd;
+	int gate;		/* closed, it lets the child go */
+	pid_t child;
+};
+
+/* Return: the first device of that kind, or -ENODEV. */
+static inline int find_device(bool coherent)
+{
+	unsigned int type = coherent ? HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
+	unsigned int nr, devices = hmm_ref_count();
+
+	for (nr = 0; nr < devices; nr++) {
+		struct hmm_ref_info info = {};
+		int fd = hmm_ref_open(nr);
+
+		if (fd < 0)
+			continue;
+		_test_info(fd, &info);
+		close(fd);
+		if (info.out_memory_type == type)
+			return nr;
+	}
+	return -ENODEV;
+}
+
+static inline int device_attach(const char *file, unsigned int nr)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "hmm_ref.%u", nr);
+	return write_file(file, name);
+}
+
+static inline int old_ioctl(struct job *job, unsigned int nr)
+{
+	struct old_cmd cmd;
+
+	return old_command(job->old_fd, nr, job->mem, nr == OLD_FLAGS ? 0 : job->pages,
+			   job->buf, &cmd);
+}
+
+static inline int run_old_read(struct job *job) { return old_ioctl(job, OLD_READ); }
+static inline int run_old_write(struct job *job) { return old_ioctl(job, OLD_WRITE); }
+static inline int run_old_to_device(struct job *job)
+{
+	return old_ioctl(job, OLD_TO_DEVICE);
+}
+
+static inline int run_old_to_system(struct job *job)
+{
+	return old_ioctl(job, OLD_TO_SYSTEM);
+}
+
+static inline int run_old_snapshot(struct job *job)
+{
+	return old_ioctl(job, OLD_SNAPSHOT);
+}
+
+static inline int run_old_exclusive(struct job *job)
+{
+	return old_ioctl(job, OLD_EXCLUSIVE);
+}
+
+static inline int run_old_check(struct job *job)
+{
+	return old_ioctl(job, OLD_CHECK_EXCLUSIVE);
+}
+
+static inline int run_old_release(struct job *job) { return old_ioctl(job, OLD_RELEASE); }
+static inline int run_old_flags(struct job *job) { return old_ioctl(job, OLD_FLAGS); }
+
+static inline int run_old_mmap(struct job *job)
+{
+	void *mem = mmap(NULL, 2 * page_size(), PROT_READ, MAP_PRIVATE, job->old_fd, 0);
+
+	if (mem == MAP_FAILED)
+		return -errno;
+	munmap(mem, 2 * page_size());
+	return 0;
+}
+
+static inline int run_open(struct job *job)
+{
+	int fd = hmm_ref_open(job->device);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? fd : 0;
+}
+
+static inline int run_close(struct job *job)
+{
+	int fd = job->fd;
+
+	job->fd = -1;
+	return fd < 0 || !close(fd) ? 0 : -errno;
+}
+
+static inline int run_info(struct job *job)
+{
+	struct hmm_ref_info cmd;
+
+	return _test_info(job->fd, &cmd);
+}
+
+static inline int run_stats(struct job *job)
+{
+	struct hmm_ref_stats cmd;
+
+	return _test_stats(job->fd, &cmd);
+}
+
+static inline int run_audit(struct job *job)
+{
+	struct hmm_ref_audit cmd;
+
+	return _test_audit(job->fd, &cmd);
+}
+
+static inline int run_migrate(struct job *job, unsigned int flags, unsigned int direction)
+{
+	struct hmm_ref_migrate cmd;
+	int rc = _test_migrate_flags(job->fd, flags, direction, job->mem,
+				     job->pages * page_size(), &cmd);
+	unsigned long long sum = cmd.out_migrated + cmd.out_already + cmd.out_skipped;
+
+	return (rc ? sum > job->pages : sum != job->pages) ? -EPROTO : rc;
+}
+
+static inline int run_to_device(struct job *job)
+{
+	return run_migrate(job, 0, HMM_REF_TO_DEVICE);
+}
+
+static inline int run_to_device_map(struct job *job)
+{
+	return run_migrate(job, HMM_REF_MIGRATE_MAP, HMM_REF_TO_DEVICE);
+}
+
+static inline int run_to_system(struct job *job)
+{
+	return run_migrate(job, 0, HMM_REF_TO_SYSTEM);
+}
+
+static inline int run_read(struct job *job)
+{
+	return _test_read(job->fd, job->mem, job->pages * page_size(), job->buf);
+}
+
+static inline int run_write(struct job *job)
+{
+	return _test_write(job->fd, job->mem, job->pages * page_size(), job->buf);
+}
+
+static inline int run_snapshot(struct job *job)
+{
+	struct hmm_ref_snapshot cmd;
+
+	return _test_snapshot(job->fd, job->mem, job->pages * page_size(),
+			      (struct hmm_ref_page_state *)job->buf, &cmd);
+}
+
+static inline int run_exclusive(struct job *job)
+{
+	return _test_make_exclusive(job->fd, job->mem, job->pages);
+}
+
+static inline int run_atomic(struct job *job)
+{
+	struct hmm_ref_atomic cmd;
+	int rc = _test_atomic(job->fd, HMM_REF_ATOMIC_ADD, job->mem, 8, 3, 0, &cmd);
+
+	if (!rc)
+		job->added += 3;
+	return rc;
+}
+
+static inline int run_touch(struct job *job)
+{
+	touch_read(job->mem);
+	return 0;
+}
+
+/* Touches the second page, with what is there already. */
+static inline int run_touch_write(struct job *job)
+{
+	unsigned long *word = (unsigned long *)(job->mem + page_size());
+
+	__atomic_store_n(word, pattern_word(job->seed, 1, 0), __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static inline int run_file_read(struct job *job)
+{
+	ssize_t got = pread(job->file, job->mem, page_size(), 0);
+
+	return got == (ssize_t)page_size() ? 0 : got < 0 ? -errno : -EPROTO;
+}
+
+static inline int run_file_write(struct job *job)
+{
+	ssize_t got = pwrite(job->file, job->mem, page_size(), 0);
+
+	return got == (ssize_t)page_size() ? 0 : got < 0 ? -errno : -EPROTO;
+}
+
+/* ---- rounds --------------------------------------------------------------------- */
+
+#define FULL_MAX	(64UL << 20)	/* of memory, to fill a device of that size */
+
+/* Return: 0, -ENODEV when the device is too large to be filled, another -errno. */
+static inline int job_init_filler(struct job *job, int fd)
+{
+	struct hmm_ref_info info;
+	int rc = _test_info(fd, &info);
+
+	if (rc)
+		return rc;
+	if (info.out_capacity > FULL_MAX)
+		return -ENODEV;
+	if (job->room == ROOM_CHUNK_FULL && info.out_chunk_size * 2 != info.out_capacity)
+		return -ENODEV;
+	job->filler_pages = (job->room == ROOM_FULL ? info.out_capacity :
+			     info.out_chunk_size) / page_size();
+	job->filler = map_pages(job->filler_pages);
+	if (job->filler == MAP_FAILED)
+		return -ENOMEM;
+	madvise(job->filler, job->filler_pages * page_size(), MADV_NOHUGEPAGE);
+	fill_pages(job->filler, job->filler_pages, 3);
+	return 0;
+}
+
+/* What has left the device goes back. Return: 0, -EPROTO when not all of it does, -errno. */
+static inline int job_fill(struct job *job)
+{
+	struct hmm_ref_migrate cmd;
+	unsigned long i;
+	long there = 0;
+	char *block;
+	int rc = 0;
+
+	for (i = 0; !rc && i < job->filler_pages; i += block_pages()) {
+		block = job->filler + i * page_size();
+		there = pages_at(job->fd, block, block_pages(), HMM_REF_PAGE_DEVICE);
+		if (there != (long)block_pages())
+			rc = _test_migrate_all(job->fd, HMM_REF_TO_DEVICE, block, block_pages(),
+					       &cmd);
+	}
+	if (rc)
+		return rc;
+	there = pages_at(job->fd, job->filler, job->filler_pages, HMM_REF_PAGE_DEVICE);
+	return there == (long)job->filler_pages ? 0 : -EPROTO;
+}
+
+/* What was there before is still there, be it on the device or not. */
+static inline bool job_verify_filler(struct job *job)
+{
+	return job->room == ROOM_PLENTY ||
+	       CHECK(!bad_pages_from(job->filler, job->filler_pages, 3, 0));
+}
+
+/* Return: 0, -ENODEV when there is no such device, another -errno. */
+static inline int job_init(struct job *job)
+{
+	struct hmm_ref_stats stats;
+	int fd, nr;
+
+	nr = find_device(job->coherent);
+	if (nr < 0)
+		return nr;
+	job->device = nr;
+	job->fd = -1;
+	job->old_fd = -1;
+	job->pages = job->large ? block_pages() : SMALL_PAGES;
+	job->mem = map_blocks(1);
+	job->buf = map_pages(job->pages);
+	job->file = syscall(SYS_memfd_create, "fail", MFD_CLOEXEC);
+	if (job->mem == MAP_FAILED || job->buf == MAP_FAILED || job->file < 0)
+		return -ENOMEM;
+	madvise(job->mem, block_size(), job->large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	fill_pages(job->buf, job->pages, 1);
+	if (pwrite(job->file, job->buf, page_size(), 0) != (ssize_t)page_size())
+		return -ENOSPC;
+	fd = hmm_ref_open(job->device);
+	if (fd < 0)
+		return fd;
+	nr = _test_stats(fd, &stats);
+	job->in_use = stats.out_pages_in_use;
+	if (!nr && job->room != ROOM_PLENTY)
+		nr = job_init_filler(job, fd);
+	close(fd);
+	return nr;
+}
+
+/*
+ * Another process that shares the pages, until it is let go: its data stays what it was.
+ * The harness shares the fixture's memory between processes, so what is the
+ * child's own must not be in the job.
+ */
+static inline int job_child(struct job *job, int gate)
+{
+	char byte;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!CHECK(!read(gate, &byte, 1)))
+		return 1;
+	return !CHECK(!bad_pages(job->mem, job->pages, 1));
+}
+
+static inline int job_share(struct job *job)
+{
+	int gate[2];
+	pid_t pid;
+
+	if (pipe(gate))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		close(gate[1]);
+		_exit(job_child(job, gate[0]));
+	}
+	if (pid < 0)
+		return -errno;
+	close(gate[0]);
+	job->gate = gate[1];
+	job->child = pid;
+	return 0;
+}
+
+static inline int job_prepare(struct job *job)
+{
+	struct hmm_ref_migrate cmd;
+	int rc;
+
+	if (job->fresh) {
+		rc = device_attach(DRIVER "unbind", job->device);
+		rc = rc ? rc : device_attach(DRIVER "bind", job->device);
+		if (rc)
+			return rc;
+	}
+	job->seed = job->state == SHARED ? 2 : 1;
+	job->added = 0;
+	job->fd = hmm_ref_open(job->device);
+	if (job->fd < 0)
+		return job->fd;
+	job->old_fd = old_open(job->device);
+	if (job->room != ROOM_PLENTY) {
+		rc = job_fill(job);
+		if (rc)
+			return rc;
+	}
+	fill_pages(job->buf, job->pages, job->seed);
+	if (job->state == HOLES)
+		return 0;
+	fill_pages(job->mem, job->pages, 1);
+	if (job->state == ON_SYSTEM)
+		return 0;
+	rc = _test_migrate_all(job->fd, HMM_REF_TO_DEVICE, job->mem, job->pages, &cmd);
+	if (!rc && job->state == SHARED)
+		rc = job_share(job);
+	return rc;
+}
+
+static inline int job_run(struct job *job)
+{
+	return job->run(job);
+}
+
+static inline bool job_verify_zero(struct job *job)
+{
+	unsigned long i;
+
+	for (i = 0; i < job->pages; i++) {
+		if (!CHECK(page_is_zero(job->mem + i * page_size())))
+			return false;
+	}
+	return true;
+}
+
+/* The data, and that of the child if there is one, as the CPU sees it. */
+static inline bool job_verify(struct job *job)
+{
+	bool read = job->run == run_read || job->run == run_old_read;
+	bool good;
+
+	*(unsigned long long *)job->mem -= job->added;
+	if (job->state == HOLES && job->run != run_write && job->run != run_old_write) {
+		good = job_verify_zero(job);
+		if (read)
+			good &= CHECK(page_is_zero(job->buf));
+	} else {
+		good = CHECK(!bad_pages(job->mem, job->pages, job->seed));
+		if (read)
+			good &= CHECK(!bad_pages(job->buf, job->pages, job->seed));
+	}
+	if (job->child > 0) {
+		close(job->gate);
+		good &= CHECK(!child_wait(job->child, PATIENCE_MS));
+		job->child = 0;
+	}
+	return good;
+}
+
+/* Nothing is left on the device, and it is sound. */
+static inline bool job_settle(struct job *job)
+{
+	unsigned long long in_use = job->fresh ? 0 : job->in_use;
+	struct hmm_ref_stats stats = {};
+	struct hmm_ref_audit audit = {};
+	bool good;
+	int fd;
+
+	if (job->fd >= 0)
+		close(job->fd);
+	if (job->old_fd >= 0)
+		close(job->old_fd);
+	job->fd = -1;
+	job->old_fd = -1;
+	if (!CHECK(!madvise(job->mem, block_size(), MADV_DONTNEED)))
+		return false;
+	fd = hmm_ref_open(job->device);
+	if (!CHECK(fd >= 0))
+		return false;
+	if (job->room != ROOM_PLENTY)
+		in_use = pages_at(fd, job->filler, job->filler_pages, HMM_REF_PAGE_DEVICE);
+	good = CHECK(!leak_wait(fd, in_use, &stats)) && CHECK(!_test_audit(fd, &audit)) &&
+	       CHECK(!audit.out_violations) &&
+	       CHECK(audit.out_total == audit.out_free + audit.out_in_use +
+					audit.out_retired) &&
+	       CHECK(audit.out_total == stats.out_pages_total) &&
+	       CHECK(stats.out_storage_pages <= stats.out_pages_total) &&
+	       CHECK(!stats.out_pages_total == !stats.out_chunks);
+	close(fd);
+	return good;
+}
+
+/* Does memory come as a huge page? Before job_prepare(). */
+static inline bool job_gets_large(struct job *job)
+{
+	struct hmm_ref_page_state state = {};
+	struct hmm_ref_snapshot cmd;
+	int fd = hmm_ref_open(job->device);
+
+	fill_pages(job->mem, 1, 1);
+	_test_snapshot(fd, job->mem, page_size(), &state, &cmd);
+	close(fd);
+	return keeps_large() && (1UL << state.order) == block_pages() &&
+	       !madvise(job->mem, block_size(), MADV_DONTNEED);
+}
+
+#endif /* _HMM_REF_FAIL_JOB_H */

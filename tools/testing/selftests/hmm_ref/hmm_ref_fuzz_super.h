@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The fuzzer's supervisor: what it knows, how it watches the kernel and the devices, the
+ * knobs that it turns, and how often operations have to succeed.
+ */
+#ifndef _HMM_REF_FUZZ_SUPER_H
+#define _HMM_REF_FUZZ_SUPER_H
+
+#include "hmm_ref_fuzz.h"
+#include "hmm_ref_swap.h"
+
+#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
+#define MAX_RETIRED	64
+
+static struct {
+	struct rng rng;
+	pid_t workers[WORKERS];
+	unsigned int generations[WORKERS];
+	struct {
+		unsigned int index;
+		uint32_t stream;
+		uint64_t since;
+	} seen[SLOTS];
+	pid_t unbinder;
+	uint64_t unbind_since;
+	uint64_t next_pause, inject_until, squeeze_until;
+	unsigned int retired, pauses, kills, unbinds, squeezes, poisoned;
+	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
+	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
+	int kmsg;
+	int swap;
+} super;
+
+/* ---- what the kernel says ---------------------------------------------------------- */
+
+/* As scripts/tripwire.sh, but soon enough to print what has just been done. */
+static inline void watch_kernel(void)
+{
+	static const char *const splats[] = {
+		"WARNING: ", "BUG: ", "KASAN: ", "UBSAN: ", "INFO: possible", "INFO: task ",
+		"Oops", "Bad page", "refcount_t: ", "corruption", "suspicious RCU",
+		"page_table_check", "Bad rss-counter", "soft lockup", "suspected memory leak",
+	};
+	char text[2048];
+	unsigned int i;
+	ssize_t n;
+
+	while ((n = read(super.kmsg, text, sizeof(text) - 1)) > 0 || errno == EPIPE) {
+		if (n < 0)
+			continue;
+		text[n] = '\0';
+		for (i = 0; i < ARRAY_SIZE(splats); i++)
+			if (strstr(text, splats[i]))
+				fuzz_complain("kernel: %.200s", strchr(text, ';') + 1);
+	}
+}
+
+/* Who sleeps where, and what runs. */
+static inline void show_tasks(void)
+{
+	write_file("/proc/sysrq-trigger", "t");
+	write_file("/proc/sysrq-trigger", "l");
+}
+
+static inline void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
+{
+	static const struct hmm_ref_stats none;
+
+	if (now->out_invalidations < was->out_invalidations)
+		*was = none;	/* it was bound again */
+	super.to_device += now->out_to_device - was->out_to_device;
+	super.to_system += now->out_to_system - was->out_to_system;
+	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
+	super.evicted += now->out_evicted - was->out_evicted;
+	super.exclusive += now->out_exclusive - was->out_exclusive;
+	super.device_faults += now->out_device_faults - was->out_device_faults;
+	*was = *now;
+}
+
+/* A device that is not there at the moment is not looked at. */
+static inline void look_at_devices(bool audit_too)
+{
+	struct hmm_ref_audit audit;
+	struct hmm_ref_stats stats;
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < shared->devices; i++) {
+		fd = hmm_ref_open(i);
+		if (fd < 0)
+			continue;
+		if (!_test_stats(fd, &stats))
+			add_stats(&super.last[i], &stats);
+		if (audit_too && !_test_audit(fd, &audit) &&
+		    (audit.out_violations || audit.out_total != audit.out_free +
+		     audit.out_in_use + audit.out_retired))
+			fuzz_complain("device %u: %llu violations", i, audit.out_violations);
+		close(fd);
+	}
+}
+
+/* ---- knobs ------------------------------------------------------------------------- */
+
+static inline void write_number(const char *path, unsigned long number)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%lu", number);
+	write_file(path, text);
+}
+
+/*
+ * The workers have less memory than they use, for a moment: memory.high makes them reclaim
+ * and wait, and kills none of them.
+ */
+static inline void squeeze(bool on)
+{
+	char text[24];
+	unsigned long used;
+
+	if (!shared->memcg || on == !!super.squeeze_until)
+		return;
+	if (!on) {
+		write_file(CGROUP "memory.high", "max");
+		super.squeeze_until = 0;
+		return;
+	}
+	if (read_file(CGROUP "memory.current", text, sizeof(text)) < 0)
+		return;
+	used = strtoul(text, NULL, 0);
+	snprintf(text, sizeof(text), "%lu", used / 4 * (1 + below(&super.rng, 4)));
+	write_file(CGROUP "memory.high", text);
+	super.squeeze_until = now_ms() + below(&super.rng, 500);
+	super.squeezes++;
+}
+
+static inline void turn_a_knob(void)
+{
+	unsigned int nr = below(&super.rng, shared->devices);
+	char path[64];
+
+	switch (below(&super.rng, 8)) {
+	case 0:
+		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
+		break;
+	case 1:
+		write_file("/proc/sys/vm/compact_memory", "1");
+		break;
+	case 2:
+		if (super.retired++ >= MAX_RETIRED)
+			break;
+		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
+		write_number(path, below(&super.rng, 8192));
+		break;
+	case 3:
+		/* Some of the time there is no large page. */
+		if (access(FAIL_LARGE "probability", F_OK))
+			break;
+		if (below(&super.rng, 3) || attr_arm(FAIL_LARGE, 0, -1))
+			attr_disarm(FAIL_LARGE);
+		break;
+	case 4:
+		squeeze(true);
+		break;
+	case 5:
+		write_file("/proc/sys/vm/nr_hugepages", below(&super.rng, 4) ? "16" : "8");
+		break;
+	default:
+		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",
+			 nr);
+		write_number(path, below(&super.rng, 20));
+	}
+}
+
+/* The copy engine fails now and then, for a second. */
+static inline void inject(bool on)
+{
+	if (on == (shared->injected & 1))
+		return;
+	if (on)
+		shared_set(injected, shared->injected + 1);
+	if (on ? attr_arm(FAIL_COPY, 0, -1) : attr_disarm(FAIL_COPY))
+		fuzz_complain("fail_copy cannot be set");
+	if (on)
+		write_file(FAIL_COPY "probability", "5");
+	else
+		shared_set(injected, shared->injected + 1);
+	super.inject_until = now_ms() + 1000;
+}
+
+/* ---- rates ----------------------------------------------------------------------- */
+
+#define ENOUGH		100	/* operations of a kind that say something of it */
+
+/*
+ * Of 100 operations of a kind that could be tried, so many have to succeed, and so many
+ * at the most may end because something was short or busy. The first bound is far below
+ * what is seen on a sound driver, where the rest are refused for good reasons: holes,
+ * protection, a device that is not bound, a file of another process.
+ */
+static const struct {
+	unsigned char good, busy;
+} rates[KINDS] = {
+	[OP_OPEN] = { 60, 10 },
+	[OP_MIGRATE] = { 45, 10 },
+	[OP_READ] = { 50, 10 },
+	[OP_WRITE] = { 40, 10 },
+	[OP_SNAPSHOT] = { 50, 10 },
+	[OP_LOOK] = { 70, 10 },
+	[OP_EXCLUSIVE] = { 25, 10 },
+	[OP_ATOMIC] = { 30, 10 },
+	[OP_OLD] = { 45, 10 },
+	[OP_CPU_READ] = { 70, 5 },
+	[OP_CPU_WRITE] = { 60, 5 },
+};
+
+static inline void check_rates(void)
+{
+	uint64_t good, busy, all;
+	unsigned int i;
+
+	for (i = 0; i < KINDS; i++) {
+		good = shared->done[i];
+		busy = shared->busy[i];
+		all = good + shared->refused[i];
+		if (!rates[i].busy || all < ENOUGH)
+			continue;
+		if (good * 100 < all * rates[i].good || busy * 100 > all * rates[i].busy)
+			fuzz_complain("of %llu times %s, %llu succeeded and %llu found it busy",
+				      (unsigned long long)all, kinds[i].name,
+				      (unsigned long long)good, (unsigned long long)busy);
+	}
+	if (shared->asked > ENOUGH * 16 && shared->moved * 100 < shared->asked * 35)
+		fuzz_complain("of %llu pages, %llu came to the device",
+			      (unsigned long long)shared->asked,
+			      (unsigned long long)shared->moved);
+}
+
+#endif /* _HMM_REF_FUZZ_SUPER_H */
