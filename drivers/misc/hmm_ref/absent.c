@@ -80,8 +80,9 @@ unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned lo
  * @mirror: whose mm is alive
  * @addr: page address
  * @end: page address
- * @flags: nothing is skipped in mappings without these VM_* flags
- * @next: set as above; to @addr where nothing can be skipped, as nothing is mapped
+ * @flags: nothing is skipped in mappings without these VM_* flags, and if there are any,
+ *	nor where nothing is mapped
+ * @next: set as above
  *
  * Context: takes mmap_lock.
  * Return: 0 or -EINTR.
@@ -95,9 +96,13 @@ int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long add
 	*next = addr;
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	vma = vma_lookup(mm, addr);
-	if (vma && (vma->vm_flags & flags) == flags)
+	vma = find_vma(mm, addr);
+	if (!vma || addr < vma->vm_start) {
+		if (!flags)
+			*next = vma ? min(end, vma->vm_start) : end;
+	} else if ((vma->vm_flags & flags) == flags) {
 		*next = hmm_ref_next_present(vma, addr, min(end, vma->vm_end));
+	}
 	mmap_read_unlock(mm);
 	return 0;
 }

@@ -254,6 +254,24 @@ TEST_F_TIMEOUT(huge, nothing_is_quick, 60)
 	EXPECT_EQ(0, cmd.out_skipped);
 }
 
+/* Nor where nothing is mapped, which EVICT goes over, too. */
+TEST_F_TIMEOUT(huge, unmapped_is_quick, 60)
+{
+	char *mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
+	struct hmm_ref_evict cmd;
+	char *last = mem + HUGE_RANGE - page_size();
+
+	if (mem == MAP_FAILED)
+		SKIP(return, "cannot map 16 TiB");
+	fill_pages(last, 1, 1);
+	test_to_device(self->fd, last, 1);
+	ASSERT_EQ(0, munmap(mem, HUGE_RANGE - page_size()));
+	ASSERT_EQ(0, _test_evict(self->fd, mem, HUGE_RANGE, &cmd));
+	EXPECT_EQ(HUGE_RANGE / page_size() - 1, cmd.out_already);
+	EXPECT_EQ(1, cmd.out_evicted);
+	test_cpu_data(last, 1, 1);
+}
+
 /* A few pages in it are found, wherever they are. */
 TEST_F_TIMEOUT(huge, pages_are_found, 60)
 {
