@@ -207,10 +207,11 @@ static int run_op(const struct op *op)
 	return executors[op->kind](op);
 }
 
-/* The supervisor wants silence: no children, no operation under way. */
+/* The supervisor wants silence: no children, no pins, no operation under way. */
 static inline void park(void)
 {
 	reap_child(thread_nr, true);
+	release(&held_pipe, -1);
 	__atomic_store_n(&self->parked, 1, __ATOMIC_RELEASE);
 	while (shared_get(pause) & 1)
 		usleep(2000);
