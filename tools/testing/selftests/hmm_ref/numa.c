@@ -362,6 +362,8 @@ TEST_F_TIMEOUT(balancing, race, LONG_TEST)
 	TH_LOG("%lu rounds, %lu pages migrated, %lu entries scanned, %lu hinting faults",
 	       wanderer.rounds, wanderer.migrated, vm_counter("numa_pte_updates") - scanned,
 	       vm_counter("numa_hint_faults") - faults);
+	if (!met && vm_counter("numa_pte_updates") == scanned)
+		SKIP(return, "the scanner did not come by");
 	EXPECT_TRUE(met);
 }
 

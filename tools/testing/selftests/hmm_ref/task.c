@@ -64,7 +64,12 @@ static void *switch_main(void *arg)
 {
 	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
 	struct thread *thread = arg;
-	struct rseq_cs cs = { .start_ip = 1, .post_commit_offset = 1, .abort_ip = 3 };
+	static const uint32_t signature[2] = { RSEQ_SIG };
+	struct rseq_cs cs = {
+		.start_ip = 1, .post_commit_offset = 1,
+		/* The signature goes before it, which kernels before 7.0 look at in any case. */
+		.abort_ip = (unsigned long)&signature[1],
+	};
 	unsigned long round;
 	unsigned int cpu;
 
