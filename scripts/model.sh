@@ -12,9 +12,10 @@
 
 set -euo pipefail
 
-CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE LEAKED_OWNER
-	SPLIT_FORGETS TAKE_UNLOCKED PUBLISH_UNLOCKED UNCOMMIT_FIRST HANDOUT_UNLOCKED
-	EVICT_UNLOCKED NO_RECHECK STOP_UNLOCKED NO_SRCU NO_WAIT)
+CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE FLAGS_LEFT
+	LEAKED_OWNER SPLIT_FORGETS TAKE_UNLOCKED PUBLISH_UNLOCKED COMPARE_UNLOCKED
+	COUNT_LATE UNCOUNT_FIRST CLAIM_RESERVED HANDOUT_UNLOCKED EVICT_UNLOCKED
+	NO_RECHECK STOP_UNLOCKED SET_UNLOCKED NO_SRCU NO_WAIT)
 PROOFS=(safe twice ends)
 
 # Before anything can fail: a death must not look like a stage that was left out. A signal
@@ -48,15 +49,20 @@ declare -A ERROR=(
 	[DIRECT_PUSH]='invalid end state'
 	[OWNER_LATE]='page_without_owner'
 	[NO_DISSOLVE]='page_not_idle'
+	[FLAGS_LEFT]='page_not_idle'
 	[LEAKED_OWNER]='reference_lost'
 	[SPLIT_FORGETS]='page_without_owner'
-	[TAKE_UNLOCKED]='invalid end state'
-	[PUBLISH_UNLOCKED]='invalid end state'
-	[UNCOMMIT_FIRST]='promise_broken'
+	[TAKE_UNLOCKED]='counts_differ'
+	[PUBLISH_UNLOCKED]='counts_differ'
+	[COMPARE_UNLOCKED]='promise_broken'
+	[COUNT_LATE]='promise_broken'
+	[UNCOUNT_FIRST]='promise_broken'
+	[CLAIM_RESERVED]='promise_broken'
 	[HANDOUT_UNLOCKED]='page_not_idle'
 	[EVICT_UNLOCKED]='mapping_not_stable'
 	[NO_RECHECK]='wrong_folio'
-	[STOP_UNLOCKED]='taken_without_power'
+	[STOP_UNLOCKED]='page_escaped'
+	[SET_UNLOCKED]='page_escaped'
 	[NO_SRCU]='freed_chunk_touched'
 	[NO_WAIT]='freed_chunk_touched'
 )
@@ -99,7 +105,7 @@ proof() {
 # Removal is under way at any time in these, and comes last in the others.
 options() {
 	case $1 in
-	STOP_UNLOCKED | NO_SRCU | NO_WAIT) echo "-D$1" ;;
+	STOP_UNLOCKED | SET_UNLOCKED | NO_SRCU | NO_WAIT) echo "-D$1" ;;
 	*) echo "-D$1 -DREMOVE_LAST" ;;
 	esac
 }
@@ -129,7 +135,7 @@ trail() {
 	# shellcheck disable=SC2046 # words
 	spin $(options "$TRAIL") -t -p -k devmem.pml.trail devmem.pml >steps 2>&1
 	sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) devmem.pml:\([0-9]*\) (state [0-9]*)\t\+\(\[.*\)/\2 \1\tline \3\t\4/p' steps |
-		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\)\]'
+		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\|sub-sequence\)\]'
 	# The first error that was found may be another one than the shortest.
 	grep 'failed assertion' steps || grep '^pan:1:' "../$TRAIL.said"
 }

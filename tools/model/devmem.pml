@@ -5,8 +5,9 @@
  * Two CPUs run operations of users and of the core while a third process removes the
  * device or suspends it. One statement of the code is one step here, and what the CPU
  * reads, changes and writes back is two, so a lock that is missing is noticed. d_step
- * joins what is atomic in the code (atomic instructions, what a page table lock covers)
- * and adds ghosts, which no code sees, to the step that they describe.
+ * joins what is atomic in the code (atomic instructions, what a page table lock covers, or
+ * hmm_ref_devmem::lock if it is held for no more than that) and adds ghosts, which no code
+ * sees, to the step that they describe.
  * Documentation/misc-devices/hmm_ref/model.rst has the table of functions and labels,
  * what is left out, and what is proved.
  *
@@ -39,6 +40,7 @@ byte ref[NPAGES];	/* page_ref_count() */
 byte locked[NPAGES];	/* PG_locked: by which process */
 byte mapping[NPAGES];	/* 0, one of two anon_vmas, or TAIL_MAPPING */
 byte owner[NPAGES];	/* zone_device_data: 0, OWNED or LARGE_MAPCOUNT */
+bool flags[NPAGES];	/* those that the data leaves; in one word with PG_locked */
 bool head;		/* PG_head of page 0 */
 bool tail;		/* compound_head of page 1 leads to page 0 */
 
@@ -49,9 +51,14 @@ bool tail;		/* compound_head of page 1 leads to page 0 */
 
 /* struct hmm_ref_block, hmm_ref_devmem, hmm_ref_device, dev_pagemap, hmm_ref_owner */
 byte free[NBLOCKS];	/* the free map, a bit per page */
+byte nr_free[NBLOCKS];
 byte nr_used[NBLOCKS];
 byte block_lock[NBLOCKS];	/* held by which process */
-byte committed;
+bool block_reserved;	/* block 0 is */
+bool whole;		/* block 0 is on the list of whole blocks */
+byte dm_lock;		/* hmm_ref_devmem::lock: held by which process */
+byte reserved;
+byte used;
 bool stopped;
 bool gone;
 byte unplug;		/* readers of this SRCU */
@@ -63,7 +70,6 @@ byte mapped[NPAGES];
 
 /* Ghosts. */
 byte keep[NPAGES];	/* the process that alone may store to the page */
-byte promised;		/* pages that are reserved and not yet handed out */
 bool chunk_freed;
 bool asleep;		/* memory has no power */
 bool ended;		/* remove() */
@@ -73,13 +79,15 @@ byte cpus_done;
 #define NR(f)		((f) == 0 && head -> 2 : 1)
 #define BITS(f, n)	((n) == 2 -> 3 : BIT(f))
 #define IS_FREE(p)	(free[BLOCK(p)] & BIT(p))
+#define NR_PAGES(b)	((b) == 0 -> 2 : 1)
 #define NR_FREE(b)	((free[b] & 1) + (free[b] >> 1))
+#define IS_RESERVED(b)	((b) == 0 && block_reserved)
 /* A _large_mapcount that is not initialised yet was NULL. It counts from -1. */
 #define FOLIO_MAPPED(f)	((f) == 0 && head && owner[1] != LARGE_MAPCOUNT || mapped[f] > 0)
 
 /* Rule 1 of devmem.c. */
 #define IDLE(p)		(ref[p] == 0 && locked[p] == 0 && mapping[p] == 0 && owner[p] == 0 && \
-			 !((p) == 0 && head) && !((p) == 1 && tail))
+			 !flags[p] && !((p) == 0 && head) && !((p) == 1 && tail))
 
 /* What spin says when an assertion fails ends in the name of what went wrong. */
 hidden byte freed_chunk_touched;
@@ -92,12 +100,19 @@ hidden byte wrong_folio;
 hidden byte mapping_not_stable;
 hidden byte promise_broken;
 hidden byte counts_differ;
-hidden byte taken_without_power;
+hidden byte page_escaped;
 
 #define MUST(cond, mistake)	assert((cond) || mistake)
 #define ALIVE			MUST(!chunk_freed, freed_chunk_touched)
 #define STORE(p)		ALIVE; MUST(keep[p] == _pid, page_of_another)
 #define ALL_IDLE(f, n)		MUST(IDLE(f) && (n == 1 || IDLE(1)), page_not_idle)
+/* hmm_ref_verify_block(). Without the block's lock it would see half of a change. */
+#if defined(TAKE_UNLOCKED) || defined(PUBLISH_UNLOCKED)
+#define COUNTS_AGREE(b)		skip
+#else
+#define COUNTS_AGREE(b)		MUST(nr_free[b] == NR_FREE(b) && \
+				     nr_free[b] + nr_used[b] == NR_PAGES(b), counts_differ)
+#endif
 
 inline lock_block(b)
 {
@@ -109,82 +124,210 @@ inline unlock_block(b)
 	d_step { ALIVE; MUST(block_lock[b] == _pid, lock_of_another); block_lock[b] = 0 }
 }
 
+inline lock_dm()
+{
+	atomic { dm_lock == 0 -> dm_lock = _pid }
+}
+
+inline unlock_dm()
+{
+	dm_lock = 0
+}
+
+/* Guards a step that has all that the code does while it holds the lock. */
+#define DM_LOCK_FREE	(dm_lock == 0)
+
 /* ---- chunk.c, devmem.c, devmem_large.c --------------------------------- */
 
-/* try_reserve(), under hmm_ref_devmem::lock. Storage: all pages have it. */
+/* hmm_ref_block_enlist(): of the lists, that of whole blocks */
+inline enlist(b)
+{
+	whole = (b == 0 -> nr_free[0] == 2 && !block_reserved : whole)
+}
+
+/* nr_left(). All pages have storage. */
+inline look_for_room(n)
+{
+	room = !stopped && reserved + used + n <= NPAGES && (n == 1 || whole)
+}
+
+/* promise(): a single page, or block 0 for a large folio */
 inline reserve(n)
 {
+#ifdef COMPARE_UNLOCKED
+	look_for_room(n);
+#endif
 	d_step {
-		reserved = !stopped && committed + n <= NPAGES;
+		DM_LOCK_FREE ->
+#ifndef COMPARE_UNLOCKED
+		look_for_room(n);
+#endif
 		if
-		:: reserved -> committed = committed + n; promised = promised + n
+		:: room ->
+			block_reserved = block_reserved || n == 2;
+			whole = whole && n == 1;
+			reserved = reserved + n
 		:: else
 		fi
 	}
 }
 
+/* hmm_ref_devmem_unreserve() */
 inline unreserve(n)
 {
-	d_step { committed = committed - n; promised = promised - n }
+	if
+	:: room && n == 2 ->
+		lock_block(0);
+		d_step {
+			DM_LOCK_FREE ->
+			block_reserved = false;
+			reserved = reserved - 2;
+			enlist(0);
+			COUNTS_AGREE(0)
+		};
+		unlock_block(0)
+	:: room && n == 1 -> d_step { DM_LOCK_FREE -> reserved-- }
+	:: else
+	fi;
+	room = false
 }
 
-/* block_take() and take_whole(): n pages from p on off the free map. */
-inline take(p, n)
+/* The pages are counted under the lock under which the flag is read. */
+inline lock_dm_and_look()
 {
 #ifdef STOP_UNLOCKED
 	taken = !stopped;
+	lock_dm()
+#else
+	lock_dm();
+	taken = !stopped
 #endif
-#ifndef TAKE_UNLOCKED
-	lock_block(BLOCK(p));
+}
+
+/* block_claim(), for the page that block_take() comes to */
+inline block_claim(p)
+{
+	lock_dm_and_look();
+#ifndef CLAIM_RESERVED
+	taken = taken && !IS_RESERVED(BLOCK(p));
 #endif
-#ifndef STOP_UNLOCKED
-	taken = !stopped;
-#endif
-	d_step { ALIVE; word = free[BLOCK(p)] };
+	taken = taken && IS_FREE(p);
 	if
-	:: taken && (word & BITS(p, n)) == BITS(p, n) ->
-		d_step {
-			MUST(!asleep, taken_without_power);
-			MUST(keep[p] == 0 && (n == 1 || keep[1] == 0), page_of_another);
-			ALL_IDLE(p, n);	/* hmm_ref_verify_idle() */
-			free[BLOCK(p)] = word & ~BITS(p, n);
-			promised = promised - n;
-			keep[p] = _pid;
-			keep[1] = (n == 2 -> _pid : keep[1])
-		};
+	:: taken ->
+		word = nr_free[BLOCK(p)];
+		nr_free[BLOCK(p)] = word - 1;
 		word = nr_used[BLOCK(p)];
-		nr_used[BLOCK(p)] = word + n
-	:: else -> taken = false
+		nr_used[BLOCK(p)] = word + 1;
+		word = 0;
+		d_step {
+			room = false;
+			reserved--;
+#ifndef COUNT_LATE
+			used++;
+#endif
+			enlist(BLOCK(p))
+		}
+	:: else
 	fi;
-	word = 0;
+	unlock_dm();
+#ifdef COUNT_LATE
+	used = used + taken
+#endif
+}
+
+/* next_block() and block_take() */
+inline block_take(p)
+{
+	d_step { DM_LOCK_FREE -> taken = !stopped && !IS_RESERVED(BLOCK(p)) };
+	if
+	:: taken ->
 #ifndef TAKE_UNLOCKED
-	unlock_block(BLOCK(p))
+		lock_block(BLOCK(p));
+#endif
+		block_claim(p);
+		if
+		:: taken ->
+			word = free[BLOCK(p)];
+			d_step {
+				ALIVE;
+				MUST(!asleep, page_escaped);
+				MUST(keep[p] == 0, page_of_another);
+				ALL_IDLE(p, 1);	/* hmm_ref_verify_idle() */
+				free[BLOCK(p)] = word & ~BIT(p);
+				keep[p] = _pid;
+				word = 0;
+				COUNTS_AGREE(BLOCK(p))
+			}
+		:: else
+		fi;
+#ifndef TAKE_UNLOCKED
+		unlock_block(BLOCK(p))
+#endif
+	:: else
+	fi
+}
+
+/* take_reserved(): block 0 */
+inline take_reserved()
+{
+#ifndef TAKE_UNLOCKED
+	lock_block(0);
+#endif
+	lock_dm_and_look();
+	d_step {
+		MUST(!taken || nr_free[0] == 2, promise_broken);
+		block_reserved = false;
+		room = false;
+		reserved = reserved - 2
+	};
+	if
+	:: taken ->
+		d_step {
+			ALIVE;
+			MUST(!asleep, page_escaped);
+			MUST(keep[0] == 0 && keep[1] == 0, page_of_another);
+			free[0] = 0;
+			keep[0] = _pid;
+			keep[1] = _pid
+		};
+		nr_free[0] = 0;
+		nr_used[0] = 2;
+		used = used + 2
+	:: else
+	fi;
+	d_step { enlist(0); COUNTS_AGREE(0) };
+	unlock_dm();
+#ifndef TAKE_UNLOCKED
+	unlock_block(0)
 #endif
 }
 
 /* The only way to the free map. After it, another process may own the page. */
 inline block_publish(f, n)
 {
+	ALL_IDLE(f, n);	/* hmm_ref_verify_idle() */
 #ifndef PUBLISH_UNLOCKED
 	lock_block(BLOCK(f));
 #endif
-#ifdef UNCOMMIT_FIRST
-	committed = committed - n;
+#ifdef UNCOUNT_FIRST
+	used = used - n;
 #endif
 	word = free[BLOCK(f)];
 	d_step {
 		STORE(f);
-		ALL_IDLE(f, n);	/* hmm_ref_verify_idle() */
 		MUST((word & BITS(f, n)) == 0, counts_differ);
 		free[BLOCK(f)] = word | BITS(f, n);
 		keep[f] = 0;
 		keep[1] = (n == 2 -> 0 : keep[1])
 	};
+	word = nr_free[BLOCK(f)];
+	nr_free[BLOCK(f)] = word + n;
 	word = nr_used[BLOCK(f)];
 	nr_used[BLOCK(f)] = word - n;
 	word = 0;
-#ifndef UNCOMMIT_FIRST
-	committed = committed - n;
+	d_step { DM_LOCK_FREE -> enlist(BLOCK(f)); COUNTS_AGREE(BLOCK(f)) };
+#ifndef UNCOUNT_FIRST
+	used = used - n;
 #endif
 #ifndef PUBLISH_UNLOCKED
 	unlock_block(BLOCK(f))
@@ -199,6 +342,13 @@ inline dissolve()
 	d_step { STORE(1); mapping[1] = 0; owner[1] = 0 }
 }
 
+/* clear_flags(), for a page: the flags are read, and written back without those */
+inline clear_flags(p)
+{
+	word = locked[p];
+	d_step { STORE(p); locked[p] = word; flags[p] = false; word = 0 }
+}
+
 inline clear_owner(f)
 {
 	d_step { STORE(f); owner[f] = 0 }
@@ -210,6 +360,13 @@ inline folio_free(f, n)
 #ifndef NO_DISSOLVE
 	if
 	:: n == 2 -> dissolve()
+	:: else
+	fi;
+#endif
+	clear_flags(f);
+#ifndef FLAGS_LEFT
+	if
+	:: n == 2 -> clear_flags(1)
 	:: else
 	fi;
 #endif
@@ -313,7 +470,8 @@ inline zone_device_page_init(p, n)
 		d_step { head = true; locked[0] = word; word = 0 };
 		d_step { STORE(1); mapping[1] = TAIL_MAPPING };
 		d_step { STORE(1); tail = true };
-		d_step { STORE(1); owner[1] = LARGE_MAPCOUNT; keep[1] = 0 }
+		/* PG_large_rmappable is a flag of the second page. */
+		d_step { STORE(1); owner[1] = LARGE_MAPCOUNT; flags[1] = true; keep[1] = 0 }
 	:: else
 	fi
 }
@@ -325,14 +483,17 @@ inline handout(p, n)
 {
 	reserve(n);
 	if
-	:: reserved ->
-		reserved = false;
-		take(p, n);
+	:: room ->
+		if
+		:: n == 1 -> block_take(p)
+		:: n == 2 -> take_reserved()
+		:: true	/* nothing moves after all */
+		fi;
 		if
 		:: taken ->
 			taken = false;
 			/* init_pages() */
-			owner_refs = owner_refs + n;
+			d_step { ALL_IDLE(p, n); owner_refs = owner_refs + n };
 #ifndef OWNER_LATE
 			d_step { STORE(p); owner[p] = OWNED };
 #endif
@@ -343,7 +504,7 @@ inline handout(p, n)
 			if
 			:: true ->
 				/* migrate_vma_pages(), migrate_vma_finalize() */
-				d_step { ALIVE; mapping[p] = 1 };
+				d_step { ALIVE; mapping[p] = 1; flags[p] = true };
 				d_step { ALIVE; mapped[p]++; ref[p]++; got = true }
 			:: true	/* abandoned */
 			fi;
@@ -365,8 +526,9 @@ inline handout(p, n)
 			folio_put(p);
 #endif
 			got = false
-		:: else -> unreserve(n)
-		fi
+		:: else
+		fi;
+		unreserve(n)
 	:: else
 	fi
 }
@@ -510,6 +672,7 @@ inline find_mapping(p)
 		d_step {
 			MUST(f == PAGE_FOLIO(p), wrong_folio);
 			MUST(mapping[f] == word && (word == 1 || word == 2), mapping_not_stable);
+			MUST(owner[f] == OWNED, page_without_owner);	/* is_owned() */
 			word = 0;
 			got = false
 		};
@@ -573,7 +736,7 @@ inline audit(p)
 		fi;
 		f = 0
 	fi;
-	MUST(NR_FREE(BLOCK(p)) + nr_used[BLOCK(p)] == (BLOCK(p) == 0 -> 2 : 1), counts_differ);
+	COUNTS_AGREE(BLOCK(p));
 	unlock_block(BLOCK(p))
 }
 
@@ -591,7 +754,7 @@ inline choose(op)
 proctype cpu(byte op)
 {
 	byte round, f, nr, word, count;
-	bool last, reserved, taken, got;
+	bool last, room, taken, got;
 
 	for (round : 1 .. ROUNDS) {
 		if
@@ -624,53 +787,49 @@ proctype cpu(byte op)
 #endif
 }
 
-/* hmm_ref_devmem_used(): block by block, each under its lock. */
-inline count_used()
-{
-	used = 0;
-	lock_block(0); used = used + nr_used[0]; unlock_block(0);
-	lock_block(1); used = used + nr_used[1]; unlock_block(1)
-}
-
 #ifdef PATIENT
 #define EVICTABLE(p)	(mapped[p] > 0 && locked[p] == 0 && ref[p] == mapped[p])
 #else
 #define EVICTABLE(p)	(mapped[p] > 0)
 #endif
 
+inline stop()
+{
+#ifdef SET_UNLOCKED
+	stopped = true
+#else
+	d_step { DM_LOCK_FREE -> stopped = true }
+#endif
+}
+
 /* hmm_ref_remove(), and hmm_ref_suspend(), which does not wait for operations to end. */
 proctype remove()
 {
-	byte p, f, nr, word, count, used;
+	byte p, f, nr, word, count;
 	bool last, got, suspend;
 
 #ifdef REMOVE_LAST
 	(cpus_done == CPUS);
 #endif
 	if
-	:: suspend = true
-	:: stopped = true;
+	:: stop(); suspend = true
+	:: stop();
 	   gone = true;
 #ifndef NO_SRCU
 	   (unplug == 0)
 #endif
 	fi;
-	stopped = true;
-	/* hmm_ref_evict_all() */
-	count_used();
+	/* hmm_ref_evict_all(). It sleeps until there is something to evict. */
 	do
-	:: used == 0 -> break
-	:: else ->
-		/* It sleeps until there is something to evict, or a page has come back. */
-		(EVICTABLE(0) || EVICTABLE(1) || EVICTABLE(2) || nr_used[0] + nr_used[1] < used);
+	/* hmm_ref_devmem_used() */
+	:: d_step { used == 0 -> MUST(free[0] == 3 && free[1] == 1, page_escaped) } -> break
+	:: EVICTABLE(0) || EVICTABLE(1) || EVICTABLE(2) ->
 		for (p : 0 .. NPAGES - 1) {
 			find_mapping(p);
 			to_system(p)
 		};
-		p = 0;
-		count_used()
+		p = 0
 	od;
-	MUST(free[0] == 3 && free[1] == 1, counts_differ);
 	if
 	:: suspend -> asleep = true
 	:: else ->
@@ -679,11 +838,13 @@ proctype remove()
 		(pagemap_refs == 0);
 #endif
 		d_step {
+			MUST(nr_free[0] == 2 && nr_used[0] == 0, counts_differ);
+			MUST(nr_free[1] == 1 && nr_used[1] == 0, counts_differ);
 			for (p : 0 .. NPAGES - 1) {
 				MUST(IDLE(p) && keep[p] == 0 && mapped[p] == 0, page_not_idle)
 			};
 			MUST(owner_refs == 0, reference_lost);
-			MUST(unplug > 0 || (committed == 0 && promised == 0), counts_differ);
+			MUST(unplug > 0 || (used == 0 && reserved == 0), counts_differ);
 			p = 0;
 			chunk_freed = true	/* chunk_free() */
 		}
@@ -694,7 +855,7 @@ proctype remove()
 /* Looked at between any two steps: rule 1, and that reservations are kept. */
 #define RULE_1(p)	(!IS_FREE(p) || (IDLE(p) && keep[p] == 0))
 #define RULE_1_OF_ALL	(RULE_1(0) && RULE_1(1) && RULE_1(2))
-#define PROMISE_KEPT	(promised <= NR_FREE(0) + NR_FREE(1))
+#define PROMISE_KEPT	(reserved <= NR_FREE(0) + NR_FREE(1) && (!block_reserved || free[0] == 3))
 
 active proctype monitor()
 {
@@ -709,16 +870,23 @@ end:	atomic {
 inline start(f, n, maps)
 {
 	free[BLOCK(f)] = free[BLOCK(f)] & ~BITS(f, n);
+	nr_free[BLOCK(f)] = nr_free[BLOCK(f)] - n;
 	nr_used[BLOCK(f)] = nr_used[BLOCK(f)] + n;
-	committed = committed + n;
+	used = used + n;
 	pagemap_refs = pagemap_refs + n;
 	owner_refs = owner_refs + n;
 	owner[f] = OWNED;
 	mapping[f] = 1;
 	mapped[f] = maps;
 	ref[f] = maps;
+	flags[f] = true;
 	if
-	:: n == 2 -> head = true; tail = true; mapping[1] = TAIL_MAPPING; owner[1] = LARGE_MAPCOUNT
+	:: n == 2 ->
+		head = true;
+		tail = true;
+		flags[1] = true;
+		mapping[1] = TAIL_MAPPING;
+		owner[1] = LARGE_MAPCOUNT
 	:: else
 	fi
 }
@@ -730,6 +898,8 @@ init
 	atomic {
 		free[0] = 3;
 		free[1] = 1;
+		nr_free[0] = 2;
+		nr_free[1] = 1;
 		if
 		:: true
 		:: start(0, 1, 1); start(2, 1, 1)
@@ -738,6 +908,7 @@ init
 		:: start(0, 2, 1)
 		:: start(0, 2, 2)
 		fi;
+		enlist(0);
 		/* The CPUs are alike: each pair of operations once. */
 		choose(op1);
 		if

@@ -182,7 +182,8 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 
 /*
  * Count up to @nr of the free pages of a block as used instead of reserved. Return: how many;
- * none of a block that has become another's, or bare, since it was chosen.
+ * none when the device is stopped, and none of a block that has become another's, or bare,
+ * since it was chosen.
  */
 static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_room *room,
 				 unsigned long nr)

@@ -351,8 +351,7 @@ enum hmm_ref_block_state {
  *
  * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Both locks are held where
  * these follow a change of the counts, and to write @backed, which either lock covers. With
- * both locks held a page leaves the free map, so under either one a block that is whole
- * stays so.
+ * both locks held @nr_free is lowered, so under either one a block that is whole stays so.
  */
 struct hmm_ref_block {
 	spinlock_t lock;		/* free map */
