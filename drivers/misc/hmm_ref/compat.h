@@ -16,7 +16,7 @@
  * What patches/core fixes, and this kernel has: a macro for each, defined by a header that the
  * build of the patched kernel makes.
  */
-#if __has_include(<linux/hmm_ref_core.h>)
+#if __has_include("linux/hmm_ref_core.h")
 #include <linux/hmm_ref_core.h>
 #endif
 

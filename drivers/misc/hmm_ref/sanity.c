@@ -96,7 +96,7 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
 	sane(block->backed || !block->nr_used);
-	/* A block that is whole may become reserved without its lock: first it is, then it leaves. */
+	/* A whole block is reserved without its lock: marked first, then off its list. */
 	sane(!block->backed || list_empty(&block->avail) == !block->nr_free ||
 	     READ_ONCE(block->reserved));
 }

@@ -10,16 +10,13 @@
 #
 # Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
 
-KSFT_SKIP=4
 here=$(cd "$(dirname "$0")" && pwd)
 rounds=${HMM_REF_ROUNDS:-50}
 number=0
 status=0
 
-skip_all() {
-	echo "1..0 # SKIP $*"
-	exit $KSFT_SKIP
-}
+# shellcheck source=tools/testing/selftests/hmm_ref/hmm_ref_module.sh
+. "$here/hmm_ref_module.sh"
 
 # result STATUS WHAT: 0 is good, 4 is a skip
 result() {
@@ -29,30 +26,6 @@ result() {
 	4) echo "ok $number $2 # SKIP $3" ;;
 	*) echo "not ok $number $2"; status=1 ;;
 	esac
-}
-
-loaded() { [ -d /sys/module/hmm_ref ]; }
-
-load() {
-	if [ -n "$HMM_REF_KO" ]; then
-		insmod "$HMM_REF_KO" "$@"
-	else
-		modprobe hmm_ref "$@"
-	fi || return 1
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		[ -c /dev/hmm_ref0 ] && return 0
-		sleep 1
-	done
-	echo "# the module is loaded and /dev/hmm_ref0 does not appear"
-	return 1
-}
-
-# The parameters that it is loaded with now.
-parameters() {
-	for file in /sys/module/hmm_ref/parameters/*; do
-		value=$(cat "$file" 2>/dev/null)
-		[ -z "$value" ] || printf '%s=%s ' "$(basename "$file")" "$value"
-	done
 }
 
 # hold [--open]: a process with pages on the devices, that waits for release

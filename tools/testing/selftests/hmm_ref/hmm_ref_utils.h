@@ -339,6 +339,21 @@ static inline int read_file(const char *path, char *text, size_t size)
 	return got < 0 ? -errno : (int)len;
 }
 
+/* A counter of /proc/vmstat, 0 if there is none of that name. */
+static inline unsigned long vm_counter(const char *name)
+{
+	char text[16384], *line = text;
+	size_t len = strlen(name);
+
+	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
+		return 0;
+	while (line && (strncmp(line, name, len) || line[len] != ' ')) {
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return line ? strtoul(line + len, NULL, 10) : 0;
+}
+
 /*
  * Fault attribute: fail once @passed calls have passed, @times times; -1 is for ever. The
  * kernel takes one off the space at each call, and fails the one that finds but one left.

@@ -238,21 +238,6 @@ FIXTURE_VARIANT(balancing)
 FIXTURE_VARIANT_ADD(balancing, small) { .large = false };
 FIXTURE_VARIANT_ADD(balancing, large) { .large = true };
 
-/* A counter of /proc/vmstat, 0 if there is none of that name. */
-static unsigned long vm_counter(const char *name)
-{
-	char text[16384], *line = text;
-	size_t len = strlen(name);
-
-	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
-		return 0;
-	while (line && (strncmp(line, name, len) || line[len] != ' ')) {
-		line = strchr(line, '\n');
-		line = line ? line + 1 : NULL;
-	}
-	return line ? strtoul(line + len, NULL, 10) : 0;
-}
-
 static void set_and_save(const char *path, const char *value, char *saved)
 {
 	if (read_file(path, saved, 16) > 0)

@@ -57,20 +57,8 @@ FIXTURE_TEARDOWN_PARENT(room)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* A number of /proc/vmstat. */
-static long vmstat(const char *name)
-{
-	static char text[16384];
-	char *at;
-
-	if (read_file("/proc/vmstat", text, sizeof(text)) < 0)
-		return -1;
-	at = strstr(text, name);
-	return at ? strtol(at + strlen(name), NULL, 10) : -1;
-}
-
-#define thp_splits()	vmstat("\nthp_split_page ")
-#define oom_kills()	vmstat("\noom_kill ")
+#define thp_splits()	vm_counter("thp_split_page")
+#define oom_kills()	vm_counter("oom_kill")
 
 static unsigned long long __test_evicted(struct __test_metadata *_metadata, int fd)
 {

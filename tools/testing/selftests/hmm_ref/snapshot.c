@@ -12,8 +12,8 @@
 #include <glob.h>
 
 #include <linux/mempolicy.h>
-#include <linux/userfaultfd.h>
 
+#include "hmm_ref_uffd.h"
 #include "hmm_ref_utils.h"
 
 #define NODES		2
@@ -51,25 +51,6 @@ static unsigned long odd_ones_from(const struct hmm_ref_page_state *states,
 static unsigned long odd_ones(const struct hmm_ref_page_state *states)
 {
 	return odd_ones_from(states, 0);
-}
-
-/* Returns a userfaultfd for a range, or -errno. */
-static int watch(char *mem, size_t size, unsigned long long features, unsigned long mode)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register range = {
-		.range = { .start = (unsigned long)mem, .len = size },
-		.mode = mode,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	int rc;
-
-	if (uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
-	    !ioctl(uffd, UFFDIO_REGISTER, &range))
-		return uffd;
-	rc = -errno;
-	close(uffd);
-	return rc;
 }
 
 /* Maps memory of a PCI device, for which there are no struct pages; NULL without one. */
@@ -217,9 +198,9 @@ TEST_F(hugetlb, write_protected_hole)
 			   .len = block_size() },
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
-	int uffd = watch(self->mem + block_size(), block_size(),
-			 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
-			 UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFDIO_REGISTER_MODE_WP);
+	int uffd = uffd_watch(self->mem + block_size(), block_size(),
+			      UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED |
+			      UFFD_FEATURE_WP_HUGETLBFS_SHMEM, UFFDIO_REGISTER_MODE_WP);
 
 	if (uffd < 0)
 		SKIP(return, "no write protection of hugetlb: %s", strerror(-uffd));
@@ -234,8 +215,8 @@ TEST_F(hugetlb, poisoned_hole)
 			   .len = block_size() },
 	};
 	char word[8];
-	int uffd = watch(self->mem + block_size(), block_size(), UFFD_FEATURE_POISON,
-			 UFFDIO_REGISTER_MODE_MISSING);
+	int uffd = uffd_watch(self->mem + block_size(), block_size(), UFFD_FEATURE_POISON,
+			      UFFDIO_REGISTER_MODE_MISSING);
 
 	if (uffd < 0)
 		SKIP(return, "no UFFDIO_POISON: %s", strerror(-uffd));
@@ -415,7 +396,7 @@ TEST_F(why, trapped)
 	struct hmm_ref_migrate cmd;
 	int uffd;
 
-	uffd = watch(self->mem, 4 * page_size(), UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
+	uffd = uffd_watch(self->mem, 4 * page_size(), UFFD_FEATURE_RWP, UFFDIO_REGISTER_MODE_RWP);
 	if (uffd < 0)
 		SKIP(return, "no protection by userfaultfd: %s", strerror(-uffd));
 	ASSERT_EQ(0, ioctl(uffd, UFFDIO_RWPROTECT, &rwp));
@@ -526,8 +507,8 @@ TEST_F_TIMEOUT(moment, rights, LONG_TEST)
 
 	madvise(self->mem, block_size(), MADV_NOHUGEPAGE);
 	fill_pages(self->mem, block_pages(), 1);
-	self->changer.uffd = watch(self->mem, block_size(), UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-				   UFFDIO_REGISTER_MODE_WP);
+	self->changer.uffd = uffd_watch(self->mem, block_size(), UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+					UFFDIO_REGISTER_MODE_WP);
 	if (self->changer.uffd < 0)
 		SKIP(return, "no write protection by userfaultfd");
 	ASSERT_EQ(0, worker_start(&self->worker, change_rights, &self->changer));

@@ -8,29 +8,11 @@
  * misses what the device has written; protection of a hole that a migration drops.
  */
 #include <linux/fs.h>
-#include <linux/userfaultfd.h>
 
+#include "hmm_ref_uffd.h"
 #include "hmm_ref_utils.h"
 
 #define SMALL		16UL	/* pages, without huge ones */
-
-static int open_uffd(unsigned long long features, char *mem, size_t size)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register range = {
-		.range = { .start = (unsigned long)mem, .len = size },
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	int rc;
-
-	if (uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
-	    !ioctl(uffd, UFFDIO_REGISTER, &range))
-		return uffd;
-	rc = -errno;
-	close(uffd);
-	return rc;
-}
 
 static int protect(int uffd, char *mem, size_t size, bool on)
 {
@@ -92,6 +74,7 @@ FIXTURE_VARIANT_ADD(hole, coherent_zero_cpu) { .kind = ZERO, .coherent = true };
 FIXTURE_VARIANT_ADD(hole, coherent_zero_device) {
 	.kind = ZERO, .coherent = true, .by_device = true,
 };
+
 FIXTURE_VARIANT_ADD(hole, coherent_huge_cpu) { .kind = HUGE_ZERO, .coherent = true };
 
 FIXTURE_SETUP(hole)
@@ -107,8 +90,9 @@ FIXTURE_SETUP(hole)
 	self->mem = test_map_blocks(1);
 	if (madvise(self->mem, block_size(), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) && huge)
 		SKIP(return, "no transparent huge pages");
-	self->uffd = open_uffd(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED,
-			       self->mem, self->size);
+	self->uffd = uffd_watch(self->mem, self->size,
+				UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED,
+				UFFDIO_REGISTER_MODE_WP);
 	if (self->uffd < 0)
 		SKIP(return, "no write protection by userfaultfd");
 }
@@ -121,7 +105,7 @@ FIXTURE_TEARDOWN_PARENT(hole)
 /* Lets each write through, and counts it. */
 static int listen_main(void *arg)
 {
-	FIXTURE_DATA(hole) *self = arg;
+	struct _test_data_hole *self = arg;
 	struct pollfd pollfd = { .fd = self->uffd, .events = POLLIN };
 	struct uffd_msg msg;
 	int rc;
@@ -239,7 +223,8 @@ FIXTURE_TEARDOWN_PARENT(tracked)
 
 static int track(char *mem, size_t size)
 {
-	return open_uffd(UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED, mem, size);
+	return uffd_watch(mem, size, UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
+			  UFFDIO_REGISTER_MODE_WP);
 }
 
 /* Which pages were written since the last scan? Protects them again. Returns how many. */
