@@ -564,6 +564,21 @@ out:
 	return rc;
 }
 
+/* Prepare for what the walk has found. Return: 0, -ENOMEM, or -EBUSY when that is stale. */
+static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	bool leaf = false;
+	bool stale;
+
+	/* The pages stay as long as none can be invalidated. */
+	mutex_lock(&mirror->lock);
+	stale = mmu_interval_read_retry(&mirror->notifier, range->notifier_seq);
+	if (!stale)
+		leaf = is_leaf(mirror, range->hmm_pfns[0]);
+	mutex_unlock(&mirror->lock);
+	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&mirror->pt, range->start, leaf);
+}
+
 /* Fault until it works out. Return: 0 or an errno of the uapi. */
 static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long end, bool write, unsigned long patience)
@@ -586,11 +601,9 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
 		if (!rc) {
-			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
-						     is_leaf(mirror, range.hmm_pfns[0]));
-			if (rc)
-				return rc;
-			rc = map_range(mirror, &range);
+			rc = prepare(mirror, &range);
+			if (!rc)
+				rc = map_range(mirror, &range);
 			if (rc != -EBUSY)
 				return rc;
 			hmm_ref_count(mirror->counters, retries, 1);
@@ -651,8 +664,7 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		if (!rc && none_suffices(range))
 			return 0;
 		if (!rc)
-			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
-						     is_leaf(mirror, range->hmm_pfns[0]));
+			rc = prepare(mirror, range);
 		if (!rc)
 			rc = map_range(mirror, range);
 		if (rc != -EBUSY)
