@@ -293,7 +293,7 @@ int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 			if (stable)
 				return 0;
 		}
-		/* As often as it takes, signal or not: a call that gets no further would come again. */
+		/* No signal but a fatal one: the next call would get no further, either. */
 		rc = hmm_ref_mirror_insist(mirror, jiffies, MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
