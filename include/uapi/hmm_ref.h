@@ -509,7 +509,8 @@ struct hmm_ref_atomic {
  * @addr: start of the range, page aligned
  * @length: bytes, a multiple of the page size, not 0
  * @out_evicted: pages that have left the device
- * @out_already: pages that were not on this device, or where nothing is mapped
+ * @out_already: pages that were not on this device, or where nothing is mapped, or in a
+ *	mapping that cannot be read, which is not looked at
  * @out_skipped: pages that are still on it: in use by someone else each time they were
  *	tried, or pinned
  *

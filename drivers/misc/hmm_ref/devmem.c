@@ -253,6 +253,14 @@ static void block_retire(struct hmm_ref_block *block)
 	hmm_ref_block_enlist(block);
 }
 
+/* A page is bad: it leaves circulation now if it is free, or when it comes back. */
+static void block_mark_bad(struct hmm_ref_block *block, unsigned int bit)
+{
+	block->chunk->dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
+	__set_bit(bit, block->bad);
+	block_retire(block);
+}
+
 static inline bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
 {
 	if (nr == 1)
@@ -510,9 +518,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 		return -EINVAL;
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);
-	dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
-	__set_bit(bit, block->bad);
-	block_retire(block);
+	block_mark_bad(block, bit);
 	spin_unlock(&dm->lock);
 	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
@@ -547,8 +553,7 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	/* A page that was bad before is never handed out: without references it is retired. */
 	unused = test_bit(bit, block->free) ||
 		 (test_bit(bit, block->bad) && !page_count(page));
-	__set_bit(bit, block->bad);
-	block_retire(block);
+	block_mark_bad(block, bit);
 	if (!unused) {
 		set_bit(bit, block->lost);
 		WRITE_ONCE(dm->any_lost, true);
@@ -558,6 +563,7 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_unlock_irqrestore(&block->lock, flags);
 	return unused ? 0 : -EBUSY;
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_lose);
 
 /**
  * hmm_ref_devmem_any_lost() - was the data of a page lost?

@@ -100,6 +100,7 @@ static int look_to_device(struct hmm_ref_client *client, struct pass *pass)
 	struct hmm_ref_survey survey;
 	int rc;
 
+	pass->large &= hmm_ref_takes_large(&client->dev->dm);
 	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
 		return 0; /* for setup to refuse */
 	if (!(flags & VM_READ) || flags & (VM_MERGEABLE | VM_MAYSHARE)) {
@@ -148,10 +149,9 @@ static int move_to_device(struct hmm_ref_client *client, struct pass *pass,
 			  struct hmm_ref_room *room)
 {
 	struct hmm_ref_move *move = &pass->move;
-	bool large = pass->large && hmm_ref_takes_large(&client->dev->dm);
 	int rc;
 
-	rc = hmm_ref_to_device_begin(client, move, &client->window, large, room,
+	rc = hmm_ref_to_device_begin(client, move, &client->window, pass->large, room,
 				     !pass->starved);
 	if (rc)
 		return rc;

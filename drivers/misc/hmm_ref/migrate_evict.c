@@ -72,15 +72,16 @@ static unsigned long neighbours(struct page *page, unsigned long max)
 {
 	struct folio *folio = grab_mapped(page);
 	struct address_space *mapping;
-	unsigned long nr;
+	unsigned long nr, skip;
 	bool next = true;
 	pgoff_t index;
 
 	if (!folio)
 		return 0;
 	mapping = folio->mapping;
-	index = folio->index;
-	nr = folio_nr_pages(folio);
+	skip = folio_page_idx(folio, page);
+	index = folio->index + skip;
+	nr = folio_nr_pages(folio) - skip;
 	release_mapped(folio);
 	while (next && nr < max && (folio = grab_mapped(page + nr))) {
 		next = folio->mapping == mapping && folio->index == index + nr;
@@ -131,9 +132,11 @@ static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
 	struct folio *folio = grab_mapped(page);
 	struct anon_vma *anon_vma, *root;
 	bool found = false;
+	pgoff_t first;
 
 	if (!folio)
 		return false;
+	first = folio->index + folio_page_idx(folio, page);
 	rcu_read_lock();
 	if (!hmm_ref_is_anon(folio) || !folio_mapped(folio))
 		goto out;
@@ -142,7 +145,7 @@ static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
 	if (!down_read_trylock(&root->rwsem))
 		goto out;
 	found = folio_mapped(folio) &&
-		mapping_in_tree(anon_vma, folio->index, folio->index + nr, skip, at);
+		mapping_in_tree(anon_vma, first, first + nr, skip, at);
 	up_read(&root->rwsem);
 out:
 	rcu_read_unlock();

@@ -325,6 +325,22 @@ static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *r
 	return rc;
 }
 
+/*
+ * The number of the page at each address: hmm_vma_handle_absent_pmd() takes no account of where
+ * in the PMD the range begins.
+ */
+static void number_pages(const struct hmm_range *range)
+{
+	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
+	unsigned long *hmm_pfn = range->hmm_pfns;
+	unsigned long addr;
+
+	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, hmm_pfn++) {
+		if (hmm_pfn_to_map_order(*hmm_pfn) >= HMM_REF_BLOCK_ORDER)
+			*hmm_pfn = (*hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
+	}
+}
+
 /**
  * hmm_ref_mirror_walk_locked() - the other half
  * @mirror: the same
@@ -339,6 +355,8 @@ int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *
 
 	if (rc)
 		return rc;
+	if (!IS_ALIGNED(range->start, PMD_SIZE))
+		number_pages(range);
 	hide_shadow_stacks(mirror->notifier.mm, range);
 	return hide_untold_writes(mirror, range);
 }
@@ -467,19 +485,6 @@ static bool is_leaf(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
 	       !any_lost(mirror, hmm_pfn, HMM_REF_BLOCK_PAGES);
 }
 
-/*
- * The entry of the page at @addr: hmm_vma_handle_absent_pmd() takes no account of where in
- * the PMD the range begins.
- */
-static unsigned long entry_at(unsigned long hmm_pfn, unsigned long addr)
-{
-	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
-
-	if (hmm_pfn_to_map_order(hmm_pfn) < HMM_REF_BLOCK_ORDER)
-		return hmm_pfn;
-	return (hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
-}
-
 static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
@@ -530,7 +535,7 @@ static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 	rc = 0;
 	for (i = 0; i < nr; i++) {
 		unsigned long addr = range->start + i * PAGE_SIZE;
-		unsigned long hmm_pfn = entry_at(range->hmm_pfns[i], addr);
+		unsigned long hmm_pfn = range->hmm_pfns[i];
 
 		if (!suffices(hmm_pfn, false))
 			continue;
@@ -559,6 +564,21 @@ out:
 	return rc;
 }
 
+/* Prepare for what the walk has found. Return: 0, -ENOMEM, or -EBUSY when that is stale. */
+static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	bool leaf = false;
+	bool stale;
+
+	/* The pages stay as long as none can be invalidated. */
+	mutex_lock(&mirror->lock);
+	stale = mmu_interval_read_retry(&mirror->notifier, range->notifier_seq);
+	if (!stale)
+		leaf = is_leaf(mirror, range->hmm_pfns[0]);
+	mutex_unlock(&mirror->lock);
+	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&mirror->pt, range->start, leaf);
+}
+
 /* Fault until it works out. Return: 0 or an errno of the uapi. */
 static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long end, bool write, unsigned long patience)
@@ -581,11 +601,9 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
 		if (!rc) {
-			rc = hmm_ref_pgtable_prepare(&mirror->pt, start,
-						     is_leaf(mirror, range.hmm_pfns[0]));
-			if (rc)
-				return rc;
-			rc = map_range(mirror, &range);
+			rc = prepare(mirror, &range);
+			if (!rc)
+				rc = map_range(mirror, &range);
 			if (rc != -EBUSY)
 				return rc;
 			hmm_ref_count(mirror->counters, retries, 1);
@@ -646,8 +664,7 @@ static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 		if (!rc && none_suffices(range))
 			return 0;
 		if (!rc)
-			rc = hmm_ref_pgtable_prepare(&mirror->pt, range->start,
-						     is_leaf(mirror, range->hmm_pfns[0]));
+			rc = prepare(mirror, range);
 		if (!rc)
 			rc = map_range(mirror, range);
 		if (rc != -EBUSY)

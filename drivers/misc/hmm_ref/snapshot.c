@@ -263,7 +263,6 @@ int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 			  unsigned long end, unsigned long *pfns,
 			  struct hmm_ref_survey *survey)
 {
-	unsigned long began = jiffies;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -294,7 +293,8 @@ int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 			if (stable)
 				return 0;
 		}
-		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
+		/* No signal but a fatal one: the next call would get no further, either. */
+		rc = hmm_ref_mirror_insist(mirror, jiffies, MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
 	}

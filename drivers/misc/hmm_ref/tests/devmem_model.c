@@ -27,6 +27,19 @@ static long nr_left(const struct dmt *f)
 	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->room.nr;
 }
 
+/* Blocks from which no large folio ever comes. */
+static unsigned int nr_flawed(const struct dmt *f)
+{
+	unsigned int first, nr = 0;
+
+	for (first = 0; first < DMT_PAGES; first += HMM_REF_BLOCK_PAGES) {
+		unsigned int end = first + HMM_REF_BLOCK_PAGES;
+
+		nr += find_next_bit(f->bad, end, first) < end;
+	}
+	return nr;
+}
+
 /* A block from which a large folio can come. */
 static bool any_whole(const struct dmt *f)
 {
@@ -82,6 +95,7 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
 	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr);
 	KUNIT_EXPECT_EQ(test, f->dm.retired, nr_retired(f));
+	KUNIT_EXPECT_EQ(test, f->dm.nr_flawed, nr_flawed(f));
 	for (i = 0; i < DMT_OWNERS; i++)
 		KUNIT_EXPECT_EQ(test, refcount_read(&f->owners[i]->refs),
 				1 + f->nr_owned[i]);
@@ -213,6 +227,13 @@ void dmt_split(struct dmt *f, unsigned int index)
 }
 #endif
 
+static void mark_bad(struct dmt *f, unsigned long dpfn)
+{
+	if (!test_bit(dpfn, f->ours) && f->room.nr)
+		f->broken = true;
+	set_bit(dpfn, f->bad);
+}
+
 /* Report a page bad. Whether it is there depends on how far the memory has grown. */
 void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 {
@@ -220,11 +241,16 @@ void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 
 	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_retire(&f->dm, dpfn),
 			    there ? 0 : -EINVAL, "page %lu", dpfn);
-	if (!there)
-		return;
-	if (!test_bit(dpfn, f->ours) && f->room.nr)
-		f->broken = true;
-	set_bit(dpfn, f->bad);
+	if (there)
+		mark_bad(f, dpfn);
+}
+
+/* The memory of a page that is there fails. */
+void dmt_lose(struct kunit *test, struct dmt *f, unsigned long dpfn)
+{
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_lose(&f->dm, dpfn),
+			    test_bit(dpfn, f->ours) ? -EBUSY : 0, "page %lu", dpfn);
+	mark_bad(f, dpfn);
 }
 
 /* Take storage away, as reclaim does. */

@@ -254,6 +254,28 @@ static void devmem_retire_promised(struct kunit *test)
 	dmt_compare(test, f);
 }
 
+/* Memory that fails, used or not, is as bad as what is reported. */
+static void devmem_lose(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int page;
+
+	dmt_reserve(test, f, DMT_PAGES);
+	dmt_handout(test, f, 2 * HMM_REF_BLOCK_PAGES);
+	dmt_unreserve(f, f->room.nr);
+	for (page = 3; page < DMT_PAGES; page += HMM_REF_BLOCK_PAGES) {
+		KUNIT_EXPECT_TRUE(test, hmm_ref_takes_large(&f->dm) || !dmt_has_large(f));
+		dmt_lose(test, f, page);
+		dmt_lose(test, f, page);
+		dmt_compare(test, f);
+	}
+	KUNIT_EXPECT_FALSE(test, hmm_ref_takes_large(&f->dm));
+	dmt_put_all(f);
+	dmt_compare(test, f);
+	dmt_lose(test, f, 3);
+	dmt_compare(test, f);
+}
+
 /* Storage that is used or promised stays; all other goes, and comes again. */
 static void devmem_shrink(struct kunit *test)
 {
@@ -504,6 +526,7 @@ static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_split),
 	KUNIT_CASE(devmem_retire),
 	KUNIT_CASE(devmem_retire_promised),
+	KUNIT_CASE(devmem_lose),
 	KUNIT_CASE(devmem_shrink),
 	KUNIT_CASE(devmem_stopped),
 	KUNIT_CASE(devmem_random),

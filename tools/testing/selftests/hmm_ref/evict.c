@@ -209,6 +209,22 @@ TEST_F(evict, of_a_large_folio)
 	test_cpu_data(mem, npages, 3);
 }
 
+/* Where a folio is cut, what is beside the range stays. */
+TEST_F(evict, of_a_part_of_a_large_folio)
+{
+	unsigned long npages = block_pages(), part = npages / 4;
+	char *mem = test_map_blocks(1);
+	char *from = mem + 2 * part * page_size();
+
+	madvise(mem, block_size(), MADV_HUGEPAGE);
+	fill_pages(mem, npages, 3);
+	test_to_device(self->fd, mem, npages);
+	ASSERT_EQ(0, evict_all_of(self->fd, from, part));
+	test_pages_at(self->fd, from, part, HMM_REF_PAGE_DEVICE, 0);
+	test_pages_at(self->fd, mem, npages, HMM_REF_PAGE_DEVICE, npages - part);
+	test_cpu_data(mem, npages, 3);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);
