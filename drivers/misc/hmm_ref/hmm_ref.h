@@ -7,9 +7,9 @@
  *   main.c, ioctl.c, dmirror.c, debugfs.c
  *                                 devices, the user's requests
  *   client.c                      open files
- *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, mirror.c
+ *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, range_fault.c,
+ *                                 mirror.c, absent.c
  *                                 moving data         | seeing a process's memory
- *   absent.c                      of which there may be little
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -715,7 +715,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
-/* ---- mirror.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
+/* ---- mirror.c, range_fault.c, access.c, exclusive.c, snapshot.c: a process's memory ---- */
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm

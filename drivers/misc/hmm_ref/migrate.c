@@ -36,7 +36,7 @@
  *   setup comes again and splits them. A large hole is filled with all of its pages or with
  *   none.
  * - Nothing is mapped for the device here. DONTNEED does not wait for page locks, so a page
- *   that has just arrived may be on its way out; mirror.c maps, under the sequence.
+ *   that has just arrived may be on its way out; range_fault.c maps, under the sequence.
  */
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>

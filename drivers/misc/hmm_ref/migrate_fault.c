@@ -295,7 +295,7 @@ static int pages_failed(struct dev_pagemap *pagemap, unsigned long pfn,
 		if (hmm_ref_devmem_lose(&dev->dm, dpfn))
 			rc = -EBUSY;
 	}
-	/* What is lost is not mapped again (mirror.c). */
+	/* What is lost is not mapped again (range_fault.c). */
 	if (rc)
 		hmm_ref_clients_zap(dev);
 	return rc;

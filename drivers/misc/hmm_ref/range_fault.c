@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device fault: look at what the CPU maps, fault in what is missing, map it for the
+ * device. mirror.c has the protocol.
+ *
+ * A device write needs an entry that the CPU may write, too. hmm_range_fault(), asked
+ * to make pages writable, returns our own as they are, read-only after fork, and reports
+ * success; so the driver looks by itself, and has them copied. What is mapped for writing
+ * is marked dirty at once: an entry that the CPU cleans is zapped first.
+ */
+#include <linux/hmm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/userfaultfd_k.h>
+
+#include "hmm_ref.h"
+#include "trace.h"
+
+static unsigned long range_pages(const struct hmm_range *range)
+{
+	return (range->end - range->start) >> PAGE_SHIFT;
+}
+
+/* What a device may not write is not writable, whatever the CPU's entries say. */
+static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, mm, range->start);
+	struct vm_area_struct *vma;
+	unsigned long addr, end;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (hmm_ref_vma_may_write(vma))
+			continue;
+		end = min(range->end, vma->vm_end);
+		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+			range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT] &=
+				~HMM_PFN_WRITE;
+	}
+}
+
+/* hmm_range_fault() would find a shadow stack writable. Return: 0, -EPERM or -EINTR. */
+static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
+				unsigned long end)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma;
+	int rc = 0;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	for_each_vma_range(vmi, vma, end) {
+		if (vma->vm_flags & VM_SHADOW_STACK)
+			rc = -EPERM;
+	}
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_walk_begin() - first half of asking the core what the CPU maps
+ * @mirror: whose mm is alive
+ * @range: its array is cleared and its sequence set; nothing is to be faulted in
+ *
+ * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
+ *
+ * Context: waits for invalidations under way, so best without mmap_lock.
+ */
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
+	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+}
+
+static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
+{
+	unsigned long addr = max(range->start, vma->vm_start);
+	unsigned long end = min(range->end, vma->vm_end);
+	unsigned long *hmm_pfn = &range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+
+	for (; addr < end; addr += PAGE_SIZE, hmm_pfn++) {
+		if (*hmm_pfn & HMM_PFN_VALID &&
+		    is_device_private_page(hmm_pfn_to_page(*hmm_pfn)))
+			*hmm_pfn &= ~HMM_PFN_WRITE;
+	}
+}
+
+/*
+ * An entry of private memory may be writable although a userfaultfd write-protects it:
+ * PAGEMAP_SCAN leaves it so, and hmm_range_fault() does not look at the bit that it sets.
+ * So where a userfaultfd does that own private pages count as read-only, and a device write
+ * has them faulted as the CPU's would: it happens in system memory, which the fault
+ * brings them to. Entries of present pages are right. A VMA that is registered later is
+ * no concern: what protects its pages invalidates them.
+ */
+static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, mirror->notifier.mm, range->start);
+	struct vm_area_struct *vma;
+	int rc = 0;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (!userfaultfd_wp(vma))
+			continue;
+		/* The pages stay as long as none can be invalidated. */
+		mutex_lock(&mirror->lock);
+		if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+			rc = -EBUSY;
+		else
+			clear_write(range, vma);
+		mutex_unlock(&mirror->lock);
+	}
+	return rc;
+}
+
+/*
+ * The number of the page at each address: hmm_vma_handle_absent_pmd() takes no account of where
+ * in the PMD the range begins.
+ */
+static void number_pages(const struct hmm_range *range)
+{
+	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
+	unsigned long *hmm_pfn = range->hmm_pfns;
+	unsigned long addr;
+
+	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, hmm_pfn++) {
+		if (hmm_pfn_to_map_order(*hmm_pfn) >= HMM_REF_BLOCK_ORDER)
+			*hmm_pfn = (*hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
+	}
+}
+
+/**
+ * hmm_ref_mirror_walk_locked() - the other half
+ * @mirror: the same
+ * @range: begun
+ *
+ * Context: mmap_lock held; takes hmm_ref_mirror::lock.
+ * Return: 0, or -EBUSY when it changed meanwhile.
+ */
+int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	int rc = hmm_range_fault(range);
+
+	if (rc)
+		return rc;
+	if (!IS_ALIGNED(range->start, PMD_SIZE))
+		number_pages(range);
+	hide_shadow_stacks(mirror->notifier.mm, range);
+	return hide_untold_writes(mirror, range);
+}
+
+/**
+ * hmm_ref_mirror_walk() - both, and take mmap_lock
+ * @mirror: whose mm is alive
+ * @range: its array and sequence are set
+ *
+ * Context: takes mmap_lock.
+ * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
+ */
+int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	struct mm_struct *mm = mirror->notifier.mm;
+	int rc;
+
+	hmm_ref_mirror_walk_begin(mirror, range);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+static bool suffices(unsigned long hmm_pfn, bool write)
+{
+	return hmm_pfn & HMM_PFN_VALID && (!write || hmm_pfn & HMM_PFN_WRITE);
+}
+
+/*
+ * Fault a run of pages that do not suffice, as the CPU would: with no owner named, our
+ * own pages return to system memory, where those shared after fork are copied. No other
+ * page may be in the run: for one that is missing, hmm_range_fault() has the CPU
+ * touch all that follow it.
+ */
+static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+		     unsigned long first, unsigned long last, bool write)
+{
+	struct hmm_range run = {
+		.notifier = &mirror->notifier,
+		.start = range->start + first * PAGE_SIZE,
+		.end = range->start + last * PAGE_SIZE,
+		.hmm_pfns = range->hmm_pfns + first,
+		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+	};
+	int rc;
+
+	if (write && VM_SHADOW_STACK) {
+		rc = refuse_shadow_stacks(mirror->notifier.mm, run.start, run.end);
+		if (rc)
+			return rc;
+	}
+	memset(run.hmm_pfns, 0, range_pages(&run) * sizeof(*run.hmm_pfns));
+	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
+	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
+}
+
+/* Own pages that a device write finds read-only. Without the lock they may be gone. */
+static void count_cow_breaks(struct hmm_ref_mirror *mirror,
+			     const struct hmm_range *range)
+{
+	unsigned long i;
+
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+		goto out;
+	for (i = 0; i < range_pages(range); i++) {
+		unsigned long hmm_pfn = range->hmm_pfns[i];
+
+		if (suffices(hmm_pfn, false) && !suffices(hmm_pfn, true) &&
+		    hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
+			hmm_ref_count(mirror->counters, cow_breaks, 1);
+	}
+out:
+	mutex_unlock(&mirror->lock);
+}
+
+/* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
+static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			 bool write)
+{
+	unsigned long nr = range_pages(range);
+	unsigned long first, last;
+	int missing = 0;
+	int rc;
+
+	for (first = 0; first < nr; first = last + 1) {
+		for (last = first; last < nr; last++) {
+			if (suffices(range->hmm_pfns[last], write))
+				break;
+		}
+		if (last == first)
+			continue;
+		if (write && !missing)
+			count_cow_breaks(mirror, range);
+		rc = fault_run(mirror, range, first, last, write);
+		if (rc)
+			return rc;
+		missing = 1;
+	}
+	return missing;
+}
+
+/* Are there pages of our own among them whose memory has failed? */
+static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
+		     unsigned int nr)
+{
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk;
+	unsigned long dpfn;
+
+	if (likely(!READ_ONCE(mirror->dm->any_lost)))
+		return false;
+	chunk = hmm_ref_own_chunk(mirror->dm, page);
+	if (!chunk)
+		return false;
+	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
+	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
+}
+
+/* Does the CPU map it by a PMD, so that the device can? */
+static bool is_leaf(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
+	       !any_lost(mirror, hmm_pfn, HMM_REF_BLOCK_PAGES);
+}
+
+static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+{
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(mirror->dm, page);
+	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
+
+	if (chunk)
+		return hmm_ref_pte(hmm_ref_chunk_dpfn(chunk, page),
+				   bits | HMM_REF_PTE_DEVICE);
+	return hmm_ref_pte(page_to_pfn(page), bits);
+}
+
+/* What holds for a page of a PMD mapping holds for the whole PMD. */
+static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
+		     unsigned long hmm_pfn)
+{
+	const u64 index = (HMM_REF_BLOCK_PAGES - 1) << HMM_REF_PTE_SHIFT;
+
+	return hmm_ref_pgtable_map_leaf(&mirror->pt, addr,
+					make_pte(mirror, hmm_pfn) & ~index);
+}
+
+/* Most are already, and to find that out is cheaper here. */
+static void make_dirty(struct folio *folio)
+{
+	if (!folio_test_dirty(folio))
+		folio_mark_dirty(folio);
+}
+
+/*
+ * Map what the range fault has found to be present. The sequence tells that all of it still is
+ * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
+ * that was prepared is used, or freed.
+ * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
+ * is not mapped.
+ */
+static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	unsigned long nr = range_pages(range);
+	bool mapped = true;
+	unsigned long i;
+	int rc = -EBUSY;
+
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
+	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
+		goto out;
+	rc = 0;
+	for (i = 0; i < nr; i++) {
+		unsigned long addr = range->start + i * PAGE_SIZE;
+		unsigned long hmm_pfn = range->hmm_pfns[i];
+
+		if (!suffices(hmm_pfn, false))
+			continue;
+		if (any_lost(mirror, hmm_pfn, 1)) {
+			rc = -EIO;
+			continue;
+		}
+		if (is_leaf(mirror, hmm_pfn))
+			mapped = map_leaf(mirror, addr, hmm_pfn);
+		else
+			mapped = hmm_ref_pgtable_map(&mirror->pt, addr,
+						     make_pte(mirror, hmm_pfn));
+		if (!mapped) {
+			rc = -EBUSY;
+			break;
+		}
+		if (hmm_pfn & HMM_PFN_WRITE)
+			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
+		if (is_leaf(mirror, hmm_pfn))
+			break;
+	}
+	hmm_ref_verify_mapped(mirror, range->start, range->end);
+out:
+	hmm_ref_pgtable_trim(&mirror->pt, range->start);
+	mutex_unlock(&mirror->lock);
+	return rc;
+}
+
+/* Prepare for what the walk has found. Return: 0, -ENOMEM, or -EBUSY when that is stale. */
+static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+{
+	bool leaf = false;
+	bool stale;
+
+	/* The pages stay as long as none can be invalidated. */
+	mutex_lock(&mirror->lock);
+	stale = mmu_interval_read_retry(&mirror->notifier, range->notifier_seq);
+	if (!stale)
+		leaf = is_leaf(mirror, range->hmm_pfns[0]);
+	mutex_unlock(&mirror->lock);
+	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&mirror->pt, range->start, leaf);
+}
+
+/* Fault until it works out. Return: 0 or an errno of the uapi. */
+static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long end, bool write, unsigned long patience)
+{
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	unsigned long began = jiffies;
+	unsigned int attempt = 0;
+	int rc;
+
+	do {
+		rc = hmm_ref_mirror_walk(mirror, &range);
+		if (!rc)
+			rc = fault_missing(mirror, &range, write);
+		if (rc < 0 && rc != -EBUSY)
+			return rc;
+		if (!rc) {
+			rc = prepare(mirror, &range);
+			if (!rc)
+				rc = map_range(mirror, &range);
+			if (rc != -EBUSY)
+				return rc;
+			hmm_ref_count(mirror->counters, retries, 1);
+			atomic_long_inc(&mirror->owner->retries);
+			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
+					    start, ++attempt);
+		}
+		rc = hmm_ref_mirror_insist(mirror, began, patience);
+	} while (!rc);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_fault() - a device fault
+ * @mirror: whose access_lock is held
+ * @start: page address
+ * @end: page address, exclusive, in the same PMD
+ * @write: for the device to write
+ * @patience: how long to insist on a range that does not hold still, in jiffies
+ *
+ * Makes pages present in the device page table. They may be zapped again by the time
+ * that this returns. Ends exclusive access to any of them, the mirror's own, too.
+ *
+ * Context: process context, the mm is alive; takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience)
+{
+	int rc;
+
+	lockdep_assert_held(&mirror->access_lock);
+	rc = fault_range(mirror, start, end, write, patience);
+	hmm_ref_count(mirror->counters, device_faults, 1);
+	atomic_long_inc(&mirror->owner->device_faults);
+	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
+	return rc;
+}
+
+static bool none_suffices(const struct hmm_range *range)
+{
+	unsigned long i;
+
+	for (i = 0; i < range_pages(range); i++)
+		if (suffices(range->hmm_pfns[i], false))
+			return false;
+	return true;
+}
+
+/* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
+static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+{
+	unsigned long began = jiffies;
+	int rc;
+
+	do {
+		rc = hmm_ref_mirror_walk(mirror, range);
+		if (!rc && none_suffices(range))
+			return 0;
+		if (!rc)
+			rc = prepare(mirror, range);
+		if (!rc)
+			rc = map_range(mirror, range);
+		if (rc != -EBUSY)
+			return rc == -EIO ? 0 : rc;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
+	} while (!rc);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_map() - map for the device what the CPU maps
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @start: page address
+ * @length: bytes, a multiple of the page size
+ *
+ * Nothing is faulted in; what cannot be mapped now is left to a device fault. At least
+ * one window is tried.
+ *
+ * Context: process context; takes mmap_lock.
+ * Return: 0, -EINTR, -ERESTARTSYS, -ENODEV or -ENOMEM.
+ */
+int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long length)
+{
+	unsigned long last = start + length;
+	struct hmm_range range = {
+		.notifier = &mirror->notifier,
+		.start = start,
+		.hmm_pfns = mirror->pfns,
+		.dev_private_owner = mirror->dm->pgmap_owner,
+	};
+	int rc;
+
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
+	while (!rc && range.start < last) {
+		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
+		rc = map_window(mirror, &range);
+		range.start = range.end;
+		if (rc == -EBUSY)
+			rc = 0;
+		if (!rc && range.start < last)
+			rc = hmm_ref_mirror_interrupted(mirror);
+	}
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
+
+/**
+ * hmm_ref_mirror_before_exclusive() - how far may a fault reach?
+ * @mirror: mirror
+ * @start: page address
+ * @end: page address, at most a window after @start
+ *
+ * Return: the first page of the range that a fault would lose exclusive access to, or
+ * @end.
+ */
+unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
+					      unsigned long start, unsigned long end)
+{
+	unsigned long addr;
+
+	mutex_lock(&mirror->lock);
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		if (hmm_ref_pgtable_lookup(&mirror->pt, addr) & HMM_REF_PTE_EXCLUSIVE)
+			break;
+	}
+	mutex_unlock(&mirror->lock);
+	return addr;
+}
