@@ -284,7 +284,7 @@ FIXTURE_VARIANT_ADD(nth, coherent_exclusive_device) {
 };
 
 FIXTURE_VARIANT_ADD(nth, exclusive_large) {
-	.name = "exclusive_large", .run = run_exclusive, .large = true,
+	.name = "exclusive_large", .run = run_exclusive_few, .large = true,
 	.more = true, .errors = { ENOMEM },
 };
 
