@@ -540,7 +540,7 @@ struct hmm_ref_evict {
  * @out_skipped: pages that are still on it
  *
  * The same for all pages that this file's migrations have taken (out_pages_client of
- * STATS), whoever maps them. Allowed from any address space.
+ * STATS), whichever process maps them. Allowed from any address space.
  */
 struct hmm_ref_evict_all {
 	__u32 size;

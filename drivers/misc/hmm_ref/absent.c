@@ -21,7 +21,7 @@
 
 #include "hmm_ref.h"
 
-/* As far as one table of PUD entries reaches: some 2^18 entries of a PMD at the most. */
+/* As far as one table of PUD entries reaches: at most some 2^18 entries of a PMD. */
 #define LOOK_AT_ONCE	(PUD_SIZE * PTRS_PER_PUD)
 
 /**

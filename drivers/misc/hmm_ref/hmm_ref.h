@@ -292,7 +292,7 @@ enum hmm_ref_cause {
  * struct hmm_ref_owner - who a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
- * @opener: process that opened the file, for people who read fdinfo and traces
+ * @opener: process that opened the file, shown in fdinfo and traces
  * @to_device: pages that its commands have moved to the device
  * @left: pages handed out for it whose data has left, by cause
  * @device_faults: of its mirror, as are the next two
@@ -405,7 +405,7 @@ struct hmm_ref_chunk {
  *	when the device goes
  * @grow_lock: serialises those who add chunks and storage
  * @room_lock: held by the one task that waits for room; others queue here, in order
- * @nr_waiting: that task, and those who queue behind it
+ * @nr_waiting: that task, and the tasks that queue behind it
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages whose data was lost; never unset

@@ -22,7 +22,7 @@
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize.
  * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
- *   hmm_range_fault() does: who invalidates may wait for these pages. So a window is
+ *   hmm_range_fault() does: a task that invalidates may wait for these pages. So a window is
  *   looked at before setup, and room is made with no lock held.
  * - What is resident, or cannot move, reserves and evicts nothing.
  * - The first error ends the command.
@@ -60,7 +60,7 @@ struct pass {
 	unsigned long end;	/* cut to what can be handled at once */
 	struct hmm_ref_move move;
 	int rc;
-	unsigned long wanted;	/* pages that may move, at the most */
+	unsigned long wanted;	/* upper bound of the pages that may move */
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* no room could be made */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */

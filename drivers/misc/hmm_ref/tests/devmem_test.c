@@ -156,7 +156,7 @@ static void devmem_fullest_first(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* A block that is promised to a folio is left alone by those who take single pages. */
+/* No single page is taken from a block that is promised to a folio. */
 static void devmem_block_promised(struct kunit *test)
 {
 	struct hmm_ref_room room = {};

@@ -106,7 +106,7 @@ static char *page_at(struct stage *stage, unsigned long page)
 	return stage->race.mem + page * page_size();
 }
 
-/* ---- those who move it ------------------------------------------------------------- */
+/* ---- movers ----------------------------------------------------------------------- */
 
 static void wait_while_held(struct stage *stage)
 {
@@ -203,7 +203,7 @@ static int renewer(void *arg)
 	return 0;
 }
 
-/* ---- those who use it -------------------------------------------------------------- */
+/* ---- users ------------------------------------------------------------------------ */
 
 static int cpu_writer(void *arg)
 {
@@ -347,7 +347,7 @@ static int forker(void *arg)
 	return 0;
 }
 
-/* ---- those who cut it up ------------------------------------------------------------ */
+/* ---- cutters ----------------------------------------------------------------------- */
 
 static int discard(struct stage *stage, char *cut, size_t size)
 {

@@ -19,7 +19,7 @@ FIXTURE(discard)
 
 FIXTURE_VARIANT(discard)
 {
-	bool by_device;		/* who writes */
+	bool by_device;		/* or the CPU writes */
 	bool other_file;	/* than the one that migrates */
 	bool apart;		/* another thread discards */
 };

@@ -205,7 +205,7 @@ static void __test_zapped(struct __test_metadata *_metadata, char *mem)
 }
 
 /*
- * The parent has all of its data in the end, and who discarded has none: neither the
+ * The parent has all of its data in the end, and a task that discarded has none: neither the
  * page that was thrown away comes back, nor does a page go that is still mapped.
  */
 TEST_F_TIMEOUT(zap, on_the_way_back, LONG_TEST)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What takes room on a device that is full: what moves, and nothing else. And who gets it:
- * those who wait, in turn.
+ * What takes room on a device that is full: what moves, and nothing else. The tasks
+ * that wait for it get it in turn.
  *
  * Needs a device that is not too large (module parameter capacity), since all of it is
  * filled.
@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(room, a_few_among_many, LONG_TEST)
 	EXPECT_EQ(evicted, test_evicted());
 }
 
-/* ---- who gets the room ---------------------------------------------------------- */
+/* ---- turns ----------------------------------------------------------------------- */
 
 struct rival {
 	unsigned int nr;
