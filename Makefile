@@ -60,7 +60,7 @@ test:
 
 test-all:
 	@FLAVOURS="release debug kcsan release-plain debug-no-dmirror" \
-		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} scripts/test.sh
+		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} HMM_REF_FAIL_EVERY=1 scripts/test.sh
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh

@@ -49,7 +49,8 @@ selftests() {
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
 	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \
-		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"}
+		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
+		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"}
 }
 
 hmm_tests() {

@@ -264,17 +264,21 @@ static inline int run_file_write(struct job *job)
 /* Return: 0, -ENODEV when the device is too large to be filled, another -errno. */
 static inline int job_init_filler(struct job *job, int fd)
 {
+	struct hmm_ref_stats stats;
 	struct hmm_ref_info info;
 	int rc = _test_info(fd, &info);
 
+	if (!rc)
+		rc = _test_stats(fd, &stats);
 	if (rc)
 		return rc;
 	if (info.out_capacity > FULL_MAX)
 		return -ENODEV;
 	if (job->room == ROOM_CHUNK_FULL && info.out_chunk_size * 2 != info.out_capacity)
 		return -ENODEV;
+	/* Pages that other tests have retired hold nothing. */
 	job->filler_pages = (job->room == ROOM_FULL ? info.out_capacity :
-			     info.out_chunk_size) / page_size();
+			     info.out_chunk_size) / page_size() - stats.out_pages_retired;
 	job->filler = map_pages(job->filler_pages);
 	if (job->filler == MAP_FAILED)
 		return -ENOMEM;
@@ -287,17 +291,18 @@ static inline int job_init_filler(struct job *job, int fd)
 static inline int job_fill(struct job *job)
 {
 	struct hmm_ref_migrate cmd;
-	unsigned long i;
+	unsigned long i, n;
 	long there = 0;
 	char *block;
 	int rc = 0;
 
-	for (i = 0; !rc && i < job->filler_pages; i += block_pages()) {
+	for (i = 0; !rc && i < job->filler_pages; i += n) {
 		block = job->filler + i * page_size();
-		there = pages_at(job->fd, block, block_pages(), HMM_REF_PAGE_DEVICE);
-		if (there != (long)block_pages())
-			rc = _test_migrate_all(job->fd, HMM_REF_TO_DEVICE, block, block_pages(),
-					       &cmd);
+		n = job->filler_pages - i;
+		n = n < block_pages() ? n : block_pages();
+		there = pages_at(job->fd, block, n, HMM_REF_PAGE_DEVICE);
+		if (there != (long)n)
+			rc = _test_migrate_all(job->fd, HMM_REF_TO_DEVICE, block, n, &cmd);
 	}
 	if (rc)
 		return rc;
