@@ -59,8 +59,9 @@ FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 	.old = true,
 };
 
+/* A folio is not split for want of a block: it stays. */
 FIXTURE_VARIANT_ADD(always, large_to_device) {
-	.class = "large", .large = true, .run = run_to_device,
+	.class = "large", .large = true, .run = run_to_device, .rc = -ENOMEM,
 };
 
 FIXTURE_VARIANT_ADD(always, large_hole) {
