@@ -57,7 +57,9 @@ Out of memory: Killed process 12 (x) total-vm:1kB
 Memory cgroup out of memory: Killed process 12 (x) total-vm:1kB'
 
 # What looks like one, and is none.
-HARMLESS='kmemleak: Kernel memory leak detector initialized (mem pool available: 15000)
+HARMLESS='kobject: kobject_add_internal failed for misc (error: -12 parent: hmm_ref.0)
+kmemleak: Cannot allocate a scan area, scanning the full object
+kmemleak: Kernel memory leak detector initialized (mem pool available: 15000)
 kmemleak: Automatic memory scanning thread started
 FAULT_INJECTION: forcing a failure.
 debugfs: loaded

@@ -28,9 +28,9 @@ lockdep is turned off|turning off the locking correctness
 Unable to handle|unable to handle
 rcu:.* (detected|self-detected).* stall|rcu.* kthread (starved|timer wakeup)
 watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected memory leak
-kmemleak: .*([Dd]isabled|Cannot|pool empty|[Uu]nknown object|object by alias|exceeded)
+kmemleak: .*([Dd]isabled|Cannot allocate a kmemleak_object|pool empty|[Uu]nknown object|object by alias|exceeded)
 cannot create duplicate filename|debugfs: .*already (exists|present)
-kobject.*(tried to (init|add)|failed for|is not initialized)'
+kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
 OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'
 
 running=''
