@@ -4,7 +4,9 @@
 # Runs those tests of fail_nth that need a device of two chunks which a test can fill: each
 # step of a migration fails while the device is full.
 #
-#   HMM_REF_KO      the module, where modprobe does not find it
+#   HMM_REF_KO          the module, where modprobe does not find it
+#   HMM_REF_FAIL_EVERY  which steps several failures follow: each one (1), each fourth one (4);
+#                       without it nothing is run, since this takes many minutes
 #
 # Prints the TAP of fail_nth. Exit status 0, 1 when a test failed, 4 when nothing could be
 # tested.
@@ -17,6 +19,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || skip_all "run as root"
 [ -x "$here/fail_nth" ] || skip_all "no $here/fail_nth: build the selftests"
 [ -w /proc/self/fail-nth ] || skip_all "no fail-nth: CONFIG_FAULT_INJECTION"
+[ -n "$HMM_REF_FAIL_EVERY" ] || skip_all "takes many minutes: HMM_REF_FAIL_EVERY=1, as make test-all has it"
 module_begin
 
 # shellcheck disable=SC2086 # words; the last one counts
