@@ -335,6 +335,9 @@ FIXTURE_SETUP(nth)
 	self->sweeper.expected = variant->errors;
 	if (self->sweeper.nth < 0 || self->sweeper.make_it_fail < 0 || fail_setup())
 		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC");
+	/* Each round fills the device. */
+	if (variant->room != ROOM_PLENTY && !getenv("HMM_REF_FAIL_EVERY"))
+		SKIP(return, "takes many minutes: HMM_REF_FAIL_EVERY=1");
 	leak_check_begin(_metadata, &self->leak);
 	self->job = (struct job) {
 		.run = variant->run, .state = variant->state, .large = variant->large,
