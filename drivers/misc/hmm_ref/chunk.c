@@ -25,7 +25,7 @@
  */
 #include <linux/ioport.h>
 #include <linux/log2.h>
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "hmm_ref.h"
@@ -328,7 +328,8 @@ int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 		spin_unlock_irq(&dm->lock);
 		if (rc != -ENOSPC || grown)
 			return rc == -ENOSPC ? grown : rc;
-		if (mutex_lock_killable(&dm->grow_lock))
+		/* What it adds, the shrinker may take at once. */
+		if (fatal_signal_pending(current) || mutex_lock_killable(&dm->grow_lock))
 			return -EINTR;
 		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ? grow(dm) : 0;
 		mutex_unlock(&dm->grow_lock);
