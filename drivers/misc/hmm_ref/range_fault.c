@@ -202,11 +202,31 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
 }
 
-/* Own pages that a device write finds read-only. Without the lock they may be gone. */
-static void count_cow_breaks(struct hmm_ref_mirror *mirror,
-			     const struct hmm_range *range)
+/* Are there pages of our own among them whose memory has failed? */
+static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
+		     unsigned int nr)
+{
+	struct page *page = hmm_pfn_to_page(hmm_pfn);
+	const struct hmm_ref_chunk *chunk;
+	unsigned long dpfn;
+
+	if (likely(!READ_ONCE(mirror->dm->any_lost)))
+		return false;
+	chunk = hmm_ref_own_chunk(mirror->dm, page);
+	if (!chunk)
+		return false;
+	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
+	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
+}
+
+/*
+ * Own pages that a device write finds read-only: their data is about to be copied. Without
+ * the lock they may be gone. Return: 0, or -EIO when the data of one is lost.
+ */
+static int begin_cow_breaks(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 {
 	unsigned long i;
+	int rc = 0;
 
 	mutex_lock(&mirror->lock);
 	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
@@ -214,12 +234,16 @@ static void count_cow_breaks(struct hmm_ref_mirror *mirror,
 	for (i = 0; i < range_pages(range); i++) {
 		unsigned long hmm_pfn = range->hmm_pfns[i];
 
-		if (suffices(hmm_pfn, false) && !suffices(hmm_pfn, true) &&
-		    hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
-			hmm_ref_count(mirror->counters, cow_breaks, 1);
+		if (!suffices(hmm_pfn, false) || suffices(hmm_pfn, true) ||
+		    !hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
+			continue;
+		hmm_ref_count(mirror->counters, cow_breaks, 1);
+		if (any_lost(mirror, hmm_pfn, 1))
+			rc = -EIO;
 	}
 out:
 	mutex_unlock(&mirror->lock);
+	return rc;
 }
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
@@ -238,31 +262,14 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 		}
 		if (last == first)
 			continue;
-		if (write && !missing)
-			count_cow_breaks(mirror, range);
-		rc = fault_run(mirror, range, first, last, write);
+		rc = write && !missing ? begin_cow_breaks(mirror, range) : 0;
+		if (!rc)
+			rc = fault_run(mirror, range, first, last, write);
 		if (rc)
 			return rc;
 		missing = 1;
 	}
 	return missing;
-}
-
-/* Are there pages of our own among them whose memory has failed? */
-static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
-		     unsigned int nr)
-{
-	struct page *page = hmm_pfn_to_page(hmm_pfn);
-	const struct hmm_ref_chunk *chunk;
-	unsigned long dpfn;
-
-	if (likely(!READ_ONCE(mirror->dm->any_lost)))
-		return false;
-	chunk = hmm_ref_own_chunk(mirror->dm, page);
-	if (!chunk)
-		return false;
-	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
-	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
 }
 
 /* Does the CPU map it by a PMD, so that the device can? */

@@ -212,6 +212,20 @@ TEST_F(failure, accessed_by_device)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
+/* What a device write would copy first, as the CPU may not write it either. */
+TEST_F(failure, written_when_read_only)
+{
+	char *buf = test_map_pages(1);
+
+	ASSERT_EQ(0, mprotect(self->mem, block_size(), PROT_READ));
+	ASSERT_EQ(0, mprotect(self->mem, block_size(), PROT_READ | PROT_WRITE));
+	test_fails(self->bad);
+	test_err_write(EIO, self->fd, self->bad, page_size(), buf);
+	test_pages_at(self->fd, self->bad, 1, HMM_REF_PAGE_DEVICE, 1);
+	__test_neighbours(_metadata, self->mem, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
 TEST_F(failure, moved_by_command)
 {
 	struct hmm_ref_migrate cmd;
