@@ -7,6 +7,8 @@
 #
 #   FUZZ_SECONDS    for all of it (default 10)
 #   FUZZ_SEED       of the first round (default: the time)
+#   FUZZ_POISON     pages that go bad in a round (default: none in two rounds, 8 in the next two,
+#                   and so on)
 #   HMM_REF_KO      the module, where modprobe does not find it
 #
 # Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
@@ -32,9 +34,11 @@ round() {
 		return
 		;;
 	esac
-	echo "# modprobe hmm_ref $* && ./fuzz $seed $each"
+	poison=${FUZZ_POISON:-$(((number - 1) / 2 % 2 * 8))}
+	echo "# modprobe hmm_ref $* && FUZZ_POISON=$poison ./fuzz $seed $each"
 	# shellcheck disable=SC2086 # words; the last one counts
-	if rmmod hmm_ref && load $params "$@" && "$here/fuzz" "$seed" "$each"; then
+	if rmmod hmm_ref && load $params "$@" &&
+		FUZZ_POISON=$poison "$here/fuzz" "$seed" "$each"; then
 		echo "ok $number $what, seed $seed"
 	else
 		echo "not ok $number $what, seed $seed"

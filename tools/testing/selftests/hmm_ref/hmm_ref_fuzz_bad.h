@@ -79,7 +79,7 @@ static inline int do_bad_native(const struct op *op)
 	cmd.halves[0] = natives[nr].size;
 	cmd.halves[2] = first == 2 ? 1 + op->offset % 3 : 0;
 	cmd.words[first] = (unsigned long)(request == HMM_REF_IOC_ATOMIC ? scratch :
-					   chaos + op->page % 1536 * PAGE);
+					   chaos + op->page % CHAOS_PAGES * PAGE);
 	cmd.words[first + 1] = request == HMM_REF_IOC_ATOMIC ? 8 : op->npages * PAGE;
 	if (first == 1)
 		cmd.words[3] = (unsigned long)(request == HMM_REF_IOC_WRITE ? IDS : scratch);
@@ -113,7 +113,7 @@ static inline int do_bad_old(const struct op *op)
 
 	if (!file || (file & FILE_FOREIGN) || nr == OLD_RELEASE)
 		return -ENXIO;
-	cmd.addr = (unsigned long)regions[R_CHAOS].base + op->page % 1536 * PAGE;
+	cmd.addr = (unsigned long)regions[R_CHAOS].base + op->page % CHAOS_PAGES * PAGE;
 	cmd.buf = (unsigned long)(nr == OLD_WRITE ? IDS : scratch);
 	if (op->value & 1)
 		cmd.addr = bad_number(op->value >> 8);

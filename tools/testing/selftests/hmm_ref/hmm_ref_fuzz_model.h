@@ -25,6 +25,7 @@
 #define ARENA		0x200000000000UL
 #define MEGA(n)		(ARENA + ((unsigned long)(n) << 20))
 #define SMALL_PAGES	64UL		/* no data buffer is larger */
+#define CHAOS_PAGES	(3 * 512)
 
 enum { R_BIG, R_FORKED, R_CHAOS, R_HUGE, R_SHARED, REGIONS };
 
@@ -51,7 +52,7 @@ static struct region regions[REGIONS] = {
 	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80),
 		    asked_big },
 	[R_FORKED] = { (char *)MEGA(33), 128, false, (char *)MEGA(72), (void *)MEGA(81) },
-	[R_CHAOS] = { (char *)MEGA(16), 3 * 512, true },
+	[R_CHAOS] = { (char *)MEGA(16), CHAOS_PAGES, true },
 	[R_HUGE] = { (char *)MEGA(24), 2 * 512, true },
 	[R_SHARED] = { (char *)MEGA(37), SMALL_PAGES, false },
 };

@@ -18,69 +18,96 @@
 #define SWAPPED		0x4000000000000000ULL
 #define FRAME		0x007fffffffffffffULL
 
-/* Is that the memory of a device? Its type of entry has no name in user space. */
-static inline bool is_device_pfn(unsigned long pfn)
+/* Memory of devices: page numbers, the last one included. */
+static struct {
+	unsigned long first, last;
+} device_memory[64];
+
+/* A device's type of entry has no name in user space, so ranges tell what is its page. */
+static inline void find_device_memory(void)
 {
 	FILE *file = fopen("/proc/iomem", "re");
 	unsigned long start, end;
-	bool found = false;
+	unsigned int i = 0;
 	char line[128];
 
-	while (file && !found && fgets(line, sizeof(line), file))
-		found = strstr(line, "hmm_ref") &&
-			sscanf(line, " %lx-%lx", &start, &end) == 2 &&
-			pfn >= start / PAGE && pfn <= end / PAGE;
+	memset(device_memory, 0, sizeof(device_memory));
+	while (file && i < ARRAY_SIZE(device_memory) && fgets(line, sizeof(line), file)) {
+		if (!strstr(line, "hmm_ref") || sscanf(line, " %lx-%lx", &start, &end) != 2)
+			continue;
+		device_memory[i].first = start / PAGE;
+		device_memory[i++].last = end / PAGE;
+	}
 	if (file)
 		fclose(file);
-	return found;
 }
 
-/* Return: the number of the device page at that address, or 0. */
-static inline unsigned long device_pfn(int pagemap, const char *addr)
+static inline bool is_device_pfn(unsigned long pfn)
 {
-	unsigned long pfn;
-	uint64_t entry;
+	unsigned int i;
 
-	if (pread(pagemap, &entry, sizeof(entry), (unsigned long)addr / PAGE * sizeof(entry)) !=
-	    sizeof(entry))
-		return 0;
-	pfn = entry & FRAME;
+	for (i = 0; i < ARRAY_SIZE(device_memory); i++)
+		if (pfn >= device_memory[i].first && pfn <= device_memory[i].last)
+			return true;
+	return false;
+}
+
+/* Return: the number of the device page that an entry of a pagemap has, or 0. */
+static inline unsigned long device_pfn(uint64_t entry)
+{
+	unsigned long pfn = entry & FRAME;
+
 	if (!(entry & PRESENT))
 		pfn = entry & SWAPPED ? pfn >> 5 : 0;
 	return pfn && is_device_pfn(pfn) ? pfn : 0;
 }
 
-/* One page of that process, if there is one. */
-static inline void poison_one(pid_t pid)
+/* Return: the number of a device page in the chaos region of a process, or 0. */
+static inline unsigned long find_page(pid_t pid)
 {
-	unsigned long page = below(&super.rng, regions[R_CHAOS].npages), pfn = 0, i;
+	const struct region *chaos = &regions[R_CHAOS];
+	static uint64_t entries[CHAOS_PAGES];
+	unsigned long pfn = 0, first, i;
 	char path[48];
-	int pagemap, rc;
+	ssize_t n;
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	if (pagemap < 0)
-		return;
-	for (i = 0; !pfn && i < 64; i++)
-		pfn = device_pfn(pagemap, regions[R_CHAOS].base +
-				 (page + i) % regions[R_CHAOS].npages * PAGE);
-	close(pagemap);
-	if (!pfn)
-		return;
-	snprintf(path, sizeof(path), "%#lx", pfn);
-	rc = write_file(CORRUPT, path);
-	if (rc && rc != -EBUSY && rc != -EHWPOISON)
-		fuzz_complain("%s to " CORRUPT ": %d", path, rc);
-	super.poisoned++;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = pread(fd, entries, sizeof(entries),
+		  (unsigned long)chaos->base / PAGE * sizeof(entries[0]));
+	close(fd);
+	if (n != sizeof(entries))
+		return 0;
+	first = below(&super.rng, CHAOS_PAGES);
+	for (i = 0; !pfn && i < CHAOS_PAGES; i++)
+		pfn = device_pfn(entries[(first + i) % CHAOS_PAGES]);
+	return pfn;
 }
 
+/* One page of any worker, if there is one. */
 static inline void poison_some(void)
 {
-	unsigned int nr = below(&super.rng, WORKERS);
+	unsigned int nr = below(&super.rng, WORKERS), i;
+	unsigned long pfn = 0;
+	char text[24];
+	int rc;
 
-	if (super.poisoned < shared->poison && super.workers[nr] &&
-	    !access(CORRUPT, W_OK))
-		poison_one(super.workers[nr]);
+	if (super.poisoned == shared->poison || access(CORRUPT, W_OK))
+		return;
+	find_device_memory();
+	for (i = 0; !pfn && i < WORKERS; i++, nr = (nr + 1) % WORKERS)
+		if (super.workers[nr])
+			pfn = find_page(super.workers[nr]);
+	if (!pfn)
+		return;
+	snprintf(text, sizeof(text), "%#lx", pfn);
+	rc = write_file(CORRUPT, text);
+	if (rc && rc != -EBUSY && rc != -EHWPOISON)
+		fuzz_complain("%s to " CORRUPT ": %d", text, rc);
+	super.poisoned++;
 }
 
 #endif /* _HMM_REF_FUZZ_POISON_H */
