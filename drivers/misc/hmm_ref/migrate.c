@@ -110,6 +110,11 @@ static int look_to_device(struct hmm_ref_client *client, struct pass *pass)
 	}
 	rc = hmm_ref_mirror_survey(&client->mirror, args->start, args->end,
 				   client->window.dst, &survey);
+	if (rc == -EBUSY) {
+		/* For the next pass, which begins without mmap_lock. */
+		pass->wanted = 0;
+		return 0;
+	}
 	if (rc)
 		return rc;
 	args->end = args->start + survey.npages * PAGE_SIZE;

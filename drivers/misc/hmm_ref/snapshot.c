@@ -253,11 +253,10 @@ static void count_resident(struct hmm_ref_mirror *mirror, const struct hmm_range
  * another process maps it, too, where it may.
  *
  * Threads that map and unmap wait for mmap_lock, and what they do elsewhere in the
- * address space counts as a change here, too. So this looks a few times at most: a range
- * that has changed each time counts as merged.
+ * address space counts as a change here, too. So this looks a few times at most.
  *
  * Context: mmap_lock held for read.
- * Return: 0, -EINTR or -ENODEV.
+ * Return: 0, -EBUSY when the range changed each time, -EINTR or -ENODEV.
  */
 int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 			  unsigned long end, unsigned long *pfns,
@@ -298,8 +297,7 @@ int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (rc)
 			return rc;
 	}
-	*survey = (struct hmm_ref_survey){ .npages = range_pages(&range), .merged = true };
-	return 0;
+	return -EBUSY;
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,

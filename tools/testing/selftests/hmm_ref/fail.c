@@ -87,6 +87,15 @@ TEST_F(fail, unsteady_pages_stay)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
+/* That is found out by eight looks, and once more before the command gives up. */
+TEST_F(fail, pages_that_become_steady)
+{
+	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 0, 8));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_disarm(FAIL_RETRY));
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
 TEST_F(fail, copy_to_system)
 {
 	struct hmm_ref_migrate cmd;
