@@ -179,6 +179,34 @@ static void devmem_block_promised(struct kunit *test)
 	dmt_compare(test, f);
 }
 
+/* While a task waits for room, what comes free is for its reservation, and for no other. */
+static void devmem_in_turn(struct kunit *test)
+{
+	struct hmm_ref_room waiting = {}, other = {};
+	struct dmt *f = test->priv;
+	struct hmm_ref_devmem *dm = &f->dm;
+	unsigned int i;
+
+	dmt_take_all(test, f);
+	atomic_inc(&dm->nr_waiting);
+	for (i = 0; i < 3; i++) {
+		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), -ENOSPC);
+		KUNIT_EXPECT_EQ(test, waiting.nr, i);
+		dmt_put(f, 0);
+		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false),
+				-ENOSPC);
+	}
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), 0);
+	dmt_put(f, 0);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENOSPC);
+	atomic_dec(&dm->nr_waiting);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), 0);
+	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 2, false), -ENOSPC);
+	hmm_ref_devmem_unreserve(dm, &waiting);
+	hmm_ref_devmem_unreserve(dm, &other);
+	dmt_compare(test, f);
+}
+
 /* The parts of a folio that was split come back one by one, the last makes it whole. */
 static void devmem_split(struct kunit *test)
 {
@@ -523,6 +551,7 @@ static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_large_blocked),
 	KUNIT_CASE(devmem_fullest_first),
 	KUNIT_CASE(devmem_block_promised),
+	KUNIT_CASE(devmem_in_turn),
 	KUNIT_CASE(devmem_split),
 	KUNIT_CASE(devmem_retire),
 	KUNIT_CASE(devmem_retire_promised),
