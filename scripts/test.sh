@@ -41,11 +41,11 @@ build() {
 has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; }; }
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
-# kernel takes 20 minutes of two idle CPUs, and has taken 40.
+# kernel takes 20 minutes of two idle CPUs, and has taken 40. A test that hangs gets 300.
 selftests() {
-	local one=300 all=900 fuzz=10
+	local one=600 all=1200 fuzz=10
 
-	[[ $FLAVOUR == release ]] || one=900 all=3600 fuzz=60
+	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
 	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \

@@ -439,7 +439,7 @@ FIXTURE_TEARDOWN_PARENT(contention)
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F_TIMEOUT(contention, cpu_and_device, LONG_TEST)
+TEST_F(contention, cpu_and_device)
 {
 	struct counting c[2] = {};
 
@@ -448,7 +448,7 @@ TEST_F_TIMEOUT(contention, cpu_and_device, LONG_TEST)
 	count_end(_metadata, &self->contention, c, 2, false);
 }
 
-TEST_F_TIMEOUT(contention, cpu_and_comparing_device, LONG_TEST)
+TEST_F(contention, cpu_and_comparing_device)
 {
 	struct counting c[2] = {};
 
@@ -457,7 +457,7 @@ TEST_F_TIMEOUT(contention, cpu_and_comparing_device, LONG_TEST)
 	count_end(_metadata, &self->contention, c, 2, false);
 }
 
-TEST_F_TIMEOUT(contention, two_devices, LONG_TEST)
+TEST_F(contention, two_devices)
 {
 	struct counting c[2] = {};
 
@@ -468,7 +468,7 @@ TEST_F_TIMEOUT(contention, two_devices, LONG_TEST)
 	count_end(_metadata, &self->contention, c, 2, false);
 }
 
-TEST_F_TIMEOUT(contention, two_files, LONG_TEST)
+TEST_F(contention, two_files)
 {
 	struct counting c[2] = {};
 
@@ -478,7 +478,7 @@ TEST_F_TIMEOUT(contention, two_files, LONG_TEST)
 }
 
 /* There two files need not take it from each other. */
-TEST_F_TIMEOUT(contention, two_files_in_device_memory, LONG_TEST)
+TEST_F(contention, two_files_in_device_memory)
 {
 	struct counting c[2] = {};
 
@@ -506,7 +506,7 @@ static int migrate_main(void *arg)
 }
 
 /* While a CPU, a device and the migration pull at the page. */
-TEST_F_TIMEOUT(contention, migrating, LONG_TEST)
+TEST_F(contention, migrating)
 {
 	struct counting c[2] = {};
 	struct worker worker;

@@ -34,7 +34,7 @@ FIXTURE_TEARDOWN_PARENT(capacity)
 }
 
 /* A piece at a time: each one fits, all together do not. */
-TEST_F_TIMEOUT(capacity, half_as_much_again, 300)
+TEST_F(capacity, half_as_much_again)
 {
 	unsigned long npages = self->npages + self->npages / 2;
 	unsigned long piece = block_pages() / 2 + 1, i, n;
@@ -57,7 +57,7 @@ TEST_F_TIMEOUT(capacity, half_as_much_again, 300)
 }
 
 /* The whole range by one command: it says truly what stayed. */
-TEST_F_TIMEOUT(capacity, by_one_command, 300)
+TEST_F(capacity, by_one_command)
 {
 	unsigned long npages = self->npages + self->npages / 4;
 	char *mem = test_map_pages(npages);
@@ -72,7 +72,7 @@ TEST_F_TIMEOUT(capacity, by_one_command, 300)
 }
 
 /* Device writes, then eviction: what the device wrote last is what comes home. */
-TEST_F_TIMEOUT(capacity, device_writes_survive, 300)
+TEST_F(capacity, device_writes_survive)
 {
 	unsigned long npages = block_pages() + 13;
 	char *mine = test_map_pages(npages);
@@ -127,7 +127,7 @@ static int compete(void *arg)
 }
 
 /* Two processes want three quarters of the device each. */
-TEST_F_TIMEOUT(capacity, two_processes, 300)
+TEST_F(capacity, two_processes)
 {
 	struct competitor competitor[2];
 	pid_t pid[2];
@@ -162,7 +162,7 @@ static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 #define test_fill(mem)	__test_fill(_metadata, self->fd, mem, self->npages)
 
 /* Given back is free again: full, empty, full. */
-TEST_F_TIMEOUT(capacity, fill_it_three_times, 300)
+TEST_F(capacity, fill_it_three_times)
 {
 	struct hmm_ref_stats stats;
 	char *mem;
@@ -180,7 +180,7 @@ TEST_F_TIMEOUT(capacity, fill_it_three_times, 300)
  * Commands that move nothing, because the pages are there already or never move,
  * take nothing from the device that they do not give back.
  */
-TEST_F_TIMEOUT(capacity, nothing_stays_reserved, 300)
+TEST_F(capacity, nothing_stays_reserved)
 {
 	unsigned long npages = block_pages() / 2, several = 3 * block_pages(), i;
 	char *shared = test_map_shared(several * page_size());

@@ -160,7 +160,7 @@ TEST_F(coherent, another_device)
 	}
 }
 
-TEST_F_TIMEOUT(coherent, unbind, LONG_TEST)
+TEST_F(coherent, unbind)
 {
 	test_to_device(self->fd, self->mem, PAGES);
 	close(self->fd);
@@ -173,7 +173,7 @@ TEST_F_TIMEOUT(coherent, unbind, LONG_TEST)
 }
 
 /* More than there is: the first to come is the first to go, and nothing is lost. */
-TEST_F_TIMEOUT(coherent, half_as_much_again, LONG_TEST)
+TEST_F(coherent, half_as_much_again)
 {
 	unsigned long nblocks = self->info.out_capacity / block_size();
 	unsigned long n = (nblocks + nblocks / 2) * block_pages();
@@ -326,7 +326,7 @@ static int pull_main(void *arg)
  * become the device's own between the fault and make_device_exclusive() is mapped as
  * such: what is on the device and what the driver takes for it are the same pages.
  */
-TEST_F_TIMEOUT(coherent, migrated_before_exclusive, LONG_TEST)
+TEST_F(coherent, migrated_before_exclusive)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;

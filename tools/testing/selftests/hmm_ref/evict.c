@@ -104,7 +104,7 @@ TEST_F(evict, of_nothing)
 	EXPECT_EQ(PAGES, counted(&cmd));
 }
 
-TEST_F_TIMEOUT(evict, in_a_large_hole, 60)
+TEST_F(evict, in_a_large_hole)
 {
 	const unsigned long size = 1UL << 44;
 	struct hmm_ref_evict cmd;
@@ -146,7 +146,7 @@ static void on_alarm(int signal)
 }
 
 /* Signals do not keep it from pages that are behind those of others. */
-TEST_F_TIMEOUT(evict, under_a_timer, LONG_TEST)
+TEST_F(evict, under_a_timer)
 {
 	const unsigned long nblocks = 24;
 	struct sigaction action = { .sa_handler = on_alarm };

@@ -415,7 +415,7 @@ static int discard_main(void *arg)
  * A page that was thrown away must not be what the device maps, whoever came first:
  * what the CPU writes there afterwards the device reads.
  */
-TEST_F_TIMEOUT(exclusive, dontneed_race, LONG_TEST)
+TEST_F(exclusive, dontneed_race)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;

@@ -54,7 +54,7 @@ FIXTURE_TEARDOWN_PARENT(swap)
 } while (0)
 
 /* In from swap, written by the device alone, and out again. */
-TEST_F_TIMEOUT(swap, in_and_out, LONG_TEST)
+TEST_F(swap, in_and_out)
 {
 	unsigned int seed;
 
@@ -72,7 +72,7 @@ TEST_F_TIMEOUT(swap, in_and_out, LONG_TEST)
 }
 
 /* Memory that may be thrown away may not once the device has written. */
-TEST_F_TIMEOUT(swap, free_then_write, LONG_TEST)
+TEST_F(swap, free_then_write)
 {
 	/* MADV_FREE passes over pages that wait in another CPU's batch for the LRU lists. */
 	run_on_cpu(0);
@@ -88,7 +88,7 @@ TEST_F_TIMEOUT(swap, free_then_write, LONG_TEST)
 }
 
 /* Reclaim takes pages that are exclusive, or leaves them; it does not lose any. */
-TEST_F_TIMEOUT(swap, reclaim, LONG_TEST)
+TEST_F(swap, reclaim)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
 	long left = PAGES;
@@ -145,7 +145,7 @@ static long ksm_merged(void)
 }
 
 /* A merged page becomes one's own, and those that it was merged with stay. */
-TEST_F_TIMEOUT(ksm, merged_page, LONG_TEST)
+TEST_F(ksm, merged_page)
 {
 	unsigned long long deadline = now_ms() + 4 * PATIENCE_MS;
 	long total = 2 * PAGES, before;

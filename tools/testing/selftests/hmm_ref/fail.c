@@ -183,7 +183,7 @@ static int sweep(struct __test_metadata *_metadata, int fd, char *mem,
 	return failures;
 }
 
-TEST_F_TIMEOUT(fail, memory_to_system, LONG_TEST)
+TEST_F(fail, memory_to_system)
 {
 	int failures = sweep(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
 
@@ -192,14 +192,14 @@ TEST_F_TIMEOUT(fail, memory_to_system, LONG_TEST)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-TEST_F_TIMEOUT(fail, memory_to_device, LONG_TEST)
+TEST_F(fail, memory_to_device)
 {
 	sweep(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE);
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
 /* Without memory for a moment: the fault is taken again, and no signal comes. */
-TEST_F_TIMEOUT(fail, memory_for_cpu_fault, LONG_TEST)
+TEST_F(fail, memory_for_cpu_fault)
 {
 	int passed;
 

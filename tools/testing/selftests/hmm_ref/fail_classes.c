@@ -230,7 +230,7 @@ static int run_in_child(void *arg)
 	return job_run(arg) != 0;
 }
 
-TEST_F_TIMEOUT(always, ends, LONG_TEST)
+TEST_F(always, ends)
 {
 	struct job *job = &self->job;
 	int rc;
@@ -285,7 +285,7 @@ FIXTURE_TEARDOWN_PARENT(leaves)
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F_TIMEOUT(leaves, in_the_end, LONG_TEST)
+TEST_F(leaves, in_the_end)
 {
 	ASSERT_EQ(0, attr_arm(self->attr, 0, 20));
 	ASSERT_EQ(0, device_attach(DRIVER "unbind", self->job.device));

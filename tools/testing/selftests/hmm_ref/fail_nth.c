@@ -455,7 +455,7 @@ FIXTURE_TEARDOWN(after)
 {
 }
 
-TEST_F_TIMEOUT(after, no_leaks, LONG_TEST)
+TEST_F(after, no_leaks)
 {
 	EXPECT_EQ(0, fail_leaks("fail_nth"));
 }

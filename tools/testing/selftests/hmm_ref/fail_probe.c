@@ -87,7 +87,7 @@ static bool works(struct job *job)
 	       job_verify(job) && job_settle(job);
 }
 
-TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
+TEST_F(probe, each_step_of_bind_fails)
 {
 	int errors = 0, nodeless = 0, nth, left, rc;
 
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(probe, each_step_of_bind_fails, LONG_TEST)
 	EXPECT_LT(0, errors);
 }
 
-TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, LONG_TEST)
+TEST_F(probe, each_step_of_unbind_fails)
 {
 	struct job *job = &self->job;
 	int refused = 0, nth, left, rc;
@@ -176,7 +176,7 @@ FIXTURE_TEARDOWN(after)
 {
 }
 
-TEST_F_TIMEOUT(after, no_leaks, LONG_TEST)
+TEST_F(after, no_leaks)
 {
 	EXPECT_EQ(0, fail_leaks("fail_probe"));
 }

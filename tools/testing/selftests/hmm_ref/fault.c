@@ -249,13 +249,13 @@ static void run_crowd(struct __test_metadata *_metadata, int fd, char *mem,
 		ASSERT_EQ(0, worker_wait(&worker[i]));
 }
 
-TEST_F_TIMEOUT(fault, threads_read_the_same_pages, LONG_TEST)
+TEST_F(fault, threads_read_the_same_pages)
 {
 	run_crowd(_metadata, self->fd, self->mem, false);
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-TEST_F_TIMEOUT(fault, threads_write_the_same_pages, LONG_TEST)
+TEST_F(fault, threads_write_the_same_pages)
 {
 	unsigned long i;
 	int nr;

@@ -206,7 +206,7 @@ static int fill_device_and_exit(void *arg)
 }
 
 /* Device pages that another process has left full of data. */
-TEST_F_TIMEOUT(holes, nothing_of_another_process, LONG_TEST)
+TEST_F(holes, nothing_of_another_process)
 {
 	unsigned long npages = 2 * block_pages();
 	char *mem = test_map_pages(npages);

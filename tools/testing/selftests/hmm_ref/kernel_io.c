@@ -384,12 +384,12 @@ static void __test_race(struct __test_metadata *_metadata, int fd, char *mem,
 	       pusher.skipped);
 }
 
-TEST_F_TIMEOUT(io, aio_race, LONG_TEST)
+TEST_F(io, aio_race)
 {
 	__test_race(_metadata, self->fd, self->mem, self->npages, self->copy, AIO);
 }
 
-TEST_F_TIMEOUT(io, fixed_buffers_race, LONG_TEST)
+TEST_F(io, fixed_buffers_race)
 {
 	__test_race(_metadata, self->fd, self->mem, self->npages, self->copy, FIXED);
 }

@@ -382,7 +382,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 }
 
 /* All cuts at all places: what is left of the folio has to come back in single pages. */
-TEST_F_TIMEOUT(scarce, back, LONG_TEST)
+TEST_F(scarce, back)
 {
 	unsigned int cut, place;
 

@@ -232,7 +232,7 @@ static int touch_main(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(lifetime, close_while_faulting, LONG_TEST)
+TEST_F(lifetime, close_while_faulting)
 {
 	struct toucher toucher = { .mem = self->mem };
 	struct hmm_ref_migrate cmd;
@@ -272,7 +272,7 @@ static int migrate_for_ever(void *arg)
 	}
 }
 
-TEST_F_TIMEOUT(lifetime, killed_while_migrating, LONG_TEST)
+TEST_F(lifetime, killed_while_migrating)
 {
 	unsigned long *rounds = test_map_shared(page_size());
 	unsigned long long deadline;
@@ -366,7 +366,7 @@ static char *core_data(char *core, size_t size, unsigned long addr)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(lifetime, core_dump, LONG_TEST)
+TEST_F(lifetime, core_dump)
 {
 	char pattern[256], *core, *data;
 	struct stat st;

@@ -109,7 +109,7 @@ static void __test_round(struct __test_metadata *_metadata, int fd, char *mem,
 	test_cpu_data(mem, npages, round);
 }
 
-TEST_F_TIMEOUT(lru, page_out, LONG_TEST)
+TEST_F(lru, page_out)
 {
 	unsigned int round;
 
@@ -117,7 +117,7 @@ TEST_F_TIMEOUT(lru, page_out, LONG_TEST)
 		__test_round(_metadata, self->fd, self->mem, self->npages, round, page_out);
 }
 
-TEST_F_TIMEOUT(lru, reclaim, LONG_TEST)
+TEST_F(lru, reclaim)
 {
 	unsigned int round;
 
@@ -148,7 +148,7 @@ static int reclaim_main(void *arg)
 }
 
 /* Reclaim all the time, while pages come and go. */
-TEST_F_TIMEOUT(lru, race, LONG_TEST)
+TEST_F(lru, race)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 1000);
 	struct reclaimer reclaimer = { .mem = self->mem, .size = self->size };

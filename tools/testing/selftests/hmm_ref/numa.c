@@ -182,7 +182,7 @@ static int mover_main(void *arg)
 }
 
 /* Between the nodes and the device at the same time. */
-TEST_F_TIMEOUT(numa, move_pages_race, LONG_TEST)
+TEST_F(numa, move_pages_race)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
@@ -314,7 +314,7 @@ static int wander_main(void *arg)
  * Pages go to the device and back while the scanner takes access to them away and the
  * faults that follow move them between the nodes.
  */
-TEST_F_TIMEOUT(balancing, race, LONG_TEST)
+TEST_F(balancing, race)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
@@ -369,7 +369,7 @@ static bool wait_for_scanner(unsigned long npages)
 }
 
 /* To the device, and read by it, while the CPU has no access. */
-TEST_F_TIMEOUT(balancing, without_access, LONG_TEST)
+TEST_F(balancing, without_access)
 {
 	unsigned int round, waited = 0;
 

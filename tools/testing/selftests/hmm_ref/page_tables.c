@@ -9,7 +9,7 @@
  */
 #include "hmm_ref_utils.h"
 
-#define TURNS		2048UL
+#define TURNS		1024UL
 #define TABLE		4096UL	/* bytes, at the least */
 #define CGROUP_ROOT	"/sys/fs/cgroup/"
 #define CGROUP		CGROUP_ROOT "hmm_ref_page_tables/"
@@ -93,7 +93,7 @@ static long wait_for_slab(long most)
 	return bytes;
 }
 
-TEST_F_TIMEOUT(page_tables, end_with_what_they_map, LONG_TEST)
+TEST_F(page_tables, end_with_what_they_map)
 {
 	const long spare = TURNS * TABLE / 4;
 	long before, after;

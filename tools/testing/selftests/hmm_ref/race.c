@@ -119,7 +119,7 @@ static void check_writers(struct __test_metadata *_metadata, struct race *race,
 
 /* ---- the races --------------------------------------------------------------------- */
 
-TEST_F_TIMEOUT(race, cpu_writers, LONG_TEST)
+TEST_F(race, cpu_writers)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -137,7 +137,7 @@ TEST_F_TIMEOUT(race, cpu_writers, LONG_TEST)
 	check_writers(_metadata, &self->race, writers, 2);
 }
 
-TEST_F_TIMEOUT(race, device_writer, LONG_TEST)
+TEST_F(race, device_writer)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -155,7 +155,7 @@ TEST_F_TIMEOUT(race, device_writer, LONG_TEST)
 }
 
 /* CPU, device and migration, all on the same pages. */
-TEST_F_TIMEOUT(race, cpu_and_device_writers, LONG_TEST)
+TEST_F(race, cpu_and_device_writers)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -230,7 +230,7 @@ static int suspicious_reader(void *arg)
 	return rc;
 }
 
-TEST_F_TIMEOUT(race, dontneed_and_device_read, LONG_TEST)
+TEST_F(race, dontneed_and_device_read)
 {
 	struct worker workers[3];
 
@@ -292,7 +292,7 @@ static int careful_migrate(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(race, mremap_and_map_over, LONG_TEST)
+TEST_F(race, mremap_and_map_over)
 {
 	struct worker workers[2];
 
@@ -320,7 +320,7 @@ static int verify_generation(void *arg)
  * The child has the data of the moment of fork, although the device writes the
  * next generation for the parent at once, and pages move all the time.
  */
-TEST_F_TIMEOUT(race, fork, LONG_TEST)
+TEST_F(race, fork)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
@@ -376,7 +376,7 @@ static int half_main(void *arg)
 	return rc;
 }
 
-TEST_F_TIMEOUT(race, two_threads_one_file, LONG_TEST)
+TEST_F(race, two_threads_one_file)
 {
 	struct half halves[2] = {
 		{ .race = &self->race, .direction = HMM_REF_TO_DEVICE },

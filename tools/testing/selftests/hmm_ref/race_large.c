@@ -442,7 +442,7 @@ static int (*const actors[])(void *) = {
 	discarder, mapper, remapper, protector,
 };
 
-TEST_F_TIMEOUT(large, race, LONG_TEST)
+TEST_F(large, race)
 {
 	unsigned long long deadline = now_ms() + 3000;
 	struct stage *stage = &self->stage;

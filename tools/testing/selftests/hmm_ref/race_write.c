@@ -183,7 +183,7 @@ static int discard_main(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(discard, and_write, LONG_TEST)
+TEST_F(discard, and_write)
 {
 	struct race *race = &self->race;
 	struct discarder discarder = { race };
@@ -303,7 +303,7 @@ static int counting_main(void *arg)
  * The CPU and the device count on all the time while children are made. A child has
  * the counters of the moment of fork, and they stay; the parent loses no count.
  */
-TEST_F_TIMEOUT(share, fork_and_write, LONG_TEST)
+TEST_F(share, fork_and_write)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	struct bounds *bounds = test_map_shared(sizeof(*bounds));

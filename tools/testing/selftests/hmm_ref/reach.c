@@ -270,7 +270,7 @@ static int push_main(void *arg)
  * Pages on their way to the device all the time while the disk fills them: pinned pages
  * stay where the disk puts the data, others are brought back before it starts.
  */
-TEST_F_TIMEOUT(reach, direct_io_race, LONG_TEST)
+TEST_F(reach, direct_io_race)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;

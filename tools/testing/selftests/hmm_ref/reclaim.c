@@ -120,7 +120,7 @@ static int shrink_for_long(void *arg)
 }
 
 /* The shrinker against migrations that want the same blocks. */
-TEST_F_TIMEOUT(reclaim, while_migrating, LONG_TEST)
+TEST_F(reclaim, while_migrating)
 {
 	unsigned long npages = self->npages;
 	struct worker shrinker;

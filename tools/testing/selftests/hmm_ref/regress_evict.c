@@ -127,7 +127,7 @@ static int make_victims(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(evict, of_a_process_that_ends, LONG_TEST)
+TEST_F(evict, of_a_process_that_ends)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 5);
 	struct shared *shared = self->shared;

@@ -80,7 +80,7 @@ static bool same(const char *mem, int value)
 	return true;
 }
 
-TEST_F_TIMEOUT(ksm, merged_pages_stay, LONG_TEST)
+TEST_F(ksm, merged_pages_stay)
 {
 	char *mem = __map_merged(_metadata, PAGES);
 	struct hmm_ref_migrate cmd;
@@ -108,7 +108,7 @@ TEST_F(ksm, mergeable_pages_stay)
 }
 
 /* A page of one's own again, it moves like any other. */
-TEST_F_TIMEOUT(ksm, written_pages_move, LONG_TEST)
+TEST_F(ksm, written_pages_move)
 {
 	char *mem = __map_merged(_metadata, PAGES);
 
@@ -141,7 +141,7 @@ static int merges(void *arg)
 }
 
 /* Here the mapping may not be merged. It has a page that was, and that no rmap finds. */
-TEST_F_TIMEOUT(ksm, merged_by_a_child, LONG_TEST)
+TEST_F(ksm, merged_by_a_child)
 {
 	struct family family = { .merged = event_new(), .done = event_new() };
 	struct hmm_ref_migrate cmd;
@@ -189,7 +189,7 @@ static int protect(char *mem, size_t size)
  * The same where a userfaultfd wants to know of each access: what may not be looked at,
  * merged or not, stays.
  */
-TEST_F_TIMEOUT(ksm, merged_by_a_child_and_protected, LONG_TEST)
+TEST_F(ksm, merged_by_a_child_and_protected)
 {
 	struct family family = { .merged = event_new(), .done = event_new() };
 	struct hmm_ref_migrate cmd;

@@ -81,7 +81,7 @@ static int drops_a_locked_page(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(mlocked, unbind_after_unmap, LONG_TEST)
+TEST_F(mlocked, unbind_after_unmap)
 {
 	struct client client = { self->nr, self->state };
 	pid_t pid, unbinder;

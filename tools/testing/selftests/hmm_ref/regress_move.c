@@ -113,7 +113,7 @@ static int migrate(void *arg)
 	return !CHECK(!worker_wait(&worker)) || !CHECK(shared->rounds >= 10);
 }
 
-TEST_F_TIMEOUT(move, while_pages_are_locked, LONG_TEST)
+TEST_F(move, while_pages_are_locked)
 {
 	int rc = child_run(migrate, self->shared);
 

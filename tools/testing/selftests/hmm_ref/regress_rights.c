@@ -321,7 +321,7 @@ FIXTURE_TEARDOWN_PARENT(word)
 
 #define CHANGES	2000
 
-TEST_F_TIMEOUT(word, device_loads, LONG_TEST)
+TEST_F(word, device_loads)
 {
 	struct word word = { .at = self->mem + 8, .size = variant->size };
 	unsigned long long end = now_ms() + MEET_MS;
@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(word, device_loads, LONG_TEST)
 	ASSERT_LT(0, word.changes);
 }
 
-TEST_F_TIMEOUT(word, device_stores, LONG_TEST)
+TEST_F(word, device_stores)
 {
 	struct word word = { .at = self->mem + 8, .size = variant->size };
 	unsigned long long end = now_ms() + MEET_MS;

@@ -197,7 +197,7 @@ static bool call_is_right(struct part *part, int (*fn)(struct part *part),
 }
 
 /* All of the range, with a call for each signal. Until one is met: they come at several rates. */
-TEST_F_TIMEOUT(signal, goes_on_with_the_rest, LONG_TEST)
+TEST_F(signal, goes_on_with_the_rest)
 {
 	struct part *part = &self->part;
 	unsigned long interrupted = 0;
@@ -241,7 +241,7 @@ FIXTURE_TEARDOWN_PARENT(huge)
 }
 
 /* Nothing can come back from where nothing is: that takes no time to find out. */
-TEST_F_TIMEOUT(huge, nothing_is_quick, 60)
+TEST_F(huge, nothing_is_quick)
 {
 	char *mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
 	struct hmm_ref_migrate cmd;
@@ -255,7 +255,7 @@ TEST_F_TIMEOUT(huge, nothing_is_quick, 60)
 }
 
 /* Nor where nothing is mapped, which EVICT goes over, too. */
-TEST_F_TIMEOUT(huge, unmapped_is_quick, 60)
+TEST_F(huge, unmapped_is_quick)
 {
 	char *mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
 	struct hmm_ref_evict cmd;
@@ -273,7 +273,7 @@ TEST_F_TIMEOUT(huge, unmapped_is_quick, 60)
 }
 
 /* A few pages in it are found, wherever they are. */
-TEST_F_TIMEOUT(huge, pages_are_found, 60)
+TEST_F(huge, pages_are_found)
 {
 	const unsigned long last = HUGE_RANGE - page_size();
 	const unsigned long at[] = {
@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(huge, pages_are_found, 60)
 }
 
 /* SNAPSHOT skips holes as well, and nothing but holes. */
-TEST_F_TIMEOUT(huge, snapshot, 60)
+TEST_F(huge, snapshot)
 {
 	const unsigned long size = 4 * GIB, npages = size / page_size();
 	const unsigned long at[] = { 0, block_pages() + 3, GIB / page_size() + 7, npages - 1 };
@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(huge, snapshot, 60)
 }
 
 /* No hole of a file is filled by the device, so none is looked at. */
-TEST_F_TIMEOUT(huge, holes_of_a_file, 60)
+TEST_F(huge, holes_of_a_file)
 {
 	int file = memfd_create("hmm_ref", MFD_CLOEXEC);
 	struct hmm_ref_migrate cmd;
@@ -363,7 +363,7 @@ TEST_F_TIMEOUT(huge, holes_of_a_file, 60)
  * What cannot be read stays, window by window: hours of work. The alarm's handler runs, and
  * the counts are those of whole windows.
  */
-TEST_F_TIMEOUT(huge, handler_runs, 60)
+TEST_F(huge, handler_runs)
 {
 	char *mem = map_huge(HUGE_RANGE, PROT_NONE);
 	struct hmm_ref_migrate cmd;
@@ -403,7 +403,7 @@ static int keep_busy(void *arg)
 }
 
 /* Who waits for another thread's command, and has done nothing, can be interrupted, too. */
-TEST_F_TIMEOUT(huge, waiting_for_another_thread, 60)
+TEST_F(huge, waiting_for_another_thread)
 {
 	struct busy busy = { .fd = self->fd, .mem = map_huge(HUGE_RANGE, PROT_NONE) };
 	char *mem = test_map_pages(1);
@@ -449,7 +449,7 @@ TEST_F_TIMEOUT(huge, gib_under_a_timer, 600)
 }
 
 /* It cannot go on where it was, so it says what it has seen; and that is sound. */
-TEST_F_TIMEOUT(huge, audit, LONG_TEST)
+TEST_F(huge, audit)
 {
 	unsigned long npages = 64 * block_pages();
 	char *mem = test_map_blocks(64);

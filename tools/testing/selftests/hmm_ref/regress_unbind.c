@@ -122,7 +122,7 @@ static bool wait_started(unsigned long *started)
 	return counter_get(started);
 }
 
-TEST_F_TIMEOUT(busy, with_a_huge_range, LONG_TEST)
+TEST_F(busy, with_a_huge_range)
 {
 	struct client client = { self->nr, self->started };
 
@@ -133,7 +133,7 @@ TEST_F_TIMEOUT(busy, with_a_huge_range, LONG_TEST)
 	EXPECT_EQ(0, child_wait(self->pid, PATIENCE_MS));
 }
 
-TEST_F_TIMEOUT(busy, another_device, LONG_TEST)
+TEST_F(busy, another_device)
 {
 	struct client client = { 0, self->started };
 
@@ -149,7 +149,7 @@ TEST_F_TIMEOUT(busy, another_device, LONG_TEST)
 }
 
 /* Before a command has come there is nothing that the device would have to stay for. */
-TEST_F_TIMEOUT(busy, with_a_command_that_does_not_come, LONG_TEST)
+TEST_F(busy, with_a_command_that_does_not_come)
 {
 	struct client client = { self->nr, self->started };
 

@@ -208,7 +208,7 @@ static void __test_zapped(struct __test_metadata *_metadata, char *mem)
  * The parent has all of its data in the end, and a task that discarded has none: neither the
  * page that was thrown away comes back, nor does a page go that is still mapped.
  */
-TEST_F_TIMEOUT(zap, on_the_way_back, LONG_TEST)
+TEST_F(zap, on_the_way_back)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 700);
 	unsigned long long deadline = end + MEET_MS;

@@ -104,7 +104,7 @@ static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 
 /* ---- what is resident ---------------------------------------------------------- */
 
-TEST_F_TIMEOUT(room, resident_again, LONG_TEST)
+TEST_F(room, resident_again)
 {
 	unsigned long long evicted;
 	struct hmm_ref_migrate sum;
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(room, resident_again, LONG_TEST)
 }
 
 /* Of a window that is half there, the other half comes: for pages of others. */
-TEST_F_TIMEOUT(room, half_resident, LONG_TEST)
+TEST_F(room, half_resident)
 {
 	unsigned long half = block_pages() / 2;
 	char *mine = test_map_pages(block_pages());
@@ -163,7 +163,7 @@ static void __test_stays(struct __test_metadata *_metadata, int fd, char *mem,
 #define test_stays(mem, n)	__test_stays(_metadata, self->fd, mem, n)
 
 /* The command looks before it makes room, so none is made for these. */
-TEST_F_TIMEOUT(room, what_cannot_move, LONG_TEST)
+TEST_F(room, what_cannot_move)
 {
 	unsigned long n = 2 * block_pages(), long_ago;
 	char *mem = test_map_blocks(2);
@@ -202,7 +202,7 @@ TEST_F_TIMEOUT(room, what_cannot_move, LONG_TEST)
  * Room is made for what moves, not for all of the window: a few pages are free, and no more
  * is needed for the few that another device does not have.
  */
-TEST_F_TIMEOUT(room, a_few_among_many, LONG_TEST)
+TEST_F(room, a_few_among_many)
 {
 	char *mem = test_map_blocks(2);
 	unsigned long long evicted;
@@ -266,7 +266,7 @@ static int compete(void *arg)
 }
 
 /* One that needs a block at a time gets along with four that need a page. */
-TEST_F_TIMEOUT(room, many_small_rivals, LONG_TEST)
+TEST_F(room, many_small_rivals)
 {
 	unsigned long long deadline;
 	unsigned long *counters = test_map_shared(page_size());
@@ -329,7 +329,7 @@ static int there_and_back(void *arg)
 }
 
 /* Two processes take blocks off the same list: neither has a huge page split. */
-TEST_F_TIMEOUT(room, huge_pages_of_two, LONG_TEST)
+TEST_F(room, huge_pages_of_two)
 {
 	unsigned long *counters = test_map_shared(page_size());
 	struct rival rivals[2];
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(room, huge_pages_of_two, LONG_TEST)
  * Half of the device is free, but of no block all of it: a huge page gets one all the same,
  * and stays whole.
  */
-TEST_F_TIMEOUT(room, scattered, LONG_TEST)
+TEST_F(room, scattered)
 {
 	struct hmm_ref_page_state *states = calloc(block_pages(), sizeof(*states));
 	char *mem = test_map_blocks(1);
@@ -458,7 +458,7 @@ static int take_memory(void *arg)
  * Room is made for a process that has plenty, by bringing home what others have, to a
  * system that is short of memory: the command fails, and no process is killed for it.
  */
-TEST_F_TIMEOUT(room, without_memory, LONG_TEST)
+TEST_F(room, without_memory)
 {
 	long args[2] = { reserve_mib() + 12, event_new() };
 	unsigned long size = self->npages * page_size();

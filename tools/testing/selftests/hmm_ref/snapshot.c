@@ -273,7 +273,7 @@ static bool is_whole_or_nothing(const struct hmm_ref_page_state *states)
 }
 
 /* Between two nodes, by move_pages() and by policy, under the eyes of the device. */
-TEST_F_TIMEOUT(hugetlb, moves_between_nodes, LONG_TEST)
+TEST_F(hugetlb, moves_between_nodes)
 {
 	struct mover mover = { .mem = self->mem };
 	unsigned long looks = 0, moved;
@@ -499,7 +499,7 @@ static int change_rights(void *arg)
 }
 
 /* By pages, so that a walk of the range is not one step. */
-TEST_F_TIMEOUT(moment, rights, LONG_TEST)
+TEST_F(moment, rights)
 {
 	unsigned long half = block_pages() / 2, seen[2] = {}, odd = 0;
 	unsigned long long end;
@@ -551,7 +551,7 @@ static int change_place(void *arg)
 }
 
 /* A page of a large folio is where all of its pages are. */
-TEST_F_TIMEOUT(moment, place_of_a_large_page, LONG_TEST)
+TEST_F(moment, place_of_a_large_page)
 {
 	unsigned long large[HMM_REF_PAGE_REMOTE + 1] = {}, odd = 0;
 	unsigned long long end;

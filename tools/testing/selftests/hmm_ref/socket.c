@@ -92,7 +92,7 @@ static int receive(int socket, char *mem, size_t size)
 }
 
 /* From device memory, into device memory; both keep going there. */
-TEST_F_TIMEOUT(socket, send_and_receive, LONG_TEST)
+TEST_F(socket, send_and_receive)
 {
 	const unsigned long rounds = variant->large ? 4 : 30;
 	char *there = map_variant(self->fd, variant->large);

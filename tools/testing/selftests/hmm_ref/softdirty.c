@@ -212,7 +212,7 @@ static int forget_main(void *arg)
 }
 
 /* clear_refs all the time while pages come and go: no write is lost for it. */
-TEST_F_TIMEOUT(softdirty, race, LONG_TEST)
+TEST_F(softdirty, race)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 500);
 	unsigned long long deadline = end + MEET_MS;

@@ -192,7 +192,7 @@ static int change(struct stage *stage, enum change how, unsigned long value,
 	return rc;
 }
 
-TEST_F_TIMEOUT(stale, mapping, LONG_TEST)
+TEST_F(stale, mapping)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned int random = random_seed("HMM_REF_SEED");

@@ -101,7 +101,7 @@ static int use(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(suspend, while_in_use, LONG_TEST)
+TEST_F(suspend, while_in_use)
 {
 	struct shared *shared = test_map_shared(page_size());
 	unsigned long long end;
@@ -148,7 +148,7 @@ static int work_for_long(void *arg)
 }
 
 /* The freezer ends the command as a signal would: it finds no process that it waits for. */
-TEST_F_TIMEOUT(suspend, while_a_long_command_runs, LONG_TEST)
+TEST_F(suspend, while_a_long_command_runs)
 {
 	struct shared *shared = test_map_shared(page_size());
 	unsigned long long end;

@@ -274,7 +274,7 @@ static int overcommit(void *arg)
 	       !CHECK(!bad_pages(mem, npages, 2));
 }
 
-TEST_F_TIMEOUT(memcg, more_than_it_may_have, LONG_TEST)
+TEST_F(memcg, more_than_it_may_have)
 {
 	pid_t pid = child_start(overcommit, &self->npages);
 

@@ -103,7 +103,7 @@ static void first_cpus(unsigned int *cpus)
 }
 
 /* All that the thread has is on the device, or on its way, each time it is scheduled. */
-TEST_F_TIMEOUT(rseq, on_the_device, LONG_TEST)
+TEST_F(rseq, on_the_device)
 {
 	unsigned long long deadline = now_ms() + MEET_MS;
 	unsigned long migrated = 0, faults;
@@ -223,7 +223,7 @@ static bool set_frozen(bool frozen)
 }
 
 /* Its pages may be evicted while the task is frozen, and it goes on as before. */
-TEST_F_TIMEOUT(freezer, while_in_use, LONG_TEST)
+TEST_F(freezer, while_in_use)
 {
 	struct shared *shared = self->busy.shared;
 	unsigned long long deadline;

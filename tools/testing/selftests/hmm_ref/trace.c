@@ -529,7 +529,7 @@ static void __test_block(struct __test_metadata *_metadata, long dpfn)
 	}
 }
 
-TEST_F_TIMEOUT(fresh, from_bind_to_unbind, LONG_TEST)
+TEST_F(fresh, from_bind_to_unbind)
 {
 	unsigned int add, handout, remove, at;
 	char *mem = test_map_blocks(1);

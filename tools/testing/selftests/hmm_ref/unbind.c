@@ -105,7 +105,7 @@ static int __test_rebind(struct __test_metadata *_metadata, const char *name,
 #define test_rebind() \
 	(self->fd = __test_rebind(_metadata, self->name, self->nr, self->mem))
 
-TEST_F_TIMEOUT(unbind, file_open, LONG_TEST)
+TEST_F(unbind, file_open)
 {
 	int i, old;
 
@@ -137,7 +137,7 @@ static int unbind_main(void *arg)
 }
 
 /* Pages in many blocks, which nobody touches: all of them have to be evicted. */
-TEST_F_TIMEOUT(unbind, many_blocks, LONG_TEST)
+TEST_F(unbind, many_blocks)
 {
 	unsigned long long deadline = now_ms() + 2 * PATIENCE_MS;
 	struct unbinder unbinder = { .name = self->name };
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(unbind, many_blocks, LONG_TEST)
 	test_rebind();
 }
 
-TEST_F_TIMEOUT(unbind, file_closed, LONG_TEST)
+TEST_F(unbind, file_closed)
 {
 	int i;
 
@@ -200,7 +200,7 @@ static int migrate_main(void *arg)
 	return !CHECK(rc == -ENODEV);
 }
 
-TEST_F_TIMEOUT(unbind, while_migrating, LONG_TEST)
+TEST_F(unbind, while_migrating)
 {
 	struct victim v = { .mem = self->mem };
 	struct worker worker;
@@ -240,7 +240,7 @@ static int access_main(void *arg)
 	}
 }
 
-TEST_F_TIMEOUT(unbind, while_accessing, LONG_TEST)
+TEST_F(unbind, while_accessing)
 {
 	struct victim v = { .mem = self->mem };
 	struct worker worker;
@@ -362,7 +362,7 @@ static int touch_main(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(unbind, while_touching, LONG_TEST)
+TEST_F(unbind, while_touching)
 {
 	struct victim v = { .mem = self->mem };
 	struct worker worker;
@@ -393,7 +393,7 @@ static int child_main(void *arg)
 	return !CHECK(event_wait(v->go)) || !CHECK(!bad_pages(v->mem, PAGES, 1));
 }
 
-TEST_F_TIMEOUT(unbind, with_a_child, LONG_TEST)
+TEST_F(unbind, with_a_child)
 {
 	struct victim v = { .mem = self->mem, .ready = event_new(), .go = event_new() };
 	pid_t pid;
