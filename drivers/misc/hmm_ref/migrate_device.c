@@ -116,6 +116,8 @@ static bool fill_hole(struct hmm_ref_client *client, struct hmm_ref_move *move,
 	unsigned long got;
 	unsigned long i;
 
+	/* A block that has not become a folio counts as pages again. */
+	hmm_ref_devmem_unreserve(dm, room);
 	if (hmm_ref_devmem_try_reserve(dm, room, HMM_REF_BLOCK_PAGES, false))
 		return false;
 	got = hmm_ref_devmem_handout(dm, room, client->owner, dev_pages, HMM_REF_BLOCK_PAGES);
