@@ -26,7 +26,7 @@
 # Killed is: a test of that name reports "not ok"; or, where the patch says so, the kernel's log
 # has a splat that matches, or the test has no end. All else, another splat or a host that is too
 # slow, is no kill. The driver as it is runs the same tests first and has to pass them; a mutant
-# gets 8 times as long as that took, and 20 seconds.
+# gets 8 times as long as that took, and a minute.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -279,7 +279,7 @@ mutant() {
 		verdict="does not build, see $dir/build.log"
 		result=2
 	else
-		start $((20 + 8 * $(taken))) "$test"
+		start $((60 + 8 * $(taken))) "$test"
 		await $!
 		if [[ $how ]]; then
 			verdict="killed by $test $flavour: $how"

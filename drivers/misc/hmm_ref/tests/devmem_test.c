@@ -165,6 +165,9 @@ static void devmem_block_promised(struct kunit *test)
 
 	if (!dmt_has_large(f))
 		kunit_skip(test, "no large folios on this kernel");
+	/* All blocks are whole, and the one that is promised is the next to be used. */
+	dmt_reserve(test, f, DMT_PAGES);
+	dmt_unreserve(f, DMT_PAGES);
 	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &room, 0, true), 0);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &f->room, DMT_PAGES, false),
 			-ENOSPC);
