@@ -16,6 +16,7 @@
 #define PAGES		32UL
 #define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
 #define FAIL_RETRY	"/sys/kernel/debug/hmm_ref/fail_retry/"
+#define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
 #define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
 
 FIXTURE(fail)
@@ -42,6 +43,7 @@ FIXTURE_TEARDOWN_PARENT(fail)
 		return;
 	EXPECT_EQ(0, attr_disarm(FAIL_COPY));
 	EXPECT_EQ(0, attr_disarm(FAIL_RETRY));
+	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
 	if (!access(FAIL_PAGE "probability", F_OK))
 		EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
 	leak_check_end(_metadata, &self->leak);
@@ -94,6 +96,18 @@ TEST_F(fail, pages_that_become_steady)
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(0, attr_disarm(FAIL_RETRY));
 	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+/* Pages are reserved, and none is handed out: the next pass gets them, and none stays reserved. */
+TEST_F(fail, handout)
+{
+	struct hmm_ref_stats stats;
+
+	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 0, 1));
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_stats(self->fd, &stats);
+	ASSERT_EQ(0, stats.out_pages_reserved);
 }
 
 TEST_F(fail, copy_to_system)
