@@ -35,22 +35,16 @@ static int look(int fd, const void *mem, struct hmm_ref_page_state *states)
 	return rc ? rc : cmd.out_pages == block_pages() ? 0 : -EPROTO;
 }
 
-/* How many pages of a block differ from page @first in @where, @order or CPU rights? */
-static unsigned long odd_ones_from(const struct hmm_ref_page_state *states,
-				   unsigned long first)
+/* How many pages of a block differ from the first one in @where, @order or CPU rights? */
+static unsigned long odd_ones(const struct hmm_ref_page_state *states)
 {
 	unsigned long i, odd = 0;
 
-	for (i = first + 1; i < block_pages(); i++)
-		odd += states[i].where != states[first].where ||
-		       states[i].order != states[first].order ||
-		       (states[i].flags ^ states[first].flags) & HMM_REF_PAGE_WRITE;
+	for (i = 1; i < block_pages(); i++)
+		odd += states[i].where != states[0].where ||
+		       states[i].order != states[0].order ||
+		       (states[i].flags ^ states[0].flags) & HMM_REF_PAGE_WRITE;
 	return odd;
-}
-
-static unsigned long odd_ones(const struct hmm_ref_page_state *states)
-{
-	return odd_ones_from(states, 0);
 }
 
 /* Maps memory of a PCI device, for which there are no struct pages; NULL without one. */
@@ -449,7 +443,6 @@ FIXTURE(moment)
 	struct changer {
 		char *mem;
 		int fd;
-		int uffd;
 		unsigned long stop;
 		unsigned long changes;
 	} changer;
@@ -476,56 +469,56 @@ FIXTURE_TEARDOWN_PARENT(moment)
 }
 
 /*
- * Takes and gives the right to write, of all pages at once, as the core's notifier tells
- * it; not by mprotect(), which would wait for the walk to end. The pages are the second
- * half of the block: a walk that has begun before comes to them in the middle of the change.
+ * Discards the first and the last page of the block at once, and touches the last, then the first
+ * one. Discarding does not wait for mmap_lock, so it comes in the middle of a walk. (A userfaultfd
+ * that protects them would hide a mistake: for its sake the driver asks once more.)
  */
-static int change_rights(void *arg)
+static int discard_and_touch(void *arg)
 {
 	struct changer *changer = arg;
-	struct uffdio_writeprotect wp = {
-		.range = { .start = (unsigned long)changer->mem + block_size() / 2,
-			   .len = block_size() / 2 },
-	};
 
 	run_on_cpu(1);
 	while (!counter_get(&changer->stop)) {
-		wp.mode = counter_add(&changer->changes, 1) & 1 ?
-			  UFFDIO_WRITEPROTECT_MODE_WP : 0;
-		if (!CHECK(!ioctl(changer->uffd, UFFDIO_WRITEPROTECT, &wp)))
+		touch_write(changer->mem + block_size() - page_size(), 1);
+		touch_write(changer->mem, 1);
+		if (!CHECK(!madvise(changer->mem, block_size(), MADV_DONTNEED)))
 			return 1;
+		counter_add(&changer->changes, 1);
 	}
 	return 0;
 }
 
-/* By pages, so that a walk of the range is not one step. */
-TEST_F(moment, rights)
+/*
+ * The core does not tell when a page is added, so the last one may be seen without the first.
+ * The other way round they are of two moments, as both go at once.
+ */
+TEST_F(moment, discarded)
 {
-	unsigned long half = block_pages() / 2, seen[2] = {}, odd = 0;
+	const struct hmm_ref_page_state *first = self->states;
+	const struct hmm_ref_page_state *last = first + block_pages() - 1;
 	unsigned long long end;
+	struct hmm_ref_snapshot cmd;
+	unsigned long seen[2] = {};
+	bool odd = false;
 	int rc = 0;
 
 	madvise(self->mem, block_size(), MADV_NOHUGEPAGE);
-	fill_pages(self->mem, block_pages(), 1);
-	self->changer.uffd = uffd_watch(self->mem, block_size(), UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-					UFFDIO_REGISTER_MODE_WP);
-	if (self->changer.uffd < 0)
-		SKIP(return, "no write protection by userfaultfd");
-	ASSERT_EQ(0, worker_start(&self->worker, change_rights, &self->changer));
+	ASSERT_EQ(0, worker_start(&self->worker, discard_and_touch, &self->changer));
 	end = race_end();
 	while (!rc && !odd && (now_ms() < end || !seen[0] || !seen[1]) &&
 	       now_ms() < end + MEET_MS) {
-		rc = look(self->fd, self->mem, self->states);
+		rc = _test_snapshot(self->fd, self->mem, block_size(), self->states, &cmd);
 		if (!rc) {
-			odd = odd_ones_from(self->states, half);
-			seen[!!(self->states[half].flags & HMM_REF_PAGE_WRITE)]++;
+			odd = first->where == HMM_REF_PAGE_SYSTEM &&
+			      last->where == HMM_REF_PAGE_NONE;
+			seen[last->where == HMM_REF_PAGE_SYSTEM]++;
 		}
 		rc = rc == -EBUSY ? 0 : rc;
 	}
 	counter_set(&self->changer.stop, 1);
 	EXPECT_EQ(0, worker_wait(&self->worker));
 	ASSERT_EQ(0, rc);
-	ASSERT_EQ(0, odd);
+	ASSERT_FALSE(odd);
 	if (!seen[0] || !seen[1])
 		SKIP(return, "one of the two states did not hold for a look");
 	TH_LOG("%lu looks, %lu changes", seen[0] + seen[1], self->changer.changes);
