@@ -97,15 +97,17 @@ prepare() {
 		--exclude='*.mod*' "${COPIED[@]}" "$dir/driver")
 }
 
-# The copy's header goes before the one in the kernel's tree, which changes hands.
+# The copy's header goes before the one in the kernel's tree, which changes hands. The KUnit
+# tests have inline functions of the driver in them.
 build() {
 	[[ $flavour != host ]] || return 0
 	(
 		lock_cache
 		make -s -C "$(cat "$dir/products/build")" M="$dir/driver" -j"$(nproc)" \
+			CONFIG_HMM_REF_KUNIT_TEST=m \
 			NOSTDINC_FLAGS="-I$dir/driver/include -nostdinc" modules
 	) >"$dir/build.log" 2>&1 || return 1
-	cp "$dir/driver/drivers/misc/hmm_ref/hmm_ref.ko" "$dir/products"
+	cp "$dir"/driver/drivers/misc/hmm_ref/hmm_ref{,_kunit}.ko "$dir/products"
 }
 
 # choose TEST...: the guest gets these, and only their programs: that is quicker.
