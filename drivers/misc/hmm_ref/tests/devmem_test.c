@@ -338,7 +338,7 @@ static void devmem_stopped(struct kunit *test)
 	dmt_reserve(test, f, 3 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, 10);
 	if (dmt_has_large(f))
-		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
+		KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
 	hmm_ref_devmem_stop(dm);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 1, false), -ENODEV);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 0, true), -ENODEV);
