@@ -4,7 +4,7 @@
 # Installs what the build and the VM need, through apt-get, only what is missing.
 #
 #   in:  the table below: Debian package, a command or file that it brings, its use; with
-#        "bench" ($1) also what only the benchmark needs
+#        "bench" or "check" ($1) also what only that needs
 #   out: exit 0 when everything is there; 2 with the names and reasons when not
 
 set -euo pipefail
@@ -28,8 +28,13 @@ cpio             cpio                         packs the initramfs
 busybox-static   busybox                      user space of the guest
 qemu-system-x86  qemu-system-x86_64           boots the guest
 spin             spin                         checks the model'
-[[ ${1:-} != bench ]] ||
-	NEEDED+=$'\ngnuplot-nox      gnuplot                      draws the results of the benchmark'
+case ${1:-} in
+bench) NEEDED+=$'\ngnuplot-nox      gnuplot                      draws the results of the benchmark' ;;
+check)
+	NEEDED+=$'\nsparse           sparse                       checks the driver'
+	NEEDED+=$'\nshellcheck       shellcheck                   checks the scripts'
+	;;
+esac
 
 have() {
 	case $1 in
