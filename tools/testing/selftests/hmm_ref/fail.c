@@ -110,6 +110,23 @@ TEST_F(fail, handout)
 	ASSERT_EQ(0, stats.out_pages_reserved);
 }
 
+/*
+ * The device's page table got room for entries that were not written: it goes. Sanity mode looks
+ * when the file is closed, which is before the mapping goes and takes all with it.
+ */
+TEST_F(fail, unsteady_access)
+{
+	char *buf = test_map_pages(1);
+	int fd = test_open(0);
+
+	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 0, -1));
+	test_err_read(EBUSY, fd, self->mem, page_size(), buf);
+	close(fd);
+	ASSERT_EQ(0, attr_disarm(FAIL_RETRY));
+	test_read(self->fd, self->mem, page_size(), buf);
+	ASSERT_TRUE(page_holds(buf, 1, 0));
+}
+
 TEST_F(fail, copy_to_system)
 {
 	struct hmm_ref_migrate cmd;
