@@ -92,8 +92,11 @@ TEST_F(fail, unsteady_pages_stay)
 /* That is found out by eight looks, and once more before the command gives up. */
 TEST_F(fail, pages_that_become_steady)
 {
+	struct hmm_ref_migrate cmd;
+
 	ASSERT_EQ(0, attr_arm(FAIL_RETRY, 0, 8));
-	test_to_device(self->fd, self->mem, PAGES);
+	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES, cmd.out_migrated);
 	ASSERT_EQ(0, attr_disarm(FAIL_RETRY));
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
