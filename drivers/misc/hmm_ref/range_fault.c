@@ -202,7 +202,7 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
 }
 
-/* Are there pages of our own among them whose memory has failed? */
+/* Has the memory of one of these pages failed? Only own pages count. */
 static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
 		     unsigned int nr)
 {
