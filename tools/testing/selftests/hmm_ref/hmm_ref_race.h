@@ -119,6 +119,21 @@ static inline int patiently(struct race *race, int fd, bool write, void *addr,
 	return rc;
 }
 
+/*
+ * A device that reads more than a word copies bytes (uapi.rst, "What is atomic"): of a word
+ * that a CPU turns from zero into @whole meanwhile, it may have some bytes of each.
+ */
+static inline bool is_part_of(unsigned long word, unsigned long whole)
+{
+	unsigned long byte;
+
+	for (byte = 0xff; byte; byte <<= 8) {
+		if ((word & byte) && (word & byte) != (whole & byte))
+			return false;
+	}
+	return true;
+}
+
 /* ---- the race -------------------------------------------------------------------- */
 
 /* Lets the workers race, stops them and checks that there was a race. */

@@ -194,18 +194,6 @@ static int discard_main(void *arg)
 	return 0;
 }
 
-/* A copy that goes by bytes may see a part of what the CPU is writing. */
-static bool is_part_of(unsigned long word, unsigned long whole)
-{
-	unsigned long byte;
-
-	for (byte = 0xff; byte; byte <<= 8) {
-		if ((word & byte) && (word & byte) != (whole & byte))
-			return false;
-	}
-	return true;
-}
-
 /* Every byte is what was written there once, or zero. */
 static int suspicious_reader(void *arg)
 {

@@ -267,7 +267,8 @@ static int device_writer(void *arg)
 }
 
 /* But for the writers' words, a page has its data; in the cut, or zeros. */
-static bool page_is_good(const unsigned long *words, unsigned long page)
+static bool has_its_data(const unsigned long *words, unsigned long page,
+			 bool (*or_else)(unsigned long word, unsigned long whole))
 {
 	unsigned long i, n = page_size() / sizeof(long);
 	bool spot = false;
@@ -275,7 +276,9 @@ static bool page_is_good(const unsigned long *words, unsigned long page)
 	for (i = 0; i < SPOTS; i++)
 		spot |= spots[i] == page;
 	for (i = 0; i < n; i++) {
-		if (words[i] == pattern_word(1, page, i) || (is_cut(page) && !words[i]) ||
+		unsigned long whole = pattern_word(1, page, i);
+
+		if (words[i] == whole || (is_cut(page) && or_else(words[i], whole)) ||
 		    (spot && (i == 64 + 1 || i == 2 * 64 + 1)))
 			continue;
 		fprintf(stderr, "# page %lu word %lu is %#lx\n", page, i, words[i]);
@@ -284,6 +287,17 @@ static bool page_is_good(const unsigned long *words, unsigned long page)
 	return true;
 }
 
+static bool is_zero(unsigned long word, unsigned long whole)
+{
+	return !word;
+}
+
+static bool page_is_good(const unsigned long *words, unsigned long page)
+{
+	return has_its_data(words, page, is_zero);
+}
+
+/* It reads the cut while a CPU fills it. */
 static int device_reader(void *arg)
 {
 	unsigned int random = random_seed("HMM_REF_SEED");
@@ -300,7 +314,7 @@ static int device_reader(void *arg)
 			rc = 0;
 			continue;
 		}
-		rc = !CHECK(!rc) || !CHECK(page_is_good(buf, page));
+		rc = !CHECK(!rc) || !CHECK(has_its_data(buf, page, is_part_of));
 		counter_add(&race->rounds, 1);
 	}
 	free(buf);
