@@ -97,6 +97,7 @@ enum {
  *	written for test_hmm
  * @HMM_REF_FEATURE_FAIL: steps can be made to fail, by debugfs
  * @HMM_REF_FEATURE_SANITY: the driver checks its rules as it goes
+ * @HMM_REF_FEATURE_CORE_FIXED: the kernel has all fixes of the core that the driver knows of
  *
  * What is not known is 0: new bits are for what programs did not count on before.
  */
@@ -107,6 +108,7 @@ enum hmm_ref_features {
 	HMM_REF_FEATURE_OLD_INTERFACE	= 1 << 3,
 	HMM_REF_FEATURE_FAIL		= 1 << 4,
 	HMM_REF_FEATURE_SANITY		= 1 << 5,
+	HMM_REF_FEATURE_CORE_FIXED	= 1 << 6,
 };
 
 /**
@@ -400,7 +402,6 @@ struct hmm_ref_stats {
  * @out_bad_count: violations: a block whose counts differ from its free map, or
  *	do not add up to its size
  * @out_violations: all of the violations; 0 on a sound driver
- * @out_bad_flags: violations: free page with flags that its last user has left
  *
  * Walks every page of the device, each block under its lock. Exact at any time:
  * concurrent use causes no violation. Allowed from any address space. When a signal ends
@@ -422,7 +423,6 @@ struct hmm_ref_audit {
 	__aligned_u64 out_bad_both;
 	__aligned_u64 out_bad_count;
 	__aligned_u64 out_violations;
-	__aligned_u64 out_bad_flags;
 };
 
 #define HMM_REF_IOC_AUDIT _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_AUDIT)

@@ -6,7 +6,7 @@
  * both with the counts. A block is looked at under its lock. That is enough to be
  * exact while the device is in use, because the lock is needed to change sides:
  *
- *   on the free map         count 0, unlocked, unmapped, no owner, no flag of a user
+ *   on the free map         count 0, unlocked, unmapped, no owner
  *   off it, count 0         pending: between free map and zone_device_folio_init(),
  *                           or on its way through folio_free. Nothing is promised
  *   off it, count not 0     used: has an owner. The owner is set before the count
@@ -24,7 +24,6 @@ static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
 	audit->out_bad_lock += PageLocked(page);
 	audit->out_bad_map += !!page->mapping;
 	audit->out_bad_owner += !!page->zone_device_data;
-	audit->out_bad_flags += !!(hmm_ref_page_flags(page) & HMM_REF_FLAGS_OF_USER);
 }
 
 /* Return: whether the page is used beyond doubt. */
@@ -101,8 +100,7 @@ int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
 out:
 	audit->out_violations = audit->out_bad_ref + audit->out_bad_lock +
 				audit->out_bad_map + audit->out_bad_owner +
-				audit->out_bad_both + audit->out_bad_count +
-				audit->out_bad_flags;
+				audit->out_bad_both + audit->out_bad_count;
 	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);

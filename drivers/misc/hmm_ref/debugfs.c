@@ -56,9 +56,8 @@ static int audit_show(struct seq_file *m, void *unused)
 		{ "bad_owner", audit.out_bad_owner },
 		{ "bad_both", audit.out_bad_both },
 		{ "bad_count", audit.out_bad_count },
-		{ "bad_flags", audit.out_bad_flags },
 		{ "violations", audit.out_violations },
-	}, 13);
+	}, 12);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(audit);

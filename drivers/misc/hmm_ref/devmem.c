@@ -4,11 +4,11 @@
  *
  * The four rules of an idle-start driver:
  *
- * 1. A page on the free map has reference count 0, no lock, no mapping, no owner and
- *    no flag of its last user, and is no part of a folio. Always; chunks are created
- *    that way, too.
- * 2. The first reference is taken at handout: off the free map under the lock,
- *    then the owner, then zone_device_folio_init() makes the count 1.
+ * 1. A page on the free map has reference count 0, no lock, no mapping and no owner, and
+ *    is no part of a folio. Always; chunks are created that way, too.
+ * 2. The first reference is taken at handout: off the free map under the lock, then the
+ *    owner, then zone_device_folio_init() clears the flags of the last user and makes the
+ *    count 1.
  * 3. A page returns in one place: folio_free, which the core calls when the count
  *    is 0 and memcg and mapping are cleared. Publishing the page on the free map
  *    is the last thing done to it, because another CPU may own it at once.
@@ -32,7 +32,6 @@
 #include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/vmstat.h>
 
 #include "hmm_ref.h"
 #include "trace.h"
@@ -389,26 +388,6 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_r
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 
-/*
- * The core leaves flags in a device page when it is freed, and adds to them when the next
- * data moves there: that would be swapped although it must not, as the last data was
- * swapbacked, or BUG as both active and unevictable. munlock() passes over entries that
- * are not present, so a page may also have been counted as mlocked.
- */
-static void clear_flags(struct page *page, unsigned int nr)
-{
-	for (; nr; nr--, page++)
-		hmm_ref_page_flags(page) &= ~HMM_REF_FLAGS_OF_USER;
-}
-
-static void uncount_mlocked(struct folio *folio, unsigned int nr)
-{
-	if (!folio_test_clear_mlocked(folio))
-		return;
-	zone_stat_mod_folio(folio, NR_MLOCK, -(long)nr);
-	count_vm_events(UNEVICTABLE_PGCLEARED, nr);
-}
-
 /**
  * hmm_ref_devmem_folio_free() - the pagemap's folio_free
  * @folio: device folio whose last reference is gone
@@ -427,10 +406,8 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 
 	hmm_ref_verify_last_put(folio);
 	trace_hmm_ref_page_free(folio);
-	uncount_mlocked(folio, nr);
 	if (folio_test_large(folio))
 		hmm_ref_devmem_dissolve(folio);
-	clear_flags(page, nr);
 	page->zone_device_data = NULL;
 	hmm_ref_owner_put(owner, nr);
 	block_publish(&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER],

@@ -87,7 +87,15 @@
 
 #include <uapi/hmm_ref.h>
 
-#include "compat.h"
+/* Older kernels, and bugs of the core: a driver for today's kernel deletes that folder. */
+#if __has_include("compat/compat.h")
+#include "compat/compat.h"
+#else
+#include <kunit/visibility.h>
+#define HMM_REF_LARGE_IS_SAFE		true
+#define HMM_REF_CORE_IS_FIXED		true
+#define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+#endif
 
 struct dentry;
 struct hmm_range;
@@ -594,16 +602,6 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 	return hmm_ref_chunk_dpfn(hmm_ref_page_chunk(dev_page), dev_page);
 }
 
-/*
- * Flags that the last user of a page may have left, and that the core only adds to when
- * a page moves. The page allocator clears the same ones. They are about the data: not
- * among them are PG_reserved, which the core sets for all device memory, and PG_hwpoison,
- * which is about the memory. PG_locked is a bug in a page that is freed, and stays for
- * the audit to see.
- */
-#define HMM_REF_FLAGS_OF_USER \
-	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
-
 /**
  * hmm_ref_own_chunk() - is a page of this device's memory, and where?
  * @dm: device memory
@@ -804,21 +802,8 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident);
 
-/**
- * struct hmm_ref_survey - what a migration to the device finds in a window
- * @npages: pages from the start of the window on, of which the rest is true
- * @merged: KSM has merged all of them; else none
- * @resident: of them are on the device
- */
-struct hmm_ref_survey {
-	unsigned long npages;
-	bool merged;
-	unsigned long resident;
-};
-
-int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
-			  unsigned long end, unsigned long *pfns,
-			  struct hmm_ref_survey *survey);
+unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long start,
+				  unsigned long end, unsigned long *pfns);
 
 /* ---- migrate*.c: moving data ------------------------------------------- */
 

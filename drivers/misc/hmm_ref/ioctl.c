@@ -36,6 +36,8 @@ static u64 features(const struct hmm_ref_device *dev)
 		features |= HMM_REF_FEATURE_FAIL;
 	if (IS_ENABLED(CONFIG_HMM_REF_SANITY))
 		features |= HMM_REF_FEATURE_SANITY;
+	if (HMM_REF_CORE_IS_FIXED)
+		features |= HMM_REF_FEATURE_CORE_FIXED;
 	return features;
 }
 

@@ -44,6 +44,7 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/userfaultfd_k.h>
 
 #include "migrate.h"
 #include "trace.h"
@@ -63,8 +64,10 @@ struct pass {
 	unsigned long wanted;	/* upper bound of the pages that may move */
 	bool tried;		/* setup has run: the window counts as handled */
 	bool starved;		/* no room could be made */
+	unsigned int rounds;	/* times that room was made */
 	bool blind;		/* hmm_range_fault() does not look into the VMA */
 	bool large;		/* keep large folios whole */
+	bool exact;		/* room is short: look at all pages */
 	unsigned long moved;
 	unsigned long refused;	/* pages of a kind that does not move */
 };
@@ -82,45 +85,33 @@ static void init_pass(struct hmm_ref_client *client, struct pass *pass,
 
 /* ---- looking ----------------------------------------------------------- */
 
+static unsigned long peek(struct hmm_ref_client *client, unsigned long start,
+			  unsigned long end)
+{
+	return hmm_ref_mirror_peek(&client->mirror, start, end, client->window.dst);
+}
+
 /*
- * Pages that KSM has merged stay, and all of a mapping where it may merge them. The core
- * cannot cope with them on a device (ksmd goes on to read them), and not even with
- * trying: setup replaces the entries that it finds, and KSM's rmap does not find
- * all of them again to restore them. Not those that ksmd has forgotten since, and not
- * those of a parent whose child has its copies merged. So setup must not see them: the
- * window is cut where they begin, and where they end.
- *
  * What cannot be read cannot be looked at, and is of no use for the device. A shared mapping
- * has no anonymous pages.
+ * has no anonymous pages. Where a userfaultfd wants to know of each access all pages stay,
+ * since hmm_range_fault() does not tell of that once they are on the device. What is on the device already needs no room; most windows have all
+ * of their pages there or none, so the first page tells whether to look at the others.
  */
-static int look_to_device(struct hmm_ref_client *client, struct pass *pass)
+static void look_to_device(struct hmm_ref_client *client, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
 	vm_flags_t flags = args->vma->vm_flags;
-	struct hmm_ref_survey survey;
-	int rc;
 
 	pass->large &= hmm_ref_takes_large(&client->dev->dm);
 	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
-		return 0; /* for setup to refuse */
-	if (!(flags & VM_READ) || flags & (VM_MERGEABLE | VM_MAYSHARE)) {
+		return; /* for setup to refuse */
+	if (!(flags & VM_READ) || flags & VM_MAYSHARE || userfaultfd_rwp(args->vma)) {
 		pass->refused = pass->wanted;
 		pass->wanted = 0;
-		return 0;
+		return;
 	}
-	rc = hmm_ref_mirror_survey(&client->mirror, args->start, args->end,
-				   client->window.dst, &survey);
-	if (rc == -EBUSY) {
-		/* For the next pass, which begins without mmap_lock. */
-		pass->wanted = 0;
-		return 0;
-	}
-	if (rc)
-		return rc;
-	args->end = args->start + survey.npages * PAGE_SIZE;
-	pass->refused = survey.merged ? survey.npages : 0;
-	pass->wanted = survey.merged ? 0 : survey.npages - survey.resident;
-	return 0;
+	if (pass->exact || peek(client, args->start, args->start + PAGE_SIZE))
+		pass->wanted -= peek(client, args->start, args->end);
 }
 
 /*
@@ -130,7 +121,6 @@ static int look_to_device(struct hmm_ref_client *client, struct pass *pass)
 static int look_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
 	struct migrate_vma *args = &pass->move.args;
-	int rc = 0;
 
 	args->start = pass->start;
 	args->vma = vma_lookup(client->mirror.notifier.mm, pass->start);
@@ -141,10 +131,10 @@ static int look_pass(struct hmm_ref_client *client, u32 direction, struct pass *
 	pass->refused = 0;
 	pass->wanted = (args->end - args->start) >> PAGE_SHIFT;
 	if (direction == HMM_REF_TO_DEVICE)
-		rc = look_to_device(client, pass);
+		look_to_device(client, pass);
 	pass->end = args->end;
 	pass->large &= args->end - args->start == PMD_SIZE;
-	return rc;
+	return 0;
 }
 
 /* ---- a pass ------------------------------------------------------------ */
@@ -207,33 +197,60 @@ out:
 }
 
 /*
+ * Room is short: count what of the window is on the device, and have eviction turn to others
+ * first. Return: 0, -EINTR or -EFAULT.
+ */
+static int look_closer(struct hmm_ref_client *client, struct pass *pass)
+{
+	struct mm_struct *mm = client->mirror.notifier.mm;
+	int rc;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	pass->exact = true;
+	rc = look_pass(client, HMM_REF_TO_DEVICE, pass);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+/* Make room for what setup has found. Return: 0, also when no more can be made, or an errno. */
+static int make_room(struct hmm_ref_client *client, struct pass *pass,
+		     struct hmm_ref_room *room)
+{
+	int rc;
+
+	rc = hmm_ref_make_room(client, room, pass->move.need, pass->move.whole);
+	pass->starved = rc || ++pass->rounds == MIGRATE_ROUNDS;
+	return rc == -ENOSPC || rc == -ENOMEM ? 0 : rc;
+}
+
+/*
  * One pass over a window. To know what it takes is to have begun, so where there is too
  * little room a pass is begun again after some was made, and finds, perhaps, that it takes
  * more. Where no more room can be made, as much moves as there is.
  */
 static void do_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
 {
-	struct hmm_ref_device *dev = client->dev;
+	struct hmm_ref_devmem *dm = &client->dev->dm;
 	struct hmm_ref_room room = {};
-	unsigned int rounds = 0;
 	bool may_grow = true;
-	int rc;
+	int short_of, rc;
 
 	for (;;) {
 		rc = move_pass(client, direction, pass, &room, may_grow);
-		if (rc == -EAGAIN) {
-			hmm_ref_devmem_grow(&dev->dm, pass->wanted, pass->large);
-			may_grow = false;
-		} else if (rc == -ENOSPC && !pass->starved) {
-			rc = hmm_ref_make_room(client, &room, pass->move.need, pass->move.whole);
-			if (rc && rc != -ENOSPC && rc != -ENOMEM)
-				break;
-			pass->starved = rc || ++rounds == MIGRATE_ROUNDS;
-		} else {
+		if (rc != -EAGAIN && (rc != -ENOSPC || pass->starved))
 			break;
-		}
+		short_of = rc;
+		rc = pass->exact ? 0 : look_closer(client, pass);
+		if (!rc && short_of == -ENOSPC)
+			rc = make_room(client, pass, &room);
+		else if (!rc)
+			hmm_ref_devmem_grow(dm, pass->wanted, pass->large);
+		if (rc)
+			break;
+		may_grow &= short_of == -ENOSPC;
 	}
-	hmm_ref_devmem_unreserve(&dev->dm, &room);
+	hmm_ref_devmem_unreserve(dm, &room);
 	pass->rc = rc == -ENOSPC ? 0 : rc;
 }
 
@@ -319,10 +336,7 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd
 	return 0;
 }
 
-/*
- * Migrate the window at @addr, which is moved on to what has not been handled: that is also
- * where a VMA or a run of merged pages ends.
- */
+/* Migrate the window at @addr, which is moved on to what has not been handled. */
 static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
 			  bool large, unsigned long *addr)
 {

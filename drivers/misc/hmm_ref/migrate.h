@@ -22,17 +22,6 @@ static inline bool hmm_ref_src_is_page(unsigned long src)
 }
 
 /**
- * hmm_ref_is_anon() - is a folio anonymous, and not merged by KSM?
- * @folio: folio that is locked
- *
- * Return: true when it is.
- */
-static inline bool hmm_ref_is_anon(const struct folio *folio)
-{
-	return ((unsigned long)folio->mapping & FOLIO_MAPPING_FLAGS) == FOLIO_MAPPING_ANON;
-}
-
-/**
  * hmm_ref_src_pages() - how much does an entry stand for?
  * @src: source entry
  *

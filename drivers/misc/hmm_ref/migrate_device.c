@@ -7,22 +7,14 @@
  * undone, the caller makes room, and begins again. A caller that can make no more room has
  * as many moved as there is: the entries behind the last one have no dst, and stay.
  */
-#include <linux/userfaultfd_k.h>
-
 #include "migrate.h"
 
-/*
- * Holes and anonymous pages move; the core would refuse others late and at a cost. Merged
- * ones it would not refuse: see look_to_device(). Nor does it look whether a hole, or the
- * zero page, is write-protected by a userfaultfd: with a page there, writes are not told.
- */
-static inline bool wants_device(struct vm_area_struct *vma, unsigned long src)
+/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
+static inline bool wants_device(unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
-	if (!(src & MIGRATE_PFN_MIGRATE))
-		return false;
-	return page ? hmm_ref_is_anon(page_folio(page)) : !userfaultfd_wp(vma);
+	return src & MIGRATE_PFN_MIGRATE && (!page || folio_test_anon(page_folio(page)));
 }
 
 static inline void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
@@ -52,7 +44,7 @@ static unsigned long count_wanted(const struct migrate_vma *args)
 	unsigned long i;
 
 	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->vma, args->src[i]);
+		wanted += wants_device(args->src[i]);
 	return wanted;
 }
 
@@ -66,7 +58,7 @@ static void plan(struct hmm_ref_move *move)
 	move->refused = 0;
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
 		move->need = count_wanted(args);
-	} else if (wants_device(args->vma, src)) {
+	} else if (wants_device(src)) {
 		move->need = HMM_REF_BLOCK_PAGES;
 		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
 		move->whole = hmm_ref_src_is_page(src) ||
@@ -147,7 +139,7 @@ static void fill_single(struct hmm_ref_client *client, struct hmm_ref_move *move
 	for (i = 0; i < args->npages; i++) {
 		struct page *dev_page;
 
-		if (!wants_device(args->vma, src[i])) {
+		if (!wants_device(src[i])) {
 			move->refused += hmm_ref_src_is_page(src[i]) ||
 					 src[i] & MIGRATE_PFN_MIGRATE;
 			continue;

@@ -138,7 +138,7 @@ static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
 		return false;
 	first = folio->index + folio_page_idx(folio, page);
 	rcu_read_lock();
-	if (!hmm_ref_is_anon(folio) || !folio_mapped(folio))
+	if (!folio_test_anon(folio) || !folio_mapped(folio))
 		goto out;
 	anon_vma = (void *)folio->mapping - FOLIO_MAPPING_ANON;
 	root = READ_ONCE(anon_vma->root);

@@ -3,15 +3,13 @@
  * A device fault: look at what the CPU maps, fault in what is missing, map it for the
  * device. mirror.c has the protocol.
  *
- * A device write needs an entry that the CPU may write, too. hmm_range_fault(), asked
- * to make pages writable, returns our own as they are, read-only after fork, and reports
- * success; so the driver looks by itself, and has them copied. What is mapped for writing
- * is marked dirty at once: an entry that the CPU cleans is zapped first.
+ * A device write needs an entry that the CPU may write, too; a page that is read-only since
+ * fork() is copied first. What is mapped for writing is marked dirty at once: an entry that
+ * the CPU cleans is zapped first.
  */
 #include <linux/hmm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/userfaultfd_k.h>
 
 #include "hmm_ref.h"
 #include "trace.h"
@@ -71,63 +69,6 @@ void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *
 	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
 }
 
-static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
-{
-	unsigned long addr = max(range->start, vma->vm_start);
-	unsigned long end = min(range->end, vma->vm_end);
-	unsigned long *hmm_pfn = &range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
-
-	for (; addr < end; addr += PAGE_SIZE, hmm_pfn++) {
-		if (*hmm_pfn & HMM_PFN_VALID &&
-		    is_device_private_page(hmm_pfn_to_page(*hmm_pfn)))
-			*hmm_pfn &= ~HMM_PFN_WRITE;
-	}
-}
-
-/*
- * An entry of private memory may be writable although a userfaultfd write-protects it:
- * PAGEMAP_SCAN leaves it so, and hmm_range_fault() does not look at the bit that it sets.
- * So where a userfaultfd does that own private pages count as read-only, and a device write
- * has them faulted as the CPU's would: it happens in system memory, which the fault
- * brings them to. Entries of present pages are right. A VMA that is registered later is
- * no concern: what protects its pages invalidates them.
- */
-static int hide_untold_writes(struct hmm_ref_mirror *mirror, struct hmm_range *range)
-{
-	VMA_ITERATOR(vmi, mirror->notifier.mm, range->start);
-	struct vm_area_struct *vma;
-	int rc = 0;
-
-	for_each_vma_range(vmi, vma, range->end) {
-		if (!userfaultfd_wp(vma))
-			continue;
-		/* The pages stay as long as none can be invalidated. */
-		mutex_lock(&mirror->lock);
-		if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
-			rc = -EBUSY;
-		else
-			clear_write(range, vma);
-		mutex_unlock(&mirror->lock);
-	}
-	return rc;
-}
-
-/*
- * The number of the page at each address: hmm_vma_handle_absent_pmd() takes no account of where
- * in the PMD the range begins.
- */
-static void number_pages(const struct hmm_range *range)
-{
-	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
-	unsigned long *hmm_pfn = range->hmm_pfns;
-	unsigned long addr;
-
-	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, hmm_pfn++) {
-		if (hmm_pfn_to_map_order(*hmm_pfn) >= HMM_REF_BLOCK_ORDER)
-			*hmm_pfn = (*hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
-	}
-}
-
 /**
  * hmm_ref_mirror_walk_locked() - the other half
  * @mirror: the same
@@ -140,12 +81,9 @@ int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *
 {
 	int rc = hmm_range_fault(range);
 
-	if (rc)
-		return rc;
-	if (!IS_ALIGNED(range->start, PMD_SIZE))
-		number_pages(range);
-	hide_shadow_stacks(mirror->notifier.mm, range);
-	return hide_untold_writes(mirror, range);
+	if (!rc)
+		hide_shadow_stacks(mirror->notifier.mm, range);
+	return rc;
 }
 
 /**
@@ -175,10 +113,9 @@ static bool suffices(unsigned long hmm_pfn, bool write)
 }
 
 /*
- * Fault a run of pages that do not suffice, as the CPU would: with no owner named, our
- * own pages return to system memory, where those shared after fork are copied. No other
- * page may be in the run: for one that is missing, hmm_range_fault() has the CPU
- * touch all that follow it.
+ * Fault a run of pages that do not suffice, as the CPU would: own pages that are shared after
+ * fork() are copied in system memory. No other page may be in the run: for one that is
+ * missing, hmm_range_fault() has the CPU touch all that follow it.
  */
 static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
 		     unsigned long first, unsigned long last, bool write)
@@ -188,6 +125,7 @@ static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *rang
 		.start = range->start + first * PAGE_SIZE,
 		.end = range->start + last * PAGE_SIZE,
 		.hmm_pfns = range->hmm_pfns + first,
+		.dev_private_owner = range->dev_private_owner,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 	};
 	int rc;

@@ -20,8 +20,7 @@
 static bool is_idle(struct page *page)
 {
 	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data &&
-	       !(hmm_ref_page_flags(page) & HMM_REF_FLAGS_OF_USER);
+	       !page->mapping && !page->zone_device_data;
 }
 
 /**
@@ -41,6 +40,15 @@ void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 		sane(is_idle(page++));
 }
 
+/* Flags that would be taken for those of the next data. */
+static bool has_flags_of_user(const struct folio *folio)
+{
+	return folio_test_swapbacked(folio) || folio_test_dirty(folio) ||
+	       folio_test_active(folio) || folio_test_unevictable(folio) ||
+	       folio_test_mlocked(folio) || folio_test_referenced(folio) ||
+	       folio_test_workingset(folio);
+}
+
 /**
  * hmm_ref_verify_handed_out() - a folio that somebody has just got
  * @chunk: that it is from
@@ -57,6 +65,7 @@ void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *
 	sane(folio_ref_count(folio) >= 1);
 	sane(folio_test_locked(folio));
 	sane(!folio_mapped(folio) && !page->mapping);
+	sane(!has_flags_of_user(folio));
 	sane(page->zone_device_data);
 	sane(page_pgmap(page) == &chunk->pagemap);
 	sane(IS_ALIGNED(hmm_ref_page_dpfn(page), folio_nr_pages(folio)));

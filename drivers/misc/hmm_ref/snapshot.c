@@ -13,9 +13,6 @@
 
 #include "hmm_ref.h"
 
-/* How often hmm_ref_mirror_survey() looks at a range that keeps changing. */
-#define SURVEY_TRIES	8
-
 static unsigned long range_pages(const struct hmm_range *range)
 {
 	return (range->end - range->start) >> PAGE_SHIFT;
@@ -94,10 +91,7 @@ static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 	return rc;
 }
 
-/*
- * The page that the core reports. Only HMM_PFN_VALID says that there is one: of hugetlb
- * the core gives a number for any entry, also for one that is none, or a swap entry.
- */
+/* The page that the core reports. Only HMM_PFN_VALID says that there is one. */
 static inline struct page *seen_page(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID ? hmm_pfn_to_page(hmm_pfn) : NULL;
@@ -109,8 +103,7 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
  */
 static inline bool is_trapped(unsigned long hmm_pfn)
 {
-	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) &&
-	       !hmm_pfn_to_map_order(hmm_pfn) && hmm_pfn & ~HMM_PFN_FLAGS;
+	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) && hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
 /* The block of the device that a page is in, or NULL. The page stays meanwhile. */
@@ -167,100 +160,40 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	return 0;
 }
 
-/*
- * Is a trapped page merged? Setup of a migration would take it, whatever it is. One that
- * this does not get either, since a userfaultfd is to be asked, counts as merged.
- */
-static bool trapped_is_merged(struct mm_struct *mm, unsigned long addr)
-{
-	struct page *page;
-	bool merged;
-
-	if (get_user_pages_remote(mm, addr, 1, FOLL_NOFAULT, &page, NULL) != 1)
-		return true;
-	merged = folio_test_ksm(page_folio(page));
-	put_page(page);
-	return merged;
-}
-
-static inline bool is_merged(const struct hmm_range *range, unsigned long i)
-{
-	unsigned long hmm_pfn = range->hmm_pfns[i];
-	struct page *page = seen_page(hmm_pfn);
-
-	if (page)
-		return folio_test_ksm(page_folio(page));
-	return is_trapped(hmm_pfn) &&
-	       trapped_is_merged(range->notifier->mm, range->start + i * PAGE_SIZE);
-}
-
-static bool all_writable(const struct hmm_range *range)
-{
-	unsigned long nr = range_pages(range);
-	unsigned long all = HMM_PFN_WRITE;
-	unsigned long i;
-
-	for (i = 0; i < nr; i++)
-		all &= range->hmm_pfns[i];
-	return all;
-}
-
-/* How many pages are as the first one is: merged, or not? */
-static void count_alike(const struct hmm_range *range, struct hmm_ref_survey *survey)
-{
-	unsigned long i;
-
-	survey->npages = range_pages(range);
-	survey->merged = false;
-	/* What a PMD maps is not, nor what a process may write without a fault. */
-	if (!IS_ENABLED(CONFIG_KSM) ||
-	    hmm_pfn_to_map_order(range->hmm_pfns[0]) >= HMM_REF_BLOCK_ORDER ||
-	    all_writable(range))
-		return;
-	survey->merged = is_merged(range, 0);
-	for (i = 1; i < survey->npages; i++)
-		if (is_merged(range, i) != survey->merged)
-			survey->npages = i;
-}
-
 /* Count the pages that are on the device, and have eviction turn to others first. */
-static void count_resident(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-			   struct hmm_ref_survey *survey)
+static unsigned long spare_resident(struct hmm_ref_mirror *mirror,
+				    const struct hmm_range *range)
 {
 	struct hmm_ref_block *last = NULL;
+	unsigned long resident = 0;
 	unsigned long i;
 
-	survey->resident = 0;
-	for (i = 0; i < survey->npages; i++) {
+	for (i = 0; i < range_pages(range); i++) {
 		struct hmm_ref_block *block = own_block(mirror, range->hmm_pfns[i]);
 
-		survey->resident += !!block;
+		resident += !!block;
 		if (block && block != last)
 			hmm_ref_devmem_touch(mirror->dm, block);
 		last = block;
 	}
+	return resident;
 }
 
 /**
- * hmm_ref_mirror_survey() - look at a window that is to move to the device
+ * hmm_ref_mirror_peek() - how many pages are on the device, as far as one look tells
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
  * @pfns: scratch memory, an element per page
- * @survey: set
  *
- * For pages without a reference: by the time it returns, KSM may have merged one more, if
- * another process maps it, too, where it may.
- *
- * Threads that map and unmap wait for mmap_lock, and what they do elsewhere in the
- * address space counts as a change here, too. So this looks a few times at most.
+ * What happens anywhere in the address space counts as a change here, too, and a task that
+ * changes something may wait for mmap_lock. So this looks once.
  *
  * Context: mmap_lock held for read.
- * Return: 0, -EBUSY when the range changed each time, -EINTR or -ENODEV.
+ * Return: number of pages; 0 when the range changed meanwhile.
  */
-int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
-			  unsigned long end, unsigned long *pfns,
-			  struct hmm_ref_survey *survey)
+unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long start,
+				  unsigned long end, unsigned long *pfns)
 {
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
@@ -269,35 +202,18 @@ int hmm_ref_mirror_survey(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	unsigned int tries;
-	bool stable;
-	int rc;
+	unsigned long resident = 0;
 
-	for (tries = 0; tries < SURVEY_TRIES; tries++) {
-		hmm_ref_mirror_walk_begin(mirror, &range);
-		rc = hmm_ref_mirror_walk_locked(mirror, &range);
-		if (rc && rc != -EBUSY)
-			return rc;
-		if (!rc) {
-			/* The pages stay as long as none can be invalidated. */
-			mutex_lock(&mirror->lock);
-			stable = !mmu_interval_read_retry(&mirror->notifier,
-							  range.notifier_seq) &&
-				 !hmm_ref_fail(HMM_REF_FAIL_RETRY);
-			if (stable) {
-				count_alike(&range, survey);
-				count_resident(mirror, &range, survey);
-			}
-			mutex_unlock(&mirror->lock);
-			if (stable)
-				return 0;
-		}
-		/* No signal but a fatal one: the next call would get no further, either. */
-		rc = hmm_ref_mirror_insist(mirror, jiffies, MAX_JIFFY_OFFSET);
-		if (rc)
-			return rc;
-	}
-	return -EBUSY;
+	hmm_ref_mirror_walk_begin(mirror, &range);
+	if (hmm_ref_mirror_walk_locked(mirror, &range))
+		return 0;
+	/* The pages stay as long as none can be invalidated. */
+	mutex_lock(&mirror->lock);
+	if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
+		resident = spare_resident(mirror, &range);
+	mutex_unlock(&mirror->lock);
+	return resident;
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,

@@ -1,52 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Older kernels get the names of the newest one here and nowhere else. A driver
- * that is merged leaves this file out.
- *
- * Supported: 6.12. There device pages are single, folio_free is page_free, and
- * migrate_to_ram() comes without the page lock. What that changes for users and for
- * drivers is in Documentation/misc-devices/hmm_ref/porting.rst.
+ * The names of today's kernel, for Linux 6.12. There device pages are single, folio_free is
+ * page_free, and migrate_to_ram() comes without the page lock. What that changes for users
+ * and for drivers is in Documentation/misc-devices/hmm_ref/porting.rst.
  */
-#ifndef _HMM_REF_COMPAT_H
-#define _HMM_REF_COMPAT_H
-
-#include <linux/version.h>
-
-/*
- * What patches/core fixes, and this kernel has: a macro for each, defined by a header that the
- * build of the patched kernel makes.
- */
-#if __has_include("linux/hmm_ref_core.h")
-#include <linux/hmm_ref_core.h>
-#endif
-
-/* zap_huge_pmd() tells a migration entry of a device folio from a device private entry. */
-#ifdef HMM_REF_CORE_ZAPS_BY_ENTRY
-#define HMM_REF_LARGE_IS_SAFE	true
-#else
-#define HMM_REF_LARGE_IS_SAFE	false
-#endif
-
-#include <kunit/visibility.h>
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-#include <linux/module.h>
-/* Takes the name of a namespace as a string. */
-#undef MODULE_IMPORT_NS
-#define MODULE_IMPORT_NS(ns)	MODULE_INFO(import_ns, ns)
-#endif
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#ifndef _HMM_REF_COMPAT_LINUX_6_12_H
+#define _HMM_REF_COMPAT_LINUX_6_12_H
 
 #include <linux/gfp.h>
-#include <linux/hmm.h>
-#include <linux/memremap.h>
-#include <linux/migrate.h>
+#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
+
+/* Takes the name of a namespace as a string since 6.13. */
+#undef MODULE_IMPORT_NS
+#define MODULE_IMPORT_NS(ns)	MODULE_INFO(import_ns, ns)
 
 static inline struct dev_pagemap *page_pgmap(const struct page *page)
 {
@@ -75,6 +46,8 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 
 #undef vma_alloc_folio
 #define vma_alloc_folio		hmm_ref_vma_alloc_folio
+
+#define userfaultfd_rwp(vma)	false
 
 #define system_percpu_wq	system_wq
 #define WQ_PERCPU		0
@@ -218,28 +191,14 @@ static inline struct page *make_device_exclusive(struct mm_struct *mm,
 	return page;
 }
 
-/* The pagemap's callback takes a page there, the driver's a folio. */
-void hmm_ref_devmem_folio_free(struct folio *folio);
+/* The pagemap's callback takes a page there. */
+void hmm_ref_compat_folio_free(struct folio *folio);
 
 static inline void hmm_ref_compat_page_free(struct page *page)
 {
-	hmm_ref_devmem_folio_free(page_folio(page));
+	hmm_ref_compat_folio_free(page_folio(page));
 }
 
 #define folio_free	page_free
-#define hmm_ref_pagemap_folio_free	hmm_ref_compat_page_free
-#define hmm_ref_page_flags(page)	((page)->flags)
 
-#else
-
-#define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
-#define hmm_ref_page_flags(page)	((page)->flags.f)
-
-#endif /* < 7.0 */
-
-/* Came to 6.12 with one of its stable releases. */
-#ifndef kzalloc_obj
-#define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
-#endif
-
-#endif /* _HMM_REF_COMPAT_H */
+#endif /* _HMM_REF_COMPAT_LINUX_6_12_H */

@@ -39,12 +39,11 @@ static void __test_sound(struct __test_metadata *_metadata, int fd)
 	EXPECT_EQ(a.out_total, a.out_free + a.out_in_use + a.out_retired);
 	EXPECT_GE(a.out_in_use, a.out_pending);
 	EXPECT_EQ(a.out_violations, a.out_bad_ref + a.out_bad_lock + a.out_bad_map +
-				    a.out_bad_owner + a.out_bad_both + a.out_bad_count +
-				    a.out_bad_flags);
+				    a.out_bad_owner + a.out_bad_both + a.out_bad_count);
 	EXPECT_EQ(0, a.out_violations) {
-		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu flags %llu",
+		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu",
 		       a.out_bad_ref, a.out_bad_lock, a.out_bad_map, a.out_bad_owner,
-		       a.out_bad_both, a.out_bad_count, a.out_bad_flags);
+		       a.out_bad_both, a.out_bad_count);
 	}
 }
 

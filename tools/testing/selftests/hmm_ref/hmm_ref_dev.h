@@ -57,6 +57,12 @@ static inline bool keeps_large(void)
 	return hmm_ref_dev_info.out_folio_size > page_size();
 }
 
+/* Does the kernel have all fixes of patches/core? */
+static inline bool core_is_fixed(void)
+{
+	return hmm_ref_dev_info.out_features & HMM_REF_FEATURE_CORE_FIXED;
+}
+
 static inline unsigned long long now_ns(void)
 {
 	struct timespec ts;

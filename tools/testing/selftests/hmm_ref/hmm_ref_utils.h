@@ -469,10 +469,10 @@ static inline void audit_check(struct __test_metadata *_metadata, int fd)
 	EXPECT_EQ(audit.out_total,
 		  audit.out_free + audit.out_in_use + audit.out_retired);
 	EXPECT_EQ(0, audit.out_violations) {
-		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu flags %llu",
+		TH_LOG("ref %llu lock %llu map %llu owner %llu both %llu count %llu",
 		       audit.out_bad_ref, audit.out_bad_lock, audit.out_bad_map,
 		       audit.out_bad_owner, audit.out_bad_both,
-		       audit.out_bad_count, audit.out_bad_flags);
+		       audit.out_bad_count);
 	}
 }
 

@@ -102,8 +102,6 @@ FIXTURE_VARIANT_ADD(ioctl, audit)
 {
 	.request = HMM_REF_IOC_AUDIT,
 	.size = sizeof(struct hmm_ref_audit),
-	.grown = sizeof(struct hmm_ref_audit) -
-		 offsetof(struct hmm_ref_audit, out_bad_flags),
 	.outs = offsetof(struct hmm_ref_audit, out_total),
 	.any_mm = true,
 };
@@ -619,7 +617,8 @@ TEST_F(file, features)
 		{ HMM_REF_FEATURE_FAIL,
 		  !access("/sys/kernel/debug/hmm_ref/fail_large", F_OK), "fail" },
 	};
-	unsigned long long left = HMM_REF_FEATURE_LARGE_SAFE | HMM_REF_FEATURE_SANITY;
+	unsigned long long left = HMM_REF_FEATURE_LARGE_SAFE | HMM_REF_FEATURE_SANITY |
+				  HMM_REF_FEATURE_CORE_FIXED;
 	struct hmm_ref_info info;
 	unsigned int i;
 

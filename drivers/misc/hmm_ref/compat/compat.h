@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a driver for today's kernel does without: names that Linux 6.12 does not have, and ways
+ * around bugs of the core that patches/core fixes. Such a driver deletes this folder.
+ *
+ * Each function of the core that has a bug is replaced by one of this folder that calls it,
+ * so that the rest of the driver reads as if the core were right. The build of a kernel with
+ * patches/core makes linux/hmm_ref_core.h, which says what is fixed.
+ * Documentation/misc-devices/hmm_ref/core-traps.rst tells of each bug.
+ */
+#ifndef _HMM_REF_COMPAT_H
+#define _HMM_REF_COMPAT_H
+
+#include <linux/hmm.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/version.h>
+#include <kunit/visibility.h>
+
+#if __has_include("linux/hmm_ref_core.h")
+#include <linux/hmm_ref_core.h>
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#include "linux-6.12.h"
+#endif
+
+/* Came to 6.12 with one of its stable releases. */
+#ifndef kzalloc_obj
+#define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
+#endif
+
+/* zap_huge_pmd() tells a migration entry of a device folio from a device private entry. */
+#ifdef HMM_REF_CORE_ZAPS_BY_ENTRY
+#define HMM_REF_LARGE_IS_SAFE	true
+#else
+#define HMM_REF_LARGE_IS_SAFE	false
+#endif
+
+/* Also what no driver can work around; tests ask for it. */
+#if defined(HMM_REF_CORE_LEAVES_KSM) && defined(HMM_REF_CORE_UNCOUNTS_MLOCKED) && \
+	defined(HMM_REF_CORE_CLEARS_FLAGS) && defined(HMM_REF_CORE_MEMORY_FAILURE) && \
+	defined(HMM_REF_CORE_DRAINS_MLOCK) && defined(HMM_REF_CORE_NUMBERS_PMD) && \
+	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
+	defined(HMM_REF_CORE_SCAN_PROTECTS) && defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
+	defined(HMM_REF_CORE_KEEPS_SOFT_DIRTY) && \
+	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY)
+#define HMM_REF_CORE_IS_FIXED	true
+#else
+#define HMM_REF_CORE_IS_FIXED	false
+#endif
+
+/* setup.c */
+#if !defined(HMM_REF_CORE_LEAVES_KSM) || !defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED)
+#define HMM_REF_COMPAT_SETUP
+int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
+#define migrate_vma_setup(args)	hmm_ref_compat_migrate_vma_setup(args)
+#endif
+
+/* range_fault.c */
+#if !defined(HMM_REF_CORE_NUMBERS_PMD) || !defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
+	!defined(HMM_REF_CORE_SCAN_PROTECTS)
+#define HMM_REF_COMPAT_RANGE_FAULT
+int hmm_ref_compat_range_fault(struct hmm_range *range);
+#define hmm_range_fault(range)	hmm_ref_compat_range_fault(range)
+#endif
+#ifndef HMM_REF_CORE_FAULTS_READ_ONLY
+int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout);
+#define hmm_range_fault_unlocked_timeout(range, timeout) \
+	hmm_ref_compat_range_fault_unlocked(range, timeout)
+#endif
+
+/* last_user.c */
+#ifndef HMM_REF_CORE_CLEARS_FLAGS
+void hmm_ref_compat_folio_init(struct folio *folio, struct dev_pagemap *pagemap,
+			       unsigned int order);
+#define zone_device_folio_init(folio, pagemap, order) \
+	hmm_ref_compat_folio_init(folio, pagemap, order)
+#endif
+#ifndef HMM_REF_CORE_UNCOUNTS_MLOCKED
+void hmm_ref_compat_folio_free(struct folio *folio);
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define hmm_ref_pagemap_folio_free	hmm_ref_compat_page_free
+#elif !defined(HMM_REF_CORE_UNCOUNTS_MLOCKED)
+#define hmm_ref_pagemap_folio_free	hmm_ref_compat_folio_free
+#else
+#define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+#endif
+
+#endif /* _HMM_REF_COMPAT_H */

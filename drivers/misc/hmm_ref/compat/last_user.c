@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device page keeps what its last user has left in its flags.
+ *
+ * The core adds to them when the next data moves there: that is swapped although it must not
+ * be, as the last data was swapbacked, or it is a BUG that it is both active and unevictable.
+ * munlock() passes over entries that are not present, so a page may also be counted as mlocked
+ * for ever.
+ */
+#include <linux/pagemap.h>
+#include <linux/vmstat.h>
+
+#include "../hmm_ref.h"
+
+#ifndef HMM_REF_CORE_CLEARS_FLAGS
+
+/*
+ * What the page allocator clears, too. PG_reserved, which the core sets for all device memory,
+ * is not about the data. PG_locked is a bug in a page that is free.
+ */
+#define FLAGS_OF_USER	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
+
+static unsigned long *flags_of(struct page *page)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+	return &page->flags;
+#else
+	return &page->flags.f;
+#endif
+}
+
+/**
+ * hmm_ref_compat_folio_init() - zone_device_folio_init() that leaves no flag of the last user
+ * @folio: first of the pages that are handed out
+ * @pagemap: of the pages
+ * @order: of the folio that they become
+ *
+ * Context: as zone_device_folio_init().
+ */
+void hmm_ref_compat_folio_init(struct folio *folio, struct dev_pagemap *pagemap,
+			       unsigned int order)
+{
+	unsigned long i;
+
+	for (i = 0; i < 1UL << order; i++)
+		*flags_of(folio_page(folio, i)) &= ~FLAGS_OF_USER;
+	(zone_device_folio_init)(folio, pagemap, order);
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_compat_folio_init);
+
+#endif /* HMM_REF_CORE_CLEARS_FLAGS */
+
+#ifndef HMM_REF_CORE_UNCOUNTS_MLOCKED
+
+/**
+ * hmm_ref_compat_folio_free() - the pagemap's folio_free, where NR_MLOCK is not made right
+ * @folio: device folio whose last reference is gone
+ *
+ * Context: as hmm_ref_devmem_folio_free().
+ */
+void hmm_ref_compat_folio_free(struct folio *folio)
+{
+	long nr = folio_nr_pages(folio);
+
+	if (folio_test_clear_mlocked(folio)) {
+		zone_stat_mod_folio(folio, NR_MLOCK, -nr);
+		count_vm_events(UNEVICTABLE_PGCLEARED, nr);
+	}
+	hmm_ref_devmem_folio_free(folio);
+}
+
+#endif /* HMM_REF_CORE_UNCOUNTS_MLOCKED */

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * migrate_vma_setup() collects pages that it should leave.
+ *
+ * Pages that KSM has merged: the core cannot cope with them on a device (ksmd goes on to read
+ * them), and not even with trying. Setup replaces the entries that it finds, and the rmap of
+ * KSM does not find all of them again to restore them: not those that ksmd has forgotten
+ * since, and not those of a parent whose child has its copies merged. So setup is called for
+ * the pages between the merged ones only. Where KSM may merge at any moment, all pages stay.
+ *
+ * Holes, and entries of the zero page, that a userfaultfd write-protects: with a device page
+ * there the write would not be told.
+ */
+#include <linux/ksm.h>
+#include <linux/userfaultfd_k.h>
+
+#include "../hmm_ref.h"
+
+#ifdef HMM_REF_COMPAT_SETUP
+
+#ifdef HMM_REF_CORE_LEAVES_KSM
+#define COLLECTS_MERGED	false
+#else
+#define COLLECTS_MERGED	IS_ENABLED(CONFIG_KSM)
+#endif
+
+/* Pages that are looked at at once. */
+#define LOOK		16UL
+
+/* Mark the pages of a range that KSM has merged. */
+static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigned long nr,
+			unsigned long *merged)
+{
+	struct page *pages[LOOK];
+	unsigned long i = 0;
+	long got, k;
+
+	while (i < nr) {
+		got = get_user_pages_remote(vma->vm_mm, start + i * PAGE_SIZE,
+					    min(LOOK, nr - i), FOLL_NOFAULT, pages, NULL);
+		if (got <= 0) {
+			__clear_bit(i++, merged);
+			continue;
+		}
+		for (k = 0; k < got; k++) {
+			__assign_bit(i++, merged, folio_test_ksm(page_folio(pages[k])));
+			put_page(pages[k]);
+		}
+	}
+}
+
+/* Return: as migrate_vma_setup(). Whatever it is, @args is complete. */
+static int setup_run(struct migrate_vma *args, unsigned long first, unsigned long last)
+{
+	struct migrate_vma run = *args;
+	int rc;
+
+	run.start = args->start + first * PAGE_SIZE;
+	run.end = args->start + last * PAGE_SIZE;
+	run.src = args->src + first;
+	run.dst = args->dst + first;
+	rc = (migrate_vma_setup)(&run);
+	if (!rc)
+		args->cpages += run.cpages;
+	return rc;
+}
+
+static int setup_unmerged(struct migrate_vma *args)
+{
+	unsigned long nr = (args->end - args->start) >> PAGE_SHIFT;
+	DECLARE_BITMAP(merged, HMM_REF_BLOCK_PAGES);
+	unsigned int first, last;
+	int rc;
+
+	if (args->vma->vm_flags & VM_MERGEABLE)
+		bitmap_fill(merged, nr);
+	else
+		find_merged(args->vma, args->start, nr, merged);
+	if (bitmap_empty(merged, nr))
+		return (migrate_vma_setup)(args);
+	args->cpages = 0;
+	args->npages = nr;
+	memset(args->src, 0, nr * sizeof(*args->src));
+	memset(args->dst, 0, nr * sizeof(*args->dst));
+	for_each_clear_bitrange(first, last, merged, nr) {
+		/* The core checks the same of each run, so only the first one can fail. */
+		rc = setup_run(args, first, last);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static void spare_protected(struct migrate_vma *args)
+{
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++) {
+		if (args->src[i] & MIGRATE_PFN_VALID || !(args->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		args->src[i] = 0;
+		args->cpages--;
+	}
+}
+
+/**
+ * hmm_ref_compat_migrate_vma_setup() - migrate_vma_setup() that leaves what it should
+ * @args: as for migrate_vma_setup()
+ *
+ * Context: as migrate_vma_setup().
+ * Return: as migrate_vma_setup().
+ */
+int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args)
+{
+	bool to_device = args->flags & MIGRATE_VMA_SELECT_SYSTEM;
+	int rc;
+
+	if (to_device && COLLECTS_MERGED)
+		rc = setup_unmerged(args);
+	else
+		rc = (migrate_vma_setup)(args);
+	if (!rc && to_device && userfaultfd_wp(args->vma))
+		spare_protected(args);
+	return rc;
+}
+
+#endif /* HMM_REF_COMPAT_SETUP */
