@@ -36,17 +36,17 @@ report() {
 
 # What does not apply: names and macros of the kernel's own style (trace.h is laid out as all
 # of TRACE_EVENT are; the uapi and programs have no BIT()); an argument that names a
-# struct or a member; and compat.h, which mainline leaves out. checkpatch leaves a cache of
+# struct or a member; and compat/, which mainline leaves out. checkpatch leaves a cache of
 # names where it is run.
 checkpatch() {
 	local file ignore cwd
 
 	cwd=$(mktemp -d)
-	for file in drivers/misc/hmm_ref/{,tests/}*.[ch] include/uapi/hmm_ref.h \
+	for file in drivers/misc/hmm_ref/{,compat/,tests/}*.[ch] include/uapi/hmm_ref.h \
 		tools/testing/selftests/hmm_ref/*.[ch]; do
 		ignore=MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE
 		case $file in
-		*/compat.h) ignore+=,LINUX_VERSION_CODE,CONSTANT_COMPARISON,MACRO_ARG_UNUSED ;;
+		*/compat/*) ignore+=,LINUX_VERSION_CODE,CONSTANT_COMPARISON,MACRO_ARG_UNUSED ;;
 		drivers/*/trace.h) ignore+=,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE ;;
 		drivers/*/devmem_model.c) ignore+=,CAMELCASE ;;
 		include/* | tools/*) ignore+=,BIT_MACRO ;;
@@ -61,7 +61,7 @@ checkpatch() {
 rebuild() {
 	local modules=("$PRODUCTS"/hmm_ref*.ko)
 
-	rm -f "$build"/drivers/misc/hmm_ref/{,tests/}*.o
+	rm -f "$build"/drivers/misc/hmm_ref/{,compat/,tests/}*.o
 	make -C "$tree" O="$build" -j"$(nproc)" "$@" CONFIG_HMM_REF_KUNIT_TEST=m \
 		CONFIG_HMM_REF_FLOOR=m \
 		"${modules[@]/#*\//drivers/misc/hmm_ref/}" 2>&1 |

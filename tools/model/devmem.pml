@@ -40,7 +40,7 @@ byte ref[NPAGES];	/* page_ref_count() */
 byte locked[NPAGES];	/* PG_locked: by which process */
 byte mapping[NPAGES];	/* 0, one of two anon_vmas, or TAIL_MAPPING */
 byte owner[NPAGES];	/* zone_device_data: 0, OWNED or LARGE_MAPCOUNT */
-bool flags[NPAGES];	/* those that the data leaves; in one word with PG_locked */
+bool flags[NPAGES];	/* those that the data leaves */
 bool head;		/* PG_head of page 0 */
 bool tail;		/* compound_head of page 1 leads to page 0 */
 
@@ -87,12 +87,13 @@ byte cpus_done;
 
 /* Rule 1 of devmem.c. */
 #define IDLE(p)		(ref[p] == 0 && locked[p] == 0 && mapping[p] == 0 && owner[p] == 0 && \
-			 !flags[p] && !((p) == 0 && head) && !((p) == 1 && tail))
+			 !((p) == 0 && head) && !((p) == 1 && tail))
 
 /* What spin says when an assertion fails ends in the name of what went wrong. */
 hidden byte freed_chunk_touched;
 hidden byte page_of_another;
 hidden byte page_not_idle;
+hidden byte page_not_clean;
 hidden byte page_without_owner;
 hidden byte reference_lost;
 hidden byte lock_of_another;
@@ -342,13 +343,6 @@ inline dissolve()
 	d_step { STORE(1); mapping[1] = 0; owner[1] = 0 }
 }
 
-/* clear_flags(), for a page: the flags are read, and written back without those */
-inline clear_flags(p)
-{
-	word = locked[p];
-	d_step { STORE(p); locked[p] = word; flags[p] = false; word = 0 }
-}
-
 inline clear_owner(f)
 {
 	d_step { STORE(f); owner[f] = 0 }
@@ -360,13 +354,6 @@ inline folio_free(f, n)
 #ifndef NO_DISSOLVE
 	if
 	:: n == 2 -> dissolve()
-	:: else
-	fi;
-#endif
-	clear_flags(f);
-#ifndef FLAGS_LEFT
-	if
-	:: n == 2 -> clear_flags(1)
 	:: else
 	fi;
 #endif
@@ -434,13 +421,16 @@ inline folio_unlock(f)
 	}
 }
 
-/* One page of the loop in zone_device_page_init() */
+/* One page of the loop in zone_device_page_init(): no other process has its flags. */
 inline reset_page(p)
 {
 	d_step {
 		STORE(p);
 		MUST(ref[p] == 0, page_not_idle);
 		locked[p] = 0;
+#ifndef FLAGS_LEFT
+		flags[p] = false;
+#endif
 		mapping[p] = 0;
 		if
 		:: p == 0 -> head = false
@@ -498,6 +488,7 @@ inline handout(p, n)
 			d_step { STORE(p); owner[p] = OWNED };
 #endif
 			zone_device_page_init(p, n);
+			d_step { ALIVE; MUST(!flags[p], page_not_clean) };
 #ifdef OWNER_LATE
 			owner[p] = OWNED;
 #endif
