@@ -516,7 +516,8 @@ struct hmm_ref_atomic {
  *
  * Has the device evict the pages of a range, as it does when it is full: page by page of
  * the device, wherever processes map them. MIGRATE to the system goes by the process's
- * addresses instead. Best effort; the three counts add up as those of MIGRATE do.
+ * addresses instead. A large folio may leave as a whole when the range has a part of it.
+ * Best effort; the three counts add up as those of MIGRATE do.
  *
  * A test interface: nothing but time depends on eviction.
  */

@@ -836,14 +836,20 @@ int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
-int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args);
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
+			 unsigned long *dst, unsigned long npages);
+gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr);
+int hmm_ref_fill_page(struct hmm_ref_devmem *dm, struct hmm_ref_job *job, unsigned long src,
+		      unsigned long index, unsigned long *dst, gfp_t gfp);
 
 /* migrate_evict.c */
+unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
+				unsigned long npages, unsigned long *tried);
 int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered);
 int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		      unsigned long nr, bool whole);

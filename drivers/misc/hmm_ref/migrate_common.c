@@ -83,7 +83,9 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 /**
  * hmm_ref_abandon_lost() - leave behind what was lost
  * @dm: device memory that pages leave
- * @args: migration whose copies are complete
+ * @src: source entries, with copies that are complete
+ * @dst: destination entries; cleared where they are left
+ * @npages: of each
  *
  * What was copied out of bad memory is not the data. Its page stays where it is, for the
  * next touch by the CPU to find out (migrate_fault.c).
@@ -91,22 +93,23 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
  * Return: 0, or -EAGAIN when that leaves a large folio behind, of which single pages could
  * still move.
  */
-int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const struct migrate_vma *args)
+int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
+			 unsigned long *dst, unsigned long npages)
 {
 	unsigned long i;
 	int rc = 0;
 
 	if (!READ_ONCE(dm->any_lost))
 		return 0;
-	for (i = 0; i < args->npages; i++) {
-		struct page *page = migrate_pfn_to_page(args->src[i]);
+	for (i = 0; i < npages; i++) {
+		struct page *page = migrate_pfn_to_page(src[i]);
 
-		if (!args->dst[i] || !page || !hmm_ref_owns(dm, page) ||
+		if (!dst[i] || !page || !hmm_ref_owns(dm, page) ||
 		    !hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(page),
-					     hmm_ref_src_pages(args->src[i])))
+					     hmm_ref_src_pages(src[i])))
 			continue;
-		hmm_ref_abandon_all(&args->dst[i], 1);
-		if (args->src[i] & MIGRATE_PFN_COMPOUND)
+		hmm_ref_abandon_all(&dst[i], 1);
+		if (src[i] & MIGRATE_PFN_COMPOUND)
 			rc = -EAGAIN;
 	}
 	return rc;
@@ -152,7 +155,8 @@ void hmm_ref_move_commit(struct hmm_ref_move *move)
 	if (hmm_ref_engine_wait(&move->job)) {
 		move->rc = -EIO;
 		hmm_ref_abandon_all(move->args.dst, move->args.npages);
-	} else if (hmm_ref_abandon_lost(move->args.pgmap_owner, &move->args)) {
+	} else if (hmm_ref_abandon_lost(move->args.pgmap_owner, move->args.src,
+					move->args.dst, move->args.npages)) {
 		move->rc = -EAGAIN;
 	}
 	migrate_vma_pages(&move->args);
@@ -168,7 +172,8 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
 
 	if (hmm_ref_fail(HMM_REF_FAIL_PAGE))
 		return -ENOMEM;
-	folio = vma_alloc_folio(gfp, order, vma, addr);
+	folio = vma ? vma_alloc_folio(gfp, order, vma, addr) :
+		      __folio_alloc_node(gfp, order, numa_mem_id());
 	if (!folio)
 		return -ENOMEM;
 	folio_lock(folio);
@@ -183,7 +188,7 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
  * @src: source entry of the device folio
  * @dst: destination entry to set
  * @gfp: for the system page, if it is a single one
- * @vma: that maps it, for the NUMA policy
+ * @vma: that maps it, for the NUMA policy; NULL when the caller does not know
  * @addr: user address in @vma
  *
  * Return: 0 or -ENOMEM, with @dst as it was.
@@ -205,12 +210,39 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 	return rc;
 }
 
-/*
- * What system pages are worth. A CPU fault needs one, and a device that goes needs them all.
- * Other migrations can be done without: they do not kill a process for it. Eviction
- * does not look for memory where the task that evicts has to stay.
+/**
+ * hmm_ref_fill_page() - give one page of a device folio a system page, queue the copy
+ * @dm: device memory
+ * @job: batch that the copy joins
+ * @src: source entry of the device folio
+ * @index: of the page in the folio
+ * @dst: destination entry to set
+ * @gfp: for the system page
+ *
+ * Return: 0, -ENOMEM, or -EIO when the data of the page is lost, with @dst as it was.
  */
-static gfp_t system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
+int hmm_ref_fill_page(struct hmm_ref_devmem *dm, struct hmm_ref_job *job, unsigned long src,
+		      unsigned long index, unsigned long *dst, gfp_t gfp)
+{
+	unsigned long dpfn = hmm_ref_page_dpfn(migrate_pfn_to_page(src)) + index;
+
+	if (hmm_ref_devmem_any_lost(dm, dpfn, 1))
+		return -EIO;
+	return fill(job, dpfn, 0, dst, gfp, NULL, 0);
+}
+
+/**
+ * hmm_ref_system_gfp() - what system pages are worth
+ * @dm: device memory that pages leave
+ * @cause: why
+ *
+ * A CPU fault needs one, and a device that goes needs them all. Other migrations can be done
+ * without: they do not kill a process for it. Eviction does not look for memory where the
+ * task that evicts has to stay.
+ *
+ * Return: GFP flags.
+ */
+gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 {
 	const gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 
@@ -237,7 +269,7 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 			    enum hmm_ref_cause cause)
 {
 	struct migrate_vma *args = &move->args;
-	gfp_t gfp = system_gfp(dm, cause);
+	gfp_t gfp = hmm_ref_system_gfp(dm, cause);
 	unsigned long i;
 	int rc;
 

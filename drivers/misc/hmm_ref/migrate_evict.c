@@ -2,26 +2,14 @@
 /*
  * Eviction: moving data to system memory without a process that asks for it.
  *
- * The device knows what is to leave, block by block, and the rmap knows who maps it:
- * find_mapping() looks up one mapping, and there the pages migrate as for any command,
- * whoever else maps them. The lock of a page and mmap_lock are only tried, so one pass
- * proves nothing. Eviction for room takes what it gets and turns to the next block;
- * eviction before the device goes, or sleeps, repeats until no page is used.
- *
- * The core has migrate_device_range() and migrate_device_pfns(), which need neither VMA
- * nor mmap_lock. But nothing keeps the anon_vma of a page then, while it has no mapping:
- * when its processes end before finalize does, finalize uses memory that was freed
- * (regress_evict). A VMA that maps the page keeps it.
- *
- * The rmap exports no function. find_mapping() relies on what the core itself relies on:
- * as long as a folio is mapped its anon_vma is there, and to hold the rwsem of the root
- * keeps both and the VMAs as they are.
+ * The device knows what is to leave, block by block. migrate_device_range() takes its pages,
+ * whoever maps them, needs neither VMA nor mmap_lock, and only tries the lock of a page. So
+ * one pass proves nothing. Eviction for room takes what it gets and turns to the next
+ * block; eviction before the device goes, or sleeps, repeats until no page is used.
  */
-#include <linux/cpu.h>
 #include <linux/delay.h>
-#include <linux/rmap.h>
-#include <linux/sched/mm.h>
-#include <linux/workqueue.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
 
 #include "migrate.h"
 #include "trace.h"
@@ -29,237 +17,115 @@
 /* Blocks that are tried before the caller has to wait. */
 #define EVICT_TRIES	4
 
-/* ---- where pages are mapped -------------------------------------------- */
+/* ---- pages side by side on the device --------------------------------- */
 
-/*
- * Where pages may be mapped: @start to @end in @mm, which is referenced. That is the last
- * of @npages from the first one on that was asked for.
- */
-struct mapping {
-	struct mm_struct *mm;
-	unsigned long start;
-	unsigned long end;
-	unsigned long npages;
-};
-
-/* Lock a folio that is mapped, and take a reference. Return: NULL for any other. */
-static struct folio *grab_mapped(struct page *page)
+/* Include all of a large folio that the range has a part of. It is in one block. */
+static void widen(unsigned long *first, unsigned long *last)
 {
-	struct folio *folio = page_folio(page);
-
-	if (!folio_try_get(folio))
-		return NULL;
-	if (folio_trylock(folio)) {
-		if (folio == page_folio(page) && folio_mapped(folio))
-			return folio;
-		folio_unlock(folio);
-	}
-	folio_put(folio);
-	return NULL;
+	if (folio_test_large(page_folio(pfn_to_page(*first))))
+		*first = ALIGN_DOWN(*first, HMM_REF_BLOCK_PAGES);
+	if (folio_test_large(page_folio(pfn_to_page(*last - 1))))
+		*last = ALIGN(*last, HMM_REF_BLOCK_PAGES);
 }
 
-static void release_mapped(struct folio *folio)
+static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
 {
-	folio_unlock(folio);
-	folio_put(folio);
+	return hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(migrate_pfn_to_page(src)),
+				       hmm_ref_src_pages(src));
 }
 
 /*
- * How many pages, up to @max, stand side by side in memory as they do on the device?
- * They can be moved at once. Return: 0 when the first one is not mapped, or not now.
+ * Give what was collected system pages, and queue the copies. Where no large page can be had,
+ * or the data of a page is lost, the core splits the folio: those of its pages move that have
+ * a destination, if the first one has.
  */
-static unsigned long neighbours(struct page *page, unsigned long max)
+static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
+		     struct hmm_ref_job *job, unsigned long npages)
 {
-	struct folio *folio = grab_mapped(page);
-	struct address_space *mapping;
-	unsigned long nr, skip;
-	bool next = true;
-	pgoff_t index;
+	gfp_t gfp = hmm_ref_system_gfp(dm, HMM_REF_BY_EVICTION);
+	unsigned long *dst = window->dst;
+	unsigned long i, k, nr;
 
-	if (!folio)
-		return 0;
-	mapping = folio->mapping;
-	skip = folio_page_idx(folio, page);
-	index = folio->index + skip;
-	nr = folio_nr_pages(folio) - skip;
-	release_mapped(folio);
-	while (next && nr < max && (folio = grab_mapped(page + nr))) {
-		next = folio->mapping == mapping && folio->index == index + nr;
-		nr += next;
-		release_mapped(folio);
-	}
-	return min(nr, max);
-}
+	for (i = 0; i < npages; i += nr) {
+		unsigned long src = window->src[i];
 
-/* Where in a VMA may the pages [@first, @end) be mapped? Return: false for nowhere. */
-static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
-			   pgoff_t end, struct mapping *at)
-{
-	pgoff_t base = vma_start_anon_pgoff(vma);
-
-	end = min(end, base + vma_pages(vma));
-	if (max(first, base) >= end)
-		return false;
-	at->npages = end - first;
-	at->start = vma->vm_start + ((max(first, base) - base) << PAGE_SHIFT);
-	at->end = vma->vm_start + ((end - base) << PAGE_SHIFT);
-	at->mm = vma->vm_mm;
-	return mmget_not_zero(at->mm);
-}
-
-/* The VMAs of a tree, but for the first @skip that will do. */
-static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first, pgoff_t end,
-			    unsigned int skip, struct mapping *at)
-{
-	struct rb_node *node;
-
-	for (node = rb_first_cached(&anon_vma->rb_root); node; node = rb_next(node)) {
-		struct anon_vma_chain *chain = rb_entry(node, struct anon_vma_chain, rb);
-
-		if (!mapping_in_vma(chain->vma, first, end, at))
+		nr = hmm_ref_src_pages(src);
+		if (!hmm_ref_src_is_page(src))
 			continue;
-		if (!skip--)
-			return true;
-		mmput_async(at->mm);
+		if (nr > 1 && !any_lost(dm, src) &&
+		    !hmm_ref_fill_folio(job, src, &dst[i], gfp, NULL, 0))
+			continue;
+		for (k = 0; k < nr; k++)
+			hmm_ref_fill_page(dm, job, src, k, &dst[i + k], gfp);
 	}
-	return false;
 }
 
-/* A mapping of @nr pages, but for the first @skip. The folio's lock keeps its mapping. */
-static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
-			 struct mapping *at)
+/* How many pages were collected? */
+static unsigned long count_pages(const unsigned long *src, unsigned long npages)
 {
-	struct folio *folio = grab_mapped(page);
-	struct anon_vma *anon_vma, *root;
-	bool found = false;
-	pgoff_t first;
+	unsigned long pages = 0;
+	unsigned long i;
 
-	if (!folio)
-		return false;
-	first = folio->index + folio_page_idx(folio, page);
-	rcu_read_lock();
-	if (!folio_test_anon(folio) || !folio_mapped(folio))
-		goto out;
-	anon_vma = (void *)folio->mapping - FOLIO_MAPPING_ANON;
-	root = READ_ONCE(anon_vma->root);
-	if (!down_read_trylock(&root->rwsem))
-		goto out;
-	found = folio_mapped(folio) &&
-		mapping_in_tree(anon_vma, first, first + nr, skip, at);
-	up_read(&root->rwsem);
-out:
-	rcu_read_unlock();
-	release_mapped(folio);
-	return found;
+	for (i = 0; i < npages; i++)
+		pages += hmm_ref_src_is_page(src[i]) ? hmm_ref_src_pages(src[i]) : 0;
+	return pages;
 }
 
-/* ---- eviction ---------------------------------------------------------- */
-
-/*
- * A page of coherent memory may be exclusive to another device. Its entry is not present
- * then, and nothing of it is collected until a CPU touches it. This touches all of the
- * range and waits for nobody: not for a file, nor for a userfaultfd.
+/**
+ * hmm_ref_evict_run() - move pages side by side on the device to system memory
+ * @dev: device, whose evict_lock is held
+ * @pfn: page frame number of the first page
+ * @npages: of them, in one block
+ * @tried: pages that were found in use are added to it
+ *
+ * All of a large folio moves that has a page of them.
+ *
+ * Context: may sleep and enter reclaim; no folio lock held.
+ * Return: pages moved.
  */
-static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned long end)
+unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
+				       unsigned long npages, unsigned long *tried)
 {
-	for (; addr < end; addr += PAGE_SIZE)
-		get_user_pages_remote(mm, addr, 1, FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
-				      NULL, NULL);
-}
-
-static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
-{
-	struct hmm_ref_move move = {};
-	struct migrate_vma *args = &move.args;
-	unsigned long moved = 0;
-
-	if (!mmap_read_trylock(at->mm))
-		return 0;
-	args->vma = vma_lookup(at->mm, at->start);
-	if (args->vma) {
-		args->start = at->start;
-		args->end = min(at->end, args->vma->vm_end);
-		hmm_ref_to_system(&dev->dm, &move, &dev->evict_window, true,
-				  HMM_REF_BY_EVICTION, &moved);
-		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
-			end_exclusive(at->mm, at->start, args->end);
-	}
-	mmap_read_unlock(at->mm);
-	return moved;
-}
-
-/*
- * Move what one VMA maps of the pages from @page to @page + @*nr. Return: pages moved; then
- * @nr is how many have had their chance.
- */
-static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
-				 unsigned long *nr)
-{
-	unsigned long moved = 0;
-	unsigned int skip;
-	struct mapping at;
-
-	/* Each fork adds a VMA that may map them: as many tries as there are. */
-	for (skip = 0; !moved && find_mapping(page, *nr, skip, &at); skip++) {
-		moved = evict_mapping(dev, &at);
-		mmput_async(at.mm);
-		if (fatal_signal_pending(current) && !READ_ONCE(dev->dm.stopped))
-			break;
-		cond_resched();
-	}
-	if (moved)
-		*nr = at.npages;
-	return moved;
-}
-
-/* One pass over a block. Return: pages moved. */
-static unsigned long evict_pass(struct hmm_ref_device *dev,
-				struct hmm_ref_block *block)
-{
-	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
-	unsigned long tried = 0, moved = 0;
-	unsigned long i, nr;
-	u64 begin = 0;
+	struct hmm_ref_window *window = &dev->evict_window;
+	unsigned long *src = window->src, *dst = window->dst;
+	unsigned long first = pfn, last = pfn + npages;
+	struct hmm_ref_devmem *dm = &dev->dm;
+	unsigned long nr, moved;
+	struct hmm_ref_job job;
 
 	lockdep_assert_held(&dev->evict_lock);
-	if (trace_hmm_ref_evict_enabled())
-		begin = ktime_get_ns();
-	for (i = 0; i < HMM_REF_BLOCK_PAGES; i += max(nr, 1UL)) {
-		nr = neighbours(first + i, HMM_REF_BLOCK_PAGES - i);
-		if (nr)
-			moved += evict_pages(dev, first + i, &nr);
-		tried += nr;
-	}
+	widen(&first, &last);
+	nr = last - first;
+	memset(dst, 0, nr * sizeof(*dst));
+	migrate_device_range(src, first, nr);
+	*tried += count_pages(src, nr);
+	hmm_ref_engine_begin(&dm->engine, &job, window->ring, HMM_REF_BLOCK_PAGES);
+	fill_all(dm, window, &job, nr);
+	hmm_ref_engine_submit(&job);
+	if (hmm_ref_engine_wait(&job))
+		hmm_ref_abandon_all(dst, nr);
+	else
+		hmm_ref_abandon_lost(dm, src, dst, nr);
+	migrate_device_pages(src, dst, nr);
+	moved = hmm_ref_left(src, dst, nr, HMM_REF_BY_EVICTION);
+	migrate_device_finalize(src, dst, nr);
 	hmm_ref_count(dev->counters, evicted, moved);
-	trace_hmm_ref_evict(block, tried, moved, false, begin);
 	return moved;
 }
 
-static void drain_cpu(struct work_struct *work)
+/* ---- eviction for room, or of all -------------------------------------- */
+
+/* One pass over a block. Return: pages moved. */
+static unsigned long evict_pass(struct hmm_ref_device *dev, struct hmm_ref_block *block)
 {
-	unsigned long none;
+	unsigned long tried = 0, moved;
+	u64 begin = 0;
 
-	migrate_device_range(&none, 0, 0);
-}
-
-/*
- * munlock leaves a reference to a single page with the CPU that did it, in a batch. A CPU
- * that has nothing to do keeps that for ever. What empties the batches of all CPUs is not
- * exported, but each migration begins with that of its own CPU.
- */
-static void drain_cpus(void)
-{
-	struct work_struct work;
-	int cpu;
-
-	INIT_WORK_ONSTACK(&work, drain_cpu);
-	cpus_read_lock();
-	for_each_online_cpu(cpu) {
-		queue_work_on(cpu, system_percpu_wq, &work);
-		flush_work(&work);
-	}
-	cpus_read_unlock();
-	destroy_work_on_stack(&work);
+	if (trace_hmm_ref_evict_enabled())
+		begin = ktime_get_ns();
+	moved = hmm_ref_evict_run(dev, hmm_ref_block_pfn(block), HMM_REF_BLOCK_PAGES, &tried);
+	trace_hmm_ref_evict(block, tried, moved, false, begin);
+	return moved;
 }
 
 /**
@@ -290,8 +156,6 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 			rc = 0;
 	}
 	mutex_unlock(&dev->evict_lock);
-	if (rc)
-		drain_cpus();
 	return rc;
 }
 
@@ -399,7 +263,6 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 			cond_resched();
 			continue;
 		}
-		drain_cpus();
 		msleep(delay_ms);
 		delay_ms = min(delay_ms * 2, 100U);
 	}
@@ -408,37 +271,20 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 
 /* ---- the EVICT commands ------------------------------------------------ */
 
-/* Passes over pages that their users hold locked, or that a CPU keeps in a batch. */
+/* Passes over pages that their users hold locked. */
 #define EVICT_PASSES	3
 
-/* Is a page mapped, and handed out for an owner? */
+/* Is a page handed out for an owner? */
 static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 {
-	struct folio *folio = grab_mapped(page);
+	struct folio *folio = page_folio(page);
 	bool owned;
 
-	if (!folio)
+	if (!folio_try_get(folio))
 		return false;
-	owned = folio->page.zone_device_data == owner;
-	release_mapped(folio);
+	owned = folio == page_folio(page) && folio->page.zone_device_data == owner;
+	folio_put(folio);
 	return owned;
-}
-
-/* Pages side by side on the device. Return: pages moved. */
-static unsigned long evict_run(struct hmm_ref_device *dev, unsigned long pfn,
-			       unsigned long npages)
-{
-	unsigned long moved = 0;
-	unsigned long i, nr;
-
-	lockdep_assert_held(&dev->evict_lock);
-	for (i = 0; i < npages; i += max(nr, 1UL)) {
-		nr = neighbours(pfn_to_page(pfn + i), npages - i);
-		if (nr)
-			moved += evict_pages(dev, pfn_to_page(pfn + i), &nr);
-	}
-	hmm_ref_count(dev->counters, evicted, moved);
-	return moved;
 }
 
 /* One pass over the pages of a block that an owner has. Return: pages moved. */
@@ -459,8 +305,7 @@ static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_bloc
 		}
 		if (last == first)
 			continue;
-		tried += last - first;
-		moved += evict_run(dev, pfn + first, last - first);
+		moved += hmm_ref_evict_run(dev, pfn + first, last - first, &tried);
 	}
 	if (tried)
 		trace_hmm_ref_evict(block, tried, moved, true, begin);
@@ -517,7 +362,6 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all
 		rc = evict_all_owned(client, &cmd->out_evicted);
 		if (refcount_read(&client->owner->refs) == 1)
 			break;
-		drain_cpus();
 	}
 	cmd->out_skipped = refcount_read(&client->owner->refs) - 1;
 	return cmd->out_skipped ? rc : 0;
@@ -527,6 +371,7 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all
 static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 		       unsigned long nr, unsigned long *moved)
 {
+	unsigned long tried = 0;
 	unsigned long i, run;
 
 	if (mutex_lock_killable(&dev->evict_lock))
@@ -534,7 +379,7 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 	for (i = 0; i < nr; i += run) {
 		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++)
 			;
-		*moved += evict_run(dev, pfns[i], run);
+		*moved += hmm_ref_evict_run(dev, pfns[i], run, &tried);
 	}
 	mutex_unlock(&dev->evict_lock);
 	return 0;
@@ -554,8 +399,6 @@ static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd
 		rc = evict_these(client->dev, mirror->pfns, resident, &moved);
 		if (rc)
 			break;
-		if (pass)
-			drain_cpus();
 		rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
 	}
 	if (rc)

@@ -104,7 +104,7 @@ static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
 	if (hmm_ref_engine_wait(&job)) {
 		hmm_ref_abandon_all(args->dst, 1);
 		rc = -EIO; /* page by page it will show which one is bad */
-	} else if (hmm_ref_abandon_lost(&dev->dm, args)) {
+	} else if (hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages)) {
 		rc = -EIO;
 	}
 	migrate_vma_pages(args);
@@ -208,7 +208,7 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 		hmm_ref_abandon_all(args->dst, args->npages);
 		return -EIO;
 	}
-	hmm_ref_abandon_lost(&dev->dm, args);
+	hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages);
 	return rc;
 }
 

@@ -44,7 +44,10 @@
 	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
 	defined(HMM_REF_CORE_SCAN_PROTECTS) && defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
 	defined(HMM_REF_CORE_KEEPS_SOFT_DIRTY) && \
-	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY)
+	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) && \
+	defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) && \
+	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && defined(HMM_REF_CORE_DEVICE_SPLITS)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
@@ -55,6 +58,14 @@
 #define HMM_REF_COMPAT_SETUP
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 #define migrate_vma_setup(args)	hmm_ref_compat_migrate_vma_setup(args)
+#endif
+
+/* evict.c: instead of the driver's function, which is weak */
+#if !defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) || \
+	!defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) || \
+	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || !defined(HMM_REF_CORE_DEVICE_SPLITS) || \
+	!defined(HMM_REF_CORE_DRAINS_MLOCK)
+#define HMM_REF_COMPAT_EVICT
 #endif
 
 /* range_fault.c */
