@@ -1,6 +1,6 @@
 /*
  * hmm_range_fault() gives no page number for an entry of hugetlb that maps no page.
- * Needs the module hmm_raw (0013-hmm_raw.c): the commands of /dev/hmm_dmirror* do not show
+ * Needs the module hmm_raw (hmm_raw.c): the commands of /dev/hmm_dmirror* do not show
  * the number.
  */
 static void hmm_expect_no_number(struct __test_metadata *_metadata, int raw, void *mem,
