@@ -22,7 +22,8 @@ help:
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
 ## make test-all  the same with a longer fuzz, on three more builds: with the detector of data
-##                races (KCSAN), without patches/core, and of a driver without the old interface
+##                races (KCSAN), without patches/core, and of a driver without the old
+##                interface; and core-bugs
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
 ## make shell     an interactive guest with the driver loaded
@@ -30,6 +31,8 @@ help:
 ## make mutants   break the driver and the scripts in every way of tools/mutants, and see the
 ##                test fail that is named there
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
+## make core-bugs  each bug that patches/core fixes: seen without the patches, gone with them
+## make core-series  patches/core as mails to post, in build/core-series
 ## make coverage  which lines and branches of the driver the selftests run
 ## make bench     what operations cost, in time; plots and all figures in build/bench
 ## make bench-insn  the same in instructions, and next to the targets: build/bench-insn
@@ -47,6 +50,7 @@ help:
 ##   FLAVOUR=release   or debug, kcsan, lockstat
 ##   TEST=name         make test: only this program
 ##   MUTANT=names      make mutants: only these
+##   BUG=names         make core-bugs: only these patches (0011), or tests
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
 ##   ACCEL=kvm|tcg     default: kvm where the CPU has it
 ##   BENCH_SIZES=4K,1G BENCH_OPTIONS="-o to_device -V"    of hmm_ref_bench
@@ -59,7 +63,7 @@ test:
 	@scripts/test.sh
 
 test-all:
-	@FLAVOURS="release debug kcsan release-plain debug-no-dmirror" \
+	@FLAVOURS="release debug kcsan release-plain debug-no-dmirror" CORE_BUGS=1 \
 		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} HMM_REF_FAIL_EVERY=1 scripts/test.sh
 
 hmm-tests:
@@ -78,6 +82,14 @@ mutants:
 	@FLAVOUR=release scripts/kernel.sh
 	@FLAVOUR=debug scripts/kernel.sh
 	@scripts/mutants.sh
+
+core-bugs:
+	@CORE_PATCHES=0 scripts/kernel.sh
+	@CORE_PATCHES=1 scripts/kernel.sh
+	@scripts/core-bugs.sh
+
+core-series:
+	@scripts/core-series.sh
 
 check: kernel
 	@scripts/check.sh
@@ -116,6 +128,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
-.PHONY: bench bench-insn lockstat clean distclean
+.PHONY: bench bench-insn lockstat core-bugs core-series clean distclean
 
 endif

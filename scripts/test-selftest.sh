@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 scripts=$work/scripts
 number=0 status=0
-unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR TIMEOUT SEED FUZZ_SECONDS
+unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR TIMEOUT SEED FUZZ_SECONDS CORE_BUGS
 
 # Each stand-in reports one test, unless WRONG names it, and says what it has to go wrong with.
 stand_ins() {
@@ -43,6 +43,13 @@ stand_ins() {
 		#!/bin/bash
 		echo "kernel $FLAVOUR $CORE_PATCHES $DMIRROR" >>"$(dirname "$0")/ran"
 		[[ $WRONG != "kernel $FLAVOUR" ]]
+	END
+	cat >"$scripts/core-bugs.sh" <<-'END'
+		#!/bin/bash
+		echo "core-bugs $FLAVOUR $CORE_PATCHES $DMIRROR" >>"$(dirname "$0")/ran"
+		[[ $WRONG != 'core-bugs dies' ]] || exit 2
+		[[ $WRONG == 'core-bugs fails' ]] && echo 2 1 1 >>"$1" || echo 3 0 1 >>"$1"
+		[[ $WRONG != 'core-bugs fails' ]]
 	END
 	chmod +x "$scripts"/*.sh
 }
@@ -75,7 +82,7 @@ result() {
 }
 
 echo "@begin test-selftest"
-echo "1..32"
+echo "1..37"
 stand_ins
 
 expect 0 "10 passed, 0 failed" "all is well"
@@ -108,6 +115,12 @@ expect 0 "10 passed, 0 failed" "6.12 has no patches to leave out" \
 	FLAVOURS="release debug release-plain" KERNEL=6.12
 expect 2 "error: FLAVOURS=release-plain: no such kernel of 6.12" "nothing is left to test" \
 	FLAVOURS=release-plain KERNEL=6.12
+expect 0 "13 passed, 0 failed, 1 skipped" "and the bugs of the core" CORE_BUGS=1
+ran 1 '^core-bugs release 1 y' "on the release kernel"
+expect 1 "12 passed, 1 failed, 1 skipped" "one of them is not seen" CORE_BUGS=1 \
+	WRONG='core-bugs fails'
+expect 1 "10 passed, 1 failed" "their script dies" CORE_BUGS=1 WRONG='core-bugs dies'
+expect 0 "10 passed, 0 failed" "6.12 has no bugs to show" CORE_BUGS=1 KERNEL=6.12
 
 # Four stages have passed, the other eight are named.
 expect 1 "4 passed, 8 failed" "a run that is ended by a signal" WRONG='model kills'

@@ -7,7 +7,8 @@
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
 #        interface), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
-#        and SEED (1) of the fuzzer, and what kernel.sh and vm.sh read
+#        and SEED (1) of the fuzzer, CORE_BUGS (1: those of patches/core, too), and what
+#        kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
 #        N skipped]"; exit 1 when something failed
 #
@@ -66,6 +67,12 @@ vm_selftest() {
 	tap "$here/vm-selftest.sh"
 }
 
+# Its last line is not that of this run.
+core_bugs() {
+	CORE_PATCHES=0 "$here/kernel.sh" && "$here/kernel.sh" || return 1
+	"$here/core-bugs.sh" "$counts" | sed 's/^./  &/'
+}
+
 # Sets what kernel.sh and vm.sh read.
 use() {
 	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=y
@@ -97,6 +104,10 @@ each() {
 		[[ ${test:-hmm-tests} != hmm-tests || $DMIRROR == n ]] ||
 			$do "hmm-tests on the $kernel kernel" hmm_tests "$kernel"
 	done
+	if [[ ${CORE_BUGS:-0} == 1 && ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
+		use release
+		$do "bugs of the core" core_bugs
+	fi
 }
 
 announce() { planned+=("$1"); }

@@ -4,7 +4,10 @@
 
 #define HMM_KSM_PAGES	64
 
-/* Have ksmd look at all memory until so many pages of this process are merged. */
+/*
+ * Have ksmd look at all memory until so many pages of this process are merged, and then rest:
+ * while it looks at a page it has a reference, and the page does not migrate anyway.
+ */
 static bool hmm_ksm_merge(long npages)
 {
 	int tries;
@@ -12,6 +15,7 @@ static bool hmm_ksm_merge(long npages)
 	for (tries = 0; tries < 10 && ksm_get_self_merging_pages() < npages; tries++)
 		if (ksm_start())
 			return false;
+	write_sysfs("/sys/kernel/mm/ksm/run", 0);
 	return ksm_get_self_merging_pages() >= npages;
 }
 
