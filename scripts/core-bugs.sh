@@ -125,6 +125,7 @@ wrong() {
 	outcome=seen
 	if line=$(grep -m 1 -E -e "$sign" <<<"$kernel"); then
 		[[ $what == oops ]] || what=complaint
+		[[ $line == "${kernel%%$'\n'*}" ]] || line="${kernel%%$'\n'*}, then ${line# }"
 	elif line=$(grep -m 1 -E -e "$sign" <<<"$program"); then
 		[[ ! $kernel ]] || line+=", and ${kernel%%$'\n'*}"
 	else
