@@ -15,7 +15,7 @@ set -euo pipefail
 CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE FLAGS_LEFT
 	LEAKED_OWNER SPLIT_FORGETS TAKE_UNLOCKED PUBLISH_UNLOCKED COMPARE_UNLOCKED
 	COUNT_LATE UNCOUNT_FIRST CLAIM_RESERVED HANDOUT_UNLOCKED EVICT_UNLOCKED
-	NO_RECHECK STOP_UNLOCKED SET_UNLOCKED NO_SRCU NO_WAIT)
+	EVICT_MOVED STOP_UNLOCKED SET_UNLOCKED NO_SRCU NO_WAIT)
 PROOFS=(safe twice ends)
 
 # Before anything can fail: a death must not look like a stage that was left out. A signal
@@ -60,7 +60,7 @@ declare -A ERROR=(
 	[CLAIM_RESERVED]='promise_broken'
 	[HANDOUT_UNLOCKED]='page_not_idle'
 	[EVICT_UNLOCKED]='mapping_not_stable'
-	[NO_RECHECK]='wrong_folio'
+	[EVICT_MOVED]='mapping_not_stable'
 	[STOP_UNLOCKED]='page_escaped'
 	[SET_UNLOCKED]='page_escaped'
 	[NO_SRCU]='freed_chunk_touched'

@@ -610,98 +610,98 @@ inline split()
 	fi
 }
 
-/* ---- migrate_evict.c --------------------------------------------------- */
-
-/* Get and lock the folio of any page, if it is mapped; f is this folio. */
-inline grab_mapped(p)
-{
-	d_step { ALIVE; f = PAGE_FOLIO(p); got = false };
-	if
-	:: d_step { ref[f] > 0 -> ref[f]++ };
-#ifdef EVICT_UNLOCKED
-	   got = (f == PAGE_FOLIO(p));
-	   got = got && FOLIO_MAPPED(f);
-#else
-	   if
-	   :: folio_trylock(f);
-#ifdef NO_RECHECK
-	      got = true;
-#else
-	      got = (f == PAGE_FOLIO(p));
-#endif
-	      got = got && FOLIO_MAPPED(f);
-	      if
-	      :: !got -> folio_unlock(f)
-	      :: else
-	      fi
-	   :: else
-	   fi;
-#endif
-	   if
-	   :: !got -> folio_put(f)
-	   :: else
-	   fi
-	:: else
-	fi
-}
-
-inline release_mapped()
-{
-#ifndef EVICT_UNLOCKED
-	folio_unlock(f);
-#endif
-	folio_put(f)
-}
-
-/* find_mapping(): the folio's lock keeps its mapping. */
-inline find_mapping(p)
-{
-	grab_mapped(p);
-	if
-	:: got ->
-		word = mapping[f];
-		d_step {
-			MUST(f == PAGE_FOLIO(p), wrong_folio);
-			MUST(mapping[f] == word && (word == 1 || word == 2), mapping_not_stable);
-			MUST(owner[f] == OWNED, page_without_owner);	/* is_owned() */
-			word = 0;
-			got = false
-		};
-		release_mapped()
-	:: else
-	fi;
-	f = 0
-}
+/* ---- migrations to the system ------------------------------------------- */
 
 /*
- * hmm_ref_to_system() of what one page table maps: collect, unmap from all page tables,
- * finalize. A CPU fault does this, too. A folio that has other references stays.
+ * migrate_device_unmap() to _finalize(), of a folio that is locked and referenced: from all
+ * page tables. One that has other references stays.
  */
+inline move_locked(p)
+{
+	do
+	:: d_step { mapped[p] > 0 -> mapped[p]--; ref[p]--; count++ }
+	:: else -> break
+	od;
+	if
+	/* hmm_ref_owner_count_left() */
+	:: d_step { ref[p] == 1 -> MUST(owner[p] == OWNED, page_without_owner); count = 0 }
+	:: else
+	:: count = 0	/* discarded meanwhile */
+	fi;
+	do
+	:: d_step { count > 0 -> mapped[p]++; ref[p]++; count-- }
+	:: else -> break
+	od;
+	folio_unlock(p);
+	folio_put(p)
+}
+
+/* hmm_ref_to_system() of what one page table maps. A CPU fault does this, too. */
 inline to_system(p)
 {
 	if
 	:: atomic { mapped[p] > 0 -> ALIVE; ref[p]++ };
 	   if
-	   :: folio_trylock(p);
-	      do
-	      :: d_step { mapped[p] > 0 -> mapped[p]--; ref[p]--; count++ }
-	      :: else -> break
-	      od;
-	      if
-	      /* hmm_ref_owner_count_left() */
-	      :: d_step { ref[p] == 1 ->
-			MUST(owner[p] == OWNED, page_without_owner); count = 0 }
-	      :: else
-	      :: count = 0	/* discarded meanwhile */
-	      fi;
-	      do
-	      :: d_step { count > 0 -> mapped[p]++; ref[p]++; count-- }
-	      :: else -> break
-	      od;
-	      folio_unlock(p)
+	   :: folio_trylock(p) -> move_locked(p)
+	   :: else -> folio_put(p)
+	   fi
+	:: else
+	fi
+}
+
+/* is_owned() */
+inline is_owned(p)
+{
+	d_step { ALIVE; f = PAGE_FOLIO(p) };
+	if
+	:: d_step { ref[f] > 0 -> ref[f]++ };
+	   d_step { MUST(f != PAGE_FOLIO(p) || owner[f] == OWNED, page_without_owner) };
+	   folio_put(f)
+	:: else
+	fi;
+	f = 0
+}
+
+/* hmm_ref_evict_run(), of a page; migrate_device_pfn_lock(): a tail has no count. */
+inline evict(p)
+{
+	if
+	:: d_step { ref[p] > 0 -> ALIVE; ref[p]++ };
+#ifdef EVICT_UNLOCKED
+	   got = true;
+#else
+	   if
+	   :: folio_trylock(p) -> got = true
 	   :: else
 	   fi;
-	   folio_put(p)
+#endif
+#ifndef EVICT_MOVED
+	   if
+	   :: got && !FOLIO_MAPPED(p) ->
+		got = false;
+#ifndef EVICT_UNLOCKED
+		folio_unlock(p)
+#endif
+	   :: else
+	   fi;
+#endif
+	   if
+	   :: got ->
+		/* folio_get_anon_vma() */
+		word = mapping[p];
+		d_step {
+			MUST(p == PAGE_FOLIO(p), wrong_folio);
+			MUST(mapping[p] == word && (word == 1 || word == 2), mapping_not_stable);
+			word = 0;
+			got = false
+		};
+#ifdef EVICT_UNLOCKED
+		folio_put(p)
+#else
+		move_locked(p)
+#endif
+	   :: else -> folio_put(p)
+	   fi
 	:: else
 	fi
 }
@@ -757,7 +757,7 @@ proctype cpu(byte op)
 			   :: op < 3 -> handout(op, 1)
 			   :: op == 3 -> handout(0, 2)
 			   :: op == 4 || op == 5 -> audit(op - 4)
-			   :: op == 6 || op == 7 -> find_mapping(op - 6)
+			   :: op == 6 || op == 7 -> is_owned(op - 6); evict(op - 6)
 			   fi;
 			   unplug--
 			:: else
@@ -816,8 +816,7 @@ proctype remove()
 	:: d_step { used == 0 -> MUST(free[0] == 3 && free[1] == 1, page_escaped) } -> break
 	:: EVICTABLE(0) || EVICTABLE(1) || EVICTABLE(2) ->
 		for (p : 0 .. NPAGES - 1) {
-			find_mapping(p);
-			to_system(p)
+			evict(p)
 		};
 		p = 0
 	od;
