@@ -178,7 +178,10 @@ FIXTURE_TEARDOWN_PARENT(signal)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Each call does a window or, if that takes longer, a tenth of a second's worth. */
+/*
+ * Each call does a window or, if that takes longer, a tenth of a second's worth. On a busy host
+ * that may be nothing.
+ */
 static bool call_is_right(struct part *part, int (*fn)(struct part *part),
 			  unsigned long *interrupted)
 {
@@ -193,7 +196,7 @@ static bool call_is_right(struct part *part, int (*fn)(struct part *part),
 		return CHECK(did == rest);
 	*interrupted += 1;
 	return CHECK(rc == -EINTR) && CHECK(did < rest) &&
-	       CHECK(did >= window || (took >= 90 && did));
+	       CHECK(did >= window || took >= 90);
 }
 
 /* All of the range, with a call for each signal. Until one is met: they come at several rates. */
