@@ -49,14 +49,28 @@ build_program() {
 		USERCFLAGS="-I$tree/tools/testing/selftests/mm" USERLDFLAGS=-static "$work/hmm-bugs"
 }
 
-# hmm_raw, and test_hmm as it is with patch 0010.
+# Patches to lib/test_hmm.c and to nothing else.
+test_hmm_patches() {
+	local patch
+
+	for patch in "$ROOT"/patches/core/*.patch; do
+		sed -n 's,^+++ b/,,p' "$patch" | grep -qv '^lib/test_hmm' || echo "$patch"
+	done
+}
+
+# hmm_raw, and test_hmm as it is with its patches.
 build_modules() {
+	local patch
+
 	mkdir "$dir/modules"
-	cp "$tests/hmm_raw.c" "$tree/lib/test_hmm_uapi.h" "$dir/modules"
-	cp "$tree/lib/test_hmm.c" "$dir/modules/test_hmm_0010.c"
-	[[ $which == with ]] ||
-		patch -s -F0 "$dir/modules/test_hmm_0010.c" "$(patch_file 0010)" || return 1
-	echo 'obj-m := hmm_raw.o test_hmm_0010.o' >"$dir/modules/Kbuild"
+	cp "$tests/hmm_raw.c" "$tree"/lib/test_hmm{.c,_uapi.h} "$dir/modules"
+	if [[ $which == without ]]; then
+		for patch in $(test_hmm_patches); do
+			patch -s -F0 -p2 -d "$dir/modules" <"$patch" || return 1
+		done
+	fi
+	mv "$dir/modules/test_hmm.c" "$dir/modules/test_hmm_new.c"
+	echo 'obj-m := hmm_raw.o test_hmm_new.o' >"$dir/modules/Kbuild"
 	make -C "$build" M="$dir/modules" modules
 }
 
