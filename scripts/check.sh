@@ -82,7 +82,7 @@ kernel_doc() {
 	local tool=$tree/tools/docs/kernel-doc
 
 	[[ -x $tool ]] || tool=$tree/scripts/kernel-doc
-	"$tool" -none -Wall drivers/misc/hmm_ref/{,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
+	"$tool" -none -Wall drivers/misc/hmm_ref/{,compat/,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
 }
 
 # Functions that the documentation names, and that neither we nor the kernel have.
@@ -96,6 +96,13 @@ doc_names() {
 		"$tree"/drivers/gpu/drm/amd/{amdgpu,amdkfd} | sort -u) | sed 's/$/() does not exist/'
 }
 
+# What depends on a version, or on a fix of the core, is in compat/, which may be deleted.
+outside_compat() {
+	grep -rnE 'LINUX_VERSION_CODE|KERNEL_VERSION|HMM_REF_CORE_|HMM_REF_COMPAT_' \
+		--include='*.[ch]' drivers/misc/hmm_ref |
+		grep -vE '/compat/|HMM_REF_CORE_IS_FIXED' || true
+}
+
 shell_check() {
 	shellcheck -x -e SC2317 scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
 }
@@ -106,6 +113,7 @@ report "W=1" rebuild W=1
 report "sparse" run_sparse
 report "kernel-doc" kernel_doc
 report "functions in the documentation" doc_names
+report "versions and fixes outside of compat/" outside_compat
 report "mutants" scripts/mutants.sh check
 report "shellcheck" shell_check
 exit "$failed"
