@@ -94,8 +94,9 @@ static unsigned long peek(struct hmm_ref_client *client, unsigned long start,
 /*
  * What cannot be read cannot be looked at, and is of no use for the device. A shared mapping
  * has no anonymous pages. Where a userfaultfd wants to know of each access all pages stay,
- * since hmm_range_fault() does not tell of that once they are on the device. What is on the device already needs no room; most windows have all
- * of their pages there or none, so the first page tells whether to look at the others.
+ * since hmm_range_fault() does not tell of that once they are on the device. What is on the
+ * device already needs no room; most windows have all of their pages there or none, so the
+ * first page tells whether to look at the others.
  */
 static void look_to_device(struct hmm_ref_client *client, struct pass *pass)
 {

@@ -24,7 +24,7 @@
 #define COLLECTS_MERGED	IS_ENABLED(CONFIG_KSM)
 #endif
 
-/* Pages that are looked at at once. */
+/* Pages that one call looks at. */
 #define LOOK		16UL
 
 /* Mark the pages of a range that KSM has merged. */
