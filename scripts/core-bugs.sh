@@ -43,7 +43,13 @@ lines() { grep -v '^#\|^$' "$tests/list"; }
 
 # --- what is booted -------------------------------------------------------------
 
+# One program for both kernels, of the one with the patches, which has the flags of its test_hmm.
 build_program() {
+	local build tree
+
+	build=$(cat "${products[with]}/build")
+	tree=$(readlink -f "$build/source")
+	"$here/core-tests.sh" "$tree" >"$work/hmm-bugs.c"
 	make -C "$tree/tools/testing/selftests/mm" OUTPUT="$work" VPATH="$work" \
 		TEST_GEN_FILES="$work/hmm-bugs" KHDR_INCLUDES="-isystem $build/usr/include" \
 		USERCFLAGS="-I$tree/tools/testing/selftests/mm" USERLDFLAGS=-static "$work/hmm-bugs"
@@ -82,7 +88,6 @@ prepare() {
 		die "there is no kernel in ${products[$1]}: make core-bugs"
 	tree=$(readlink -f "$build/source")
 	mkdir -p "$dir/selftests"
-	"$here/core-tests.sh" "$tree" >"$work/hmm-bugs.c"
 	if ! { build_program && build_modules; } >"$work/build.log" 2>&1; then
 		tail -n 30 "$work/build.log" >&2
 		die "the reproducers do not build, see $work/build.log"

@@ -98,7 +98,7 @@ TEST_F_TIMEOUT(hmm, evict_of_exiting_process, 300)
 	pthread_t thread;
 	pid_t pid;
 
-	if (access("/sys/module/test_hmm", F_OK))
+	if (!access("/sys/module/hmm_ref", F_OK))
 		SKIP(return, "only test_hmm evicts when a file is closed");
 	if (!hmm_exit_has_kasan())
 		SKIP(return, "not seen without KASAN");

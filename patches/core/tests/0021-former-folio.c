@@ -28,7 +28,7 @@ TEST_F(hmm, evict_behind_former_folio)
 	void *map;
 	int fd;
 
-	if (access("/sys/module/test_hmm", F_OK))
+	if (!access("/sys/module/hmm_ref", F_OK))
 		SKIP(return, "only test_hmm evicts when a file is closed");
 	if (hmm_is_coherent_type(variant->device_number))
 		SKIP(return, "only private pages are large");

@@ -41,7 +41,7 @@ TEST_F_TIMEOUT(hmm, evict_moved_page, 400)
 	time_t end;
 	int i;
 
-	if (access("/sys/module/test_hmm", F_OK))
+	if (!access("/sys/module/hmm_ref", F_OK))
 		SKIP(return, "only test_hmm evicts when a file is closed");
 	if (hmm_moved_warned())
 		SKIP(return, "tainted already");
