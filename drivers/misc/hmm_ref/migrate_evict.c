@@ -37,7 +37,7 @@ static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
 /*
  * Give what was collected system pages, and queue the copies. Where no large page can be had,
  * or the data of a page is lost, the core splits the folio: those of its pages move that have
- * a destination, if the first one has.
+ * a destination, if the first one has. Where system memory is short it ends.
  */
 static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
 		     struct hmm_ref_job *job, unsigned long npages)
@@ -45,8 +45,9 @@ static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
 	gfp_t gfp = hmm_ref_system_gfp(dm, HMM_REF_BY_EVICTION);
 	unsigned long *dst = window->dst;
 	unsigned long i, k, nr;
+	int rc = 0;
 
-	for (i = 0; i < npages; i += nr) {
+	for (i = 0; i < npages && rc != -ENOMEM; i += nr) {
 		unsigned long src = window->src[i];
 
 		nr = hmm_ref_src_pages(src);
@@ -55,8 +56,8 @@ static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
 		if (nr > 1 && !any_lost(dm, src) &&
 		    !hmm_ref_fill_folio(job, src, &dst[i], gfp, NULL, 0))
 			continue;
-		for (k = 0; k < nr; k++)
-			hmm_ref_fill_page(dm, job, src, k, &dst[i + k], gfp);
+		for (k = 0; k < nr && rc != -ENOMEM; k++)
+			rc = hmm_ref_fill_page(dm, job, src, k, &dst[i + k], gfp);
 	}
 }
 

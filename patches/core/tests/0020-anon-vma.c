@@ -94,7 +94,7 @@ TEST_F_TIMEOUT(hmm, evict_of_exiting_process, 300)
 	struct hmm_exit_shared *shared;
 	struct hmm_exit_evict evict;
 	struct hmm_buffer *buffer;
-	int met = 0, status, i;
+	int met = 0, status, ret, i;
 	pthread_t thread;
 	pid_t pid;
 
@@ -118,7 +118,9 @@ TEST_F_TIMEOUT(hmm, evict_of_exiting_process, 300)
 		evict.shared = shared;
 		evict.fd = hmm_open(variant->device_number);
 		ASSERT_GE(evict.fd, 0);
-		ASSERT_EQ(hmm_migrate_sys_to_dev(self->fd, buffer, npages), 0);
+		/* All are moved, but test_hmm may have lost one out of its own table. */
+		ret = hmm_migrate_sys_to_dev(self->fd, buffer, npages);
+		ASSERT_TRUE(!ret || ret == -ENOENT);
 
 		/* With the parent's files, so that its exit does not close one. */
 		pid = syscall(__NR_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
