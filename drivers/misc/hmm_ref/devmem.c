@@ -71,20 +71,6 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 
-/**
- * hmm_ref_owner_count_left() - tell a folio's owner that the data has left
- * @folio: device folio that is locked
- * @nr: pages of it
- * @cause: why
- */
-void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
-			      enum hmm_ref_cause cause)
-{
-	struct hmm_ref_owner *owner = folio->page.zone_device_data;
-
-	atomic_long_add(nr, &owner->left[cause]);
-}
-
 /* ---- translation ------------------------------------------------------- */
 
 /**

@@ -320,8 +320,6 @@ struct hmm_ref_owner {
 };
 
 struct hmm_ref_owner *hmm_ref_owner_create(void);
-void hmm_ref_owner_count_left(const struct folio *folio, unsigned long nr,
-			      enum hmm_ref_cause cause);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 
 /**

@@ -115,6 +115,13 @@ int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
 	return rc;
 }
 
+static void count_left(struct hmm_ref_owner *owner, unsigned long nr,
+		       enum hmm_ref_cause cause)
+{
+	if (owner)
+		atomic_long_add(nr, &owner->left[cause]);
+}
+
 /**
  * hmm_ref_left() - after migrate_*_pages(): how many pages have left the device?
  * @src: source entries, device pages
@@ -127,19 +134,26 @@ int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause)
 {
-	unsigned long left = 0;
+	struct hmm_ref_owner *last = NULL;
+	unsigned long left = 0, of_last = 0;
 	unsigned long i;
 
 	for (i = 0; i < npages; i++) {
 		unsigned long nr = hmm_ref_src_pages(src[i]);
-		struct folio *folio;
+		struct hmm_ref_owner *owner;
 
 		if (!hmm_ref_moved(src[i], dst[i]) || !hmm_ref_src_is_page(src[i]))
 			continue;
-		folio = page_folio(migrate_pfn_to_page(src[i]));
-		hmm_ref_owner_count_left(folio, nr, cause);
+		owner = migrate_pfn_to_page(src[i])->zone_device_data;
+		if (owner != last) {
+			count_left(last, of_last, cause);
+			last = owner;
+			of_last = 0;
+		}
+		of_last += nr;
 		left += nr;
 	}
+	count_left(last, of_last, cause);
 	return left;
 }
 
