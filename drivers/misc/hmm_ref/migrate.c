@@ -191,7 +191,7 @@ static int move_pass(struct hmm_ref_client *client, u32 direction, struct pass *
 		rc = -EAGAIN;
 	else if (pass->wanted)
 		rc = move_to_device(client, pass, room);
-	pass->tried = rc != -EINVAL;
+	pass->tried = rc != -EINVAL && rc != -EAGAIN;
 out:
 	mmap_read_unlock(mm);
 	return rc;

@@ -96,6 +96,7 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
 			 unsigned long *dst, unsigned long npages)
 {
+	unsigned long dpfn = 0, first = 0, end = 0;
 	unsigned long i;
 	int rc = 0;
 
@@ -104,13 +105,19 @@ int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
 	for (i = 0; i < npages; i++) {
 		struct page *page = migrate_pfn_to_page(src[i]);
 
-		if (!dst[i] || !page || !hmm_ref_owns(dm, page) ||
-		    !hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(page),
-					     hmm_ref_src_pages(src[i])))
+		/* Single pages for a large folio are in the entries from there on. */
+		if (page) {
+			first = i;
+			end = hmm_ref_owns(dm, page) ? i + hmm_ref_src_pages(src[i]) : 0;
+			dpfn = end ? hmm_ref_page_dpfn(page) : 0;
+		}
+		if (!dst[i] || i >= end ||
+		    !hmm_ref_devmem_any_lost(dm, dpfn + (i - first),
+					     hmm_ref_src_pages(dst[i])))
 			continue;
-		hmm_ref_abandon_all(&dst[i], 1);
-		if (src[i] & MIGRATE_PFN_COMPOUND)
+		if (dst[i] & MIGRATE_PFN_COMPOUND)
 			rc = -EAGAIN;
+		hmm_ref_abandon_all(&dst[i], 1);
 	}
 	return rc;
 }

@@ -22,10 +22,24 @@
 /* Include all of a large folio that the range has a part of. It is in one block. */
 static void widen(unsigned long *first, unsigned long *last)
 {
-	if (folio_test_large(page_folio(pfn_to_page(*first))))
+	if (PageCompound(pfn_to_page(*first)))
 		*first = ALIGN_DOWN(*first, HMM_REF_BLOCK_PAGES);
-	if (folio_test_large(page_folio(pfn_to_page(*last - 1))))
+	if (PageCompound(pfn_to_page(*last - 1)))
 		*last = ALIGN(*last, HMM_REF_BLOCK_PAGES);
+}
+
+/* A large folio of which only a part is mapped is not worth a large page. */
+static bool is_partly_mapped(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	bool partly;
+
+	if (!folio_try_get(folio))
+		return false;
+	partly = folio_test_large(folio) && !folio_entire_mapcount(folio) &&
+		 folio_mapcount(folio) < folio_nr_pages(folio);
+	folio_put(folio);
+	return partly;
 }
 
 static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
@@ -35,12 +49,12 @@ static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
 }
 
 /*
- * Give what was collected system pages, and queue the copies. Where no large page can be had,
- * or the data of a page is lost, the core splits the folio: those of its pages move that have
- * a destination, if the first one has. Where system memory is short it ends.
+ * Give what was collected system pages, and queue the copies. A folio that does not move @whole,
+ * where no large page can be had or the data of a page is lost, is split by the core: those of
+ * its pages move that have a destination. Where system memory is short it ends.
  */
 static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
-		     struct hmm_ref_job *job, unsigned long npages)
+		     struct hmm_ref_job *job, unsigned long npages, bool whole)
 {
 	gfp_t gfp = hmm_ref_system_gfp(dm, HMM_REF_BY_EVICTION);
 	unsigned long *dst = window->dst;
@@ -53,7 +67,7 @@ static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
 		nr = hmm_ref_src_pages(src);
 		if (!hmm_ref_src_is_page(src))
 			continue;
-		if (nr > 1 && !any_lost(dm, src) &&
+		if (nr > 1 && whole && !any_lost(dm, src) &&
 		    !hmm_ref_fill_folio(job, src, &dst[i], gfp, NULL, 0))
 			continue;
 		for (k = 0; k < nr && rc != -ENOMEM; k++)
@@ -93,15 +107,19 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	struct hmm_ref_devmem *dm = &dev->dm;
 	unsigned long nr, moved;
 	struct hmm_ref_job job;
+	bool whole;
 
 	lockdep_assert_held(&dev->evict_lock);
 	widen(&first, &last);
 	nr = last - first;
+	if (WARN_ON_ONCE(nr > HMM_REF_BLOCK_PAGES))
+		return 0;
+	whole = !is_partly_mapped(pfn_to_page(first));
 	memset(dst, 0, nr * sizeof(*dst));
 	migrate_device_range(src, first, nr);
 	*tried += count_pages(src, nr);
 	hmm_ref_engine_begin(&dm->engine, &job, window->ring, HMM_REF_BLOCK_PAGES);
-	fill_all(dm, window, &job, nr);
+	fill_all(dm, window, &job, nr, whole);
 	hmm_ref_engine_submit(&job);
 	if (hmm_ref_engine_wait(&job))
 		hmm_ref_abandon_all(dst, nr);
@@ -368,7 +386,10 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all
 	return cmd->out_skipped ? rc : 0;
 }
 
-/* The pages whose numbers are the first @nr of @pfns. Adds to @moved. Return: 0 or -EINTR. */
+/*
+ * The pages whose numbers are the first @nr of @pfns, in runs that end with their blocks. Adds to
+ * @moved. Return: 0 or -EINTR.
+ */
 static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 		       unsigned long nr, unsigned long *moved)
 {
@@ -378,8 +399,10 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	for (i = 0; i < nr; i += run) {
-		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++)
-			;
+		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++) {
+			if (IS_ALIGNED(pfns[i + run], HMM_REF_BLOCK_PAGES))
+				break;
+		}
 		*moved += hmm_ref_evict_run(dev, pfns[i], run, &tried);
 	}
 	mutex_unlock(&dev->evict_lock);
@@ -391,11 +414,12 @@ static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
-	unsigned long resident, moved = 0;
+	unsigned long before, resident, moved = 0;
 	unsigned int pass;
 	int rc;
 
 	rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
+	before = resident;
 	for (pass = 0; !rc && resident && pass < EVICT_PASSES; pass++) {
 		rc = evict_these(client->dev, mirror->pfns, resident, &moved);
 		if (rc)
@@ -404,8 +428,8 @@ static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd
 	}
 	if (rc)
 		return rc;
-	/* What came back to the device meanwhile, and left again, has moved twice. */
-	moved = min(moved, npages - resident);
+	/* Others of a large folio may have come along, and some pages may have come back. */
+	moved = min(moved, before - min(before, resident));
 	cmd->out_evicted += moved;
 	cmd->out_skipped += resident;
 	cmd->out_already += npages - moved - resident;

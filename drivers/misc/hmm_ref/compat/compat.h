@@ -47,7 +47,8 @@
 	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
 	defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) && \
 	defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) && \
-	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && defined(HMM_REF_CORE_DEVICE_SPLITS)
+	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && \
+	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
@@ -64,7 +65,7 @@ int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 #if !defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) || \
 	!defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) || \
 	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || !defined(HMM_REF_CORE_DEVICE_SPLITS) || \
-	!defined(HMM_REF_CORE_DRAINS_MLOCK)
+	!defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) || !defined(HMM_REF_CORE_DRAINS_MLOCK)
 #define HMM_REF_COMPAT_EVICT
 #endif
 

@@ -232,6 +232,8 @@ static void drain_cpus(void)
 	destroy_work_on_stack(&work);
 }
 
+static unsigned long drained;	/* jiffies of the last time */
+
 /**
  * hmm_ref_evict_run() - move pages side by side on the device to system memory
  * @dev: device, whose evict_lock is held
@@ -256,8 +258,11 @@ unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
 		*tried += nr;
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
-	if (!moved)
+	/* Once for the many runs of a pass. */
+	if (!moved && READ_ONCE(drained) != jiffies) {
 		drain_cpus();
+		WRITE_ONCE(drained, jiffies);
+	}
 	return moved;
 }
 

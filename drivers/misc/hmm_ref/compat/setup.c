@@ -6,7 +6,8 @@
  * them), and not even with trying. Setup replaces the entries that it finds, and the rmap of
  * KSM does not find all of them again to restore them: not those that ksmd has forgotten
  * since, and not those of a parent whose child has its copies merged. So setup is called for
- * the pages between the merged ones only. Where KSM may merge at any moment, all pages stay.
+ * the pages between the merged ones only. Of a mapping that KSM may merge all pages stay. What
+ * remains is a page of another mapping that ksmd merges, for a child, after the look.
  *
  * Holes, and entries of the zero page, that a userfaultfd write-protects: with a device page
  * there the write would not be told.
@@ -39,7 +40,8 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigne
 		got = get_user_pages_remote(vma->vm_mm, start + i * PAGE_SIZE,
 					    min(LOOK, nr - i), FOLL_NOFAULT, pages, NULL);
 		if (got <= 0) {
-			__clear_bit(i++, merged);
+			/* -EFAULT says that no page is there, any other that it did not look. */
+			__assign_bit(i++, merged, got != -EFAULT);
 			continue;
 		}
 		for (k = 0; k < got; k++) {

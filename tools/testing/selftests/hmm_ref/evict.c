@@ -224,6 +224,43 @@ TEST_F(evict, of_a_part_of_a_large_folio)
 	test_cpu_data(mem, npages, 3);
 }
 
+/* The range has a half each of two huge pages that are neighbours on the device. */
+TEST_F(evict, of_two_halves)
+{
+	unsigned long npages = block_pages(), half = npages / 2;
+	char *mem = test_map_blocks(2), *to = test_map_blocks(3);
+	struct hmm_ref_evict cmd;
+
+	madvise(mem, 2 * block_size(), MADV_HUGEPAGE);
+	fill_pages(mem, 2 * npages, 3);
+	test_to_device(self->fd, mem, 2 * npages);
+	to += block_size() / 2;
+	ASSERT_EQ(to, mremap(mem, 2 * block_size(), 2 * block_size(),
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	ASSERT_EQ(0, _test_evict(self->fd, to + half * page_size(), block_size(), &cmd));
+	EXPECT_EQ(npages, cmd.out_evicted);
+	EXPECT_EQ(0, cmd.out_skipped);
+	test_cpu_data(to, 2 * npages, 3);
+}
+
+/* Of a huge page on the device, half was discarded and is in system memory now. */
+TEST_F(evict, counts_what_was_there)
+{
+	unsigned long npages = block_pages(), half = npages / 2;
+	char *mem = test_map_blocks(1);
+	struct hmm_ref_evict cmd;
+
+	madvise(mem, block_size(), MADV_HUGEPAGE);
+	fill_pages(mem, npages, 3);
+	test_to_device(self->fd, mem, npages);
+	ASSERT_EQ(0, madvise(mem, block_size() / 2, MADV_DONTNEED));
+	fill_pages(mem, half, 3);
+	ASSERT_EQ(0, _test_evict(self->fd, mem, block_size(), &cmd));
+	EXPECT_EQ(half, cmd.out_evicted);
+	EXPECT_EQ(half, cmd.out_already);
+	test_cpu_data(mem, npages, 3);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);

@@ -239,6 +239,32 @@ TEST_F(failure, moved_by_command)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
+/* All but the bad page leave; those of a huge page one by one. */
+TEST_F(failure, evicted)
+{
+	struct hmm_ref_evict cmd;
+
+	test_fails(self->bad);
+	ASSERT_EQ(0, _test_evict(self->fd, self->mem, block_size(), &cmd));
+	EXPECT_EQ(1, cmd.out_skipped);
+	EXPECT_EQ(self->npages - 1, cmd.out_evicted);
+	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, 1);
+	__test_neighbours(_metadata, self->mem, self->npages);
+	ASSERT_TRUE(is_lost(self->bad));
+}
+
+TEST_F(failure, evicted_but_for_the_first)
+{
+	struct hmm_ref_evict cmd;
+
+	test_fails(self->mem);
+	ASSERT_EQ(0, _test_evict(self->fd, self->mem, block_size(), &cmd));
+	EXPECT_EQ(1, cmd.out_skipped);
+	EXPECT_EQ(self->npages - 1, cmd.out_evicted);
+	ASSERT_EQ(0, bad_pages_from(self->mem + page_size(), self->npages - 1, 1, 1));
+	ASSERT_TRUE(is_lost(self->mem));
+}
+
 static int child_looks(void *bad)
 {
 	char *mem = (char *)bad - BAD * page_size();
