@@ -232,7 +232,7 @@ static void drain_cpus(void)
 	destroy_work_on_stack(&work);
 }
 
-static unsigned long drained;	/* jiffies of the last time */
+static u64 drained;	/* jiffies of the last time */
 
 /**
  * hmm_ref_evict_run() - move pages side by side on the device to system memory
@@ -259,9 +259,9 @@ unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
 	/* Once for the many runs of a pass. */
-	if (!moved && READ_ONCE(drained) != jiffies) {
+	if (!moved && READ_ONCE(drained) != get_jiffies_64()) {
 		drain_cpus();
-		WRITE_ONCE(drained, jiffies);
+		WRITE_ONCE(drained, get_jiffies_64());
 	}
 	return moved;
 }
