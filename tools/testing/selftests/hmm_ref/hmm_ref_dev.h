@@ -380,6 +380,24 @@ static inline bool page_holds(const void *mem, unsigned int seed,
 	return true;
 }
 
+/* The page of a private mapping, on a device or not, or 0. */
+static inline unsigned long pfn_of(const void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	off_t offset = (unsigned long)addr / page_size() * 8;
+	unsigned long long entry = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, 8, offset) != 8)
+		entry = 0;
+	close(fd);
+	if (entry & 1ULL << 63)
+		return entry & ((1ULL << 55) - 1);
+	/* Device private entries are shown as those of swap: the type is below. */
+	return entry & 1ULL << 62 ? (entry & ((1ULL << 55) - 1)) >> 5 : 0;
+}
+
 static inline bool page_is_zero(const void *mem)
 {
 	unsigned long words = page_size() / sizeof(long);

@@ -32,24 +32,6 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	siglongjmp(no_data, 1);
 }
 
-/* The page of a private mapping, on a device or not, or 0. */
-static unsigned long pfn_of(const void *addr)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	off_t offset = (unsigned long)addr / page_size() * 8;
-	unsigned long long entry = 0;
-
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &entry, 8, offset) != 8)
-		entry = 0;
-	close(fd);
-	if (entry & 1ULL << 63)
-		return entry & ((1ULL << 55) - 1);
-	/* Device private entries are shown as those of swap: the type is below. */
-	return entry & 1ULL << 62 ? (entry & ((1ULL << 55) - 1)) >> 5 : 0;
-}
-
 /* Returns 0 or -errno of the report. */
 static int corrupt(unsigned long pfn)
 {
