@@ -117,14 +117,15 @@ TEST_F(windows, one_that_stays)
 		char *stays = test_map_blocks(4);
 
 		fill_pages(stays, 4 * block_pages(), 1);
-		if (madvise(stays + i * block_size(), block_size(), MADV_MERGEABLE))
-			SKIP(return, "no MADV_MERGEABLE: CONFIG_KSM");
+		ASSERT_EQ(0, mprotect(stays + i * block_size(), block_size(), PROT_NONE));
 		test_migrate(self->fd, HMM_REF_TO_DEVICE, stays, 4 * block_size(), &cmd);
 		EXPECT_EQ(block_pages(), cmd.out_skipped);
 		EXPECT_EQ(0, cmd.out_already);
 		EXPECT_EQ(3 * block_pages(), cmd.out_migrated);
 		test_pages_at(self->fd, stays + i * block_size(), block_pages(),
 			      HMM_REF_PAGE_DEVICE, 0);
+		ASSERT_EQ(0, mprotect(stays + i * block_size(), block_size(),
+				      PROT_READ | PROT_WRITE));
 		test_cpu_data(stays, 4 * block_pages(), 1);
 		munmap(stays, 4 * block_size());
 	}
