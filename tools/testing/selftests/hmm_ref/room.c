@@ -460,7 +460,7 @@ static int take_memory(void *arg)
  */
 TEST_F(room, without_memory)
 {
-	long args[2] = { reserve_mib() + 12, event_new() };
+	long args[2] = { 0, event_new() };
 	unsigned long size = self->npages * page_size();
 	char *holes = test_map_blocks(self->npages / block_pages());
 	char *cushion = test_map_pages(1024);
@@ -482,10 +482,19 @@ TEST_F(room, without_memory)
 	for (i = 0; i < size; i += block_size())
 		touch_write(holes + i, 1);
 	kills = oom_kills();
+	/* The kernel may keep more for itself than it says here: then it kills the child. */
+	args[0] = reserve_mib() + 12;
+	write_file("/dev/kmsg", "hmm_ref test: OOM kills are expected");
 	pid = child_start(take_memory, args);
 	ASSERT_LT(0, pid);
-	for (end = now_ms() + MEET_MS; !event_wait(args[1]); )
+	for (end = now_ms() + MEET_MS; !event_wait(args[1]); ) {
+		if (waitpid(pid, NULL, WNOHANG) == pid) {
+			write_file("/dev/kmsg", "hmm_ref test: no more OOM kills");
+			SKIP(return, "the system was out of memory too early");
+		}
 		ASSERT_GT(end, now_ms());
+	}
+	write_file("/dev/kmsg", "hmm_ref test: no more OOM kills");
 	rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, holes, size, &cmd);
 	munmap(cushion, 1024 * page_size());
 	child_kill(pid);
