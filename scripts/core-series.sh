@@ -107,6 +107,10 @@ letter() {
 		mlocked pages), for references that munlock leaves in the batch of an
 		idle CPU, and for zero pages that userfaultfd has write-protected.
 
+		More of them are for drivers that evict by device pages, with
+		migrate_device_range(): an anon_vma that was freed is used, pages are
+		passed over, and a huge page cannot leave as small pages.
+
 		Those of mm/hmm are for what hmm_range_fault() reports: the pages of a
 		part of a huge page, a page that may only be read for a request to
 		write, and hugetlb entries without a page. The patch of drm/amdkfd has
@@ -117,7 +121,7 @@ letter() {
 		that are not present, which includes migration entries of ordinary
 		memory.
 
-		The patch of lib/test_hmm comes before those whose tests need it.
+		The patches of lib/test_hmm are what the tests need.
 	END
 }
 

@@ -5,9 +5,9 @@
  * Nothing keeps the anon_vma of a page while it has no mapping: when its processes end before
  * migrate_device_finalize(), that uses memory that was freed (regress_evict). It also takes
  * the order of a folio that is not locked, pages whose data another migration has just
- * moved, and cannot split. A VMA that maps the page keeps its anon_vma: so the rmap is asked
- * who maps a page, and there it migrates as for any command, whoever else maps it. The
- * locks of the page and of the mm are only tried.
+ * moved, and cannot split. A VMA that maps the page keeps its anon_vma. So the rmap tells which
+ * VMAs map a page, and it migrates in one of them, as for any command. The locks of the page
+ * and of the mm are only tried.
  *
  * The rmap exports no function. find_mapping() relies on what the core itself relies on:
  * as long as a folio is mapped its anon_vma is there, and to hold the rwsem of the root
@@ -151,7 +151,7 @@ out:
 /*
  * A page of coherent memory may be exclusive to another device. Its entry is not present
  * then, and nothing of it is collected until a CPU touches it. This touches all of the
- * range and waits for nobody: not for a file, nor for a userfaultfd.
+ * range, and waits neither for a file nor for a userfaultfd.
  */
 static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned long end)
 {
