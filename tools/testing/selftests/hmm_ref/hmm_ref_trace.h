@@ -49,10 +49,15 @@ static inline int trace_write(const char *instance, const char *name, const char
 	return write_file(path, text);
 }
 
-/* Starts from an empty buffer. */
+/*
+ * Starts from an empty buffer.
+ *
+ * A filter, and not set_event_pid: that one hooks into sched_switch and sched_waking, and
+ * so patches the kernel's text under a scheduler that runs it, for a log of one thread.
+ */
 static inline int trace_start(const char *instance)
 {
-	char path[128], pid[16];
+	char path[128], filter[32];
 	int fd, rc;
 
 	run_on_cpu(0);
@@ -61,8 +66,8 @@ static inline int trace_start(const char *instance)
 	if (fd < 0)
 		return -errno;
 	close(fd);
-	snprintf(pid, sizeof(pid), "%ld", syscall(SYS_gettid));
-	rc = trace_write(instance, "set_event_pid", pid);
+	snprintf(filter, sizeof(filter), "common_pid == %ld", syscall(SYS_gettid));
+	rc = trace_write(instance, "events/hmm_ref/filter", filter);
 	return rc ? rc : trace_write(instance, "events/hmm_ref/enable", "1");
 }
 
