@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Large folios where no large page is to be had for them, on the device or in the system.
+ *
+ * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
+ * is free; eviction that cannot do without one; a hole that is filled in part.
+ */
+#include <sys/uio.h>
+
+#include "hmm_ref_large.h"
+
+#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
+#define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
+
+/* From the time that a test says so. */
+#define test_no_large_from_now()	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1))
+
+FIXTURE(scarce)
+{
+	struct leak_check leak;
+	unsigned long pages;
+	int fd;
+	char *mem;
+};
+
+FIXTURE_SETUP(scarce)
+{
+	const char *why_not;
+
+	if (access(FAIL_LARGE "probability", F_OK))
+		SKIP(return, "no " FAIL_LARGE ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->pages = block_pages();
+	self->mem = test_map_blocks(1);
+	why_not = map_huge(self->fd, self->mem);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+}
+
+FIXTURE_TEARDOWN_PARENT(scarce)
+{
+	if (access(FAIL_LARGE "probability", F_OK))
+		return;
+	EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
+	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
+	write_file(DRIVER "bind", "hmm_ref.0");
+	leak_check_end(_metadata, &self->leak);
+}
+
+/* It stays where it is: a huge page is not split because the device is short of blocks. */
+TEST_F(scarce, to_device)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_no_large_from_now();
+	test_err_migrate(ENOMEM, self->fd, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
+	EXPECT_EQ(self->pages, cmd.out_skipped);
+	test_block(HMM_REF_PAGE_SYSTEM, HUGE_ORDER);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(scarce, for_a_hole)
+{
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	test_no_large_from_now();
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	ASSERT_TRUE(page_is_zero(self->mem + 5 * page_size()));
+}
+
+/*
+ * The pages of a hole are in two blocks, and the second one fails the first time: as if pages
+ * were retired that it had reserved. It gets none then, and all of them the second time.
+ */
+TEST_F(scarce, too_few_for_a_hole)
+{
+	char *mem = test_map_pages(1);
+	struct hmm_ref_audit audit;
+
+	close(self->fd);
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	self->fd = test_open(0);
+	fill_pages(mem, 1, 1);
+	test_to_device(self->fd, mem, 1);
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+	test_no_large_from_now();
+	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 1, 1));
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_block(HMM_REF_PAGE_DEVICE, 0);
+	for (unsigned long i = 0; i < self->pages; i++)
+		ASSERT_TRUE(page_is_zero(self->mem + i * page_size()));
+	test_audit(self->fd, &audit);
+	ASSERT_EQ(0, audit.out_violations);
+	test_cpu_data(mem, 1, 1);
+}
+
+TEST_F(scarce, to_system)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_no_large_from_now();
+	test_one_migrate(HMM_REF_TO_SYSTEM);
+	test_block(HMM_REF_PAGE_SYSTEM, 0);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* A child maps the same folio: it stays whole, or has to be split for both of them. */
+struct sharer {
+	char *mem;
+	int go;
+};
+
+static int look_then_write(void *arg)
+{
+	struct sharer *sharer = arg;
+
+	if (!CHECK(event_wait(sharer->go)) || !CHECK(!bad_pages(sharer->mem, block_pages(), 1)))
+		return 1;
+	fill_pages(sharer->mem, block_pages(), 2);
+	return !CHECK(!bad_pages(sharer->mem, block_pages(), 2));
+}
+
+static void __test_shared(struct __test_metadata *_metadata, int fd, char *mem,
+			  unsigned int direction)
+{
+	struct sharer sharer = { .mem = mem, .go = event_new() };
+	pid_t pid = child_start(look_then_write, &sharer);
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
+	ASSERT_EQ(direction == HMM_REF_TO_DEVICE ? -ENOMEM : 0,
+		  _test_migrate(fd, direction, mem, block_size(), &cmd));
+	event_post(sharer.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_cpu_data(mem, block_pages(), 1);
+}
+
+TEST_F(scarce, to_device_shared)
+{
+	__test_shared(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE);
+}
+
+TEST_F(scarce, to_system_shared)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	__test_shared(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
+}
+
+/* Another thread throws it away meanwhile, and takes new pages. */
+static int discard_all(void *arg)
+{
+	struct sharer *sharer = arg;
+
+	while (!__atomic_load_n(&sharer->go, __ATOMIC_RELAXED)) {
+		if (!CHECK(!madvise(sharer->mem, block_size(), MADV_DONTNEED)))
+			return 1;
+		sharer->mem[block_size() / 2] = 1;
+		usleep(500);
+	}
+	return 0;
+}
+
+TEST_F(scarce, to_device_while_discarded)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 3);
+	struct sharer sharer = { .mem = self->mem };
+	unsigned long there = 0, rounds;
+	struct hmm_ref_migrate cmd;
+	struct worker worker;
+
+	ASSERT_EQ(0, worker_start(&worker, discard_all, &sharer));
+	for (rounds = 0; now_ms() < end; rounds++) {
+		test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
+		there += cmd.out_migrated;
+	}
+	__atomic_store_n(&sharer.go, 1, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, worker_wait(&worker));
+	TH_LOG("%lu rounds, %lu pages", rounds, there);
+	EXPECT_LT(0, there);
+	fill_pages(self->mem, self->pages, 1);
+	test_dev_data(self->fd, self->mem, self->pages, 1);
+	test_to_system(self->fd, self->mem, self->pages);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(scarce, for_cpu_fault)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_no_large_from_now();
+	touch_read(self->mem + 77 * page_size());
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* Many touch it at once: each holds the folio's lock now and then. */
+static int touch_all(void *arg)
+{
+	char *mem = arg;
+	unsigned long i;
+
+	for (i = 0; i < block_pages(); i++)
+		touch_read(mem + i * page_size());
+	return 0;
+}
+
+TEST_F(scarce, for_many_cpu_faults)
+{
+	struct worker workers[8];
+	unsigned int i, round;
+
+	for (round = 0; round < 5; round++) {
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		fill_pages(self->mem, self->pages, 1);
+		test_to_device(self->fd, self->mem, self->pages);
+		test_no_large_from_now();
+		for (i = 0; i < ARRAY_SIZE(workers); i++)
+			ASSERT_EQ(0, worker_start(&workers[i], touch_all, self->mem));
+		for (i = 0; i < ARRAY_SIZE(workers); i++)
+			ASSERT_EQ(0, worker_wait(&workers[i]));
+		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+		test_cpu_data(self->mem, self->pages, 1);
+	}
+}
+
+/* Many huge pages at once, each touched by a thread of its own: all of them come home. */
+TEST_F(scarce, for_many_huge_pages)
+{
+	struct worker workers[8];
+	unsigned long nr = ARRAY_SIZE(workers), i;
+	char *mem = test_map_blocks(nr);
+
+	ASSERT_EQ(0, madvise(mem, nr * block_size(), MADV_HUGEPAGE));
+	fill_pages(mem, nr * block_pages(), 1);
+	test_to_device(self->fd, mem, nr * block_pages());
+	test_no_large_from_now();
+	for (i = 0; i < nr; i++)
+		ASSERT_EQ(0, worker_start(&workers[i], touch_all, mem + i * block_size()));
+	for (i = 0; i < nr; i++)
+		ASSERT_EQ(0, worker_wait(&workers[i]));
+	test_cpu_data(mem, nr * block_pages(), 1);
+}
+
+/*
+ * Faults that the kernel takes on behalf of a system call or of another device, while
+ * others change the address space.
+ */
+struct mapper {
+	int stop;
+	unsigned long rounds;
+};
+
+static int map_and_unmap(void *arg)
+{
+	struct mapper *mapper = arg;
+
+	while (!__atomic_load_n(&mapper->stop, __ATOMIC_RELAXED)) {
+		void *mem = map_pages(1);
+
+		if (!CHECK(mem != MAP_FAILED) || !CHECK(!munmap(mem, page_size())))
+			return 1;
+		counter_add(&mapper->rounds, 1);
+	}
+	return 0;
+}
+
+TEST_F(scarce, for_faults_in_the_kernel)
+{
+	struct mapper mapper = {};
+	struct worker worker;
+	char *buf = test_map_blocks(1);
+	struct iovec to = { buf, block_size() }, from = { self->mem, block_size() };
+	int other = hmm_ref_count() > 1 ? test_open(1) : -1;
+	unsigned int round;
+
+	ASSERT_EQ(0, worker_start(&worker, map_and_unmap, &mapper));
+	for (round = 0; round < 12; round++) {
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		fill_pages(self->mem, self->pages, 1);
+		test_to_device(self->fd, self->mem, self->pages);
+		test_no_large_from_now();
+		if (round % 2 && other >= 0) {
+			test_read(other, self->mem, block_size(), buf);
+		} else {
+			ASSERT_EQ(block_size(), process_vm_readv(getpid(), &to, 1,
+								 &from, 1, 0));
+		}
+		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+		ASSERT_EQ(0, bad_pages(buf, self->pages, 1));
+	}
+	__atomic_store_n(&mapper.stop, 1, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, worker_wait(&worker));
+	ASSERT_LT(0, mapper.rounds);
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* Two processes map the folio. */
+static int read_all(void *arg)
+{
+	return !CHECK(!bad_pages(arg, block_pages(), 1));
+}
+
+TEST_F(scarce, for_cpu_fault_of_a_child)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_no_large_from_now();
+	ASSERT_EQ(0, child_run(read_all, self->mem));
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+TEST_F(scarce, for_eviction)
+{
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	test_no_large_from_now();
+	close(self->fd);
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* The process that migrated it is gone, and with it the only known mm. */
+struct orphan {
+	char *mem;
+	int ready;
+	int go;
+};
+
+static int orphan_main(void *arg)
+{
+	struct orphan *orphan = arg;
+
+	event_post(orphan->ready);
+	if (!CHECK(event_wait(orphan->go)))
+		return 1;
+	return read_all(orphan->mem);
+}
+
+static int parent_main(void *arg)
+{
+	struct orphan *orphan = arg;
+	int fd = hmm_ref_open(0);
+	struct hmm_ref_migrate cmd;
+	pid_t pid;
+
+	if (!CHECK(fd >= 0))
+		return 1;
+	if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, orphan->mem, block_size(),
+				  &cmd)))
+		return 1;
+	pid = fork();
+	if (!pid)
+		_exit(orphan_main(orphan));
+	return !CHECK(pid > 0) || !CHECK(event_wait(orphan->ready));
+}
+
+TEST_F(scarce, for_eviction_of_an_orphan)
+{
+	struct orphan orphan = {
+		.mem = self->mem,
+		.ready = event_new(),
+		.go = event_new(),
+	};
+
+	int status;
+
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	ASSERT_EQ(0, child_run(parent_main, &orphan));
+	munmap(self->mem, block_size());
+	close(self->fd);
+	test_no_large_from_now();
+	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	event_post(orphan.go);
+	ASSERT_LT(0, waitpid(-1, &status, 0));
+	ASSERT_EQ(0, status);
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
