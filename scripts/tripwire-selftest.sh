@@ -103,9 +103,11 @@ mapfile -t harmless <<<"$HARMLESS"
 oom=("${splats[@]: -2}")
 expected='[    1.000000] hmm_ref test: OOM kills are expected'
 over='[    2.000000] hmm_ref test: no more OOM kills'
+frames=('[    1.500000]  ? page_table_check_set+0x168/0x580'
+	'[    1.500000][   T66]  __page_table_check_ptes_set+0x16a/0x3b0')
 
 echo "@begin tripwire-selftest"
-echo "1..$((${#splats[@]} + 13))"
+echo "1..$((${#splats[@]} + 15))"
 for splat in "${splats[@]}"; do
 	expect fail "$splat" "$(with "[    1.000000] $splat")"
 done
@@ -130,5 +132,8 @@ expect pass "OOM kills that are announced" "$(with "$expected" "${oom[@]}" "$ove
 expect fail "OOM kills before they are announced" "$(with "${oom[@]}" "$expected" "$over")"
 expect fail "OOM kills after the end of that" "$(with "$expected" "$over" "${oom[@]}")"
 expect fail "another splat among OOM kills" "$(with "$expected" 'BUG: x' "$over")"
+expect pass "a name of a function in their call trace" "$(with "$expected" "${oom[@]}" "${frames[@]}" "$over")"
+expect fail "a splat that names a function" "$(with "$expected" "${frames[@]}" \
+	'[    1.500000] WARNING: mm/page_table_check.c:100 at page_table_check_set+0x168/0x580' "$over")"
 echo "@end tripwire-selftest $status"
 exit $status

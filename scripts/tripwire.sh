@@ -31,6 +31,8 @@ watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected mem
 kmemleak: .*([Dd]isabled|Cannot allocate a kmemleak_object|pool empty|[Uu]nknown object|object by alias|exceeded)
 cannot create duplicate filename|debugfs: .*already (exists|present)
 kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
+# A function in a call trace says nothing: what made the kernel print the trace comes before it.
+FRAME='^(\[[^]]*\])* +(\? )?[^ ]+\+0x[0-9a-f]+/0x[0-9a-f]+'
 OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'
 
 running=''
@@ -44,11 +46,12 @@ wrong() {
 
 # "COUNT FIRST BEGUN ENDED LINES": the splats, and whether the log is whole.
 look() {
-	first=$FIRST last=$LAST splat=${SPLAT//$'\n'/|} oom=$OOM awk '
+	first=$FIRST last=$LAST splat=${SPLAT//$'\n'/|} oom=$OOM frame=$FRAME awk '
 		index($0, ENVIRON["first"]) { begun = 1 }
 		index($0, ENVIRON["last"]) { ended = 1 }
 		/hmm_ref test: OOM kills are expected/ { expected = 1 }
 		/hmm_ref test: no more OOM kills/ { expected = 0 }
+		$0 ~ ENVIRON["frame"] { next }
 		$0 ~ ENVIRON["splat"] || !expected && $0 ~ ENVIRON["oom"] {
 			if (!count++)
 				at = NR
