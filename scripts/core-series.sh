@@ -7,7 +7,8 @@
 #   in:  the folder to write to ($1), default build/core-series; Debian's tree, as source.sh
 #        provides it; patches/core
 #   out: the folder: 0000-cover-letter.patch and so on; on stdout what checkpatch --strict has to
-#        say. Exit 1 when that is anything, or a patch does not apply
+#        say, and what fails in 0038-test_hmm.sh. Exit 1 when that is anything, or a patch does
+#        not apply
 #
 # Reproducers that need a module of their own are not posted: patches/core/tests/list says which.
 
@@ -113,13 +114,19 @@ letter() {
 
 		Those of mm/hmm are for what hmm_range_fault() reports: the pages of a
 		part of a huge page, a page that may only be read for a request to
-		write, and hugetlb entries without a page. The patch of drm/amdkfd has
-		to come before the one about requests to write. It and the patch of
-		drm/nouveau are compiled only.
+		write, hugetlb entries without a page, secret memory, and another
+		device's huge page; and for one hole, which empties the device of all
+		that is behind it. The patch of drm/amdkfd has to come before the one
+		about requests to write. It and the patch of drm/nouveau are compiled
+		only.
 
 		Those of fs/proc/task_mmu are for PAGEMAP_SCAN and soft-dirty of entries
 		that are not present, which includes migration entries of ordinary
 		memory.
+
+		The last ones of mm/migrate_device let a driver answer a CPU fault of
+		a huge page for which the system has none. That of mm/userfaultfd is
+		for a driver that waits for an invalidation to end.
 
 		The patches of lib/test_hmm are what the tests need.
 	END
@@ -159,6 +166,14 @@ checkpatch() {
 	done
 }
 
+# The test of a script. It needs no kernel.
+script_test() {
+	local test=$core/tests/0038-test_hmm.sh script=tools/testing/selftests/mm/test_hmm.sh
+
+	"$test" "$work/$script" >"$work.out" || cat "$work.out"
+	rm "$work.out"
+}
+
 lock_cache
 tree=$(CORE_PATCHES=0 "$here/source.sh")
 begin
@@ -168,8 +183,12 @@ done
 commit_tests
 write_series
 said=$(checkpatch)
+failed=$(script_test)
 say "$(find "$out" -name '*.patch' | wc -l) mails are in $out"
 if [[ $said ]]; then
 	printf 'checkpatch --strict:\n%s\n' "$said"
-	exit 1
 fi
+if [[ $failed ]]; then
+	printf '0038-test_hmm.sh:\n%s\n' "$failed"
+fi
+[[ ! $said && ! $failed ]]
