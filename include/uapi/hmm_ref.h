@@ -277,8 +277,8 @@ enum hmm_ref_page_where {
  * @HMM_REF_WHY_UNMAPPED: ERROR: nothing is mapped
  * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is not
  *	looked into
- * @HMM_REF_WHY_SPECIAL: ERROR: memory that a driver maps, without pages that a device
- *	could access
+ * @HMM_REF_WHY_SPECIAL: ERROR: memory without pages that a device could access: that of
+ *	another driver, or of memfd_secret()
  *
  * 0 where there is a page.
  */

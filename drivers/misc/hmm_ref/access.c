@@ -28,7 +28,7 @@ struct access {
 
 /*
  * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
- * -EAGAIN for a device fault, -EFAULT.
+ * -EAGAIN for a device fault.
  */
 static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
 		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)

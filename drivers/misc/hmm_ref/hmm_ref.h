@@ -58,7 +58,6 @@
  *   folio locks, PTL              the core's
  *   hmm_ref_mirror::lock          page table of the device; taken in reclaim, so
  *                                 nothing is allocated under it
- *   hmm_ref_small::lock           leaf
  *   hmm_ref_block::lock           free map; irqsave, taken by folio_free
  *   hmm_ref_devmem::lock          lists of blocks, reservations; irqsave, leaf
  *
@@ -860,59 +859,6 @@ extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 int hmm_ref_fault_init(void);
 void hmm_ref_fault_exit(void);
 
-/**
- * struct hmm_ref_small - worker that migrates large folios as single pages
- * @work: one PMD at a time
- * @lock: covers @requests
- * @requests: PMDs to migrate, in turn
- * @turn: for faults, until it is their PMD's turn
- * @window: scratch memory of the worker
- */
-struct hmm_ref_small {
-	struct work_struct work;
-	spinlock_t lock;		/* what is to be done */
-	struct list_head requests;
-	wait_queue_head_t turn;
-	struct hmm_ref_window window;
-};
-
-/* migrate_small.c */
-#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
-int hmm_ref_small_init(struct hmm_ref_device *dev);
-void hmm_ref_small_exit(struct hmm_ref_device *dev);
-void hmm_ref_small_later(struct hmm_ref_device *dev, struct mm_struct *mm,
-			 unsigned long addr);
-bool hmm_ref_small_pending(struct hmm_ref_device *dev, struct mm_struct *mm,
-			   unsigned long addr);
-void hmm_ref_small_wait(struct hmm_ref_device *dev, struct mm_struct *mm,
-			unsigned long addr);
-#else
-static inline int hmm_ref_small_init(struct hmm_ref_device *dev)
-{
-	return 0;
-}
-
-static inline void hmm_ref_small_exit(struct hmm_ref_device *dev)
-{
-}
-
-static inline void hmm_ref_small_later(struct hmm_ref_device *dev,
-				       struct mm_struct *mm, unsigned long addr)
-{
-}
-
-static inline void hmm_ref_small_wait(struct hmm_ref_device *dev,
-				      struct mm_struct *mm, unsigned long addr)
-{
-}
-
-static inline bool hmm_ref_small_pending(struct hmm_ref_device *dev,
-					 struct mm_struct *mm, unsigned long addr)
-{
-	return false;
-}
-#endif
-
 /* ---- trace.h: what people watch ---------------------------------------- */
 
 /**
@@ -1016,7 +962,6 @@ unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long add
  * @evict_window: scratch memory of eviction
  * @last_room: when a page has last come free for a task that waits, in jiffies; covered by
  *	hmm_ref_devmem::room_lock
- * @small: for large folios that no large page is to be had for
  * @clients_lock: covers @clients
  * @clients: open files
  * @misc: character device
@@ -1036,7 +981,6 @@ struct hmm_ref_device {
 	struct mutex evict_lock;	/* evict_window */
 	struct hmm_ref_window evict_window;
 	unsigned long last_room;
-	struct hmm_ref_small small;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
 	struct miscdevice misc;

@@ -123,8 +123,7 @@ static int check_params(void)
 		return -EINVAL;
 	}
 	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && !HMM_REF_LARGE_IS_SAFE)
-		pr_warn("zap_huge_pmd() of this kernel frees large folios in use, large=%d\n",
-			large);
+		pr_warn("this kernel has bugs that large folios run into, large=%d\n", large);
 	if (!is_power_of_2(chunk_size) || chunk_size < PMD_SIZE ||
 	    chunk_size > MAX_CHUNK_SIZE) {
 		pr_err("chunk_size must be a power of two from %lu to %llu\n",
@@ -224,7 +223,6 @@ static void hmm_ref_remove(struct platform_device *pdev)
 	while (!hmm_ref_evict_all(dev, 10 * HZ))
 		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
 			 hmm_ref_devmem_used(&dev->dm));
-	hmm_ref_small_exit(dev);
 	hmm_ref_devmem_exit(&dev->dm);
 	hmm_ref_window_exit(&dev->evict_window);
 	hmm_ref_device_put(dev);
@@ -268,13 +266,10 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	rc = hmm_ref_window_init(&dev->evict_window);
 	if (rc)
 		goto err_put;
-	rc = hmm_ref_small_init(dev);
-	if (rc)
-		goto err_window;
 	rc = hmm_ref_devmem_init(&dev->dm, &params);
 	if (rc) {
 		dev_err(&pdev->dev, "no device memory: %d\n", rc);
-		goto err_small;
+		goto err_window;
 	}
 
 	dev->misc.minor = MISC_DYNAMIC_MINOR;
@@ -294,8 +289,6 @@ static int hmm_ref_probe(struct platform_device *pdev)
 
 err_devmem:
 	hmm_ref_devmem_exit(&dev->dm);
-err_small:
-	hmm_ref_small_exit(dev);
 err_window:
 	hmm_ref_window_exit(&dev->evict_window);
 err_put:

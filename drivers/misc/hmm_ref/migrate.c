@@ -2,8 +2,8 @@
 /*
  * Moving data: to the device and to system memory, for the MIGRATE command.
  *
- * migrate_fault.c moves it for the CPU, migrate_evict.c for room, migrate_small.c where
- * large pages are short, by the same steps (migrate_common.c) and rules.
+ * migrate_fault.c moves it for the CPU, migrate_evict.c for room, by the same
+ * steps (migrate_common.c) and rules.
  *
  * A migration handles one window, at most a block, with four steps of the core
  * around ours:

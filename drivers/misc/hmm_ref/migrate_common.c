@@ -257,9 +257,8 @@ int hmm_ref_fill_page(struct hmm_ref_devmem *dm, struct hmm_ref_job *job, unsign
  * @dm: device memory that pages leave
  * @cause: why
  *
- * A CPU fault needs one, and a device that goes needs them all. Other migrations can be done
- * without: they do not kill a process for it. Eviction does not look for memory where the
- * task that evicts has to stay.
+ * A device that goes needs them all. Other migrations can be done without: they do not kill a
+ * process for it. Eviction does not look for memory where the task that evicts has to stay.
  *
  * Return: GFP flags.
  */
@@ -269,7 +268,7 @@ gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 
 	if (cause == HMM_REF_BY_COMMAND)
 		return gfp;
-	if (cause == HMM_REF_BY_FAULT || READ_ONCE(dm->stopped))
+	if (READ_ONCE(dm->stopped))
 		return GFP_HIGHUSER_MOVABLE;
 	return gfp & ~__GFP_HARDWALL;
 }

@@ -10,12 +10,10 @@
  * A large folio comes in two ways:
  *
  *   mapped by a PMD         vmf->pte is NULL. All of it is migrated, with arrays from a
- *                           mempool, or none: because of the fault's reference the core
- *                           cannot split it (migrate_small.c)
- *   mapped by PTEs          the core splits it in setup, but forgets which folio the
- *                           fault has locked then: this round moves nothing, the next
- *                           finds a single page. With neighbours in the range the core
- *                           would unlock a page that nobody has locked
+ *                           mempool. Where there is no large page for it, or its data cannot
+ *                           be read in one go, it is treated as one that is
+ *   mapped by PTEs          setup splits it, and leaves the fault's lock and reference with
+ *                           vmf->page
  *
  * What the callback may return:
  *
@@ -76,93 +74,6 @@ void hmm_ref_fault_exit(void)
 	mempool_destroy(fault_windows);
 }
 
-/* ---- a PMD ------------------------------------------------------------- */
-
-/*
- * Migrate the folio of a PMD, unless the worker is at it: then all that setup is good for
- * is its notifier, which breaks the loop of hmm_range_fault(). Return: 0, -ENOMEM or -EIO
- * when the folio has to be split, -EINVAL when the VMA does not migrate.
- */
-static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
-		       unsigned long *moved)
-{
-	bool pending = hmm_ref_small_pending(dev, args->vma->vm_mm, args->start);
-	struct hmm_ref_copy copy;
-	struct hmm_ref_job job;
-	int rc = 0;
-
-	if (migrate_vma_setup(args))
-		return -EINVAL;
-	hmm_ref_engine_begin(&dev->dm.engine, &job, &copy, 1);
-	if (pending)
-		rc = -ENOMEM;
-	else if (hmm_ref_src_is_page(args->src[0]) &&
-		 (args->src[0] & MIGRATE_PFN_COMPOUND))
-		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
-					args->vma, args->start);
-	hmm_ref_engine_submit(&job);
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, 1);
-		rc = -EIO; /* page by page it will show which one is bad */
-	} else if (hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages)) {
-		rc = -EIO;
-	}
-	migrate_vma_pages(args);
-	*moved = hmm_ref_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
-	migrate_vma_finalize(args);
-	return rc;
-}
-
-/*
- * Have the fault come again, if possible without mmap_lock in between. The worker needs
- * the lock: if a writer waits for it, too, who faults in a loop and keeps it would keep
- * both of them out. This is no fault under the VMA's lock: the core has seen to that.
- */
-static vm_fault_t fault_again(struct vm_fault *vmf)
-{
-	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
-		return 0;
-	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
-		mmap_read_unlock(vmf->vma->vm_mm);
-	return VM_FAULT_RETRY;
-}
-
-static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
-			    unsigned long *moved)
-{
-	unsigned long addr = vmf->address & PMD_MASK;
-	struct fault_window *window;
-	struct migrate_vma args = {
-		.vma = vmf->vma,
-		.start = addr,
-		.end = addr + PMD_SIZE,
-		.pgmap_owner = dev->dm.pgmap_owner,
-		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			 MIGRATE_VMA_SELECT_COMPOUND,
-		.fault_page = vmf->page,
-	};
-	struct mm_struct *mm;
-	vm_fault_t result;
-	int rc;
-
-	window = mempool_alloc(fault_windows, GFP_KERNEL);
-	memset(window, 0, sizeof(*window));
-	args.src = window->src;
-	args.dst = window->dst;
-	rc = fault_folio(dev, &args, moved);
-	mempool_free(window, fault_windows);
-	if (rc == -EINVAL)
-		return VM_FAULT_SIGBUS;
-	if (!rc)
-		return 0;
-	mm = vmf->vma->vm_mm;
-	hmm_ref_small_later(dev, mm, addr);
-	result = fault_again(vmf);
-	if (result == VM_FAULT_RETRY && !(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
-		hmm_ref_small_wait(dev, mm, addr);
-	return result;
-}
-
 /* ---- single pages ------------------------------------------------------ */
 
 /* The pages around a fault that may come along: naturally aligned, in the VMA. */
@@ -170,10 +81,8 @@ static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
 			struct migrate_vma *args)
 {
 	unsigned long addr = vmf->address & PAGE_MASK;
-	unsigned long size = PAGE_SIZE;
+	unsigned long size = hmm_ref_fault_around(dev, addr) << PAGE_SHIFT;
 
-	if (!folio_test_large(page_folio(vmf->page)))
-		size = hmm_ref_fault_around(dev, addr) << PAGE_SHIFT;
 	args->start = max(ALIGN_DOWN(addr, size), vmf->vma->vm_start);
 	args->end = min(ALIGN_DOWN(addr, size) + size, vmf->vma->vm_end);
 }
@@ -213,13 +122,16 @@ static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
 }
 
 /*
- * No memory: is it worth another fault? Once, for who accesses memory of its own.
- * hmm_range_fault() does not tell the second time from the first, and would not end.
+ * No memory: another fault may find some. Once, and for a task that accesses memory of its
+ * own: hmm_range_fault() does not tell the second time from the first, and would not end.
  */
-static bool may_wait(const struct vm_fault *vmf)
+static vm_fault_t no_memory(struct vm_fault *vmf)
 {
-	return fault_flag_allow_retry_first(vmf->flags) &&
-	       !(vmf->flags & FAULT_FLAG_REMOTE);
+	if (!fault_flag_allow_retry_first(vmf->flags) || vmf->flags & FAULT_FLAG_REMOTE)
+		return VM_FAULT_OOM;
+	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
+		mmap_read_unlock(vmf->vma->vm_mm);
+	return VM_FAULT_RETRY;
 }
 
 static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
@@ -246,12 +158,73 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	if (rc == -EIO) /* a neighbour may be to blame */
 		rc = fault_copy(dev, &args, index, index + 1, index);
 	migrate_vma_pages(&args);
-	*moved = hmm_ref_left(src, dst, args.npages, HMM_REF_BY_FAULT);
+	*moved += hmm_ref_left(src, dst, args.npages, HMM_REF_BY_FAULT);
 	migrate_vma_finalize(&args);
 	if (rc == -ENOMEM)
-		return may_wait(vmf) ? fault_again(vmf) : VM_FAULT_OOM;
+		return no_memory(vmf);
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
+
+/* ---- a PMD ------------------------------------------------------------- */
+
+/*
+ * Migrate the folio of a PMD. Return: 0, -ENOMEM or -EIO when the folio has to be split,
+ * -EINVAL when the VMA does not migrate.
+ */
+static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
+		       unsigned long *moved)
+{
+	struct hmm_ref_copy copy;
+	struct hmm_ref_job job;
+	int rc = 0;
+
+	if (migrate_vma_setup(args))
+		return -EINVAL;
+	hmm_ref_engine_begin(&dev->dm.engine, &job, &copy, 1);
+	if (hmm_ref_src_is_page(args->src[0]) && (args->src[0] & MIGRATE_PFN_COMPOUND))
+		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
+					args->vma, args->start);
+	hmm_ref_engine_submit(&job);
+	if (hmm_ref_engine_wait(&job)) {
+		hmm_ref_abandon_all(args->dst, 1);
+		rc = -EIO; /* page by page it will show which one is bad */
+	} else if (hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages)) {
+		rc = -EIO;
+	}
+	migrate_vma_pages(args);
+	*moved += hmm_ref_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
+	migrate_vma_finalize(args);
+	return rc;
+}
+
+static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
+			    unsigned long *moved)
+{
+	unsigned long addr = vmf->address & PMD_MASK;
+	struct fault_window *window;
+	struct migrate_vma args = {
+		.vma = vmf->vma,
+		.start = addr,
+		.end = addr + PMD_SIZE,
+		.pgmap_owner = dev->dm.pgmap_owner,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 MIGRATE_VMA_SELECT_COMPOUND,
+		.fault_page = vmf->page,
+	};
+	int rc;
+
+	window = mempool_alloc(fault_windows, GFP_KERNEL);
+	memset(window, 0, sizeof(*window));
+	args.src = window->src;
+	args.dst = window->dst;
+	rc = fault_folio(dev, &args, moved);
+	mempool_free(window, fault_windows);
+	if (rc == -EINVAL)
+		return VM_FAULT_SIGBUS;
+	return rc ? fault_pte(dev, vmf, moved) : 0;
+}
+
+/* ---- the callbacks ----------------------------------------------------- */
 
 /* For a PMD the core passes the first page of the folio. */
 static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)

@@ -112,34 +112,6 @@ static bool suffices(unsigned long hmm_pfn, bool write)
 	return hmm_pfn & HMM_PFN_VALID && (!write || hmm_pfn & HMM_PFN_WRITE);
 }
 
-/*
- * Fault a run of pages that do not suffice, as the CPU would: own pages that are shared after
- * fork() are copied in system memory. No other page may be in the run: for one that is
- * missing, hmm_range_fault() has the CPU touch all that follow it.
- */
-static int fault_run(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-		     unsigned long first, unsigned long last, bool write)
-{
-	struct hmm_range run = {
-		.notifier = &mirror->notifier,
-		.start = range->start + first * PAGE_SIZE,
-		.end = range->start + last * PAGE_SIZE,
-		.hmm_pfns = range->hmm_pfns + first,
-		.dev_private_owner = range->dev_private_owner,
-		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
-	};
-	int rc;
-
-	if (write && VM_SHADOW_STACK) {
-		rc = refuse_shadow_stacks(mirror->notifier.mm, run.start, run.end);
-		if (rc)
-			return rc;
-	}
-	memset(run.hmm_pfns, 0, range_pages(&run) * sizeof(*run.hmm_pfns));
-	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
-	return hmm_range_fault_unlocked_timeout(&run, HMM_REF_SIGNAL_PATIENCE);
-}
-
 /* Has the memory of one of these pages failed? Only own pages count. */
 static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
 		     unsigned int nr)
@@ -184,30 +156,48 @@ out:
 	return rc;
 }
 
+/*
+ * Fault in what does not suffice from page @first of the range on, as the CPU would: own pages
+ * that are shared after fork() are copied in system memory. Return: 0 or an errno.
+ */
+static int fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+		      unsigned long first, bool write)
+{
+	struct hmm_range rest = {
+		.notifier = &mirror->notifier,
+		.start = range->start + first * PAGE_SIZE,
+		.end = range->end,
+		.hmm_pfns = range->hmm_pfns + first,
+		.dev_private_owner = range->dev_private_owner,
+		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+	};
+	int rc;
+
+	if (write && VM_SHADOW_STACK) {
+		rc = refuse_shadow_stacks(mirror->notifier.mm, rest.start, rest.end);
+		if (rc)
+			return rc;
+	}
+	memset(rest.hmm_pfns, 0, range_pages(&rest) * sizeof(*rest.hmm_pfns));
+	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
+	return hmm_range_fault_unlocked_timeout(&rest, HMM_REF_SIGNAL_PATIENCE);
+}
+
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
 static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
 			 bool write)
 {
-	unsigned long nr = range_pages(range);
-	unsigned long first, last;
-	int missing = 0;
+	unsigned long first = 0;
 	int rc;
 
-	for (first = 0; first < nr; first = last + 1) {
-		for (last = first; last < nr; last++) {
-			if (suffices(range->hmm_pfns[last], write))
-				break;
-		}
-		if (last == first)
-			continue;
-		rc = write && !missing ? begin_cow_breaks(mirror, range) : 0;
-		if (!rc)
-			rc = fault_run(mirror, range, first, last, write);
-		if (rc)
-			return rc;
-		missing = 1;
-	}
-	return missing;
+	while (first < range_pages(range) && suffices(range->hmm_pfns[first], write))
+		first++;
+	if (first == range_pages(range))
+		return 0;
+	rc = write ? begin_cow_breaks(mirror, range) : 0;
+	if (!rc)
+		rc = fault_from(mirror, range, first, write);
+	return rc ? rc : 1;
 }
 
 /* Does the CPU map it by a PMD, so that the device can? */

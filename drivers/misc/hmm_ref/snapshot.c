@@ -18,19 +18,14 @@ static unsigned long range_pages(const struct hmm_range *range)
 	return (range->end - range->start) >> PAGE_SHIFT;
 }
 
-/*
- * An error has no number, so here it has a reason. Another device's private huge page is none:
- * of its small pages the core reports nothing, so of that, too.
- */
+/* An error has no number, so here it has a reason. */
 static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
 {
 	if (!vma || addr < vma->vm_start)
 		return HMM_PFN_ERROR | HMM_REF_WHY_UNMAPPED;
-	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
-		return HMM_PFN_ERROR | HMM_REF_WHY_SPECIAL;
-	if (!(vma->vm_flags & VM_READ))
+	if (!(vma->vm_flags & (VM_READ | VM_IO | VM_PFNMAP | VM_MIXEDMAP)))
 		return HMM_PFN_ERROR | HMM_REF_WHY_UNREADABLE;
-	return 0;
+	return HMM_PFN_ERROR | HMM_REF_WHY_SPECIAL;
 }
 
 static void explain_errors(struct mm_struct *mm, const struct hmm_range *range)

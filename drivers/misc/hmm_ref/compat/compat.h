@@ -30,8 +30,12 @@
 #define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
 #endif
 
-/* zap_huge_pmd() tells a migration entry of a device folio from a device private entry. */
-#ifdef HMM_REF_CORE_ZAPS_BY_ENTRY
+/*
+ * zap_huge_pmd() tells a migration entry of a device folio from a device private entry, and
+ * migrate_vma_setup() splits a folio that a CPU fault is about.
+ */
+#if defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
+	defined(HMM_REF_CORE_SPLITS_FOR_FAULT)
 #define HMM_REF_LARGE_IS_SAFE	true
 #else
 #define HMM_REF_LARGE_IS_SAFE	false
@@ -45,10 +49,13 @@
 	defined(HMM_REF_CORE_SCAN_PROTECTS) && defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
 	defined(HMM_REF_CORE_KEEPS_SOFT_DIRTY) && \
 	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && defined(HMM_REF_CORE_SPLITS_FOR_FAULT) && \
 	defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) && \
 	defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) && \
 	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && \
-	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS)
+	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
+	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
+	defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT) && defined(HMM_REF_CORE_MOVE_WAITS_OUTSIDE)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
@@ -71,12 +78,12 @@ int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 
 /* range_fault.c */
 #if !defined(HMM_REF_CORE_NUMBERS_PMD) || !defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
-	!defined(HMM_REF_CORE_SCAN_PROTECTS)
+	!defined(HMM_REF_CORE_SCAN_PROTECTS) || !defined(HMM_REF_CORE_FAULTS_READ_ONLY) || \
+	!defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) || \
+	!defined(HMM_REF_CORE_REFUSES_SECRETMEM) || !defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT)
 #define HMM_REF_COMPAT_RANGE_FAULT
 int hmm_ref_compat_range_fault(struct hmm_range *range);
 #define hmm_range_fault(range)	hmm_ref_compat_range_fault(range)
-#endif
-#ifndef HMM_REF_CORE_FAULTS_READ_ONLY
 int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout);
 #define hmm_range_fault_unlocked_timeout(range, timeout) \
 	hmm_ref_compat_range_fault_unlocked(range, timeout)

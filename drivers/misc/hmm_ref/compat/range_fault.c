@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hmm_range_fault() reports what is not so.
+ * hmm_range_fault() reports what is not so, and faults more than it has to.
  *
- * Of a device-private PMD it numbers the pages from the start of the PMD, wherever the range
- * begins. Of a hugetlb entry without a page it reports the entry as a number. An entry of a
- * private page may be writable although a userfaultfd write-protects it: PAGEMAP_SCAN leaves
- * it so, and hmm_range_fault() does not look at the bit that it sets. And of a private page
- * of the owner that is read-only it says that it can be written to.
+ * What it reports:
+ *
+ * - A device-private PMD: it numbers the pages from the start of the PMD, wherever the range
+ *   begins. Of another device's it says that it cannot be had.
+ * - A hugetlb entry without a page: the entry, as a number.
+ * - Memory of memfd_secret(), as any other. The kernel itself cannot access that, either.
+ * - An entry of a private page may be writable although a userfaultfd write-protects it:
+ *   PAGEMAP_SCAN leaves it so, and hmm_range_fault() does not look at the bit that it sets.
+ * - Of a private page of the owner that is read-only it says that it can be written to.
+ *
+ * What it faults: for one page that is missing, all that follow it. A fault brings pages of
+ * the owner to system memory.
  */
+#include <linux/highmem.h>
+#include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 
 #include "../hmm_ref.h"
@@ -28,6 +37,58 @@ static void correct_numbers(const struct hmm_range *range)
 		else if (!(*hmm_pfn & HMM_PFN_ERROR))
 			*hmm_pfn = 0;
 	}
+}
+
+/* Where a mapping has pages, an error is another device's huge page: none, as small ones. */
+static void clear_errors(const struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
+	struct vm_area_struct *vma;
+	unsigned long addr, end;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (!(vma->vm_flags & VM_READ) ||
+		    vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
+			continue;
+		end = min(range->end, vma->vm_end);
+		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE) {
+			unsigned long *hmm_pfn =
+				&range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+
+			if (*hmm_pfn & HMM_PFN_ERROR)
+				*hmm_pfn = 0;
+		}
+	}
+}
+
+static bool is_secret(unsigned long hmm_pfn)
+{
+	bool secret;
+	void *mem;
+	u8 probe;
+
+	if (!(hmm_pfn & HMM_PFN_VALID) || is_device_private_page(hmm_pfn_to_page(hmm_pfn)))
+		return false;
+	mem = kmap_local_page(hmm_pfn_to_page(hmm_pfn));
+	secret = copy_from_kernel_nofault(&probe, mem, 1);
+	kunmap_local(mem);
+	return secret;
+}
+
+/* Return: is there any? */
+static bool hide_secrets(const struct hmm_range *range)
+{
+	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
+	bool any = false;
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		if (!is_secret(range->hmm_pfns[i]))
+			continue;
+		range->hmm_pfns[i] = HMM_PFN_ERROR;
+		any = true;
+	}
+	return any;
 }
 
 static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
@@ -85,29 +146,78 @@ int hmm_ref_compat_range_fault(struct hmm_range *range)
 	if (rc)
 		return rc;
 	correct_numbers(range);
+	clear_errors(range);
+	hide_secrets(range);
 	return hide_untold_writes(range);
 }
 
-#endif /* HMM_REF_COMPAT_RANGE_FAULT */
+/* What is there, without a fault. Return: 0, -EBUSY or -EINTR. */
+static int look(struct hmm_range *range)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	struct hmm_range seen = *range;
+	int rc;
 
-#ifndef HMM_REF_CORE_FAULTS_READ_ONLY
+	seen.default_flags = 0;
+	seen.notifier_seq = mmu_interval_read_begin(range->notifier);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	rc = hmm_ref_compat_range_fault(&seen);
+	mmap_read_unlock(mm);
+	return rc;
+}
+
+static bool is_missing(const struct hmm_range *range, unsigned long i)
+{
+	unsigned long needed = HMM_PFN_VALID;
+
+	if (range->default_flags & HMM_PFN_REQ_WRITE)
+		needed |= HMM_PFN_WRITE;
+	return (range->hmm_pfns[i] & needed) != needed;
+}
+
+/* Fault pages of which none is there. Read-only ones of the owner come to system memory. */
+static int fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
+		     unsigned long timeout)
+{
+	struct hmm_range run = *range;
+	int rc;
+
+	run.start = range->start + first * PAGE_SIZE;
+	run.end = range->start + last * PAGE_SIZE;
+	run.hmm_pfns = range->hmm_pfns + first;
+	if (range->default_flags & HMM_PFN_REQ_WRITE)
+		run.dev_private_owner = NULL;
+	memset(run.hmm_pfns, 0, (last - first) * sizeof(*run.hmm_pfns));
+	rc = (hmm_range_fault_unlocked_timeout)(&run, timeout);
+	if (!rc && hide_secrets(&run))
+		rc = -EFAULT;
+	return rc;
+}
 
 /**
  * hmm_ref_compat_range_fault_unlocked() - as hmm_range_fault_unlocked_timeout()
- * @range: as for that
- * @timeout: as for that
- *
- * With no owner named, private pages return to system memory, where those that are shared
- * after fork() are copied.
+ * @range: as for that, to fault in what is missing; what it reports is not to be used
+ * @timeout: as for that, for each run of pages that are missing
  *
  * Context: takes mmap_lock.
- * Return: as hmm_range_fault_unlocked_timeout().
+ * Return: as hmm_range_fault_unlocked_timeout(), or -EINTR.
  */
 int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout)
 {
-	if (range->default_flags & HMM_PFN_REQ_WRITE)
-		range->dev_private_owner = NULL;
-	return (hmm_range_fault_unlocked_timeout)(range, timeout);
+	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
+	unsigned long first, last;
+	int rc = look(range);
+
+	for (first = 0; !rc && first < nr; first = last + 1) {
+		for (last = first; last < nr; last++) {
+			if (!is_missing(range, last))
+				break;
+		}
+		if (last > first)
+			rc = fault_run(range, first, last, timeout);
+	}
+	return rc;
 }
 
-#endif /* HMM_REF_CORE_FAULTS_READ_ONLY */
+#endif /* HMM_REF_COMPAT_RANGE_FAULT */

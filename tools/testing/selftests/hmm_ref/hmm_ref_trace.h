@@ -52,8 +52,9 @@ static inline int trace_write(const char *instance, const char *name, const char
 /*
  * Starts from an empty buffer.
  *
- * A filter, and not set_event_pid: that one hooks into sched_switch and sched_waking, and
- * so patches the kernel's text under a scheduler that runs it, for a log of one thread.
+ * A filter, and not set_event_pid: that one hooks into sched_waking, and so patches a static
+ * call that the other CPU makes. In QEMU before 8.1 that CPU may run what was there before,
+ * which ends in "Oops: int3".
  */
 static inline int trace_start(const char *instance)
 {

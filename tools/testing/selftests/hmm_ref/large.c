@@ -147,8 +147,8 @@ TEST_F(large, cpu_fault_on_a_part)
 }
 
 /*
- * The same, with the folio's first page among the neighbours: the core would take that
- * for the page that the fault has locked, and unlock it.
+ * The same, with the folio's first page among the neighbours: the core took that for the page
+ * that the fault has locked, and unlocked it.
  */
 TEST_F(large, cpu_fault_near_the_head)
 {

@@ -3,7 +3,8 @@
  * Large folios where no large page is to be had for them, on the device or in the system.
  *
  * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
- * is free; eviction that cannot do without one; a hole that is filled in part.
+ * is free, or as often as the page is touched; a fault on a part that unlocks a page which
+ * nobody has locked; eviction that cannot do without one; a hole that is filled in part.
  */
 #include <sys/uio.h>
 
@@ -11,6 +12,7 @@
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
+#define FAIL_PAGE	"/sys/kernel/debug/hmm_ref/fail_page/"
 
 /* From the time that a test says so. */
 #define test_no_large_from_now()	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1))
@@ -44,6 +46,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 		return;
 	EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
 	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
+	EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
 	write_file(DRIVER "bind", "hmm_ref.0");
 	leak_check_end(_metadata, &self->leak);
 }
@@ -191,6 +194,59 @@ TEST_F(scarce, for_cpu_fault)
 	test_no_large_from_now();
 	touch_read(self->mem + 77 * page_size());
 	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/* One fault is enough, wherever in the huge page it is. */
+TEST_F(scarce, for_cpu_fault_at_once)
+{
+	const unsigned long pages[] = { 0, 77, self->pages - 1 };
+	struct hmm_ref_stats before, after;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
+		fill_pages(self->mem, self->pages, 1);
+		test_one_migrate(HMM_REF_TO_DEVICE);
+		test_no_large_from_now();
+		test_stats(self->fd, &before);
+		touch_read(self->mem + pages[i] * page_size());
+		test_stats(self->fd, &after);
+		EXPECT_EQ(1, after.out_cpu_faults - before.out_cpu_faults);
+		EXPECT_LE(1, after.out_fault_pages - before.out_fault_pages);
+		test_cpu_data(self->mem, self->pages, 1);
+		ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
+	}
+}
+
+/* A child maps it by a PMD of its own, which has to be split as well. */
+TEST_F(scarce, for_cpu_fault_of_a_shared_folio)
+{
+	struct sharer sharer = { .mem = self->mem, .go = event_new() };
+	pid_t pid;
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	pid = child_start(look_then_write, &sharer);
+	test_no_large_from_now();
+	touch_read(self->mem + 77 * page_size());
+	event_post(sharer.go);
+	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
+	test_cpu_data(self->mem, self->pages, 1);
+}
+
+/*
+ * A fault on a part of it brings neighbours back, but for the folio's first page, for which
+ * there is no memory. That one is not left locked.
+ */
+TEST_F(scarce, neighbour_of_a_split_fault)
+{
+	unsigned long half = self->pages / 2;
+
+	test_one_migrate(HMM_REF_TO_DEVICE);
+	ASSERT_EQ(0, munmap(self->mem + half * page_size(), half * page_size()));
+	ASSERT_EQ(0, attr_arm(FAIL_PAGE, 0, 1));
+	touch_read(self->mem + page_size());
+	ASSERT_EQ(0, attr_disarm(FAIL_PAGE));
+	test_cpu_data(self->mem, half, 1);
 }
 
 /* Many touch it at once: each holds the folio's lock now and then. */

@@ -2,7 +2,7 @@
 /*
  * The device cannot access memfd_secret() memory, and the attempt is an error.
  *
- * The core's range fault returns its pages like any others, but they are not in the
+ * The core's range fault returned its pages like any others, but they are not in the
  * kernel's direct map: the access oopsed with the device page table locked.
  */
 #include "hmm_ref_utils.h"
@@ -47,6 +47,16 @@ TEST_F(secretmem, device_access)
 	EXPECT_STREQ("notmine", word);
 	test_err_write(EFAULT, self->fd, self->mem, sizeof(word), word);
 	test_cpu_data(self->mem, 1, 1);
+}
+
+TEST_F(secretmem, snapshot)
+{
+	struct hmm_ref_page_state state;
+	struct hmm_ref_snapshot cmd;
+
+	test_snapshot(self->fd, self->mem, page_size(), &state, &cmd);
+	EXPECT_EQ(HMM_REF_PAGE_ERROR, state.where);
+	EXPECT_EQ(HMM_REF_WHY_SPECIAL, state.why);
 }
 
 TEST_F(secretmem, does_not_move)

@@ -63,7 +63,7 @@ FIXTURE_SETUP(zap)
 
 	read_file(LARGE, large, sizeof(large));
 	if (*large != 'Y')
-		SKIP(return, "large=N: zap_huge_pmd() of this kernel frees large folios in use");
+		SKIP(return, "large=N: this kernel has bugs that large folios run into");
 	self->old = old_open(0);
 	if (variant->way == EVICT && self->old < 0)
 		SKIP(return, "no /dev/hmm_dmirror0, which evicts");
