@@ -47,6 +47,7 @@ help:
 ##   KSRC=/path        a kernel tree of one's own instead; it is copied, not changed
 ##   CORE_PATCHES=0    without the fixes of patches/core
 ##   DMIRROR=n         without the interface of test_hmm
+##   COMPAT=n          without the ways around bugs that patches/core fixes
 ##   FLAVOUR=release   or debug, kcsan, lockstat
 ##   TEST=name         make test: only this program
 ##   MUTANT=names      make mutants: only these
@@ -63,7 +64,7 @@ test:
 	@scripts/test.sh
 
 test-all:
-	@FLAVOURS="release debug kcsan release-plain debug-no-dmirror" CORE_BUGS=1 \
+	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror" CORE_BUGS=1 \
 		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} HMM_REF_FAIL_EVERY=1 scripts/test.sh
 
 hmm-tests:

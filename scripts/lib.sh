@@ -4,8 +4,9 @@
 # Sourced by every script here: where things are, messages, progress, the lock.
 #
 #   in:  XDG_CACHE_HOME, KERNEL (7.3, 6.12), KSRC (a kernel tree), CORE_PATCHES (0: without
-#        the fixes of patches/core), DMIRROR (n: without the interface of test_hmm), FLAVOUR
-#        (release, debug, kcsan, lockstat), HMM_REF_PRODUCTS (a folder, for mutants.sh)
+#        the fixes of patches/core), DMIRROR (n: without the interface of test_hmm), COMPAT
+#        (n: without the driver's folder compat), FLAVOUR (release, debug, kcsan, lockstat),
+#        HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
 #        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
 
@@ -15,10 +16,12 @@ KERNEL=${KERNEL:-7.3}
 KSRC=${KSRC:-}
 CORE_PATCHES=${CORE_PATCHES:-1}
 DMIRROR=${DMIRROR:-y}
+COMPAT=${COMPAT:-y}
 FLAVOUR=${FLAVOUR:-release}
 VARIANT=''
 [[ $KSRC || $KERNEL != 7.* || $CORE_PATCHES != 0 ]] || VARIANT+=-plain
 [[ $DMIRROR != n ]] || VARIANT+=-no-dmirror
+[[ $COMPAT != n ]] || VARIANT+=-no-compat
 # shellcheck disable=SC2034 # for the scripts that source this
 PRODUCTS=${HMM_REF_PRODUCTS:-$ROOT/build/${KSRC:+ksrc-}$(basename "${KSRC:-$KERNEL}")$VARIANT-$FLAVOUR}
 
@@ -38,6 +41,7 @@ release | debug | kcsan | lockstat) ;;
 esac
 [[ $CORE_PATCHES == [01] ]] || die "CORE_PATCHES=$CORE_PATCHES: must be 0 or 1"
 [[ $DMIRROR == [yn] ]] || die "DMIRROR=$DMIRROR: must be y or n"
+[[ $COMPAT == [yn] ]] || die "COMPAT=$COMPAT: must be y or n"
 
 as_root() {
 	if ((EUID)); then sudo "$@"; else "$@"; fi

@@ -4,10 +4,11 @@
 # Lays this clone over a kernel tree: real folders with links to the clone's files,
 # and one line each in drivers/misc/Kconfig and drivers/misc/Makefile.
 #
-#   in:  the kernel tree ($1), the folders with its builds ($2...)
+#   in:  the kernel tree ($1), the folders with its builds ($2...); COMPAT
 #   out: the tree with the driver, its header, selftests and documentation in it.
-#        When the links pointed to another clone before, the objects made from it
-#        are removed from the builds: make goes by dates and would keep them.
+#        When the links pointed to another clone before, or the driver's folder compat was or
+#        was not there, the objects made from it are removed from the builds: make goes by
+#        dates and would keep them.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -22,7 +23,8 @@ shift
 
 sources() {
 	find "$1" -type f ! -name '*.o' ! -name '*.a' ! -name '*.ko' ! -name '*.mod' \
-		! -name '*.mod.c' ! -name '.*' ! -name modules.order ! -name Module.symvers
+		! -name '*.mod.c' ! -name '.*' ! -name modules.order ! -name Module.symvers |
+		if [[ $COMPAT == n ]]; then grep -v '^drivers/misc/hmm_ref/compat/'; else cat; fi
 }
 
 link_folders() {
@@ -47,13 +49,13 @@ add_lines() {
 }
 
 drop_stale_objects() {
-	local build
+	local build linked="$ROOT compat=$COMPAT"
 
-	[[ $(cat "$tree/.hmm_ref_clone" 2>/dev/null) != "$ROOT" ]] || return 0
+	[[ $(cat "$tree/.hmm_ref_clone" 2>/dev/null) != "$linked" ]] || return 0
 	for build in "$@"; do
 		rm -rf "$build/drivers/misc/hmm_ref" "$build/selftests"
 	done
-	echo "$ROOT" >"$tree/.hmm_ref_clone"
+	echo "$linked" >"$tree/.hmm_ref_clone"
 }
 
 link_folders

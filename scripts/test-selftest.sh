@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 scripts=$work/scripts
 number=0 status=0
-unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR TIMEOUT SEED FUZZ_SECONDS CORE_BUGS
+unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR COMPAT TIMEOUT SEED FUZZ_SECONDS CORE_BUGS
 
 # Each stand-in reports one test, unless WRONG names it, and says what it has to go wrong with.
 stand_ins() {
@@ -26,7 +26,7 @@ stand_ins() {
 		cat >"$scripts/$name.sh" <<-'END'
 			#!/bin/bash
 			name=$(basename "$0" .sh) how=''
-			echo "$name $1 $FLAVOUR $CORE_PATCHES $DMIRROR" >>"$(dirname "$0")/ran"
+			echo "$name $1 $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
 			[[ $WRONG != "$name "* ]] || how=${WRONG#* }
 			[[ $how != dies ]] || exit 2
 			[[ $how != silent ]] || exit 0
@@ -41,12 +41,12 @@ stand_ins() {
 	done
 	cat >"$scripts/kernel.sh" <<-'END'
 		#!/bin/bash
-		echo "kernel $FLAVOUR $CORE_PATCHES $DMIRROR" >>"$(dirname "$0")/ran"
+		echo "kernel $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
 		[[ $WRONG != "kernel $FLAVOUR" ]]
 	END
 	cat >"$scripts/core-bugs.sh" <<-'END'
 		#!/bin/bash
-		echo "core-bugs $FLAVOUR $CORE_PATCHES $DMIRROR" >>"$(dirname "$0")/ran"
+		echo "core-bugs $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
 		[[ $WRONG != 'core-bugs dies' ]] || exit 2
 		[[ $WRONG == 'core-bugs fails' ]] && echo 2 1 1 >>"$1" || echo 3 0 1 >>"$1"
 		[[ $WRONG != 'core-bugs fails' ]]
@@ -82,7 +82,7 @@ result() {
 }
 
 echo "@begin test-selftest"
-echo "1..37"
+echo "1..43"
 stand_ins
 
 expect 0 "10 passed, 0 failed" "all is well"
@@ -111,6 +111,12 @@ expect 0 "7 passed, 0 failed" "the kernel without patches" FLAVOURS=release-plai
 ran 1 '^vm tests release 0' "it is built without them"
 expect 0 "6 passed, 0 failed" "the driver without the old interface" FLAVOURS=debug-no-dmirror
 ran 1 '^vm tests debug 1 n' "it is built without it"
+expect 0 "6 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug DMIRROR=n
+ran 1 '^vm tests debug 1 n' "it is built without it"
+expect 0 "7 passed, 0 failed" "the driver without compat" FLAVOURS=release-no-compat
+ran 1 '^vm tests release 1 y n' "it is built without it"
+expect 0 "7 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug COMPAT=n
+ran 1 '^vm tests debug 1 y n' "it is built without it"
 expect 0 "10 passed, 0 failed" "6.12 has no patches to leave out" \
 	FLAVOURS="release debug release-plain" KERNEL=6.12
 expect 2 "error: FLAVOURS=release-plain: no such kernel of 6.12" "nothing is left to test" \

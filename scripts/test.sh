@@ -6,7 +6,7 @@
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
-#        interface), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
+#        interface, with "-no-compat" without its folder compat), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
 #        and SEED (1) of the fuzzer, CORE_BUGS (1: those of patches/core, too), and what
 #        kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
@@ -18,7 +18,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
-core_patches=${CORE_PATCHES:-1}
+core_patches=${CORE_PATCHES:-1} dmirror=${DMIRROR:-y} compat=${COMPAT:-y}
 FLAVOUR=release
 export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2} FLAVOUR
 # shellcheck source=scripts/lib.sh
@@ -75,10 +75,11 @@ core_bugs() {
 
 # Sets what kernel.sh and vm.sh read.
 use() {
-	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=y
+	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=$dmirror COMPAT=$compat
 	case $1 in
 	*-plain) CORE_PATCHES=0 ;;
 	*-no-dmirror) DMIRROR=n ;;
+	*-no-compat) COMPAT=n ;;
 	esac
 }
 
