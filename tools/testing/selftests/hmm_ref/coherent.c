@@ -196,14 +196,14 @@ TEST_F(coherent, half_as_much_again)
 TEST_F(coherent, direct_io)
 {
 	unsigned long size = PAGES * page_size();
-	int disk = open("/dev/ram0", O_RDWR | O_DIRECT);
+	int disk = open(DISK, O_RDWR | O_DIRECT);
 
 	if (disk < 0)
-		SKIP(return, "no /dev/ram0");
+		SKIP(return, "no " DISK " (CONFIG_BLK_DEV_RAM)");
 	test_to_device(self->fd, self->mem, PAGES);
-	ASSERT_EQ(size, pwrite(disk, self->mem, size, 0));
+	ASSERT_EQ(size, pwrite(disk, self->mem, size, DISK_START));
 	fill_pages(self->mem, PAGES, 2);
-	ASSERT_EQ(size, pread(disk, self->mem, size, 0));
+	ASSERT_EQ(size, pread(disk, self->mem, size, DISK_START));
 	test_cpu_data(self->mem, PAGES, 1);
 	test_still_there();
 	test_to_system(self->fd, self->mem, PAGES);

@@ -10,7 +10,7 @@
 
 #include "hmm_ref_utils.h"
 
-#define SWAP_DEVICE	"/dev/ram0"
+#define SWAP_DEVICE	DISK
 #define SWAP_PAGES	16384UL
 #define SWAP_MAGIC	"SWAPSPACE2"
 

@@ -308,6 +308,13 @@ static inline void __test_go_through_memory(struct __test_metadata *_metadata, i
 
 #define test_go_through_memory(fd)	__test_go_through_memory(_metadata, fd)
 
+/*
+ * A disk to read from and write to. Its first page tells whether it is in use: a test leaves
+ * it as it was, or another one finds no swap space there (hmm_ref_swap.h).
+ */
+#define DISK		"/dev/ram0"
+#define DISK_START	((off_t)1 << 20)
+
 /* ---- small files ----------------------------------------------------------- */
 
 static inline int write_file(const char *path, const char *text)

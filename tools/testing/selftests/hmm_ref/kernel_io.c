@@ -13,10 +13,6 @@
 
 #include "hmm_ref_huge.h"
 
-/* The first page of the disk tells whether it is in use: it is left alone. */
-#define DISK		"/dev/ram0"
-#define DISK_START	((off_t)1 << 20)
-
 FIXTURE(io)
 {
 	struct leak_check leak;

@@ -16,8 +16,6 @@
 #define PAGES		32UL
 #define HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 
-#define DISK		"/dev/ram0"
-
 enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 
 struct mapping {

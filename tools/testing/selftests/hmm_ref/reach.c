@@ -196,10 +196,6 @@ TEST_F(reach, proc_files)
 
 /* ---- DMA ----------------------------------------------------------------------- */
 
-/* The first page of the disk tells whether it is in use: it is left alone. */
-#define DISK		"/dev/ram0"
-#define DISK_START	((off_t)1 << 20)
-
 static int open_disk(void)
 {
 	return open(DISK, O_RDWR | O_DIRECT | O_CLOEXEC);
