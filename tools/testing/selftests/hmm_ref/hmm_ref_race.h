@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the races share: PAGES pages, those who migrate them, patience with a device
- * that gives up for a moment, and the proof that the sides have met.
+ * What the races share: PAGES pages that are written, those who migrate them, patience with a
+ * device that gives up for a moment, and the proof that the sides have met.
+ *
+ * The pages lie side by side, or all over a huge page, which moves as a whole.
  *
  * Every writer owns a word of each page that nobody else writes, and knows what it
  * must hold.
  *
  * The proof: whoever migrates says so while it does. Whoever does something to the
  * pages asks before and after: what overlapped with a migration is counted in
- * race::met, and a race without it is a failure. A command migrates all of PAGES, which is
- * not more than the driver has in one batch: to overlap with it is to meet that page.
+ * race::met, and a race without it is a failure. A command migrates all pages, which are not
+ * more than the driver has in one batch: to overlap with it is to meet that page.
  *
  * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
 #ifndef _HMM_REF_RACE_H
 #define _HMM_REF_RACE_H
 
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #ifndef PAGES
 #define PAGES	16UL
@@ -25,6 +27,7 @@
 struct race {
 	int fd, fd2;		/* two opens of the device */
 	char *mem;
+	unsigned long npages;	/* of these PAGES are written */
 	unsigned long ms;	/* how long it lasts, if that is not by HMM_REF_SECONDS */
 	unsigned long pause_us;	/* between two migrations */
 	unsigned long stop;
@@ -36,10 +39,56 @@ struct race {
 	unsigned long busy;	/* times that the device gave up */
 };
 
+/*
+ * Memory with the data of seed 1: a few pages, or a huge page, which is on the device then.
+ * Returns why there is none, or NULL.
+ */
+static inline const char *race_map(struct race *race, bool large)
+{
+	struct hmm_ref_migrate cmd;
+
+	race->npages = large ? block_pages() : PAGES;
+	if (!large) {
+		race->mem = map_pages(PAGES);
+		if (race->mem == MAP_FAILED)
+			return "no memory";
+		fill_pages(race->mem, PAGES, 1);
+		return NULL;
+	}
+	if (!keeps_large())
+		return "this kernel splits what goes to a device";
+	race->mem = map_variant(race->fd, true);
+	if (!race->mem)
+		return "no huge page can be allocated";
+	if (_test_migrate(race->fd, HMM_REF_TO_DEVICE, race->mem, block_size(), &cmd) ||
+	    order_at(race->fd, race->mem) != HUGE_ORDER)
+		return "the huge page does not move as a whole";
+	return NULL;
+}
+
+/* One of PAGES; the distance between two of them is the same everywhere. */
+static inline unsigned long index_of(const struct race *race, unsigned long page)
+{
+	return page * (race->npages / PAGES);
+}
+
+static inline char *page_of(const struct race *race, unsigned long page)
+{
+	return race->mem + index_of(race, page) * page_size();
+}
+
 static inline unsigned long *word_of(struct race *race, unsigned long page,
 				     unsigned long owner)
 {
-	return (unsigned long *)(race->mem + page * page_size()) + owner * 64 + 1;
+	return (unsigned long *)page_of(race, page) + owner * 64 + 1;
+}
+
+static inline void race_clear_words(struct race *race, unsigned long owner)
+{
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i++)
+		*word_of(race, i, owner) = 0;
 }
 
 /* Before a step of another side: to be given to race_met() after it. */
@@ -83,7 +132,7 @@ static inline int migrate_main(void *arg)
 
 	for (round = 0; !counter_get(&race->stop); round++)
 		if (migrate_to(race, race->fd, round & 1 ? HMM_REF_TO_SYSTEM :
-			       HMM_REF_TO_DEVICE, 0, PAGES))
+			       HMM_REF_TO_DEVICE, 0, race->npages))
 			return 1;
 	return 0;
 }
@@ -94,7 +143,7 @@ static inline int push_main(void *arg)
 	struct race *race = arg;
 
 	while (!counter_get(&race->stop))
-		if (migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, PAGES))
+		if (migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, race->npages))
 			return 1;
 	return 0;
 }

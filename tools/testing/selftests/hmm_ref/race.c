@@ -19,13 +19,24 @@ FIXTURE(race)
 	struct hmm_ref_stats before;
 };
 
+FIXTURE_VARIANT(race)
+{
+	bool large;
+};
+
+FIXTURE_VARIANT_ADD(race, small) { .large = false };
+FIXTURE_VARIANT_ADD(race, large) { .large = true };
+
 FIXTURE_SETUP(race)
 {
+	const char *why_not;
+
 	leak_check_begin(_metadata, &self->leak);
 	self->race.fd = test_open(0);
 	self->race.fd2 = test_open(0);
-	self->race.mem = test_map_pages(PAGES);
-	fill_pages(self->race.mem, PAGES, 1);
+	why_not = race_map(&self->race, variant->large);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	test_stats(self->race.fd, &self->before);
 }
 
@@ -111,10 +122,11 @@ static void check_writers(struct __test_metadata *_metadata, struct race *race,
 		owner = writers[w].owner;
 		for (i = 0; i < PAGES; i++) {
 			ASSERT_EQ(writers[w].value[i], *word_of(race, i, owner));
-			*word_of(race, i, owner) = pattern_word(1, i, owner * 64 + 1);
+			*word_of(race, i, owner) = pattern_word(1, index_of(race, i),
+								owner * 64 + 1);
 		}
 	}
-	test_cpu_data(race->mem, PAGES, 1);
+	test_cpu_data(race->mem, race->npages, 1);
 }
 
 /* ---- the races --------------------------------------------------------------------- */
@@ -173,20 +185,21 @@ TEST_F(race, cpu_and_device_writers)
 	check_writers(_metadata, &self->race, writers, 2);
 }
 
-/* Throws pages away and writes them anew. */
+/* Throws pages away, now and then all of them, and writes them anew. */
 static int discard_main(void *arg)
 {
 	struct race *race = arg;
 	unsigned long page = 0;
 
 	while (!counter_get(&race->stop)) {
-		char *mem = race->mem + page * page_size();
+		char *mem = page_of(race, page);
 		unsigned long look = race_look(race);
 
-		if (!CHECK(!madvise(mem, page_size(), MADV_DONTNEED)))
+		if (!CHECK(page ? !madvise(mem, page_size(), MADV_DONTNEED) :
+			   !madvise(mem, race->npages * page_size(), MADV_DONTNEED)))
 			return 1;
 		if (page & 1)
-			fill_pages_from(mem, 1, 1, page);
+			fill_pages_from(mem, 1, 1, index_of(race, page));
 		race_met(race, look);
 		page = (page + 5) % PAGES;
 		counter_add(&race->rounds, 1);
@@ -199,15 +212,15 @@ static int suspicious_reader(void *arg)
 {
 	struct race *race = arg;
 	unsigned long words = page_size() / sizeof(long);
-	unsigned long *buf = malloc(PAGES * page_size());
+	unsigned long *buf = malloc(race->npages * page_size());
 	unsigned long i, j, word;
 	int rc = !CHECK(buf);
 
 	while (!rc && !counter_get(&race->stop)) {
-		memset(buf, 0xcc, PAGES * page_size());
+		memset(buf, 0xcc, race->npages * page_size());
 		rc = !CHECK(!patiently(race, race->fd2, false, race->mem,
-				       PAGES * page_size(), buf));
-		for (i = 0; !rc && i < PAGES; i++) {
+				       race->npages * page_size(), buf));
+		for (i = 0; !rc && i < race->npages; i++) {
 			for (j = 0; !rc && j < words; j++) {
 				word = buf[i * words + j];
 				rc = !CHECK(is_part_of(word, pattern_word(1, i, j)));
@@ -232,8 +245,9 @@ TEST_F(race, dontneed_and_device_read)
 static int remap_main(void *arg)
 {
 	struct race *race = arg;
-	unsigned long half = PAGES / 2 * page_size();
-	char *elsewhere = map_pages(PAGES / 2);
+	unsigned long npages = race->npages / 2;
+	unsigned long half = npages * page_size();
+	char *elsewhere = map_pages(npages);
 	unsigned long round;
 
 	for (round = 0; !counter_get(&race->stop); round++) {
@@ -244,11 +258,11 @@ static int remap_main(void *arg)
 					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 					-1, 0) == race->mem))
 				return 1;
-			fill_pages(race->mem, PAGES / 2, 1);
+			fill_pages(race->mem, npages, 1);
 		} else {
 			if (!CHECK(mremap(race->mem, half, half, MREMAP_MAYMOVE |
 					  MREMAP_FIXED, elsewhere) == elsewhere) ||
-			    !CHECK(!bad_pages(elsewhere, PAGES / 2, 1)) ||
+			    !CHECK(!bad_pages(elsewhere, npages, 1)) ||
 			    !CHECK(mremap(elsewhere, half, half, MREMAP_MAYMOVE |
 					  MREMAP_FIXED, race->mem) == race->mem))
 				return 1;
@@ -271,7 +285,8 @@ static int careful_migrate(void *arg)
 		counter_add(&race->running, 1);
 		counter_add(&race->begun, 1);
 		rc = _test_migrate(race->fd, round & 3 ? HMM_REF_TO_DEVICE :
-				   HMM_REF_TO_SYSTEM, race->mem, PAGES * page_size(), &cmd);
+				   HMM_REF_TO_SYSTEM, race->mem,
+				   race->npages * page_size(), &cmd);
 		counter_add(&race->running, -1UL);
 		if (!CHECK(!rc || rc == -EFAULT))
 			return 1;
@@ -288,12 +303,13 @@ TEST_F(race, mremap_and_map_over)
 	ASSERT_EQ(0, worker_start(&workers[0], careful_migrate, &self->race));
 	ASSERT_EQ(0, worker_start(&workers[1], remap_main, &self->race));
 	run_race(_metadata, &self->race, workers, 2);
-	test_dev_data(self->race.fd2, self->race.mem, PAGES, 1);
-	test_cpu_data(self->race.mem, PAGES, 1);
+	test_dev_data(self->race.fd2, self->race.mem, self->race.npages, 1);
+	test_cpu_data(self->race.mem, self->race.npages, 1);
 }
 
 struct generation {
 	char *mem;
+	unsigned long npages;
 	unsigned int seed;
 };
 
@@ -301,7 +317,7 @@ static int verify_generation(void *arg)
 {
 	struct generation *g = arg;
 
-	return !CHECK(!bad_pages(g->mem, PAGES, g->seed));
+	return !CHECK(!bad_pages(g->mem, g->npages, g->seed));
 }
 
 /*
@@ -312,8 +328,12 @@ TEST_F(race, fork)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
-	struct generation g = { .mem = self->race.mem, .seed = 1 };
-	char *buf = test_map_pages(PAGES);
+	struct generation g = {
+		.mem = self->race.mem,
+		.npages = self->race.npages,
+		.seed = 1,
+	};
+	char *buf = test_map_pages(g.npages);
 	struct worker worker;
 	pid_t pid;
 
@@ -323,16 +343,16 @@ TEST_F(race, fork)
 		pid = child_start(verify_generation, &g);
 		ASSERT_LT(0, pid);
 		g.seed++;
-		fill_pages(buf, PAGES, g.seed);
+		fill_pages(buf, g.npages, g.seed);
 		ASSERT_EQ(0, patiently(&self->race, self->race.fd2, true, g.mem,
-				       PAGES * page_size(), buf));
+				       g.npages * page_size(), buf));
 		ASSERT_EQ(0, child_wait(pid, 2 * PATIENCE_MS));
 		self->race.rounds++;
 	} while (now_ms() < deadline && (now_ms() < end || !self->race.met ||
 					 !counter_get(&self->race.migrated)));
 	counter_set(&self->race.stop, 1);
 	ASSERT_EQ(0, worker_wait(&worker));
-	test_cpu_data(g.mem, PAGES, g.seed);
+	test_cpu_data(g.mem, g.npages, g.seed);
 	ASSERT_LT(0, self->race.migrated);
 	ASSERT_LT(0, self->race.met);
 	TH_LOG("%lu pages migrated, %lu children, met %lu times, EBUSY %lu times",
@@ -350,14 +370,15 @@ static int half_main(void *arg)
 {
 	struct half *half = arg;
 	struct race *race = half->race;
-	char *buf = malloc(PAGES * page_size());
+	unsigned long size = race->npages * page_size();
+	char *buf = malloc(size);
 	int rc = !CHECK(buf);
 
 	while (!rc && !counter_get(&race->stop)) {
-		rc = migrate_to(race, race->fd, half->direction, half->first, PAGES / 2) ||
-		     !CHECK(!patiently(race, race->fd, false, race->mem,
-				       PAGES * page_size(), buf)) ||
-		     !CHECK(!bad_pages(buf, PAGES, 1));
+		rc = migrate_to(race, race->fd, half->direction, half->first,
+				race->npages / 2) ||
+		     !CHECK(!patiently(race, race->fd, false, race->mem, size, buf)) ||
+		     !CHECK(!bad_pages(buf, race->npages, 1));
 		counter_add(&race->rounds, 1);
 	}
 	free(buf);
@@ -369,7 +390,7 @@ TEST_F(race, two_threads_one_file)
 	struct half halves[2] = {
 		{ .race = &self->race, .direction = HMM_REF_TO_DEVICE },
 		{ .race = &self->race, .direction = HMM_REF_TO_SYSTEM,
-		  .first = PAGES / 4 },
+		  .first = self->race.npages / 4 },
 	};
 	struct worker workers[2];
 	int i;
@@ -377,7 +398,7 @@ TEST_F(race, two_threads_one_file)
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, worker_start(&workers[i], half_main, &halves[i]));
 	run_race(_metadata, &self->race, workers, 2);
-	test_cpu_data(self->race.mem, PAGES, 1);
+	test_cpu_data(self->race.mem, self->race.npages, 1);
 }
 
 int main(int argc, char **argv)

@@ -84,6 +84,7 @@ FIXTURE_SETUP(large)
 	if ((variant->actors & EVICT) && stage->old < 0)
 		SKIP(return, "no /dev/hmm_dmirror0, which evicts");
 	stage->race.mem = map_variant(stage->race.fd, true);
+	stage->race.npages = PAGES;
 	if (!stage->race.mem)
 		SKIP(return, "no huge page can be allocated");
 	stage->elsewhere = test_map_pages(CUT_PAGES);

@@ -22,6 +22,7 @@ FIXTURE_VARIANT(discard)
 	bool by_device;		/* or the CPU writes */
 	bool other_file;	/* than the one that migrates */
 	bool apart;		/* another thread discards */
+	bool large;		/* a huge page, which is discarded as a whole */
 };
 
 FIXTURE_VARIANT_ADD(discard, cpu) { .by_device = false };
@@ -31,14 +32,23 @@ FIXTURE_VARIANT_ADD(discard, cpu_apart) { .apart = true };
 FIXTURE_VARIANT_ADD(discard, device_apart) { .by_device = true, .apart = true };
 FIXTURE_VARIANT_ADD(discard, other_file_apart) { .by_device = true, .other_file = true,
 						 .apart = true };
+FIXTURE_VARIANT_ADD(discard, large_cpu) { .large = true };
+FIXTURE_VARIANT_ADD(discard, large_device) { .large = true, .by_device = true };
+FIXTURE_VARIANT_ADD(discard, large_cpu_apart) { .large = true, .apart = true };
+FIXTURE_VARIANT_ADD(discard, large_device_apart) { .large = true, .by_device = true,
+						   .apart = true };
 
 FIXTURE_SETUP(discard)
 {
+	const char *why_not;
+
 	leak_check_begin(_metadata, &self->leak);
 	self->race.fd = test_open(0);
 	self->race.fd2 = test_open(0);
-	self->race.mem = test_map_pages(PAGES);
-	memset(self->race.mem, 0, PAGES * page_size());
+	why_not = race_map(&self->race, variant->large);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	race_clear_words(&self->race, 1);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */
 	self->race.pause_us = 500;
 	test_stats(self->race.fd, &self->before);
@@ -85,13 +95,33 @@ static int get(struct writer *w, unsigned long page, bool by_device,
 	return 0;
 }
 
+/* Of a huge page, all: what is left of one that has lost a page does not move as a whole. */
 static int discard_page(struct race *race, unsigned long page)
 {
+	bool large = race->npages > PAGES;
 	unsigned long look = race_look(race);
-	int rc = madvise(race->mem + page * page_size(), page_size(), MADV_DONTNEED);
+	int rc = madvise(large ? race->mem : page_of(race, page),
+			 (large ? race->npages : 1) * page_size(), MADV_DONTNEED);
 
 	race_met(race, look);
 	return rc;
+}
+
+/* Not so often that a huge page has no time to move. */
+static bool is_discarded(const struct writer *w, unsigned long page, unsigned long round)
+{
+	if (w->race->npages > PAGES)
+		return page == PAGES - 1 && round % 3 == 0;
+	return (round + page) % 3 == 0;
+}
+
+/* It is thrown away, by the writer itself: what it has written there is gone. */
+static void forget(struct writer *w, unsigned long page)
+{
+	if (w->race->npages > PAGES)
+		memset(w->value, 0, sizeof(w->value));
+	else
+		w->value[page] = 0;
 }
 
 static void wait_for_discard(const struct writer *w)
@@ -141,9 +171,9 @@ static int writer_page(struct writer *w, unsigned long page, unsigned long round
 	if (!CHECK(!put(w, page, w->value[page])) ||
 	    !CHECK(look_at(w, page, round & 2, "after the write")))
 		return 1;
-	if (!w->discards || (round + page) % 3)
+	if (!w->discards || !is_discarded(w, page, round))
 		return 0;
-	w->value[page] = 0;
+	forget(w, page);
 	return !CHECK(!discard_page(w->race, page)) ||
 	       !CHECK(look_at(w, page, round & 2, "after it was thrown away"));
 }
@@ -218,13 +248,26 @@ FIXTURE(share)
 	struct race race;
 };
 
+FIXTURE_VARIANT(share)
+{
+	bool large;
+};
+
+FIXTURE_VARIANT_ADD(share, small) { .large = false };
+FIXTURE_VARIANT_ADD(share, large) { .large = true };
+
 FIXTURE_SETUP(share)
 {
+	const char *why_not;
+
 	leak_check_begin(_metadata, &self->leak);
 	self->race.fd = test_open(0);
 	self->race.fd2 = test_open(0);
-	self->race.mem = test_map_pages(PAGES);
-	memset(self->race.mem, 0, PAGES * page_size());
+	why_not = race_map(&self->race, variant->large);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	race_clear_words(&self->race, 1);
+	race_clear_words(&self->race, 2);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */
 	self->race.pause_us = 500;
 }

@@ -19,7 +19,7 @@
  *
  * HMM_REF_SECONDS is how long each variant lasts (default 2).
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #define PAGES	16UL
 
@@ -28,6 +28,7 @@ enum change { DISCARD, MIGRATE, MIGRATE_AND_TOUCH, REMAP };
 struct stage {
 	int fd, fd2;		/* the reader's, the changer's */
 	char *mem;
+	unsigned long distance;	/* bytes from one page that is written to the next */
 	unsigned long stop;
 	unsigned long seq;	/* odd while the pages change */
 	unsigned long value;	/* in every page while seq is even */
@@ -35,6 +36,20 @@ struct stage {
 	unsigned long reads;	/* while nothing changed */
 	unsigned long faults;
 };
+
+static unsigned long *word_of(struct stage *stage, unsigned long page)
+{
+	return (unsigned long *)(stage->mem + page * stage->distance);
+}
+
+static int cpu_writes(struct stage *stage, unsigned long value)
+{
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i++)
+		counter_set(word_of(stage, i), value);
+	return 0;
+}
 
 FIXTURE(stale)
 {
@@ -46,6 +61,7 @@ FIXTURE_VARIANT(stale)
 {
 	enum change change;
 	bool shared_file;	/* the changer uses the reader's file */
+	bool large;		/* a huge page */
 };
 
 FIXTURE_VARIANT_ADD(stale, discard) { .change = DISCARD };
@@ -53,14 +69,28 @@ FIXTURE_VARIANT_ADD(stale, migrate) { .change = MIGRATE };
 FIXTURE_VARIANT_ADD(stale, migrate_one_file) { .change = MIGRATE, .shared_file = true };
 FIXTURE_VARIANT_ADD(stale, migrate_and_touch) { .change = MIGRATE_AND_TOUCH };
 FIXTURE_VARIANT_ADD(stale, remap) { .change = REMAP };
+FIXTURE_VARIANT_ADD(stale, large_discard) { .change = DISCARD, .large = true };
+FIXTURE_VARIANT_ADD(stale, large_migrate) { .change = MIGRATE, .large = true };
+FIXTURE_VARIANT_ADD(stale, large_migrate_and_touch) { .change = MIGRATE_AND_TOUCH,
+						      .large = true };
 
 FIXTURE_SETUP(stale)
 {
 	leak_check_begin(_metadata, &self->leak);
 	self->stage.fd = test_open(0);
 	self->stage.fd2 = variant->shared_file ? self->stage.fd : test_open(0);
-	self->stage.mem = test_map_pages(PAGES);
-	memset(self->stage.mem, 0, PAGES * page_size());
+	self->stage.distance = page_size();
+	if (variant->large) {
+		if (!keeps_large())
+			SKIP(return, "this kernel splits what goes to a device");
+		self->stage.distance = block_size() / PAGES;
+		self->stage.mem = map_variant(self->stage.fd, true);
+		if (!self->stage.mem)
+			SKIP(return, "no huge page can be allocated");
+	} else {
+		self->stage.mem = test_map_pages(PAGES);
+	}
+	cpu_writes(&self->stage, 0);
 }
 
 FIXTURE_TEARDOWN_PARENT(stale)
@@ -68,20 +98,18 @@ FIXTURE_TEARDOWN_PARENT(stale)
 	leak_check_end(_metadata, &self->leak);
 }
 
-static unsigned long *word_of(struct stage *stage, unsigned long page)
+/* From the first word to the last. */
+static unsigned long span(const struct stage *stage)
 {
-	return (unsigned long *)(stage->mem + page * page_size());
+	return (PAGES - 1) * stage->distance + sizeof(long);
 }
 
-/* From the first word to the last. */
-#define SPAN	((PAGES - 1) * page_size() + sizeof(long))
-
-static bool all_are(const char *buf, unsigned long value)
+static bool all_are(const struct stage *stage, const char *buf, unsigned long value)
 {
 	unsigned long i, word;
 
 	for (i = 0; i < PAGES; i++) {
-		memcpy(&word, buf + i * page_size(), sizeof(word));
+		memcpy(&word, buf + i * stage->distance, sizeof(word));
 		if (word == value)
 			continue;
 		fprintf(stderr, "# page %lu: the device reads %lu, and it is %lu\n",
@@ -94,7 +122,7 @@ static bool all_are(const char *buf, unsigned long value)
 static int reader_main(void *arg)
 {
 	struct stage *stage = arg;
-	char *buf = malloc(PAGES * page_size());
+	char *buf = malloc(span(stage));
 	unsigned long seq, value;
 	struct hmm_ref_access cmd;
 	int rc = !CHECK(buf);
@@ -102,7 +130,8 @@ static int reader_main(void *arg)
 	while (!rc && !counter_get(&stage->stop)) {
 		seq = counter_get(&stage->seq);
 		value = counter_get(&stage->value);
-		rc = _test_access(stage->fd, HMM_REF_IOC_READ, stage->mem, SPAN, buf, &cmd);
+		rc = _test_access(stage->fd, HMM_REF_IOC_READ, stage->mem, span(stage), buf,
+				  &cmd);
 		stage->faults += cmd.out_faults;
 		/* It may change all the time, and for a moment not be mapped. */
 		if ((rc == -EBUSY || rc == -EFAULT) && counter_get(&stage->seq) != seq)
@@ -111,7 +140,7 @@ static int reader_main(void *arg)
 			break;
 		if ((seq & 1) || counter_get(&stage->seq) != seq)
 			continue;
-		if (!CHECK(all_are(buf, value)))
+		if (!CHECK(all_are(stage, buf, value)))
 			rc = 1;
 		counter_add(&stage->reads, 1);
 		counter_set(&stage->checked, seq);
@@ -120,15 +149,6 @@ static int reader_main(void *arg)
 	}
 	free(buf);
 	return rc != 0;
-}
-
-static int cpu_writes(struct stage *stage, unsigned long value)
-{
-	unsigned long i;
-
-	for (i = 0; i < PAGES; i++)
-		counter_set(word_of(stage, i), value);
-	return 0;
 }
 
 static int device_writes(struct stage *stage, unsigned long value)
@@ -165,7 +185,7 @@ static int change(struct stage *stage, enum change how, unsigned long value,
 		  unsigned int *random)
 {
 	struct hmm_ref_migrate cmd;
-	unsigned long size = PAGES * page_size();
+	unsigned long size = PAGES * stage->distance;
 	int rc = 0;
 
 	switch (how) {
