@@ -34,19 +34,18 @@ struct race {
 	unsigned long running;	/* migrations under way */
 	unsigned long begun;	/* migrations ever */
 	unsigned long migrated;	/* pages, by the migrating side */
+	unsigned long whole;	/* huge pages that were one after a migration */
 	unsigned long rounds;	/* of the other sides */
 	unsigned long met;	/* of their steps, those during a migration */
 	unsigned long busy;	/* times that the device gave up */
 };
 
 /*
- * Memory with the data of seed 1: a few pages, or a huge page, which is on the device then.
- * Returns why there is none, or NULL.
+ * Memory with the data of seed 1: a few pages, or a huge page. Returns why there is none, or
+ * NULL.
  */
 static inline const char *race_map(struct race *race, bool large)
 {
-	struct hmm_ref_migrate cmd;
-
 	race->npages = large ? block_pages() : PAGES;
 	if (!large) {
 		race->mem = map_pages(PAGES);
@@ -58,12 +57,12 @@ static inline const char *race_map(struct race *race, bool large)
 	if (!keeps_large())
 		return "this kernel splits what goes to a device";
 	race->mem = map_variant(race->fd, true);
-	if (!race->mem)
-		return "no huge page can be allocated";
-	if (_test_migrate(race->fd, HMM_REF_TO_DEVICE, race->mem, block_size(), &cmd) ||
-	    order_at(race->fd, race->mem) != HUGE_ORDER)
-		return "the huge page does not move as a whole";
-	return NULL;
+	return race->mem ? NULL : "no huge page can be allocated";
+}
+
+static inline bool is_large(const struct race *race)
+{
+	return race->npages > PAGES;
 }
 
 /* One of PAGES; the distance between two of them is the same everywhere. */
@@ -120,6 +119,8 @@ static inline int migrate_to(struct race *race, int fd, unsigned int direction,
 	    !CHECK(cmd.out_migrated + cmd.out_already + cmd.out_skipped == npages))
 		return 1;
 	counter_add(&race->migrated, cmd.out_migrated);
+	if (is_large(race) && order_at(fd, race->mem) == HUGE_ORDER)
+		counter_add(&race->whole, 1);
 	if (race->pause_us)
 		usleep(race->pause_us);
 	return 0;
@@ -147,6 +148,17 @@ static inline int push_main(void *arg)
 			return 1;
 	return 0;
 }
+
+/* At least once it goes to the device as one. */
+static inline void __test_whole(struct __test_metadata *_metadata, struct race *race)
+{
+	ASSERT_EQ(0, migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, race->npages));
+	ASSERT_EQ(1, race->whole);
+	race->migrated = 0;
+	race->begun = 0;
+}
+
+#define test_whole(race)	__test_whole(_metadata, race)
 
 /* ---- those who use the device --------------------------------------------------- */
 
@@ -206,6 +218,8 @@ static inline void run_race(struct __test_metadata *_metadata, struct race *race
 	EXPECT_LT(0, race->rounds);
 	EXPECT_LT(0, race->migrated);
 	EXPECT_LT(0, race->met);
+	if (is_large(race))
+		TH_LOG("a huge page after %lu migrations of %lu", race->whole, race->begun);
 	TH_LOG("%lu pages migrated, %lu rounds of the others, met %lu times, EBUSY %lu times",
 	       race->migrated, race->rounds, race->met, race->busy);
 }

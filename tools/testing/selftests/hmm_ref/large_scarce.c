@@ -51,6 +51,17 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	leak_check_end(_metadata, &self->leak);
 }
 
+/* Makes a huge page of it again. */
+#define test_refill()								\
+	do {									\
+		const char *why_not;						\
+										\
+		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));	\
+		why_not = map_huge(self->fd, self->mem);			\
+		if (why_not)							\
+			SKIP(return, "%s", why_not);				\
+	} while (0)
+
 /* It stays where it is: a huge page is not split because the device is short of blocks. */
 TEST_F(scarce, to_device)
 {
@@ -204,9 +215,9 @@ TEST_F(scarce, for_cpu_fault_at_once)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(pages); i++) {
-		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
-		fill_pages(self->mem, self->pages, 1);
+		test_refill();
 		test_one_migrate(HMM_REF_TO_DEVICE);
+		test_block(HMM_REF_PAGE_DEVICE, HUGE_ORDER);
 		test_no_large_from_now();
 		test_stats(self->fd, &before);
 		touch_read(self->mem + pages[i] * page_size());
@@ -240,12 +251,19 @@ TEST_F(scarce, for_cpu_fault_of_a_shared_folio)
 TEST_F(scarce, neighbour_of_a_split_fault)
 {
 	unsigned long half = self->pages / 2;
+	struct hmm_ref_stats before, after;
 
+	test_go_through_memory(self->fd);
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	ASSERT_EQ(0, munmap(self->mem + half * page_size(), half * page_size()));
+	test_stats(self->fd, &before);
 	ASSERT_EQ(0, attr_arm(FAIL_PAGE, 0, 1));
 	touch_read(self->mem + page_size());
 	ASSERT_EQ(0, attr_disarm(FAIL_PAGE));
+	test_stats(self->fd, &after);
+	EXPECT_EQ(1, after.out_cpu_faults - before.out_cpu_faults);
+	EXPECT_LT(1, after.out_fault_pages - before.out_fault_pages);
+	EXPECT_EQ(1, pages_at(self->fd, self->mem, 2, HMM_REF_PAGE_DEVICE));
 	test_cpu_data(self->mem, half, 1);
 }
 
@@ -266,8 +284,7 @@ TEST_F(scarce, for_many_cpu_faults)
 	unsigned int i, round;
 
 	for (round = 0; round < 5; round++) {
-		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
-		fill_pages(self->mem, self->pages, 1);
+		test_refill();
 		test_to_device(self->fd, self->mem, self->pages);
 		test_no_large_from_now();
 		for (i = 0; i < ARRAY_SIZE(workers); i++)
@@ -331,8 +348,7 @@ TEST_F(scarce, for_faults_in_the_kernel)
 
 	ASSERT_EQ(0, worker_start(&worker, map_and_unmap, &mapper));
 	for (round = 0; round < 12; round++) {
-		ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
-		fill_pages(self->mem, self->pages, 1);
+		test_refill();
 		test_to_device(self->fd, self->mem, self->pages);
 		test_no_large_from_now();
 		if (round % 2 && other >= 0) {

@@ -37,6 +37,8 @@ FIXTURE_SETUP(race)
 	why_not = race_map(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
+	if (variant->large)
+		test_whole(&self->race);
 	test_stats(self->race.fd, &self->before);
 }
 

@@ -48,6 +48,8 @@ FIXTURE_SETUP(discard)
 	why_not = race_map(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
+	if (variant->large)
+		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */
 	self->race.pause_us = 500;
@@ -98,7 +100,7 @@ static int get(struct writer *w, unsigned long page, bool by_device,
 /* Of a huge page, all: what is left of one that has lost a page does not move as a whole. */
 static int discard_page(struct race *race, unsigned long page)
 {
-	bool large = race->npages > PAGES;
+	bool large = is_large(race);
 	unsigned long look = race_look(race);
 	int rc = madvise(large ? race->mem : page_of(race, page),
 			 (large ? race->npages : 1) * page_size(), MADV_DONTNEED);
@@ -110,7 +112,7 @@ static int discard_page(struct race *race, unsigned long page)
 /* Not so often that a huge page has no time to move. */
 static bool is_discarded(const struct writer *w, unsigned long page, unsigned long round)
 {
-	if (w->race->npages > PAGES)
+	if (is_large(w->race))
 		return page == PAGES - 1 && round % 3 == 0;
 	return (round + page) % 3 == 0;
 }
@@ -118,7 +120,7 @@ static bool is_discarded(const struct writer *w, unsigned long page, unsigned lo
 /* It is thrown away, by the writer itself: what it has written there is gone. */
 static void forget(struct writer *w, unsigned long page)
 {
-	if (w->race->npages > PAGES)
+	if (is_large(w->race))
 		memset(w->value, 0, sizeof(w->value));
 	else
 		w->value[page] = 0;
@@ -266,6 +268,8 @@ FIXTURE_SETUP(share)
 	why_not = race_map(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
+	if (variant->large)
+		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
 	race_clear_words(&self->race, 2);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */

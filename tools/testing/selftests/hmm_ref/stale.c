@@ -29,6 +29,8 @@ struct stage {
 	int fd, fd2;		/* the reader's, the changer's */
 	char *mem;
 	unsigned long distance;	/* bytes from one page that is written to the next */
+	bool large;
+	unsigned long whole;	/* changes that found a huge page */
 	unsigned long stop;
 	unsigned long seq;	/* odd while the pages change */
 	unsigned long value;	/* in every page while seq is even */
@@ -80,6 +82,7 @@ FIXTURE_SETUP(stale)
 	self->stage.fd = test_open(0);
 	self->stage.fd2 = variant->shared_file ? self->stage.fd : test_open(0);
 	self->stage.distance = page_size();
+	self->stage.large = variant->large;
 	if (variant->large) {
 		if (!keeps_large())
 			SKIP(return, "this kernel splits what goes to a device");
@@ -134,7 +137,8 @@ static int reader_main(void *arg)
 				  &cmd);
 		stage->faults += cmd.out_faults;
 		/* It may change all the time, and for a moment not be mapped. */
-		if ((rc == -EBUSY || rc == -EFAULT) && counter_get(&stage->seq) != seq)
+		if ((rc == -EBUSY || rc == -EFAULT) &&
+		    (seq & 1 || counter_get(&stage->seq) != seq))
 			rc = 0;
 		else if (!CHECK(!rc))
 			break;
@@ -188,6 +192,14 @@ static int change(struct stage *stage, enum change how, unsigned long value,
 	unsigned long size = PAGES * stage->distance;
 	int rc = 0;
 
+	if (stage->large) {
+		if (order_at(stage->fd2, stage->mem) == HUGE_ORDER)
+			stage->whole++;
+		else if (madvise(stage->mem, size, MADV_DONTNEED))
+			return -errno;
+		else
+			cpu_writes(stage, value - 1);
+	}
 	switch (how) {
 	case DISCARD:
 		rc = madvise(stage->mem, size, MADV_DONTNEED);
@@ -245,8 +257,11 @@ TEST_F(stale, mapping)
 	ASSERT_EQ(0, rc);
 	ASSERT_LT(0, stage->reads);
 	ASSERT_LT(0, stage->faults);
-	TH_LOG("%lu changes, %lu quiet reads, %lu device faults, of these repeated %lu", value,
-	       stage->reads, stage->faults, count_retries(stage) - retries);
+	TH_LOG("%lu changes, %lu of a huge page, %lu quiet reads, %lu device faults, of these repeated %lu",
+	       value, stage->whole, stage->reads, stage->faults,
+	       count_retries(stage) - retries);
+	if (variant->large)
+		ASSERT_LT(0, stage->whole);
 	if (!met)
 		SKIP(return, "no fault of the device met a change");
 }
