@@ -124,9 +124,11 @@ letter() {
 		that are not present, which includes migration entries of ordinary
 		memory.
 
-		The last ones of mm/migrate_device let a driver answer a CPU fault of
-		a huge page for which the system has none. That of mm/userfaultfd is
-		for a driver that waits for an invalidation to end.
+		One of them is for any driver: two threads, of which one discards
+		memory that the other migrates, have migrate_vma_setup() write beyond
+		the end of the driver's arrays. Two let a driver answer a CPU fault of
+		a huge page for which the system has none. The patch of mm/userfaultfd
+		is for a driver that waits for an invalidation to end.
 
 		The patches of lib/test_hmm are what the tests need.
 	END

@@ -75,7 +75,7 @@ MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 12
 
 static bool large = HMM_REF_LARGE_IS_SAFE;
 module_param(large, bool, 0444);
-MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where zap_huge_pmd() is fixed)");
+MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where the core can do it)");
 
 static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
 module_param(fault_around, uint, 0444);

@@ -55,14 +55,16 @@
 	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && \
 	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
 	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
-	defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT) && defined(HMM_REF_CORE_MOVE_WAITS_OUTSIDE)
+	defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT) && \
+	defined(HMM_REF_CORE_MOVE_WAITS_OUTSIDE) && defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
 #endif
 
 /* setup.c */
-#if !defined(HMM_REF_CORE_LEAVES_KSM) || !defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED)
+#if !defined(HMM_REF_CORE_LEAVES_KSM) || !defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) || \
+	!defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT)
 #define HMM_REF_COMPAT_SETUP
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 #define migrate_vma_setup(args)	hmm_ref_compat_migrate_vma_setup(args)

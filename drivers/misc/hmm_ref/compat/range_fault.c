@@ -75,20 +75,15 @@ static bool is_secret(unsigned long hmm_pfn)
 	return secret;
 }
 
-/* Return: is there any? */
-static bool hide_secrets(const struct hmm_range *range)
+static void hide_secrets(const struct hmm_range *range)
 {
 	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
-	bool any = false;
 	unsigned long i;
 
 	for (i = 0; i < nr; i++) {
-		if (!is_secret(range->hmm_pfns[i]))
-			continue;
-		range->hmm_pfns[i] = HMM_PFN_ERROR;
-		any = true;
+		if (is_secret(range->hmm_pfns[i]))
+			range->hmm_pfns[i] = HMM_PFN_ERROR;
 	}
-	return any;
 }
 
 static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
@@ -110,25 +105,33 @@ static void clear_write(struct hmm_range *range, const struct vm_area_struct *vm
  * to. Entries of present pages are right. A VMA that is registered later is no concern:
  * what protects its pages invalidates them.
  */
-static int hide_untold_writes(struct hmm_range *range)
+static void hide_untold_writes(struct hmm_range *range)
+{
+	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
+	struct vm_area_struct *vma;
+
+	for_each_vma_range(vmi, vma, range->end) {
+		if (userfaultfd_wp(vma))
+			clear_write(range, vma);
+	}
+}
+
+/* Return: 0, or -EBUSY when the range changed meanwhile. */
+static int hide_what_is_not_so(struct hmm_range *range)
 {
 	struct hmm_ref_mirror *mirror = container_of(range->notifier, struct hmm_ref_mirror,
 						     notifier);
-	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
-	struct vm_area_struct *vma;
 	int rc = 0;
 
-	for_each_vma_range(vmi, vma, range->end) {
-		if (!userfaultfd_wp(vma))
-			continue;
-		/* The pages stay as long as none can be invalidated. */
-		mutex_lock(&mirror->lock);
-		if (mmu_interval_read_retry(range->notifier, range->notifier_seq))
-			rc = -EBUSY;
-		else
-			clear_write(range, vma);
-		mutex_unlock(&mirror->lock);
+	/* The pages stay as long as none can be invalidated. */
+	mutex_lock(&mirror->lock);
+	if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
+		rc = -EBUSY;
+	} else {
+		hide_secrets(range);
+		hide_untold_writes(range);
 	}
+	mutex_unlock(&mirror->lock);
 	return rc;
 }
 
@@ -147,15 +150,16 @@ int hmm_ref_compat_range_fault(struct hmm_range *range)
 		return rc;
 	correct_numbers(range);
 	clear_errors(range);
-	hide_secrets(range);
-	return hide_untold_writes(range);
+	return hide_what_is_not_so(range);
 }
 
-/* What is there, without a fault. Return: 0, -EBUSY or -EINTR. */
+/* What is there, without a fault. Return: 0, -EFAULT for an error, -EBUSY or -EINTR. */
 static int look(struct hmm_range *range)
 {
 	struct mm_struct *mm = range->notifier->mm;
+	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
 	struct hmm_range seen = *range;
+	unsigned long i;
 	int rc;
 
 	seen.default_flags = 0;
@@ -164,6 +168,10 @@ static int look(struct hmm_range *range)
 		return -EINTR;
 	rc = hmm_ref_compat_range_fault(&seen);
 	mmap_read_unlock(mm);
+	for (i = 0; !rc && i < nr; i++) {
+		if (seen.hmm_pfns[i] & HMM_PFN_ERROR)
+			rc = -EFAULT;
+	}
 	return rc;
 }
 
@@ -176,12 +184,14 @@ static bool is_missing(const struct hmm_range *range, unsigned long i)
 	return (range->hmm_pfns[i] & needed) != needed;
 }
 
-/* Fault pages of which none is there. Read-only ones of the owner come to system memory. */
+/*
+ * Fault pages of which none is there. Read-only ones of the owner come to system memory. Secret
+ * memory that is faulted in is an error at the next look.
+ */
 static int fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
 		     unsigned long timeout)
 {
 	struct hmm_range run = *range;
-	int rc;
 
 	run.start = range->start + first * PAGE_SIZE;
 	run.end = range->start + last * PAGE_SIZE;
@@ -189,16 +199,13 @@ static int fault_run(const struct hmm_range *range, unsigned long first, unsigne
 	if (range->default_flags & HMM_PFN_REQ_WRITE)
 		run.dev_private_owner = NULL;
 	memset(run.hmm_pfns, 0, (last - first) * sizeof(*run.hmm_pfns));
-	rc = (hmm_range_fault_unlocked_timeout)(&run, timeout);
-	if (!rc && hide_secrets(&run))
-		rc = -EFAULT;
-	return rc;
+	return (hmm_range_fault_unlocked_timeout)(&run, timeout);
 }
 
 /**
  * hmm_ref_compat_range_fault_unlocked() - as hmm_range_fault_unlocked_timeout()
  * @range: as for that, to fault in what is missing; what it reports is not to be used
- * @timeout: as for that, for each run of pages that are missing
+ * @timeout: as for that
  *
  * Context: takes mmap_lock.
  * Return: as hmm_range_fault_unlocked_timeout(), or -EINTR.
@@ -206,6 +213,7 @@ static int fault_run(const struct hmm_range *range, unsigned long first, unsigne
 int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout)
 {
 	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
+	unsigned long deadline = jiffies + timeout;
 	unsigned long first, last;
 	int rc = look(range);
 
@@ -214,7 +222,11 @@ int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long t
 			if (!is_missing(range, last))
 				break;
 		}
-		if (last > first)
+		if (last == first)
+			continue;
+		if (time_after(jiffies, deadline))
+			rc = -EBUSY;
+		else
 			rc = fault_run(range, first, last, timeout);
 	}
 	return rc;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * migrate_vma_setup() collects pages that it should leave.
+ * migrate_vma_setup() collects pages that it should leave, and writes past the end of its arrays.
  *
  * Pages that KSM has merged: the core cannot cope with them on a device (ksmd goes on to read
  * them), and not even with trying. Setup replaces the entries that it finds, and the rmap of
@@ -11,8 +11,14 @@
  *
  * Holes, and entries of the zero page, that a userfaultfd write-protects: with a device page
  * there the write would not be told.
+ *
+ * Where it splits a folio that PTEs map, and the page table has gone when it comes back, it
+ * begins anew behind the entries that it has: up to twice as many, and those that were added
+ * are out of step. So it gets arrays of that size, and holes that it found then are dropped.
+ * For a CPU fault it splits nothing as long as folios are single pages on the device.
  */
 #include <linux/ksm.h>
+#include <linux/slab.h>
 #include <linux/userfaultfd_k.h>
 
 #include "../hmm_ref.h"
@@ -51,7 +57,48 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigne
 	}
 }
 
-/* Return: as migrate_vma_setup(). Whatever it is, @args is complete. */
+/* What is out of step has no page, unless it is a large folio. */
+static void drop_shifted(struct migrate_vma *args)
+{
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++) {
+		if (!(args->src[i] & MIGRATE_PFN_VALID))
+			args->src[i] = 0;
+		else if (args->src[i] & MIGRATE_PFN_COMPOUND)
+			args->src[i] &= ~MIGRATE_PFN_MIGRATE;
+	}
+}
+
+/* Return: as migrate_vma_setup(), or -ENOMEM. */
+static int setup_with_room(struct migrate_vma *args)
+{
+	unsigned long nr = (args->end - args->start) >> PAGE_SHIFT;
+	struct migrate_vma run = *args;
+	unsigned long *room;
+	int rc;
+
+	if (args->fault_page)
+		return (migrate_vma_setup)(args);
+	room = kvcalloc(4 * nr, sizeof(*room), GFP_KERNEL);
+	if (!room)
+		return -ENOMEM;
+	run.src = room;
+	run.dst = room + 2 * nr;
+	rc = (migrate_vma_setup)(&run);
+	if (!rc) {
+		if (run.npages > nr)
+			drop_shifted(&run);
+		memcpy(args->src, run.src, nr * sizeof(*room));
+		memset(args->dst, 0, nr * sizeof(*room));
+		args->npages = nr;
+		args->cpages = min(run.cpages, nr);
+	}
+	kvfree(room);
+	return rc;
+}
+
+/* Return: as setup_with_room(). Whatever it is, @args is complete. */
 static int setup_run(struct migrate_vma *args, unsigned long first, unsigned long last)
 {
 	struct migrate_vma run = *args;
@@ -61,7 +108,7 @@ static int setup_run(struct migrate_vma *args, unsigned long first, unsigned lon
 	run.end = args->start + last * PAGE_SIZE;
 	run.src = args->src + first;
 	run.dst = args->dst + first;
-	rc = (migrate_vma_setup)(&run);
+	rc = setup_with_room(&run);
 	if (!rc)
 		args->cpages += run.cpages;
 	return rc;
@@ -79,16 +126,16 @@ static int setup_unmerged(struct migrate_vma *args)
 	else
 		find_merged(args->vma, args->start, nr, merged);
 	if (bitmap_empty(merged, nr))
-		return (migrate_vma_setup)(args);
+		return setup_with_room(args);
 	args->cpages = 0;
 	args->npages = nr;
 	memset(args->src, 0, nr * sizeof(*args->src));
 	memset(args->dst, 0, nr * sizeof(*args->dst));
 	for_each_clear_bitrange(first, last, merged, nr) {
-		/* The core checks the same of each run, so only the first one can fail. */
 		rc = setup_run(args, first, last);
+		/* The core checks the same of each run: a later one can be short of memory only. */
 		if (rc)
-			return rc;
+			return args->cpages ? 0 : rc;
 	}
 	return 0;
 }
@@ -110,7 +157,7 @@ static void spare_protected(struct migrate_vma *args)
  * @args: as for migrate_vma_setup()
  *
  * Context: as migrate_vma_setup().
- * Return: as migrate_vma_setup().
+ * Return: as migrate_vma_setup(), or -ENOMEM.
  */
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args)
 {
@@ -120,7 +167,7 @@ int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args)
 	if (to_device && COLLECTS_MERGED)
 		rc = setup_unmerged(args);
 	else
-		rc = (migrate_vma_setup)(args);
+		rc = setup_with_room(args);
 	if (!rc && to_device && userfaultfd_wp(args->vma))
 		spare_protected(args);
 	return rc;
