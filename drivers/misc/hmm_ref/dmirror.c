@@ -272,11 +272,20 @@ static int report_bytes(void *arg, struct hmm_ref_page_state *states, unsigned l
 {
 	struct snapshot *snapshot = arg;
 	struct dmirror_cmd *cmd = snapshot->cmd;
+	const struct hmm_ref_devmem *dm = &snapshot->client->dev->dm;
+	struct hmm_ref_page_state last = states[0];
 	u8 *bytes = (u8 *)states;
+	u8 byte = state_byte(dm, &last);
 	unsigned long i;
 
-	for (i = 0; i < nr; i++)
-		bytes[i] = state_byte(&snapshot->client->dev->dm, &states[i]);
+	/* Neighbours are alike as a rule. */
+	for (i = 0; i < nr; i++) {
+		if (memcmp(&states[i], &last, sizeof(last))) {
+			last = states[i];
+			byte = state_byte(dm, &last);
+		}
+		bytes[i] = byte;
+	}
 	if (copy_to_user(u64_to_user_ptr(cmd->buf + cmd->out_pages), bytes, nr))
 		return -EFAULT;
 	cmd->out_pages += nr;

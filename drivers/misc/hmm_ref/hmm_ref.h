@@ -695,6 +695,35 @@ struct hmm_ref_pgtable {
 	unsigned long last_index;
 };
 
+/**
+ * struct hmm_ref_ptes - what a PMD of the device page table has, see hmm_ref_pgtable_look()
+ * @pte: its entries; NULL when all of it is mapped at once, or nothing
+ * @leaf: then the entry that maps all of it, or one that is not valid
+ */
+struct hmm_ref_ptes {
+	const hmm_ref_pte_t *pte;
+	hmm_ref_pte_t leaf;
+};
+
+/**
+ * hmm_ref_pte_at() - one of the entries of a PMD
+ * @ptes: entries
+ * @addr: page address in the PMD
+ *
+ * Return: the entry, 0 when nothing is mapped.
+ */
+static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
+					   unsigned long addr)
+{
+	unsigned long index = (addr >> PAGE_SHIFT) & (HMM_REF_BLOCK_PAGES - 1);
+
+	if (ptes->pte)
+		return ptes->pte[index];
+	if (!(ptes->leaf & HMM_REF_PTE_VALID))
+		return 0;
+	return ptes->leaf + ((hmm_ref_pte_t)index << HMM_REF_PTE_SHIFT);
+}
+
 void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
 int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
@@ -703,6 +732,7 @@ bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte);
 bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
 			      hmm_ref_pte_t pte);
+struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned long addr);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,

@@ -9,11 +9,17 @@
  */
 #include "migrate.h"
 
-/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
-static inline bool wants_device(unsigned long src)
+/*
+ * Holes and anonymous pages move; the core would refuse others late and at a cost. Of an
+ * anonymous VMA there are no others.
+ */
+static inline bool wants_device(const struct migrate_vma *args, unsigned long src)
 {
-	struct page *page = migrate_pfn_to_page(src);
+	struct page *page;
 
+	if (vma_is_anonymous(args->vma))
+		return src & MIGRATE_PFN_MIGRATE;
+	page = migrate_pfn_to_page(src);
 	return src & MIGRATE_PFN_MIGRATE && (!page || folio_test_anon(page_folio(page)));
 }
 
@@ -44,7 +50,7 @@ static unsigned long count_wanted(const struct migrate_vma *args)
 	unsigned long i;
 
 	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->src[i]);
+		wanted += wants_device(args, args->src[i]);
 	return wanted;
 }
 
@@ -58,7 +64,7 @@ static void plan(struct hmm_ref_move *move)
 	move->refused = 0;
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
 		move->need = count_wanted(args);
-	} else if (wants_device(src)) {
+	} else if (wants_device(args, src)) {
 		move->need = HMM_REF_BLOCK_PAGES;
 		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
 		move->whole = hmm_ref_src_is_page(src) ||
@@ -139,7 +145,7 @@ static void fill_single(struct hmm_ref_client *client, struct hmm_ref_move *move
 	for (i = 0; i < args->npages; i++) {
 		struct page *dev_page;
 
-		if (!wants_device(src[i])) {
+		if (!wants_device(args, src[i])) {
 			move->refused += hmm_ref_src_is_page(src[i]) ||
 					 src[i] & MIGRATE_PFN_MIGRATE;
 			continue;

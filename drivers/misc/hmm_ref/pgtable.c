@@ -227,6 +227,25 @@ bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 
 /**
+ * hmm_ref_pgtable_look() - entries of a PMD, to read
+ * @pt: page table
+ * @addr: any address in the PMD
+ *
+ * Context: the lock of the entries, as long as they are read.
+ * Return: the entries, for hmm_ref_pte_at().
+ */
+struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned long addr)
+{
+	struct pt_table *table = table_of(pt, addr);
+
+	if (!table)
+		return (struct hmm_ref_ptes){};
+	if (xa_is_value(table))
+		return (struct hmm_ref_ptes){ .leaf = xa_to_value(table) };
+	return (struct hmm_ref_ptes){ .pte = table->pte };
+}
+
+/**
  * hmm_ref_pgtable_lookup() - read an entry
  * @pt: page table
  * @addr: page address
@@ -237,15 +256,9 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr)
 {
-	struct pt_table *table = table_of(pt, addr);
-	hmm_ref_pte_t leaf;
+	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt, addr);
 
-	if (!xa_is_value(table))
-		return table ? table->pte[pte_index_of(addr)] : 0;
-	leaf = xa_to_value(table);
-	if (!(leaf & HMM_REF_PTE_VALID))
-		return 0;
-	return leaf + ((hmm_ref_pte_t)pte_index_of(addr) << HMM_REF_PTE_SHIFT);
+	return hmm_ref_pte_at(&ptes, addr);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
 

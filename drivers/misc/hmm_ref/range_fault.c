@@ -440,7 +440,7 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
  * hmm_ref_mirror_before_exclusive() - how far may a fault reach?
  * @mirror: mirror
  * @start: page address
- * @end: page address, at most a window after @start
+ * @end: page address, in the same PMD or its end
  *
  * Return: the first page of the range that a fault would lose exclusive access to, or
  * @end.
@@ -448,11 +448,13 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 					      unsigned long start, unsigned long end)
 {
+	struct hmm_ref_ptes ptes;
 	unsigned long addr;
 
 	mutex_lock(&mirror->lock);
+	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
 	for (addr = start; addr < end; addr += PAGE_SIZE) {
-		if (hmm_ref_pgtable_lookup(&mirror->pt, addr) & HMM_REF_PTE_EXCLUSIVE)
+		if (hmm_ref_pte_at(&ptes, addr) & HMM_REF_PTE_EXCLUSIVE)
 			break;
 	}
 	mutex_unlock(&mirror->lock);

@@ -212,10 +212,8 @@ unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long s
 }
 
 static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
-					    unsigned long addr,
-					    unsigned long hmm_pfn)
+					    hmm_ref_pte_t pte, unsigned long hmm_pfn)
 {
-	hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
 	struct hmm_ref_page_state state = {};
 	struct page *page = seen_page(hmm_pfn);
 
@@ -269,6 +267,7 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 		.hmm_pfns = mirror->pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
+	struct hmm_ref_ptes ptes;
 	unsigned long i;
 	int rc;
 
@@ -276,8 +275,9 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
+	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
 	for (i = 0; i < range_pages(&range); i++)
-		states[i] = page_state(mirror, start + i * PAGE_SIZE,
+		states[i] = page_state(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
 				       mirror->pfns[i]);
 	mutex_unlock(&mirror->lock);
 	return 0;
