@@ -128,7 +128,8 @@ letter() {
 		memory that the other migrates, have migrate_vma_setup() write beyond
 		the end of the driver's arrays. Two let a driver answer a CPU fault of
 		a huge page for which the system has none. The patch of mm/userfaultfd
-		is for a driver that waits for an invalidation to end.
+		is for a driver that waits for an invalidation to end; that of mm/rmap for
+		reclaim that meets a page to which a device has exclusive access.
 
 		The patches of lib/test_hmm are what the tests need.
 	END

@@ -3,9 +3,10 @@
  * Exclusive access to memory that reclaim and KSM are after.
  *
  * Stands for: data that the device wrote and that reclaim drops as clean, or throws
- * away after MADV_FREE; a page that KSM has merged, written for all who share it.
+ * away after MADV_FREE; a page that KSM has merged, written for all who share it; an entry
+ * of a large folio that is taken for a present one.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	16UL
@@ -108,6 +109,27 @@ TEST_F(swap, reclaim)
 	TH_LOG("%ld of %lu pages left exclusive", left, PAGES);
 	ASSERT_LE(0, left);
 	test_cpu_data(self->mem, PAGES, 2);
+}
+
+/*
+ * PTEs map a huge page, and the device has one of its pages: reclaim takes entries of a large
+ * folio together, and the one that is not present must not be the first of them.
+ */
+TEST_F(swap, reclaim_of_a_huge_page)
+{
+	unsigned long last = block_pages() - 1;
+	char *mem;
+
+	if (reclaim_begin())
+		SKIP(return, "no memory.reclaim: cgroup2 with its memory controller");
+	mem = map_variant(self->fd, true);
+	if (!mem)
+		SKIP(return, "no huge page can be allocated");
+	ASSERT_EQ(0, madvise(mem + last * page_size(), page_size(), MADV_DONTNEED));
+	test_exclusive(self->fd, mem + 3 * page_size(), 1);
+	for (unsigned int i = 0; i < 5; i++)
+		reclaim_some();
+	test_cpu_data(mem, last, 1);
 }
 
 /* ---- KSM ------------------------------------------------------------------------- */
