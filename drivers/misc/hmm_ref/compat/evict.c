@@ -232,7 +232,7 @@ static void drain_cpus(void)
 	destroy_work_on_stack(&work);
 }
 
-static u64 drained;	/* jiffies of the last time */
+static unsigned long drained = INITIAL_JIFFIES; /* the last time */
 
 /**
  * hmm_ref_evict_run() - move pages side by side on the device to system memory
@@ -259,9 +259,9 @@ unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
 	/* Once for the many runs of a pass. */
-	if (!moved && READ_ONCE(drained) != get_jiffies_64()) {
+	if (!moved && time_after(jiffies, READ_ONCE(drained))) {
 		drain_cpus();
-		WRITE_ONCE(drained, get_jiffies_64());
+		WRITE_ONCE(drained, jiffies);
 	}
 	return moved;
 }
