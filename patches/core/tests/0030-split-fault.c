@@ -51,4 +51,3 @@ TEST_F(hmm, split_fault_moves_at_once)
 		hmm_buffer_free(buffer);
 	}
 }
-

@@ -75,4 +75,3 @@ TEST_F(hmm, read_of_holes_in_turn)
 			  *(int *)(buffer->ptr + i * self->page_size));
 	hmm_buffer_free(buffer);
 }
-

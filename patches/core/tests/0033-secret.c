@@ -16,8 +16,9 @@ TEST_F(hmm, secret_memory_is_refused)
 	memset(buffer, 0, sizeof(*buffer));
 	buffer->fd = -1;
 	buffer->size = size;
-	buffer->mirror = mirror = malloc(size);
+	mirror = malloc(size);
 	ASSERT_NE(mirror, NULL);
+	buffer->mirror = mirror;
 	buffer->ptr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, secret, 0);
 	if (buffer->ptr == MAP_FAILED)
 		SKIP(return, "no secret memory to be had: RLIMIT_MEMLOCK");
@@ -42,4 +43,3 @@ TEST_F(hmm, secret_memory_is_refused)
 	free(mirror);
 	free(buffer);
 }
-

@@ -45,4 +45,3 @@ TEST_F(hmm2, snapshot_of_foreign_huge_page)
 		SKIP(return, "a CPU maps coherent memory");
 	hmm_foreign_run(_metadata, self->fd0, self->fd1, self->page_size, true);
 }
-

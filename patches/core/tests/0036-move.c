@@ -73,4 +73,3 @@ TEST_F(hmm, move_of_huge_device_page)
 		SKIP(return, "coherent memory is present");
 	hmm_move_run(_metadata, self->fd, self->page_size, true);
 }
-
