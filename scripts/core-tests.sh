@@ -24,7 +24,7 @@ head -n "$last_include" "$tests"
 sed -n '/^#include /p' "$@" | sort -u | grep -vxFf <(grep '^#include ' "$tests") || true
 sed "1,${last_include}d; \$d" "$tests" | cat -s
 for file in "$@"; do
-	sed '/^#include /d' "$file" | cat -s
+	sed '/^#include /d' "$file" | cat -s | sed '1{ /^$/d }'
 	echo
 done
 echo TEST_HARNESS_MAIN
