@@ -197,7 +197,7 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
 		      __folio_alloc_node(gfp, order, numa_mem_id());
 	if (!folio)
 		return -ENOMEM;
-	__folio_set_locked(folio); /* nobody else has seen it */
+	__folio_set_locked(folio); /* not visible to others yet */
 	hmm_ref_engine_copy_out(job, folio_page(folio, 0), dpfn, 1UL << order);
 	*dst = migrate_pfn(folio_pfn(folio));
 	return 0;

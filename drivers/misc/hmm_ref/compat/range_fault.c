@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hmm_range_fault() reports what is not so, and faults more than it has to.
+ * hmm_range_fault() reports some pages wrongly, and faults more pages than it has to.
  *
  * What it reports:
  *
@@ -117,7 +117,7 @@ static void hide_untold_writes(struct hmm_range *range)
 }
 
 /* Return: 0, or -EBUSY when the range changed meanwhile. */
-static int hide_what_is_not_so(struct hmm_range *range)
+static int hide_wrong_pfns(struct hmm_range *range)
 {
 	struct hmm_ref_mirror *mirror = container_of(range->notifier, struct hmm_ref_mirror,
 						     notifier);
@@ -136,7 +136,7 @@ static int hide_what_is_not_so(struct hmm_range *range)
 }
 
 /**
- * hmm_ref_compat_range_fault() - hmm_range_fault() that reports what is so
+ * hmm_ref_compat_range_fault() - hmm_range_fault() that reports pages as they are
  * @range: as for hmm_range_fault(), with the notifier of a mirror
  *
  * Context: mmap_lock held; takes hmm_ref_mirror::lock.
@@ -150,10 +150,10 @@ int hmm_ref_compat_range_fault(struct hmm_range *range)
 		return rc;
 	correct_numbers(range);
 	clear_errors(range);
-	return hide_what_is_not_so(range);
+	return hide_wrong_pfns(range);
 }
 
-/* What is there, without a fault. Return: 0, -EFAULT for an error, -EBUSY or -EINTR. */
+/* Look at the range without a fault. Return: 0, -EFAULT for an error, -EBUSY or -EINTR. */
 static int look(struct hmm_range *range)
 {
 	struct mm_struct *mm = range->notifier->mm;
@@ -204,7 +204,7 @@ static int fault_run(const struct hmm_range *range, unsigned long first, unsigne
 
 /**
  * hmm_ref_compat_range_fault_unlocked() - as hmm_range_fault_unlocked_timeout()
- * @range: as for that, to fault in what is missing; what it reports is not to be used
+ * @range: as for that; missing pages are faulted in, but the PFNs must not be used
  * @timeout: as for that
  *
  * Context: takes mmap_lock.

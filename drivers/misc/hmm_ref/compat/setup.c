@@ -57,7 +57,7 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigne
 	}
 }
 
-/* What is out of step has no page, unless it is a large folio. */
+/* Entries that are out of step have no page, unless it is a large folio. */
 static void drop_shifted(struct migrate_vma *args)
 {
 	unsigned long i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the races share: PAGES pages that are written, those who migrate them, patience with a
- * device that gives up for a moment, and the proof that the sides have met.
+ * What the races share: PAGES pages that are written, the threads that migrate them, patience with
+ * a device that gives up for a moment, and the proof that the sides have met.
  *
  * The pages lie side by side, or all over a huge page, which moves as a whole.
  *

@@ -3,7 +3,7 @@
  * Large folios: a huge page goes to the device and comes back as one, and is used in parts.
  *
  * Stands for: a device access to the middle of a huge page that gets its beginning; counts in
- * folios instead of pages; a fault on a part that unlocks a page which nobody has locked.
+ * folios instead of pages; a fault on a part that unlocks a page that is not locked.
  */
 #include "hmm_ref_large.h"
 

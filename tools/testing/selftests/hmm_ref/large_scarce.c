@@ -3,8 +3,8 @@
  * Large folios where no large page is to be had for them, on the device or in the system.
  *
  * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
- * is free, or as often as the page is touched; a fault on a part that unlocks a page which
- * nobody has locked; eviction that cannot do without one; a hole that is filled in part.
+ * is free, or as often as the page is touched; a fault on a part that unlocks a page that is
+ * not locked; eviction that cannot do without one; a hole that is filled in part.
  */
 #include <sys/uio.h>
 

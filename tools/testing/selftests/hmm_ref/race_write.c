@@ -97,7 +97,7 @@ static int get(struct writer *w, unsigned long page, bool by_device,
 	return 0;
 }
 
-/* Of a huge page, all: what is left of one that has lost a page does not move as a whole. */
+/* A huge page is discarded as a whole: one that has lost a page does not move as one. */
 static int discard_page(struct race *race, unsigned long page)
 {
 	bool large = is_large(race);

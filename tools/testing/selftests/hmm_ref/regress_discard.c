@@ -56,7 +56,7 @@ static int discard_in_time(void *arg)
 	return 0;
 }
 
-/* What is split has lost its first page before, so that PTEs map it. */
+/* The huge page has lost its first page before the migration, so that PTEs map it. */
 TEST_F(discard, while_split)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);

@@ -454,7 +454,7 @@ static int take_memory(void *arg)
 		pause();
 }
 
-/* What the kernel's log says from now on, and what is to be said there. */
+/* The kernel's log from now on, to read and to write. */
 static int log_open(void)
 {
 	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
