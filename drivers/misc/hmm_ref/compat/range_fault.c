@@ -5,7 +5,7 @@
  * What it reports:
  *
  * - A device-private PMD: it numbers the pages from the start of the PMD, wherever the range
- *   begins. Of another device's it says that it cannot be had.
+ *   begins. Another device's PMD it reports as an error.
  * - A hugetlb entry without a page: the entry, as a number.
  * - Memory of memfd_secret(), as any other. The kernel itself cannot access that, either.
  * - An entry of a private page may be writable although a userfaultfd write-protects it:

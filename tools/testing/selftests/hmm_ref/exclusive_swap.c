@@ -3,8 +3,8 @@
  * Exclusive access to memory that reclaim and KSM are after.
  *
  * Stands for: data that the device wrote and that reclaim drops as clean, or throws
- * away after MADV_FREE; a page that KSM has merged, written for all who share it; an entry
- * of a large folio that is taken for a present one.
+ * away after MADV_FREE; a page that KSM has merged, written for all processes that share
+ * it; an entry of a large folio that is taken for a present one.
  */
 #include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"

@@ -196,7 +196,7 @@ static void evict_by_old_device(void)
 	if (fd < 0)
 		return;
 	rc = old_release(fd);
-	/* A page whose memory has failed stays until its process unmaps it. */
+	/* A page with failed memory stays until its process unmaps it. */
 	if (rc && (rc != -EBUSY || !super.poisoned))
 		fuzz_complain("RELEASE of hmm_dmirror%u in a pause: %d", nr, rc);
 	close(fd);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large folios where no large page is to be had for them, on the device or in the system.
+ * Large folios when no large page is available for them, on the device or in the system.
  *
  * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
  * is free, or as often as the page is touched; a fault on a part that unlocks a page that is
