@@ -107,6 +107,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 		goto err_free;
 	}
 	chunk->region = region;
+	chunk->dpfn_offset = chunk->first_dpfn - PHYS_PFN(region->start);
 	rc = xa_reserve(&dm->chunks, index, GFP_KERNEL);
 	if (rc)
 		goto err_free;

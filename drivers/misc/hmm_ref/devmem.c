@@ -55,6 +55,14 @@ struct hmm_ref_owner *hmm_ref_owner_create(void)
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
 
+static inline void owner_put(struct hmm_ref_owner *owner, unsigned int nr)
+{
+	if (refcount_sub_and_test(nr, &owner->refs)) {
+		put_pid(owner->opener);
+		kfree(owner);
+	}
+}
+
 /**
  * hmm_ref_owner_put() - drop references to an owner
  * @owner: owner
@@ -64,10 +72,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_create);
  */
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 {
-	if (refcount_sub_and_test(nr, &owner->refs)) {
-		put_pid(owner->opener);
-		kfree(owner);
-	}
+	owner_put(owner, nr);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_owner_put);
 
@@ -195,7 +200,7 @@ static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_roo
 
 /* Take up to @nr pages off the free map of a block. */
 static unsigned long block_take(struct hmm_ref_block *block, struct hmm_ref_room *room,
-				struct page **dev_pages, unsigned long nr)
+				struct folio **folios, unsigned long nr)
 {
 	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
 	unsigned int start = 0, end;
@@ -209,7 +214,7 @@ static unsigned long block_take(struct hmm_ref_block *block, struct hmm_ref_room
 		hmm_ref_verify_idle(block, start, end - start);
 		bitmap_clear(block->free, start, end - start);
 		while (start < end)
-			dev_pages[got++] = first + start++;
+			folios[got++] = (struct folio *)(first + start++);
 		if (got == nr)
 			break;
 	}
@@ -253,12 +258,20 @@ static inline bool any_set(const unsigned long *bitmap, unsigned int bit, unsign
 	return find_next_bit(bitmap, bit + nr, bit) < bit + nr;
 }
 
+/* Does a block that gets @nr pages back go to another list? */
+static inline bool changes_list(const struct hmm_ref_block *block, unsigned int nr)
+{
+	if (nr > 1 || block->nr_used == 1)
+		return true;
+	return !block->nr_free || is_power_of_2(block->nr_free + 1);
+}
+
 /*
  * Publish pages that one folio had: the only way to the free map. The lock's release is
  * what lets another CPU see them.
  */
-static void block_publish(struct hmm_ref_block *block, unsigned int bit,
-			  unsigned int nr)
+static __always_inline void block_publish(struct hmm_ref_block *block, unsigned int bit,
+					  unsigned int nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 	unsigned long flags;
@@ -272,15 +285,11 @@ static void block_publish(struct hmm_ref_block *block, unsigned int bit,
 		return;
 	}
 	bad = any_set(block->bad, bit, nr);
-	enlist = !block->nr_free || block->nr_used == nr ||
-		 ilog2(block->nr_free) != ilog2(block->nr_free + nr);
-	if (nr == 1)
-		__set_bit(bit, block->free);
-	else
-		bitmap_set(block->free, bit, nr);
+	enlist = bad || changes_list(block, nr);
+	bitmap_set(block->free, bit, nr);
 	block->nr_free += nr;
 	block->nr_used -= nr;
-	if (enlist || bad) {
+	if (enlist) {
 		spin_lock(&dm->lock);
 		if (bad)
 			block_retire(block);
@@ -315,27 +324,26 @@ static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
  * pagemap is passed: the pointer in a page is stale if it was the tail of a folio.
  */
 static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
-		       struct page **dev_pages, unsigned long nr)
+		       struct folio **folios, unsigned long nr)
 {
 	unsigned long i;
 
 	if (!nr)
 		return;
 	refcount_add(nr, &owner->refs);
-	for (i = 0; i < nr; i++)
-		dev_pages[i]->zone_device_data = owner;
-	/* A page that has a reference has an owner: pairs with the audit. */
-	smp_wmb();
 	for (i = 0; i < nr; i++) {
-		struct folio *folio = (struct folio *)dev_pages[i];
+		struct folio *folio = folios[i];
 
+		folio->page.zone_device_data = owner;
+		/* A page that has a reference has an owner: pairs with the audit. */
+		smp_wmb();
 		zone_device_folio_init(folio, &chunk->pagemap, 0);
 		hmm_ref_verify_handed_out(chunk, folio);
 	}
 	if (!trace_hmm_ref_page_handout_enabled())
 		return;
 	for (i = 0; i < nr; i++)
-		trace_hmm_ref_page_handout(page_folio(dev_pages[i]));
+		trace_hmm_ref_page_handout(folios[i]);
 }
 
 /**
@@ -343,7 +351,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  * @dm: device memory
  * @room: what is reserved; pages handed out come off
  * @owner: who they are for; gets a reference per page
- * @dev_pages: where the pages are stored
+ * @folios: where they are stored, a folio per page
  * @nr: how many, at most the single pages of @room
  *
  * The pages come locked with one reference, and with the content that their last
@@ -356,7 +364,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  */
 unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
-				     struct page **dev_pages, unsigned long nr)
+				     struct folio **folios, unsigned long nr)
 {
 	struct hmm_ref_block *block;
 	unsigned long done = 0;
@@ -366,8 +374,8 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_r
 		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
 		if (!block)
 			break;
-		got = block_take(block, room, dev_pages + done, nr - done);
-		init_pages(block->chunk, owner, dev_pages + done, got);
+		got = block_take(block, room, folios + done, nr - done);
+		init_pages(block->chunk, owner, folios + done, got);
 		done += got;
 	}
 	return done;
@@ -384,20 +392,26 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 void hmm_ref_devmem_folio_free(struct folio *folio)
 {
 	struct page *page = folio_page(folio, 0);
-	unsigned long dpfn = hmm_ref_page_dpfn(page);
-	struct hmm_ref_chunk *chunk = hmm_ref_page_chunk(page);
-	unsigned long offset = dpfn - chunk->first_dpfn;
+	struct hmm_ref_chunk *chunk = hmm_ref_folio_chunk(folio);
+	unsigned long offset = folio_pfn(folio) - hmm_ref_chunk_pfn(chunk);
+	struct hmm_ref_block *block = &chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
 	struct hmm_ref_owner *owner = page->zone_device_data;
-	unsigned int nr = folio_nr_pages(folio);
+	unsigned int bit = offset & (HMM_REF_BLOCK_PAGES - 1);
+	unsigned int nr;
 
 	hmm_ref_verify_last_put(folio);
 	trace_hmm_ref_page_free(folio);
-	if (folio_test_large(folio))
-		hmm_ref_devmem_dissolve(folio);
+	if (likely(!folio_test_large(folio))) {
+		page->zone_device_data = NULL;
+		owner_put(owner, 1);
+		block_publish(block, bit, 1);
+		return;
+	}
+	nr = folio_nr_pages(folio);
+	hmm_ref_devmem_dissolve(folio);
 	page->zone_device_data = NULL;
-	hmm_ref_owner_put(owner, nr);
-	block_publish(&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER],
-		      offset & (HMM_REF_BLOCK_PAGES - 1), nr);
+	owner_put(owner, nr);
+	block_publish(block, bit, nr);
 }
 
 /* ---- eviction's and the user's view ------------------------------------ */

@@ -165,61 +165,6 @@ void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job
 	*job = (struct hmm_ref_job){ .engine = engine, .ring = ring, .size = size };
 }
 
-/*
- * Inline: most copies are of one page, and it is known which way. A caller that adds more
- * than it has room for has a bug; then the batch fails, and nothing is written where it
- * should not be.
- */
-static __always_inline void add_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
-				     unsigned long dpfn, struct page *sys_page,
-				     unsigned int nr)
-{
-	if (WARN_ON_ONCE(job->nr == job->size)) {
-		job->rc = -EIO;
-		return;
-	}
-	/* mock: real hardware would have DMA addresses in it */
-	job->ring[job->nr++] = (struct hmm_ref_copy){
-		.op = op, .nr = nr, .dpfn = dpfn, .sys_page = sys_page };
-}
-
-/**
- * hmm_ref_engine_copy_in() - add a copy of pages to the device
- * @job: batch
- * @dpfn: destination
- * @sys_page: source, which must not change before the batch is waited for
- * @nr: pages, contiguous on both sides and in one block
- */
-void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned int nr)
-{
-	add_copy(job, HMM_REF_COPY_IN, dpfn, sys_page, nr);
-}
-
-/**
- * hmm_ref_engine_copy_out() - add a copy of pages from the device
- * @job: batch
- * @sys_page: destination
- * @dpfn: source
- * @nr: pages, contiguous on both sides and in one block
- */
-void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned int nr)
-{
-	add_copy(job, HMM_REF_COPY_OUT, dpfn, sys_page, nr);
-}
-
-/**
- * hmm_ref_engine_clear() - add the zeroing of pages of the device
- * @job: batch
- * @dpfn: destination
- * @nr: pages, contiguous and in one block
- */
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr)
-{
-	add_copy(job, HMM_REF_COPY_ZERO, dpfn, NULL, nr);
-}
-
 static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
 				     struct page *sys_page)
 {
@@ -232,16 +177,20 @@ static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
 	kunmap_local(sys);
 }
 
-static void run_copy(const struct hmm_ref_copy *copy, void *mem)
+static inline void run_copy(const struct hmm_ref_copy *copy, void *mem)
 {
-	unsigned int i;
+	const enum hmm_ref_copy_op op = copy->op;
+	struct page *sys_page = copy->sys_page;
+	unsigned int nr = copy->nr;
 
-	if (copy->op == HMM_REF_COPY_ZERO) {
-		memset(mem, 0, copy->nr * PAGE_SIZE);
+	if (op == HMM_REF_COPY_ZERO) {
+		memset(mem, 0, nr * PAGE_SIZE);
 		return;
 	}
-	for (i = 0; i < copy->nr; i++)
-		copy_one(copy->op, mem + i * PAGE_SIZE, copy->sys_page + i);
+	do {
+		copy_one(op, mem, sys_page++);
+		mem += PAGE_SIZE;
+	} while (--nr);
 }
 
 static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
@@ -262,14 +211,12 @@ static __always_inline void do_copies(struct hmm_ref_job *job,
 						 void *mem))
 {
 	const struct hmm_ref_copy *copy = job->ring, *end = copy + job->nr;
-	unsigned long block = ULONG_MAX;
+	unsigned long first = LONG_MAX;
 	void *base = NULL;
 
 	for (; copy < end; copy++) {
-		unsigned long first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
-
-		if (first != block) {
-			block = first;
+		if (copy->dpfn - first >= HMM_REF_BLOCK_PAGES) {
+			first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
 			base = engine_addr(job->engine, first);
 		}
 		hmm_ref_verify_copy(job->engine, copy);
@@ -277,9 +224,14 @@ static __always_inline void do_copies(struct hmm_ref_job *job,
 	}
 }
 
+static void run_job(struct hmm_ref_job *job)
+{
+	do_copies(job, run_copy);
+}
+
 static void engine_work(struct work_struct *work)
 {
-	do_copies(container_of(work, struct hmm_ref_job, work), run_copy);
+	run_job(container_of(work, struct hmm_ref_job, work));
 }
 
 /**
@@ -308,7 +260,7 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 	if (!job->nr || job->rc)
 		return job->rc;
 	if (!job->late) {
-		do_copies(job, run_copy);
+		run_job(job);
 		return 0;
 	}
 	INIT_WORK_ONSTACK(&job->work, engine_work);

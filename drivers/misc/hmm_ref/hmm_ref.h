@@ -94,6 +94,7 @@
 #define HMM_REF_LARGE_IS_SAFE		true
 #define HMM_REF_CORE_IS_FIXED		true
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
+#define hmm_ref_folio_pgmap(folio)	((folio)->pgmap)
 #endif
 
 struct dentry;
@@ -250,11 +251,31 @@ void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
 			  struct hmm_ref_copy *ring, unsigned int size);
-void hmm_ref_engine_copy_in(struct hmm_ref_job *job, unsigned long dpfn,
-			    struct page *sys_page, unsigned int nr);
-void hmm_ref_engine_copy_out(struct hmm_ref_job *job, struct page *sys_page,
-			     unsigned long dpfn, unsigned int nr);
-void hmm_ref_engine_clear(struct hmm_ref_job *job, unsigned long dpfn, unsigned int nr);
+/**
+ * hmm_ref_engine_copy() - add a copy to a batch
+ * @job: batch
+ * @op: which way
+ * @dpfn: page on the device
+ * @sys_page: page of system memory; NULL to clear. Neither side changes before the batch
+ *	was waited for
+ * @nr: pages, contiguous on both sides and in one block
+ *
+ * A caller that adds more than it has room for has a bug; then the batch fails, and nothing is
+ * written where it should not be.
+ */
+static inline void hmm_ref_engine_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+				       unsigned long dpfn, struct page *sys_page,
+				       unsigned int nr)
+{
+	if (WARN_ON_ONCE(job->nr == job->size)) {
+		job->rc = -EIO;
+		return;
+	}
+	/* mock: real hardware would have DMA addresses in it */
+	job->ring[job->nr++] = (struct hmm_ref_copy){
+		.op = op, .nr = nr, .dpfn = dpfn, .sys_page = sys_page };
+}
+
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
@@ -381,6 +402,7 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
  * struct hmm_ref_chunk - one dev_pagemap and its blocks
  * @dm: device memory that it belongs to
  * @first_dpfn: device page number of its first page
+ * @dpfn_offset: what a page's device page number is more than its page frame number
  * @nr_blocks: elements of @blocks; the last chunk may be cut by the capacity
  * @blocks: constant array
  * @region: address space taken for the struct pages
@@ -389,6 +411,7 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
 struct hmm_ref_chunk {
 	struct hmm_ref_devmem *dm;
 	unsigned long first_dpfn;
+	unsigned long dpfn_offset;
 	unsigned int nr_blocks;
 	struct hmm_ref_block *blocks;
 	struct resource *region;
@@ -507,7 +530,7 @@ void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole
 /* devmem.c */
 unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
-				     struct page **dev_pages, unsigned long nr);
+				     struct folio **folios, unsigned long nr);
 void hmm_ref_devmem_folio_free(struct folio *folio);
 
 /* devmem_large.c */
@@ -574,7 +597,7 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 static inline unsigned long hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk,
 					       const struct page *dev_page)
 {
-	return chunk->first_dpfn + (page_to_pfn(dev_page) - hmm_ref_chunk_pfn(chunk));
+	return page_to_pfn(dev_page) + chunk->dpfn_offset;
 }
 
 /**
@@ -586,6 +609,28 @@ static inline unsigned long hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk
 static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_page)
 {
 	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk, pagemap);
+}
+
+/**
+ * hmm_ref_folio_chunk() - find a folio's chunk
+ * @folio: of device memory, handed out
+ *
+ * Return: the chunk, which stays as long as the device.
+ */
+static inline struct hmm_ref_chunk *hmm_ref_folio_chunk(const struct folio *folio)
+{
+	return container_of(hmm_ref_folio_pgmap(folio), struct hmm_ref_chunk, pagemap);
+}
+
+/**
+ * hmm_ref_folio_dpfn() - device page number of a folio's first page
+ * @folio: of device memory, handed out
+ *
+ * Return: device page number.
+ */
+static inline unsigned long hmm_ref_folio_dpfn(const struct folio *folio)
+{
+	return hmm_ref_chunk_dpfn(hmm_ref_folio_chunk(folio), &folio->page);
 }
 
 /**
@@ -838,13 +883,13 @@ unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long s
  * struct hmm_ref_window - scratch memory of one migration at a time
  * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
  * @dst: its destination entries
- * @dev_pages: device pages handed out for it
+ * @folios: device pages handed out for it
  * @ring: descriptors of its copies
  */
 struct hmm_ref_window {
 	unsigned long *src;
 	unsigned long *dst;
-	struct page **dev_pages;
+	struct folio **folios;
 	struct hmm_ref_copy *ring;
 };
 

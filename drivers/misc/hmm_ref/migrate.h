@@ -22,6 +22,17 @@ static inline bool hmm_ref_src_is_page(unsigned long src)
 }
 
 /**
+ * hmm_ref_src_folio() - the folio of an entry
+ * @src: source entry that has a page, which is the first of its folio
+ *
+ * Return: the folio.
+ */
+static inline struct folio *hmm_ref_src_folio(unsigned long src)
+{
+	return (struct folio *)migrate_pfn_to_page(src);
+}
+
+/**
  * hmm_ref_src_pages() - how much does an entry stand for?
  * @src: source entry
  *
@@ -34,14 +45,13 @@ static inline unsigned long hmm_ref_src_pages(unsigned long src)
 
 /**
  * hmm_ref_moved() - after migrate_*_pages(): has it moved?
- * @src: source entry
- * @dst: destination entry
+ * @src: source entry; the core has cleared the flag of those without a destination
  *
  * Return: true for a page, or for all that the entry stands for.
  */
-static inline bool hmm_ref_moved(unsigned long src, unsigned long dst)
+static inline bool hmm_ref_moved(unsigned long src)
 {
-	return dst && (src & MIGRATE_PFN_MIGRATE);
+	return src & MIGRATE_PFN_MIGRATE;
 }
 
 /**

@@ -33,12 +33,11 @@ int hmm_ref_window_init(struct hmm_ref_window *window)
 			       GFP_KERNEL_ACCOUNT);
 	window->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->dst),
 			       GFP_KERNEL_ACCOUNT);
-	window->dev_pages = kvcalloc(HMM_REF_BLOCK_PAGES,
-				     sizeof(*window->dev_pages),
-				     GFP_KERNEL_ACCOUNT);
+	window->folios = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->folios),
+				  GFP_KERNEL_ACCOUNT);
 	window->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->ring),
 				GFP_KERNEL_ACCOUNT);
-	if (window->src && window->dst && window->dev_pages && window->ring)
+	if (window->src && window->dst && window->folios && window->ring)
 		return 0;
 	hmm_ref_window_exit(window);
 	return -ENOMEM;
@@ -52,7 +51,7 @@ void hmm_ref_window_exit(struct hmm_ref_window *window)
 {
 	kvfree(window->src);
 	kvfree(window->dst);
-	kvfree(window->dev_pages);
+	kvfree(window->folios);
 	kvfree(window->ring);
 }
 
@@ -149,7 +148,7 @@ unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 		unsigned long nr = hmm_ref_src_pages(src[i]);
 		struct hmm_ref_owner *owner;
 
-		if (!hmm_ref_moved(src[i], dst[i]) || !hmm_ref_src_is_page(src[i]))
+		if (!hmm_ref_moved(src[i]))
 			continue;
 		owner = migrate_pfn_to_page(src[i])->zone_device_data;
 		if (owner != last) {
@@ -185,9 +184,9 @@ void hmm_ref_move_commit(struct hmm_ref_move *move)
 
 /* ---- to system memory -------------------------------------------------- */
 
-static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
-		unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
-		unsigned long addr)
+static inline int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
+		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
+		       unsigned long addr)
 {
 	struct folio *folio;
 
@@ -198,9 +197,24 @@ static int fill(struct hmm_ref_job *job, unsigned long dpfn, unsigned int order,
 	if (!folio)
 		return -ENOMEM;
 	__folio_set_locked(folio); /* not visible to others yet */
-	hmm_ref_engine_copy_out(job, folio_page(folio, 0), dpfn, 1UL << order);
-	*dst = migrate_pfn(folio_pfn(folio));
+	hmm_ref_engine_copy(job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
+	*dst = migrate_pfn(folio_pfn(folio)) | (order ? MIGRATE_PFN_COMPOUND : 0);
 	return 0;
+}
+
+static inline int fill_folio(struct hmm_ref_job *job, unsigned long src, unsigned long *dst,
+			     gfp_t gfp, struct vm_area_struct *vma, unsigned long addr)
+{
+	unsigned long dpfn = hmm_ref_folio_dpfn(hmm_ref_src_folio(src));
+	unsigned int order = 0;
+
+	if (src & MIGRATE_PFN_COMPOUND) {
+		if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
+			return -ENOMEM;
+		order = HMM_REF_BLOCK_ORDER;
+		gfp = GFP_LARGE;
+	}
+	return fill(job, dpfn, order, dst, gfp, vma, addr);
 }
 
 /**
@@ -218,17 +232,7 @@ int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
 		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
 		       unsigned long addr)
 {
-	unsigned long dpfn = hmm_ref_page_dpfn(migrate_pfn_to_page(src));
-	int rc;
-
-	if (!(src & MIGRATE_PFN_COMPOUND))
-		return fill(job, dpfn, 0, dst, gfp, vma, addr);
-	if (hmm_ref_fail(HMM_REF_FAIL_LARGE))
-		return -ENOMEM;
-	rc = fill(job, dpfn, HMM_REF_BLOCK_ORDER, dst, GFP_LARGE, vma, addr);
-	if (!rc)
-		*dst |= MIGRATE_PFN_COMPOUND;
-	return rc;
+	return fill_folio(job, src, dst, gfp, vma, addr);
 }
 
 /**
@@ -313,8 +317,8 @@ int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move
 
 		if (!hmm_ref_src_is_page(src))
 			continue;
-		move->rc = hmm_ref_fill_folio(&move->job, src, &args->dst[i], gfp,
-					      args->vma, args->start + i * PAGE_SIZE);
+		move->rc = fill_folio(&move->job, src, &args->dst[i], gfp, args->vma,
+				      args->start + i * PAGE_SIZE);
 		if (move->rc && src & MIGRATE_PFN_COMPOUND)
 			move->rc = -EAGAIN;
 	}

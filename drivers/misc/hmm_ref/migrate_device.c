@@ -9,48 +9,42 @@
  */
 #include "migrate.h"
 
-/*
- * Holes and anonymous pages move; the core would refuse others late and at a cost. Of an
- * anonymous VMA there are no others.
- */
-static inline bool wants_device(const struct migrate_vma *args, unsigned long src)
+/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
+static inline bool wants_device(unsigned long src)
 {
-	struct page *page;
+	struct page *page = migrate_pfn_to_page(src);
 
-	if (vma_is_anonymous(args->vma))
-		return src & MIGRATE_PFN_MIGRATE;
-	page = migrate_pfn_to_page(src);
 	return src & MIGRATE_PFN_MIGRATE && (!page || folio_test_anon(page_folio(page)));
 }
 
-static inline void queue_copy(struct hmm_ref_job *job, struct page *dev_page,
+static inline void queue_copy(struct hmm_ref_job *job, const struct folio *folio,
 			      struct page *sys_page, unsigned long nr)
 {
-	unsigned long dpfn = hmm_ref_page_dpfn(dev_page);
+	unsigned long dpfn = hmm_ref_folio_dpfn(folio);
 
-	if (sys_page)
-		hmm_ref_engine_copy_in(job, dpfn, sys_page, nr);
-	else
-		hmm_ref_engine_clear(job, dpfn, nr);
+	hmm_ref_engine_copy(job, sys_page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO, dpfn,
+			    sys_page, nr);
 }
 
 /* Rule 4 of devmem.c, for pages that no copy has been queued for. */
-static void put_unused(struct page **dev_pages, unsigned long nr)
+static void put_unused(struct folio **folios, unsigned long nr)
 {
-	for (; nr; nr--, dev_pages++) {
-		unlock_page(*dev_pages);
-		put_page(*dev_pages);
+	for (; nr; nr--, folios++) {
+		folio_unlock(*folios);
+		folio_put(*folios);
 	}
 }
 
-/* How many entries want a page? */
+/* How many entries want a page? An anonymous VMA has no pages of another kind. */
 static unsigned long count_wanted(const struct migrate_vma *args)
 {
 	unsigned long wanted = 0;
 	unsigned long i;
 
+	if (vma_is_anonymous(args->vma))
+		return args->cpages;
 	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args, args->src[i]);
+		wanted += wants_device(args->src[i]);
 	return wanted;
 }
 
@@ -64,7 +58,7 @@ static void plan(struct hmm_ref_move *move)
 	move->refused = 0;
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
 		move->need = count_wanted(args);
-	} else if (wants_device(args, src)) {
+	} else if (wants_device(src)) {
 		move->need = HMM_REF_BLOCK_PAGES;
 		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
 		move->whole = hmm_ref_src_is_page(src) ||
@@ -101,14 +95,14 @@ static bool fill_large(struct hmm_ref_client *client, struct hmm_ref_move *move,
 	folio = hmm_ref_devmem_handout_large(&client->dev->dm, room, client->owner);
 	if (!folio)
 		return false;
-	queue_copy(&move->job, folio_page(folio, 0), sys_page, HMM_REF_BLOCK_PAGES);
+	queue_copy(&move->job, folio, sys_page, HMM_REF_BLOCK_PAGES);
 	move->args.dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
 	return true;
 }
 
 /* Single pages for a large hole, all or none. Return: false for none. */
 static bool fill_hole(struct hmm_ref_client *client, struct hmm_ref_move *move,
-		      struct page **dev_pages, struct hmm_ref_room *room)
+		      struct folio **folios, struct hmm_ref_room *room)
 {
 	struct hmm_ref_devmem *dm = &client->dev->dm;
 	unsigned long got;
@@ -118,44 +112,49 @@ static bool fill_hole(struct hmm_ref_client *client, struct hmm_ref_move *move,
 	hmm_ref_devmem_unreserve(dm, room);
 	if (hmm_ref_devmem_try_reserve(dm, room, HMM_REF_BLOCK_PAGES, false))
 		return false;
-	got = hmm_ref_devmem_handout(dm, room, client->owner, dev_pages, HMM_REF_BLOCK_PAGES);
+	got = hmm_ref_devmem_handout(dm, room, client->owner, folios, HMM_REF_BLOCK_PAGES);
 	if (got < HMM_REF_BLOCK_PAGES) {
-		put_unused(dev_pages, got);
+		put_unused(folios, got);
 		return false;
 	}
 	for (i = 0; i < got; i++) {
-		queue_copy(&move->job, dev_pages[i], NULL, 1);
-		move->args.dst[i] = migrate_pfn(page_to_pfn(dev_pages[i]));
+		queue_copy(&move->job, folios[i], NULL, 1);
+		move->args.dst[i] = migrate_pfn(folio_pfn(folios[i]));
 	}
 	return true;
 }
 
 /* Single pages for as many of the entries as there are. */
 static void fill_single(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			struct page **dev_pages, struct hmm_ref_room *room)
+			struct folio **folios, struct hmm_ref_room *room)
 {
 	struct migrate_vma *args = &move->args;
+	const bool all_anon = vma_is_anonymous(args->vma);
+	const unsigned long npages = args->npages;
 	const unsigned long *src = args->src;
-	unsigned long next = 0;
-	unsigned long got;
+	unsigned long *dst = args->dst;
+	struct folio **end;
 	unsigned long i;
 
-	got = hmm_ref_devmem_handout(&client->dev->dm, room, client->owner, dev_pages,
-				     min(move->need, room->nr));
-	for (i = 0; i < args->npages; i++) {
-		struct page *dev_page;
+	end = folios + hmm_ref_devmem_handout(&client->dev->dm, room, client->owner,
+						 folios, min(move->need, room->nr));
+	for (i = 0; i < npages; i++) {
+		unsigned long entry = src[i];
+		struct folio *folio;
 
-		if (!wants_device(args, src[i])) {
-			move->refused += hmm_ref_src_is_page(src[i]) ||
-					 src[i] & MIGRATE_PFN_MIGRATE;
+		if (!(entry & MIGRATE_PFN_MIGRATE))
+			continue;
+		if (!all_anon && !wants_device(entry)) {
+			move->refused++;
 			continue;
 		}
-		if (next == got)
+		if (folios == end)
 			break;
-		dev_page = dev_pages[next++];
-		queue_copy(&move->job, dev_page, migrate_pfn_to_page(src[i]), 1);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_page));
+		folio = *folios++;
+		queue_copy(&move->job, folio, migrate_pfn_to_page(entry), 1);
+		dst[i] = migrate_pfn(folio_pfn(folio));
 	}
+	put_unused(folios, end - folios);
 }
 
 /*
@@ -163,17 +162,17 @@ static void fill_single(struct hmm_ref_client *client, struct hmm_ref_move *move
  * entry fills the whole window. Return: 0, or -ENOSPC when there is nothing for that.
  */
 static int fill_device(struct hmm_ref_client *client, struct hmm_ref_move *move,
-		       struct page **dev_pages, struct hmm_ref_room *room)
+		       struct folio **folios, struct hmm_ref_room *room)
 {
 	unsigned long src = move->args.src[0];
 
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
-		fill_single(client, move, dev_pages, room);
+		fill_single(client, move, folios, room);
 		return 0;
 	}
 	if (!move->need || (move->whole && fill_large(client, move, room)))
 		return 0;
-	if (!hmm_ref_src_is_page(src) && fill_hole(client, move, dev_pages, room))
+	if (!hmm_ref_src_is_page(src) && fill_hole(client, move, folios, room))
 		return 0;
 	return -ENOSPC;
 }
@@ -212,7 +211,7 @@ int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *
 	plan(move);
 	move->rc = all ? reserve_plan(dm, move, room) : 0;
 	if (!move->rc)
-		move->rc = fill_device(client, move, window->dev_pages, room);
+		move->rc = fill_device(client, move, window->folios, room);
 	hmm_ref_engine_submit(&move->job);
 	return 0;
 }
@@ -233,7 +232,7 @@ unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
 
 	hmm_ref_move_commit(move);
 	for (i = 0; i < args->npages; i++)
-		moved += hmm_ref_moved(args->src[i], args->dst[i]);
+		moved += hmm_ref_moved(args->src[i]);
 	/* What is large is the whole window. */
 	moved *= hmm_ref_src_pages(args->src[0]);
 	atomic_long_add(moved, &client->owner->to_device);

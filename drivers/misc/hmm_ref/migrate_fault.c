@@ -261,7 +261,7 @@ static int pages_failed(struct dev_pagemap *pagemap, unsigned long pfn,
 {
 	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk, pagemap);
 	struct hmm_ref_device *dev = container_of(chunk->dm, struct hmm_ref_device, dm);
-	unsigned long dpfn = chunk->first_dpfn + (pfn - hmm_ref_chunk_pfn(chunk));
+	unsigned long dpfn = pfn + chunk->dpfn_offset;
 	int rc = 0;
 
 	for (; nr_pages; nr_pages--, dpfn++) {

@@ -109,4 +109,11 @@ void hmm_ref_compat_folio_free(struct folio *folio);
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
 #endif
 
+/* A folio has no name for it before 7.0. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define hmm_ref_folio_pgmap(folio)	((folio)->page.pgmap)
+#else
+#define hmm_ref_folio_pgmap(folio)	((folio)->pgmap)
+#endif
+
 #endif /* _HMM_REF_COMPAT_H */

@@ -136,7 +136,7 @@ void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 	KUNIT_ASSERT_LE(test, got, nr);
 	KUNIT_EXPECT_EQ(test, f->room.nr, had - got);
 	for (i = 0; i < got; i++)
-		hold(test, f, f->batch[i], owner, 1);
+		hold(test, f, folio_page(f->batch[i], 0), owner, 1);
 	if (got < nr) {
 		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got, nr);
 		dmt_unreserve(f, f->room.nr);

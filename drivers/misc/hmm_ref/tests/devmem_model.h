@@ -44,7 +44,7 @@ struct dmt {
 	bool broken;
 	struct held held[DMT_PAGES];
 	unsigned int nr_held;
-	struct page *batch[DMT_BATCH];
+	struct folio *batch[DMT_BATCH];
 	struct rnd_state rnd;
 };
 

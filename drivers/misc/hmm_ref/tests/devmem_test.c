@@ -77,8 +77,8 @@ static void devmem_batch(struct kunit *test)
 		for (page = nr; page < DMT_BATCH; page++)
 			KUNIT_EXPECT_NULL(test, f->batch[page]);
 		for (page = 1; page < min(nr, HMM_REF_BLOCK_PAGES); page++)
-			KUNIT_EXPECT_EQ(test, hmm_ref_page_dpfn(f->batch[page]),
-					hmm_ref_page_dpfn(f->batch[page - 1]) + 1);
+			KUNIT_EXPECT_EQ(test, hmm_ref_folio_dpfn(f->batch[page]),
+					hmm_ref_folio_dpfn(f->batch[page - 1]) + 1);
 		dmt_put_all(f);
 	}
 }
@@ -241,8 +241,8 @@ static void devmem_retire(struct kunit *test)
 	dmt_retire(test, f, 0); /* no chunk yet */
 	dmt_reserve(test, f, 10);
 	dmt_handout(test, f, 10);
-	dmt_retire(test, f, hmm_ref_page_dpfn(f->batch[3]));
-	dmt_retire(test, f, hmm_ref_page_dpfn(f->batch[3]));
+	dmt_retire(test, f, hmm_ref_folio_dpfn(f->batch[3]));
+	dmt_retire(test, f, hmm_ref_folio_dpfn(f->batch[3]));
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES + 1); /* without storage */
@@ -431,7 +431,7 @@ struct worker {
 	struct dmt *f;
 	unsigned int steps;
 	struct rnd_state rnd;
-	struct page *pages[64];
+	struct folio *folios[64];
 	unsigned int nr_twice;
 	unsigned int nr_short;
 };
@@ -462,20 +462,20 @@ static void worker_hold(struct worker *w, struct page *page)
 static void worker_step(struct worker *w)
 {
 	struct dmt *f = w->f;
-	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->pages));
+	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->folios));
 	struct hmm_ref_room room = {};
 	unsigned long got;
 	unsigned int i;
 
 	hmm_ref_devmem_reserve(&f->dm, &room, want, false);
 	got = room.nr;
-	i = hmm_ref_devmem_handout(&f->dm, &room, f->owners[0], w->pages, got);
+	i = hmm_ref_devmem_handout(&f->dm, &room, f->owners[0], w->folios, got);
 	w->nr_short += got - i;
 	for (got = i, i = 0; i < got; i++)
-		worker_hold(w, w->pages[i]);
+		worker_hold(w, folio_page(w->folios[i], 0));
 	cond_resched();
 	for (i = 0; i < got; i++)
-		worker_put(w, w->pages[i]);
+		worker_put(w, folio_page(w->folios[i], 0));
 }
 
 static void worker_large_step(struct worker *w)
