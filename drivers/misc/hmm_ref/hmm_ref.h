@@ -899,17 +899,19 @@ unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned lo
 int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
 				unsigned long end, vm_flags_t flags, unsigned long *next);
 
-/* migrate.c */
+/* migrate_cmd.c */
 int hmm_ref_migrate_range(struct hmm_ref_client *client,
 			  struct hmm_ref_migrate *cmd, bool large);
 
-/* migrate_common.c */
+/* migrate.c */
 int hmm_ref_window_init(struct hmm_ref_window *window);
 void hmm_ref_window_exit(struct hmm_ref_window *window);
 
 void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
 int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
 			 unsigned long *dst, unsigned long npages);
+
+/* migrate_system.c */
 gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
 unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
 			   unsigned long npages, enum hmm_ref_cause cause);

@@ -74,7 +74,7 @@ struct hmm_ref_move {
 	bool whole;
 };
 
-/* migrate_common.c */
+/* migrate.c, migrate_system.c */
 void hmm_ref_move_commit(struct hmm_ref_move *move);
 int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
 			    struct hmm_ref_window *window, bool large,

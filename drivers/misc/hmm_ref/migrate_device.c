@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The steps of a migration to the device. migrate.c has their order and its rules.
+ * The steps of a migration to the device. migrate_cmd.c has their order and its rules.
  *
  * What setup has collected says how many device pages it takes. They are reserved at once,
  * or not at all: nothing can wait once setup has locked the source pages. Then all is
