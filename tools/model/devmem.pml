@@ -623,7 +623,7 @@ inline move_locked(p)
 	:: else -> break
 	od;
 	if
-	/* hmm_ref_left() */
+	/* count_departed() */
 	:: d_step { ref[p] == 1 -> MUST(owner[p] == OWNED, page_without_owner); count = 0 }
 	:: else
 	:: count = 0	/* discarded meanwhile */

@@ -60,7 +60,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	if (!client->owner)
 		goto err_free;
 	mutex_init(&client->migrate_lock);
-	rc = hmm_ref_window_init(&client->window);
+	rc = hmm_ref_scratch_init(&client->scratch);
 	if (rc)
 		goto err_owner;
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
@@ -75,7 +75,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	return client;
 
 err_window:
-	hmm_ref_window_exit(&client->window);
+	hmm_ref_scratch_exit(&client->scratch);
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);
 err_free:
@@ -97,7 +97,7 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
 	list_del(&client->node);
 	mutex_unlock(&dev->clients_lock);
 	hmm_ref_mirror_exit(&client->mirror);
-	hmm_ref_window_exit(&client->window);
+	hmm_ref_scratch_exit(&client->scratch);
 	hmm_ref_owner_put(client->owner, 1);
 	kfree(client);
 	hmm_ref_device_put(dev);
@@ -139,9 +139,9 @@ void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client 
 	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
 	seq_printf(m, "hmm_ref-pages:\t%u\n", refcount_read(&owner->refs) - 1);
 	show_count(m, "to-device", &owner->to_device);
-	show_count(m, "to-system", &owner->left[HMM_REF_BY_COMMAND]);
-	show_count(m, "cpu-fault-pages", &owner->left[HMM_REF_BY_FAULT]);
-	show_count(m, "evicted", &owner->left[HMM_REF_BY_EVICTION]);
+	show_count(m, "to-system", &owner->departed[HMM_REF_BY_COMMAND]);
+	show_count(m, "cpu-fault-pages", &owner->departed[HMM_REF_BY_FAULT]);
+	show_count(m, "evicted", &owner->departed[HMM_REF_BY_EVICTION]);
 	show_count(m, "device-faults", &owner->device_faults);
 	show_count(m, "invalidations", &owner->invalidations);
 	show_count(m, "retries", &owner->retries);

@@ -7,9 +7,12 @@
  *   main.c, ioctl.c, dmirror.c, debugfs.c
  *                                 devices, the user's requests
  *   client.c                      open files
- *   migrate*.c, fault_around.c    access.c, exclusive.c, snapshot.c, range_fault.c,
- *                                 mirror.c, absent.c
- *                                 moving data         | seeing a process's memory
+ *   migrate_cmd.c, migrate_fault.c (fault_around.c), migrate_evict.c
+ *                                 who moves data, and when
+ *   migrate.c, migrate_device.c, migrate_system.c
+ *                                 how it moves
+ *   access.c, exclusive.c, snapshot.c, range_fault.c, mirror.c, absent.c
+ *                                 seeing a process's memory
  *   devmem*.c        pgtable.c    device pages        | the device's page table
  *   chunk.c, audit.c              how many, in what state
  *   engine.c                      what hardware would do
@@ -322,7 +325,7 @@ enum hmm_ref_cause {
  *	taken and dropped by the batch, which a kref cannot do
  * @opener: process that opened the file, shown in fdinfo and traces
  * @to_device: pages that its commands have moved to the device
- * @left: pages handed out for it whose data has left, by cause
+ * @departed: pages handed out for it whose data has left, by cause
  * @device_faults: of its mirror, as are the next two
  * @invalidations: of its mirror
  * @retries: of its mirror
@@ -333,7 +336,7 @@ struct hmm_ref_owner {
 	refcount_t refs;
 	struct pid *opener;
 	atomic_long_t to_device;
-	atomic_long_t left[HMM_REF_CAUSES];
+	atomic_long_t departed[HMM_REF_CAUSES];
 	atomic_long_t device_faults;
 	atomic_long_t invalidations;
 	atomic_long_t retries;
@@ -880,13 +883,13 @@ unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long s
 /* ---- migrate*.c: moving data ------------------------------------------- */
 
 /**
- * struct hmm_ref_window - scratch memory of one migration at a time
+ * struct hmm_ref_scratch - the arrays of one migration at a time
  * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
  * @dst: its destination entries
  * @folios: device pages handed out for it
  * @ring: descriptors of its copies
  */
-struct hmm_ref_window {
+struct hmm_ref_scratch {
 	unsigned long *src;
 	unsigned long *dst;
 	struct folio **folios;
@@ -904,22 +907,8 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client,
 			  struct hmm_ref_migrate *cmd, bool large);
 
 /* migrate.c */
-int hmm_ref_window_init(struct hmm_ref_window *window);
-void hmm_ref_window_exit(struct hmm_ref_window *window);
-
-void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages);
-int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
-			 unsigned long *dst, unsigned long npages);
-
-/* migrate_system.c */
-gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
-unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
-			   unsigned long npages, enum hmm_ref_cause cause);
-int hmm_ref_fill_folio(struct hmm_ref_job *job, unsigned long src,
-		       unsigned long *dst, gfp_t gfp, struct vm_area_struct *vma,
-		       unsigned long addr);
-int hmm_ref_fill_page(struct hmm_ref_devmem *dm, struct hmm_ref_job *job, unsigned long src,
-		      unsigned long index, unsigned long *dst, gfp_t gfp);
+int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch);
+void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch);
 
 /* migrate_evict.c */
 unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
@@ -1035,8 +1024,8 @@ unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long add
  * @around: how many these are, from experience
  * @dm: its memory
  * @counters: totals
- * @evict_lock: covers @evict_window; killable
- * @evict_window: scratch memory of eviction
+ * @evict_lock: covers @evict_scratch; killable
+ * @evict_scratch: scratch memory of eviction
  * @last_room: when a page has last come free for a task that waits, in jiffies; covered by
  *	hmm_ref_devmem::room_lock
  * @clients_lock: covers @clients
@@ -1055,8 +1044,8 @@ struct hmm_ref_device {
 	struct hmm_ref_around __percpu *around;
 	struct hmm_ref_devmem dm;
 	struct hmm_ref_counters __percpu *counters;
-	struct mutex evict_lock;	/* evict_window */
-	struct hmm_ref_window evict_window;
+	struct mutex evict_lock;	/* evict_scratch */
+	struct hmm_ref_scratch evict_scratch;
 	unsigned long last_room;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
@@ -1071,16 +1060,16 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
- * @migrate_lock: covers @window; killable
- * @window: scratch memory of its migrations
+ * @migrate_lock: covers @scratch; killable
+ * @scratch: for its migrations
  * @node: on hmm_ref_device::clients
  */
 struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
-	struct mutex migrate_lock;	/* window */
-	struct hmm_ref_window window;
+	struct mutex migrate_lock;	/* scratch */
+	struct hmm_ref_scratch scratch;
 	struct list_head node;
 };
 

@@ -224,7 +224,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
 			 hmm_ref_devmem_used(&dev->dm));
 	hmm_ref_devmem_exit(&dev->dm);
-	hmm_ref_window_exit(&dev->evict_window);
+	hmm_ref_scratch_exit(&dev->evict_scratch);
 	hmm_ref_device_put(dev);
 }
 
@@ -263,7 +263,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	dev->around = alloc_percpu(struct hmm_ref_around);
 	if (!dev->counters || !dev->around)
 		goto err_put;
-	rc = hmm_ref_window_init(&dev->evict_window);
+	rc = hmm_ref_scratch_init(&dev->evict_scratch);
 	if (rc)
 		goto err_put;
 	rc = hmm_ref_devmem_init(&dev->dm, &params);
@@ -290,7 +290,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 err_devmem:
 	hmm_ref_devmem_exit(&dev->dm);
 err_window:
-	hmm_ref_window_exit(&dev->evict_window);
+	hmm_ref_scratch_exit(&dev->evict_scratch);
 err_put:
 	hmm_ref_device_put(dev);
 	return rc;

@@ -1,61 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The steps that all migrations share. migrate_cmd.c has their order and its rules.
+ * One migration: hmm_ref_migrate() has all of its steps, in their order. The MIGRATE command
+ * moves pages by it in both directions (migrate_cmd.c), CPU faults (migrate_fault.c) and
+ * eviction (migrate_evict.c) move them to system memory. They differ in which pages they ask for
+ * and in how they fill the destinations.
  *
- * An entry of src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large folio
- * (or a hole as large); the entries behind it are then 0. Its dst is one large folio,
- * with MIGRATE_PFN_COMPOUND, too; or, for a hole, single pages in the entries from there on.
+ * Rules:
+ * - mmap_lock is held for read from VMA lookup to finalize. Eviction takes device pages whoever
+ *   maps them: it has no VMA, and takes no mmap_lock.
+ * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
+ *   hmm_range_fault() does: a task that invalidates may wait for these pages.
+ * - Between submit and the return of wait the pages belong to the engine.
+ * - An entry moves when its dst is set. Whatever goes wrong, an entry's dst is abandoned and
+ *   cleared, and both last steps are done all the same: to skip migrate_vma_pages() would leave
+ *   migration entries that point to pages without data.
+ * - What has happened is in src after migrate_vma_pages(), not in cpages.
+ * - Nothing is mapped for the device. DONTNEED does not wait for page locks, so a page that has
+ *   just arrived may be on its way out; range_fault.c maps, under the sequence.
+ *
+ * Entries: src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large folio (or a hole
+ * as large); the entries behind it are then 0. Its dst is one large folio, with
+ * MIGRATE_PFN_COMPOUND, too; or single pages in the entries from there on: for a hole, or in an
+ * eviction that has the core split a folio.
  */
 #include <linux/pagemap.h>
 
 #include "migrate.h"
 
-/* ---- windows ----------------------------------------------------------- */
+/* ---- scratch memory ---------------------------------------------------- */
 
 /**
- * hmm_ref_window_init() - allocate the arrays of a window
- * @window: to set up
+ * hmm_ref_scratch_init() - allocate arrays for a window
+ * @scratch: to set up
  *
  * Return: 0 or -ENOMEM.
  */
-int hmm_ref_window_init(struct hmm_ref_window *window)
+int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch)
 {
-	window->src = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->src),
-			       GFP_KERNEL_ACCOUNT);
-	window->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->dst),
-			       GFP_KERNEL_ACCOUNT);
-	window->folios = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->folios),
-				  GFP_KERNEL_ACCOUNT);
-	window->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*window->ring),
+	scratch->src = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->src),
 				GFP_KERNEL_ACCOUNT);
-	if (window->src && window->dst && window->folios && window->ring)
+	scratch->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->dst),
+				GFP_KERNEL_ACCOUNT);
+	scratch->folios = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->folios),
+				  GFP_KERNEL_ACCOUNT);
+	scratch->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->ring),
+				GFP_KERNEL_ACCOUNT);
+	if (scratch->src && scratch->dst && scratch->folios && scratch->ring)
 		return 0;
-	hmm_ref_window_exit(window);
+	hmm_ref_scratch_exit(scratch);
 	return -ENOMEM;
 }
 
 /**
- * hmm_ref_window_exit() - free the arrays of a window
- * @window: unused from now on
+ * hmm_ref_scratch_exit() - free arrays for a window
+ * @scratch: unused from now on
  */
-void hmm_ref_window_exit(struct hmm_ref_window *window)
+void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch)
 {
-	kvfree(window->src);
-	kvfree(window->dst);
-	kvfree(window->folios);
-	kvfree(window->ring);
+	kvfree(scratch->src);
+	kvfree(scratch->dst);
+	kvfree(scratch->folios);
+	kvfree(scratch->ring);
 }
 
 /* ---- entries ----------------------------------------------------------- */
 
-/**
- * hmm_ref_abandon_all() - give the destinations back, move nothing
- * @dst: destination entries; cleared
- * @npages: of them
- *
- * Rule 4 of devmem.c for device pages; system pages are freed the same way.
+/*
+ * Give destinations back, move nothing. Rule 4 of devmem.c for device pages; system pages are
+ * freed the same way.
  */
-void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
+static void abandon(unsigned long *dst, unsigned long npages)
 {
 	unsigned long i;
 
@@ -70,105 +84,141 @@ void hmm_ref_abandon_all(unsigned long *dst, unsigned long npages)
 	}
 }
 
-/**
- * hmm_ref_abandon_lost() - leave behind what was lost
- * @dm: device memory that pages leave
- * @src: source entries, with copies that are complete
- * @dst: destination entries; cleared where they are left
- * @npages: of each
- *
- * What was copied out of bad memory is not the data. Its page stays where it is, for the
- * next touch by the CPU to find out (migrate_fault.c).
- *
- * Return: 0, or -EAGAIN when that leaves a large folio behind, of which single pages could
- * still move.
+/*
+ * What was copied out of bad memory is not the data. Its page stays where it is, for the next
+ * touch by the CPU to find out (migrate_fault.c). Return: 0, or -EAGAIN when that leaves a large
+ * folio behind, of which single pages could still move.
  */
-int hmm_ref_abandon_lost(struct hmm_ref_devmem *dm, const unsigned long *src,
-			 unsigned long *dst, unsigned long npages)
+static int abandon_lost(struct hmm_ref_move *move)
 {
+	const unsigned long *src = move->args.src;
+	unsigned long *dst = move->args.dst;
 	unsigned long dpfn = 0, first = 0, end = 0;
 	unsigned long i;
 	int rc = 0;
 
-	if (!READ_ONCE(dm->any_lost))
+	if (!READ_ONCE(move->dm->any_lost))
 		return 0;
-	for (i = 0; i < npages; i++) {
+	for (i = 0; i < move->args.npages; i++) {
 		struct page *page = migrate_pfn_to_page(src[i]);
 
 		/* Single pages for a large folio are in the entries from there on. */
 		if (page) {
 			first = i;
-			end = hmm_ref_owns(dm, page) ? i + hmm_ref_src_pages(src[i]) : 0;
+			end = hmm_ref_owns(move->dm, page) ? i + hmm_ref_src_pages(src[i]) : 0;
 			dpfn = end ? hmm_ref_page_dpfn(page) : 0;
 		}
 		if (!dst[i] || i >= end ||
-		    !hmm_ref_devmem_any_lost(dm, dpfn + (i - first),
+		    !hmm_ref_devmem_any_lost(move->dm, dpfn + (i - first),
 					     hmm_ref_src_pages(dst[i])))
 			continue;
 		if (dst[i] & MIGRATE_PFN_COMPOUND)
 			rc = -EAGAIN;
-		hmm_ref_abandon_all(&dst[i], 1);
+		abandon(&dst[i], 1);
 	}
 	return rc;
 }
 
-static void count_left(struct hmm_ref_owner *owner, unsigned long nr,
-		       enum hmm_ref_cause cause)
-{
-	if (owner)
-		atomic_long_add(nr, &owner->left[cause]);
-}
+/* ---- counting ---------------------------------------------------------- */
 
-/**
- * hmm_ref_left() - after migrate_*_pages(): how many pages have left the device?
- * @src: source entries, device pages
- * @dst: destination entries
- * @npages: of each
- * @cause: why, for the pages' owners to count
- *
- * Return: pages.
- */
-unsigned long hmm_ref_left(const unsigned long *src, const unsigned long *dst,
-			   unsigned long npages, enum hmm_ref_cause cause)
+/* After migrate_vma_pages(): how many pages are on the device now? */
+static unsigned long count_arrived(const struct migrate_vma *args)
 {
-	struct hmm_ref_owner *last = NULL;
-	unsigned long left = 0, of_last = 0;
+	unsigned long arrived = 0;
 	unsigned long i;
 
-	for (i = 0; i < npages; i++) {
-		unsigned long nr = hmm_ref_src_pages(src[i]);
+	for (i = 0; i < args->npages; i++)
+		arrived += hmm_ref_moved(args->src[i]);
+	/* What is large is the whole window. */
+	return arrived * hmm_ref_src_pages(args->src[0]);
+}
+
+static void count_for(struct hmm_ref_owner *owner, unsigned long nr, enum hmm_ref_cause cause)
+{
+	if (owner)
+		atomic_long_add(nr, &owner->departed[cause]);
+}
+
+/* The same: how many have left the device? Their owners count them, by cause. */
+static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref_cause cause)
+{
+	struct hmm_ref_owner *last = NULL;
+	unsigned long departed = 0, of_last = 0;
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++) {
+		unsigned long nr = hmm_ref_src_pages(args->src[i]);
 		struct hmm_ref_owner *owner;
 
-		if (!hmm_ref_moved(src[i]))
+		if (!hmm_ref_moved(args->src[i]))
 			continue;
-		owner = migrate_pfn_to_page(src[i])->zone_device_data;
+		owner = migrate_pfn_to_page(args->src[i])->zone_device_data;
 		if (owner != last) {
-			count_left(last, of_last, cause);
+			count_for(last, of_last, cause);
 			last = owner;
 			of_last = 0;
 		}
 		of_last += nr;
-		left += nr;
+		departed += nr;
 	}
-	count_left(last, of_last, cause);
-	return left;
+	count_for(last, of_last, cause);
+	return departed;
 }
 
+/* ---- a migration ------------------------------------------------------- */
+
 /**
- * hmm_ref_move_commit() - wait for the copies, and let the core commit what is good
- * @move: of which setup has run; an error of the engine becomes its rc
+ * hmm_ref_migrate() - move pages to the device, or to system memory
+ * @move: what to move and how to fill; its moved is set
  *
- * All of it is retracted after such an error. Where memory of the device has failed, that
- * is what stays, and rc is -EAGAIN for a large folio.
+ * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
+ * Return: 0; what @move->fill has returned; -EIO when the engine failed, and nothing has moved;
+ * -EAGAIN when the memory of a large folio has failed in part, and the folio stays; or what
+ * setup says, -EINVAL for a VMA that does not migrate, and nothing was done.
  */
-void hmm_ref_move_commit(struct hmm_ref_move *move)
+int hmm_ref_migrate(struct hmm_ref_move *move)
 {
+	struct migrate_vma *args = &move->args;
+	int rc;
+
+	/* Unmap and lock the source pages. What others use does not get MIGRATE_PFN_MIGRATE. */
+	move->moved = 0;
+	if (args->vma)
+		rc = migrate_vma_setup(args);
+	else
+		rc = migrate_device_range(args->src, move->first_pfn, args->npages);
+	if (rc)
+		return rc;
+
+	/* Give them destinations, locked as well. An error can still be undone. */
+	hmm_ref_engine_begin(&move->dm->engine, &move->job, move->ring, move->ring_size);
+	rc = move->fill(move);
+	hmm_ref_engine_submit(&move->job);
+
+	/* Abandon what holds no data: all of it when the engine has failed. */
 	if (hmm_ref_engine_wait(&move->job)) {
-		move->rc = -EIO;
-		hmm_ref_abandon_all(move->args.dst, move->args.npages);
-	} else if (hmm_ref_abandon_lost(move->args.pgmap_owner, move->args.src,
-					move->args.dst, move->args.npages)) {
-		move->rc = -EAGAIN;
+		abandon(args->dst, args->npages);
+		rc = -EIO;
+	} else if (abandon_lost(move)) {
+		rc = -EAGAIN;
 	}
-	migrate_vma_pages(&move->args);
+
+	/* Commit page by page. The core may refuse, and clears MIGRATE_PFN_MIGRATE then. */
+	if (args->vma)
+		migrate_vma_pages(args);
+	else
+		migrate_device_pages(args->src, args->dst, args->npages);
+
+	/* Until the source pages are put their owners are known. */
+	if (args->flags & MIGRATE_VMA_SELECT_SYSTEM)
+		move->moved = count_arrived(args);
+	else
+		move->moved = count_departed(args, move->cause);
+
+	/* Map what has moved, restore what has not; unlock and put both sides. */
+	if (args->vma)
+		migrate_vma_finalize(args);
+	else
+		migrate_device_finalize(args->src, args->dst, args->npages);
+	return rc;
 }

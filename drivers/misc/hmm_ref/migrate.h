@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the files migrate*.c share: the entries of migrate_vma, as nobody else knows
- * MIGRATE_PFN_*, and a migration between its halves.
+ * What the files migrate*.c share. No other file knows MIGRATE_PFN_*.
  */
 #ifndef _HMM_REF_MIGRATE_H
 #define _HMM_REF_MIGRATE_H
@@ -55,41 +54,86 @@ static inline bool hmm_ref_moved(unsigned long src)
 }
 
 /**
- * struct hmm_ref_move - a migration, from before setup to finalize
- * @args: for the core; vma, start and end are the caller's to set
- * @job: its copies
- * @rc: what went wrong, if anything
- * @refused: pages of a kind that the device does not take
- * @need: to the device: pages that it takes
- * @whole: these are better off as one large folio
- *
- * Nothing but the copies happens between begin and end, which are under the same mmap_lock.
+ * struct hmm_ref_move - a migration
+ * @args: for the core: vma, start, end, src, dst, flags and fault_page are the caller's to set;
+ *	without a VMA src, npages, and dst, all zeros
+ * @first_pfn: without a VMA: the page frame number of the first of npages device pages
+ * @dm: device memory that the pages go to, or leave
+ * @fill: gives the entries of args.src that are to move a locked page in args.dst each, and adds
+ *	a copy to @job for it. What it leaves without one stays. Returns 0, or an errno that
+ *	hmm_ref_migrate() returns at its end. Waits for nothing but memory, and, to the device,
+ *	not for that either
+ * @ring: memory for the descriptors of the copies
+ * @ring_size: how many fit
+ * @cause: why pages leave the device
+ * @job: the copies
+ * @moved: out: pages that have moved
  */
 struct hmm_ref_move {
 	struct migrate_vma args;
+	unsigned long first_pfn;
+	struct hmm_ref_devmem *dm;
+	int (*fill)(struct hmm_ref_move *move);
+	struct hmm_ref_copy *ring;
+	unsigned int ring_size;
+	enum hmm_ref_cause cause;
 	struct hmm_ref_job job;
-	int rc;
-	unsigned long refused;
-	unsigned long need;
-	bool whole;
+	unsigned long moved;
 };
 
-/* migrate.c, migrate_system.c */
-void hmm_ref_move_commit(struct hmm_ref_move *move);
-int hmm_ref_to_system_begin(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large,
-			    enum hmm_ref_cause cause);
-unsigned long hmm_ref_to_system_end(struct hmm_ref_move *move,
-				    enum hmm_ref_cause cause);
-int hmm_ref_to_system(struct hmm_ref_devmem *dm, struct hmm_ref_move *move,
-		      struct hmm_ref_window *window, bool large,
-		      enum hmm_ref_cause cause, unsigned long *moved);
+/**
+ * hmm_ref_move_init() - begin to describe a migration
+ * @move: to set up
+ * @dm: device memory
+ * @scratch: its arrays, as long as @move is used
+ */
+static inline void hmm_ref_move_init(struct hmm_ref_move *move, struct hmm_ref_devmem *dm,
+				     struct hmm_ref_scratch *scratch)
+{
+	*move = (struct hmm_ref_move){
+		.args = {
+			.src = scratch->src,
+			.dst = scratch->dst,
+			.pgmap_owner = dm->pgmap_owner,
+		},
+		.dm = dm,
+		.ring = scratch->ring,
+		.ring_size = HMM_REF_BLOCK_PAGES,
+	};
+}
+
+/**
+ * struct hmm_ref_to_device - a migration to the device
+ * @move: the migration; its fill is hmm_ref_fill_device()
+ * @owner: of the pages on the device
+ * @room: reserved for it; what is handed out comes off, what is missing is added if it is free
+ * @folios: scratch memory, HMM_REF_BLOCK_PAGES of them
+ * @all: nothing moves unless there is room for all
+ * @need: out: pages that it takes
+ * @whole: out: these are better off as one large folio
+ * @refused: out: pages of a kind that the device does not take
+ */
+struct hmm_ref_to_device {
+	struct hmm_ref_move move;
+	struct hmm_ref_owner *owner;
+	struct hmm_ref_room *room;
+	struct folio **folios;
+	bool all;
+	unsigned long need;
+	bool whole;
+	unsigned long refused;
+};
+
+/* migrate.c */
+int hmm_ref_migrate(struct hmm_ref_move *move);
 
 /* migrate_device.c */
-int hmm_ref_to_device_begin(struct hmm_ref_client *client, struct hmm_ref_move *move,
-			    struct hmm_ref_window *window, bool large,
-			    struct hmm_ref_room *room, bool all);
-unsigned long hmm_ref_to_device_end(struct hmm_ref_client *client,
-				    struct hmm_ref_move *move);
+int hmm_ref_fill_device(struct hmm_ref_move *move);
+
+/* migrate_system.c */
+int hmm_ref_to_system(struct hmm_ref_move *move);
+gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
+int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp);
+int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long index, gfp_t gfp);
 
 #endif /* _HMM_REF_MIGRATE_H */

@@ -1,42 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Moving data: to the device and to system memory, for the MIGRATE command.
+ * The MIGRATE command: a range of a process, window by window, in either direction.
  *
- * migrate_fault.c moves it for the CPU, migrate_evict.c for room, by the same
- * steps (migrate_common.c) and rules.
+ * A window is at most a block. For each one:
  *
- * A migration handles one window, at most a block, with four steps of the core
- * around ours:
- *
- *   look                          at the VMA, and at what is on the device already
- *   migrate_vma_setup()           unmaps and locks the source pages; its notifier
- *                                 zaps them from every device page table first
- *   reserve                       as many device pages as that takes: all, or none and
- *                                 begin again after room was made, which may evict
- *   hand out, queue copies        source pages cannot change; an error here can
- *                                 still be undone
- *   wait for the copies           their error, too
- *   migrate_vma_pages()           commits page by page, and may refuse
- *   migrate_vma_finalize()        maps what won, unlocks and puts both sides
+ *   look       at the VMA, and at what is on the device already
+ *   migrate    hmm_ref_migrate(), which finds out how many device pages that takes and reserves
+ *              all of them; or none, and -ENOSPC
+ *   make room  with no lock held, as that may evict; then begin again with the look
+ *   try again  what others have held locked, a few times
+ *   count      what has happened to the pages
  *
  * Rules:
- * - mmap_lock is held for read from VMA lookup to finalize.
- * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
- *   hmm_range_fault() does: a task that invalidates may wait for these pages. So a window is
- *   looked at before setup, and room is made with no lock held.
  * - What is resident, or cannot move, reserves and evicts nothing.
- * - The first error ends the command.
- * - An entry is moved when its dst is set. Whatever goes wrong, an entry's dst is abandoned
- *   and cleared, and both last steps are done all the same: to skip migrate_vma_pages()
- *   would leave migration entries that point to pages without data.
- * - What happened is in src after migrate_vma_pages(), not in cpages.
- * - A hole has no page: it is cleared on the way to the device, and is none on the way back.
- * - Large folios stay whole. On the way to the device they wait for a block, and stay
- *   where they are if there is none. On the way back, where the system has no large page,
- *   setup comes again and splits them. A large hole is filled with all of its pages or with
- *   none.
- * - Nothing is mapped for the device here. DONTNEED does not wait for page locks, so a page
- *   that has just arrived may be on its way out; range_fault.c maps, under the sequence.
+ * - A window is looked at before setup, since that waits for those who invalidate, and
+ *   UFFDIO_MOVE, one of them, for pages that setup has locked.
+ * - Where no more room can be made, as much moves as there is.
+ * - The first error ends the command. Any signal does, between two windows.
  */
 #include <linux/fs.h>
 #include <linux/hugetlb_inline.h>
@@ -55,32 +35,53 @@
 /* How often room is made for a window that wants more each time. */
 #define MIGRATE_ROUNDS	4
 
-/* One pass over one window. */
-struct pass {
-	unsigned long start;
-	unsigned long end;	/* cut to what can be handled at once */
-	struct hmm_ref_move move;
-	int rc;
-	unsigned long wanted;	/* upper bound of the pages that may move */
-	bool tried;		/* setup has run: the window counts as handled */
-	bool starved;		/* no room could be made */
-	unsigned int rounds;	/* times that room was made */
-	bool blind;		/* hmm_range_fault() does not look into the VMA */
-	bool large;		/* keep large folios whole */
-	bool exact;		/* room is short: look at all pages */
-	unsigned long moved;
-	unsigned long refused;	/* pages of a kind that does not move */
+/**
+ * enum room_state - what is known of the room for a window
+ * @ROOM_ASSUMED: nothing: most windows fit
+ * @ROOM_SOUGHT: all pages were looked at, and the device has grown or evicted for the others
+ * @ROOM_NONE: no more can be made
+ */
+enum room_state {
+	ROOM_ASSUMED,
+	ROOM_SOUGHT,
+	ROOM_NONE,
 };
 
-static void init_pass(struct hmm_ref_client *client, struct pass *pass,
-		      unsigned long start, unsigned long end, bool large)
+/**
+ * struct window - what is migrated at a time
+ * @start: user address
+ * @end: user address; cut to the VMA by the look
+ * @vm_flags: of the VMA
+ * @select: MIGRATE_VMA_SELECT_COMPOUND to keep a large folio whole, or 0
+ * @wanted: the look: upper bound of the pages that may move
+ * @state: of the room
+ * @rounds: times that room was made
+ * @room: what is reserved
+ * @need: setup: pages that it takes
+ * @whole: setup: as one large folio
+ * @handled: pages that a migration has tried to move, or found to be where they are wanted
+ * @moved: of them
+ * @refused: of them: of a kind that does not move
+ */
+struct window {
+	unsigned long start;
+	unsigned long end;
+	vm_flags_t vm_flags;
+	unsigned long select;
+	unsigned long wanted;
+	enum room_state state;
+	unsigned int rounds;
+	struct hmm_ref_room room;
+	unsigned long need;
+	bool whole;
+	unsigned long handled;
+	unsigned long moved;
+	unsigned long refused;
+};
+
+static unsigned long window_pages(const struct window *w)
 {
-	*pass = (struct pass){
-		.start = start,
-		.end = end,
-		.large = large && end - start == PMD_SIZE &&
-			 hmm_ref_has_large(&client->dev->dm),
-	};
+	return (w->end - w->start) >> PAGE_SHIFT;
 }
 
 /* ---- looking ----------------------------------------------------------- */
@@ -88,7 +89,7 @@ static void init_pass(struct hmm_ref_client *client, struct pass *pass,
 static unsigned long peek(struct hmm_ref_client *client, unsigned long start,
 			  unsigned long end)
 {
-	return hmm_ref_mirror_peek(&client->mirror, start, end, client->window.dst);
+	return hmm_ref_mirror_peek(&client->mirror, start, end, client->scratch.dst);
 }
 
 /*
@@ -98,216 +99,252 @@ static unsigned long peek(struct hmm_ref_client *client, unsigned long start,
  * device already needs no room; most windows have all of their pages there or none, so the
  * first page tells whether to look at the others.
  */
-static void look_to_device(struct hmm_ref_client *client, struct pass *pass)
+static void look_to_device(struct hmm_ref_client *client, struct window *w,
+			   struct vm_area_struct *vma)
 {
-	struct migrate_vma *args = &pass->move.args;
-	vm_flags_t flags = args->vma->vm_flags;
-
-	pass->large &= hmm_ref_takes_large(&client->dev->dm);
-	if (flags & VM_SPECIAL || is_vm_hugetlb_page(args->vma) || vma_is_dax(args->vma))
+	if (!hmm_ref_takes_large(&client->dev->dm))
+		w->select = 0;
+	if (w->vm_flags & VM_SPECIAL || is_vm_hugetlb_page(vma) || vma_is_dax(vma))
 		return; /* for setup to refuse */
-	if (!(flags & VM_READ) || flags & VM_MAYSHARE || userfaultfd_rwp(args->vma)) {
-		pass->refused = pass->wanted;
-		pass->wanted = 0;
+	if (!(w->vm_flags & VM_READ) || w->vm_flags & VM_MAYSHARE || userfaultfd_rwp(vma)) {
+		w->refused = w->wanted;
+		w->wanted = 0;
 		return;
 	}
-	if (pass->exact || peek(client, args->start, args->start + PAGE_SIZE))
-		pass->wanted -= peek(client, args->start, args->end);
+	if (w->state != ROOM_ASSUMED || peek(client, w->start, w->start + PAGE_SIZE))
+		w->wanted -= peek(client, w->start, w->end);
 }
+
+/* Look up the VMA, and what of it may move. Return: the VMA, or NULL. */
+static struct vm_area_struct *look(struct hmm_ref_client *client, u32 direction,
+				   struct window *w)
+{
+	struct vm_area_struct *vma = vma_lookup(client->mirror.notifier.mm, w->start);
+
+	if (!vma)
+		return NULL;
+	w->end = min(w->end, vma->vm_end);
+	w->vm_flags = vma->vm_flags;
+	w->refused = 0;
+	w->wanted = window_pages(w);
+	if (w->end - w->start < PMD_SIZE)
+		w->select = 0;
+	if (direction == HMM_REF_TO_DEVICE)
+		look_to_device(client, w, vma);
+	return vma;
+}
+
+/* ---- moving ------------------------------------------------------------ */
 
 /*
- * Look up the VMA, and what of it may move. This waits for those who invalidate, and
- * UFFDIO_MOVE, one of them, for pages that setup has locked.
+ * Return: 0; -EAGAIN when the device has to grow first; -ENOSPC when there is too little room; or
+ * an errno of the uapi.
  */
-static int look_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+static int move_to_device(struct hmm_ref_client *client, struct window *w,
+			  struct vm_area_struct *vma)
 {
-	struct migrate_vma *args = &pass->move.args;
+	struct hmm_ref_devmem *dm = &client->dev->dm;
+	struct hmm_ref_to_device to = {
+		.owner = client->owner,
+		.room = &w->room,
+		.folios = client->scratch.folios,
+		.all = w->state != ROOM_NONE,
+	};
+	int rc = 0;
 
-	args->start = pass->start;
-	args->vma = vma_lookup(client->mirror.notifier.mm, pass->start);
-	if (!args->vma)
-		return -EFAULT;
-	args->end = min(pass->end, args->vma->vm_end);
-	pass->blind = !(args->vma->vm_flags & VM_READ);
-	pass->refused = 0;
-	pass->wanted = (args->end - args->start) >> PAGE_SHIFT;
-	if (direction == HMM_REF_TO_DEVICE)
-		look_to_device(client, pass);
-	pass->end = args->end;
-	pass->large &= args->end - args->start == PMD_SIZE;
-	return 0;
-}
-
-/* ---- a pass ------------------------------------------------------------ */
-
-/* All that happens to a window that was looked at, from setup to finalize. */
-static int move_to_device(struct hmm_ref_client *client, struct pass *pass,
-			  struct hmm_ref_room *room)
-{
-	struct hmm_ref_move *move = &pass->move;
-	int rc;
-
-	rc = hmm_ref_to_device_begin(client, move, &client->window, pass->large, room,
-				     !pass->starved);
-	if (rc)
-		return rc;
-	pass->moved += hmm_ref_to_device_end(client, move);
-	pass->refused = move->refused;
-	return move->rc;
-}
-
-/* The same the other way. What cannot stay whole is begun again, as single pages. */
-static int move_to_system(struct hmm_ref_client *client, struct pass *pass)
-{
-	unsigned long moved;
-	int rc;
-
-	rc = hmm_ref_to_system(&client->dev->dm, &pass->move, &client->window,
-			       pass->large, HMM_REF_BY_COMMAND, &moved);
-	pass->moved += moved;
+	if (w->wanted) {
+		if (w->state == ROOM_ASSUMED && hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
+			return -EAGAIN;
+		hmm_ref_move_init(&to.move, dm, &client->scratch);
+		to.move.args.vma = vma;
+		to.move.args.start = w->start;
+		to.move.args.end = w->end;
+		to.move.args.flags = MIGRATE_VMA_SELECT_SYSTEM | w->select;
+		to.move.fill = hmm_ref_fill_device;
+		rc = hmm_ref_migrate(&to.move);
+		if (rc == -EINVAL)
+			return rc;
+		atomic_long_add(to.move.moved, &client->owner->to_device);
+		w->need = to.need;
+		w->whole = to.whole;
+		w->refused = to.refused;
+		w->moved += to.move.moved;
+	}
+	w->handled = window_pages(w);
 	return rc;
 }
 
-/*
- * Look at a window, and move what there is room for. Return: 0, -ENOSPC when there is not
- * enough, -EAGAIN when the device has to grow first, or an errno of the uapi.
- */
-static int move_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass,
-		     struct hmm_ref_room *room, bool may_grow)
+static int move_to_system(struct hmm_ref_client *client, struct window *w,
+			  struct vm_area_struct *vma)
 {
-	struct hmm_ref_devmem *dm = &client->dev->dm;
+	struct hmm_ref_move move;
+	int rc;
+
+	hmm_ref_move_init(&move, &client->dev->dm, &client->scratch);
+	move.args.vma = vma;
+	move.args.start = w->start;
+	move.args.end = w->end;
+	move.args.flags = w->select;
+	move.cause = HMM_REF_BY_COMMAND;
+	rc = hmm_ref_to_system(&move);
+	if (rc == -EINVAL)
+		return rc;
+	w->moved += move.moved;
+	w->handled = window_pages(w);
+	return rc;
+}
+
+/* Look at a window, and move what there is room for. Return: as move_to_device(). */
+static int move_window(struct hmm_ref_client *client, u32 direction, struct window *w)
+{
 	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct vm_area_struct *vma;
 	int rc;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = look_pass(client, direction, pass);
-	if (rc)
-		goto out;
-	if (direction == HMM_REF_TO_SYSTEM)
-		rc = move_to_system(client, pass);
-	else if (may_grow && pass->wanted &&
-		 hmm_ref_devmem_may_grow(dm, pass->wanted, pass->large))
-		rc = -EAGAIN;
-	else if (pass->wanted)
-		rc = move_to_device(client, pass, room);
-	pass->tried = rc != -EINVAL && rc != -EAGAIN;
-out:
+	vma = look(client, direction, w);
+	if (!vma)
+		rc = -EFAULT;
+	else if (direction == HMM_REF_TO_DEVICE)
+		rc = move_to_device(client, w, vma);
+	else
+		rc = move_to_system(client, w, vma);
 	mmap_read_unlock(mm);
 	return rc;
 }
+
+/* ---- making room ------------------------------------------------------- */
 
 /*
  * Room is short: count what of the window is on the device, and have eviction turn to others
  * first. Return: 0, -EINTR or -EFAULT.
  */
-static int look_closer(struct hmm_ref_client *client, struct pass *pass)
+static int look_closer(struct hmm_ref_client *client, struct window *w)
 {
 	struct mm_struct *mm = client->mirror.notifier.mm;
-	int rc;
+	int rc = 0;
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	pass->exact = true;
-	rc = look_pass(client, HMM_REF_TO_DEVICE, pass);
+	w->state = ROOM_SOUGHT;
+	if (!look(client, HMM_REF_TO_DEVICE, w))
+		rc = -EFAULT;
 	mmap_read_unlock(mm);
 	return rc;
 }
 
-/* Make room for what setup has found. Return: 0, also when no more can be made, or an errno. */
-static int make_room(struct hmm_ref_client *client, struct pass *pass,
-		     struct hmm_ref_room *room)
+/* Return: 0, -EINTR or -EFAULT. */
+static int grow(struct hmm_ref_client *client, struct window *w)
 {
-	int rc;
+	int rc = look_closer(client, w);
 
-	rc = hmm_ref_make_room(client, room, pass->move.need, pass->move.whole);
-	pass->starved = rc || ++pass->rounds == MIGRATE_ROUNDS;
+	if (!rc)
+		hmm_ref_devmem_grow(&client->dev->dm, w->wanted, w->select);
+	return rc;
+}
+
+/* Return: 0, also when no more room can be made, or an errno of the uapi. */
+static int make_room(struct hmm_ref_client *client, struct window *w)
+{
+	int rc = w->state == ROOM_ASSUMED ? look_closer(client, w) : 0;
+
+	if (rc)
+		return rc;
+	rc = hmm_ref_make_room(client, &w->room, w->need, w->whole);
+	if (rc || ++w->rounds == MIGRATE_ROUNDS)
+		w->state = ROOM_NONE;
 	return rc == -ENOSPC || rc == -ENOMEM ? 0 : rc;
 }
 
 /*
- * One pass over a window. To know what it takes is to have begun, so where there is too
- * little room a pass is begun again after some was made, and finds, perhaps, that it takes
- * more. Where no more room can be made, as much moves as there is.
+ * One pass over a window. Where there is too little room it is begun again after some was made,
+ * and finds, perhaps, that it takes more. Return: 0 or an errno of the uapi.
  */
-static void do_pass(struct hmm_ref_client *client, u32 direction, struct pass *pass)
+static int fit_window(struct hmm_ref_client *client, u32 direction, struct window *w)
 {
-	struct hmm_ref_devmem *dm = &client->dev->dm;
-	struct hmm_ref_room room = {};
-	bool may_grow = true;
-	int short_of, rc;
+	int rc;
 
-	for (;;) {
-		rc = move_pass(client, direction, pass, &room, may_grow);
-		if (rc != -EAGAIN && (rc != -ENOSPC || pass->starved))
+	do {
+		rc = move_window(client, direction, w);
+		if (rc == -EAGAIN)
+			rc = grow(client, w);
+		else if (rc == -ENOSPC && w->state != ROOM_NONE)
+			rc = make_room(client, w);
+		else
 			break;
-		short_of = rc;
-		rc = pass->exact ? 0 : look_closer(client, pass);
-		if (!rc && short_of == -ENOSPC)
-			rc = make_room(client, pass, &room);
-		else if (!rc)
-			hmm_ref_devmem_grow(dm, pass->wanted, pass->large);
-		if (rc)
-			break;
-		may_grow &= short_of == -ENOSPC;
-	}
-	hmm_ref_devmem_unreserve(dm, &room);
-	pass->rc = rc == -ENOSPC ? 0 : rc;
+	} while (!rc);
+	hmm_ref_devmem_unreserve(&client->dev->dm, &w->room);
+	return rc == -ENOSPC ? 0 : rc;
 }
 
 /* ---- the MIGRATE command ----------------------------------------------- */
 
-/* How many pages up to @end are not where they were asked to go? */
+/* How many of the pages of a window up to @end are not where they were asked to go? */
 static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
-				   const struct pass *pass, unsigned long end,
+				   const struct window *w, unsigned long end,
 				   unsigned long moved)
 {
-	unsigned long nr = (end - pass->start) >> PAGE_SHIFT;
+	unsigned long nr = (end - w->start) >> PAGE_SHIFT;
 	unsigned long resident;
 
-	if (pass->blind || hmm_ref_mirror_resident(&client->mirror, pass->start, end,
-						   client->window.dst, &resident))
+	/* The look of hmm_range_fault() is a read. */
+	if (!(w->vm_flags & VM_READ) ||
+	    hmm_ref_mirror_resident(&client->mirror, w->start, end, client->scratch.dst, &resident))
 		return nr - min(moved, nr);
 	return direction == HMM_REF_TO_DEVICE ? nr - resident : resident;
 }
 
-/*
- * What follows the first pass over a window: try again what others hold locked, but not
- * for long, and count. Later passes may find less to handle, but what the first one had
- * counts.
- */
-static int settle_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			 bool large, struct pass *pass)
+static struct window window_at(struct hmm_ref_client *client, unsigned long start,
+			       unsigned long end, bool large)
 {
-	unsigned long start = pass->start, end = pass->end;
-	unsigned long nr = (end - start) >> PAGE_SHIFT;
-	unsigned long moved = pass->moved;
-	unsigned long skipped = 0;
-	bool looked_at = pass->tried;
-	unsigned int tries = 1;
+	struct window w = { .start = start, .end = end };
 
-	while (pass->tried && (tries > 1 || moved < nr)) {
-		skipped = count_skipped(client, cmd->direction, pass, end, moved);
-		if (pass->rc || pass->starved || skipped <= pass->refused ||
-		    tries == MIGRATE_TRIES)
-			break;
-		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start,
-				    tries);
+	if (large && end - start == PMD_SIZE && hmm_ref_has_large(&client->dev->dm))
+		w.select = MIGRATE_VMA_SELECT_COMPOUND;
+	return w;
+}
+
+/*
+ * Migrate the window at @addr, which is moved on to what has not been handled. What others hold
+ * locked is tried again, but not for long. Later passes may find less to handle, but what the
+ * first one had counts.
+ */
+static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+			  bool large, unsigned long *addr)
+{
+	unsigned long start = *addr;
+	unsigned long last = cmd->addr + cmd->length;
+	unsigned long end = min(last, ALIGN(start + 1, PMD_SIZE));
+	struct window w = window_at(client, start, end, large);
+	unsigned long handled, moved, skipped = 0;
+	unsigned int tries = 1;
+	int rc;
+
+	rc = fit_window(client, cmd->direction, &w);
+	end = w.end;
+	handled = w.handled;
+	moved = w.moved;
+	if (moved < handled)
+		skipped = count_skipped(client, cmd->direction, &w, end, moved);
+	while (!rc && skipped > w.refused && w.state != ROOM_NONE && tries < MIGRATE_TRIES) {
+		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
 		tries++;
-		init_pass(client, pass, start, end, large);
-		do_pass(client, cmd->direction, pass);
-		moved += pass->moved;
+		w = window_at(client, start, end, large);
+		rc = fit_window(client, cmd->direction, &w);
+		moved += w.moved;
+		skipped = count_skipped(client, cmd->direction, &w, end, moved);
 	}
-	if (!looked_at)
-		return pass->rc;
+	*addr = end;
+
 	/* A page that was evicted between two tries has moved twice. */
-	moved = min(moved, nr - skipped);
+	moved = min(moved, handled - skipped);
 	cmd->out_migrated += moved;
 	cmd->out_skipped += skipped;
-	cmd->out_already += nr - moved - skipped;
-	if (!pass->rc && skipped && pass->starved)
+	cmd->out_already += handled - moved - skipped;
+	if (!rc && skipped && w.state == ROOM_NONE)
 		return -ENOMEM;
-	return pass->rc;
+	return rc;
 }
 
 /*
@@ -335,21 +372,6 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd
 		cmd->out_already += (next - *addr) >> PAGE_SHIFT;
 	*addr = next;
 	return 0;
-}
-
-/* Migrate the window at @addr, which is moved on to what has not been handled. */
-static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			  bool large, unsigned long *addr)
-{
-	unsigned long last = cmd->addr + cmd->length;
-	struct pass pass;
-
-	if (*addr == last)
-		return 0;
-	init_pass(client, &pass, *addr, min(last, ALIGN(*addr + 1, PMD_SIZE)), large);
-	do_pass(client, cmd->direction, &pass);
-	*addr = pass.end;
-	return settle_window(client, cmd, large, &pass);
 }
 
 /**
@@ -381,7 +403,7 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	trace_hmm_ref_migrate_begin(client, cmd);
 	while (addr < last && !rc) {
 		rc = skip_holes(client, cmd, &addr);
-		if (!rc)
+		if (!rc && addr < last)
 			rc = migrate_window(client, cmd, large, &addr);
 		if (!rc && addr < last)
 			rc = hmm_ref_mirror_interrupted(&client->mirror);

@@ -44,46 +44,50 @@ static bool is_partly_mapped(struct page *page)
 
 static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
 {
-	return hmm_ref_devmem_any_lost(dm, hmm_ref_page_dpfn(migrate_pfn_to_page(src)),
+	return hmm_ref_devmem_any_lost(dm, hmm_ref_folio_dpfn(hmm_ref_src_folio(src)),
 				       hmm_ref_src_pages(src));
 }
 
-/*
- * Give what was collected system pages, and queue the copies. A folio that does not move @whole,
- * where no large page can be had or the data of a page is lost, is split by the core: those of
- * its pages move that have a destination. Where system memory is short it ends.
+/**
+ * struct eviction - a migration of device pages that are side by side
+ * @move: the migration
+ * @whole: a large folio stays whole where it can
+ * @tried: out: pages that were in use
  */
-static void fill_all(struct hmm_ref_devmem *dm, struct hmm_ref_window *window,
-		     struct hmm_ref_job *job, unsigned long npages, bool whole)
+struct eviction {
+	struct hmm_ref_move move;
+	bool whole;
+	unsigned long tried;
+};
+
+/*
+ * A folio that does not move whole, where no large page can be had or the data of a page is lost,
+ * is split by the core: those of its pages move that have a destination. Where system memory is
+ * short it ends, with what it has.
+ */
+static int fill_evicted(struct hmm_ref_move *move)
 {
-	gfp_t gfp = hmm_ref_system_gfp(dm, HMM_REF_BY_EVICTION);
-	unsigned long *dst = window->dst;
+	struct eviction *eviction = container_of(move, struct eviction, move);
+	gfp_t gfp = hmm_ref_system_gfp(move->dm, HMM_REF_BY_EVICTION);
 	unsigned long i, k, nr;
 	int rc = 0;
 
-	for (i = 0; i < npages && rc != -ENOMEM; i += nr) {
-		unsigned long src = window->src[i];
+	for (i = 0; i < move->args.npages; i += nr) {
+		unsigned long src = move->args.src[i];
 
 		nr = hmm_ref_src_pages(src);
 		if (!hmm_ref_src_is_page(src))
 			continue;
-		if (nr > 1 && whole && !any_lost(dm, src) &&
-		    !hmm_ref_fill_folio(job, src, &dst[i], gfp, NULL, 0))
+		eviction->tried += nr;
+		if (rc == -ENOMEM)
+			continue;
+		if (nr > 1 && eviction->whole && !any_lost(move->dm, src) &&
+		    !hmm_ref_fill_folio(move, i, gfp))
 			continue;
 		for (k = 0; k < nr && rc != -ENOMEM; k++)
-			rc = hmm_ref_fill_page(dm, job, src, k, &dst[i + k], gfp);
+			rc = hmm_ref_fill_page(move, i, k, gfp);
 	}
-}
-
-/* How many pages were collected? */
-static unsigned long count_pages(const unsigned long *src, unsigned long npages)
-{
-	unsigned long pages = 0;
-	unsigned long i;
-
-	for (i = 0; i < npages; i++)
-		pages += hmm_ref_src_is_page(src[i]) ? hmm_ref_src_pages(src[i]) : 0;
-	return pages;
+	return 0;
 }
 
 /**
@@ -101,35 +105,25 @@ static unsigned long count_pages(const unsigned long *src, unsigned long npages)
 unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
 				       unsigned long npages, unsigned long *tried)
 {
-	struct hmm_ref_window *window = &dev->evict_window;
-	unsigned long *src = window->src, *dst = window->dst;
 	unsigned long first = pfn, last = pfn + npages;
-	struct hmm_ref_devmem *dm = &dev->dm;
-	unsigned long nr, moved;
-	struct hmm_ref_job job;
-	bool whole;
+	struct eviction eviction = {};
+	struct hmm_ref_move *move = &eviction.move;
 
 	lockdep_assert_held(&dev->evict_lock);
 	widen(&first, &last);
-	nr = last - first;
-	if (WARN_ON_ONCE(nr > HMM_REF_BLOCK_PAGES))
+	if (WARN_ON_ONCE(last - first > HMM_REF_BLOCK_PAGES))
 		return 0;
-	whole = !is_partly_mapped(pfn_to_page(first));
-	memset(dst, 0, nr * sizeof(*dst));
-	migrate_device_range(src, first, nr);
-	*tried += count_pages(src, nr);
-	hmm_ref_engine_begin(&dm->engine, &job, window->ring, HMM_REF_BLOCK_PAGES);
-	fill_all(dm, window, &job, nr, whole);
-	hmm_ref_engine_submit(&job);
-	if (hmm_ref_engine_wait(&job))
-		hmm_ref_abandon_all(dst, nr);
-	else
-		hmm_ref_abandon_lost(dm, src, dst, nr);
-	migrate_device_pages(src, dst, nr);
-	moved = hmm_ref_left(src, dst, nr, HMM_REF_BY_EVICTION);
-	migrate_device_finalize(src, dst, nr);
-	hmm_ref_count(dev->counters, evicted, moved);
-	return moved;
+	eviction.whole = !is_partly_mapped(pfn_to_page(first));
+	hmm_ref_move_init(move, &dev->dm, &dev->evict_scratch);
+	move->first_pfn = first;
+	move->args.npages = last - first;
+	memset(move->args.dst, 0, move->args.npages * sizeof(*move->args.dst));
+	move->fill = fill_evicted;
+	move->cause = HMM_REF_BY_EVICTION;
+	hmm_ref_migrate(move);
+	*tried += eviction.tried;
+	hmm_ref_count(dev->counters, evicted, move->moved);
+	return move->moved;
 }
 
 /* ---- eviction for room, or of all -------------------------------------- */

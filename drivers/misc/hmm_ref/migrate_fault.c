@@ -76,48 +76,61 @@ void hmm_ref_fault_exit(void)
 
 /* ---- single pages ------------------------------------------------------ */
 
-/* The pages around a fault that may come along: naturally aligned, in the VMA. */
-static void fault_range(struct hmm_ref_device *dev, struct vm_fault *vmf,
-			struct migrate_vma *args)
-{
-	unsigned long addr = vmf->address & PAGE_MASK;
-	unsigned long size = hmm_ref_fault_around(dev, addr) << PAGE_SHIFT;
+/**
+ * struct cpu_fault - a migration for the CPU
+ * @move: the migration
+ * @index: entry of the page that the CPU has touched
+ */
+struct cpu_fault {
+	struct hmm_ref_move move;
+	unsigned long index;
+};
 
-	args->start = max(ALIGN_DOWN(addr, size), vmf->vma->vm_start);
-	args->end = min(ALIGN_DOWN(addr, size) + size, vmf->vma->vm_end);
+static struct cpu_fault fault_at(struct hmm_ref_device *dev, struct vm_fault *vmf)
+{
+	return (struct cpu_fault){
+		.move = {
+			.args = {
+				.vma = vmf->vma,
+				.pgmap_owner = dev->dm.pgmap_owner,
+				.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+				.fault_page = vmf->page,
+			},
+			.dm = &dev->dm,
+			.cause = HMM_REF_BY_FAULT,
+		},
+	};
+}
+
+/* The pages around a fault that may come along: naturally aligned, in the VMA. */
+static void set_range(struct cpu_fault *fault, unsigned long addr, unsigned long npages)
+{
+	struct migrate_vma *args = &fault->move.args;
+	unsigned long size = npages << PAGE_SHIFT;
+
+	args->start = max(ALIGN_DOWN(addr, size), args->vma->vm_start);
+	args->end = min(ALIGN_DOWN(addr, size) + size, args->vma->vm_end);
+	fault->index = (addr - args->start) >> PAGE_SHIFT;
 }
 
 /*
- * Copy the entries [first, last) of what setup has collected: the faulting page
- * whatever it takes, others if memory is at hand. Return: 0, -ENOMEM when the
- * faulting page found no memory, -EIO when no copy is good.
+ * The faulting page gets memory whatever it takes, others if it is at hand. Return: 0, or -ENOMEM
+ * when the faulting page found none.
  */
-static int fault_copy(struct hmm_ref_device *dev, struct migrate_vma *args,
-		      unsigned long first, unsigned long last,
-		      unsigned long fault_index)
+static int fill_around(struct hmm_ref_move *move)
 {
-	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
-	struct hmm_ref_job job;
+	unsigned long index = container_of(move, struct cpu_fault, move)->index;
 	unsigned long i;
 	int rc = 0;
 
-	hmm_ref_engine_begin(&dev->dm.engine, &job, ring, ARRAY_SIZE(ring));
-	for (i = first; i < last; i++) {
-		gfp_t gfp = i == fault_index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
-		unsigned long addr = args->start + i * PAGE_SIZE;
+	for (i = 0; i < move->args.npages; i++) {
+		gfp_t gfp = i == index ? GFP_HIGHUSER_MOVABLE : GFP_NEIGHBOUR;
 
-		if (!hmm_ref_src_is_page(args->src[i]))
+		if (!hmm_ref_src_is_page(move->args.src[i]))
 			continue;
-		if (hmm_ref_fill_folio(&job, args->src[i], &args->dst[i], gfp,
-				       args->vma, addr) && i == fault_index)
+		if (hmm_ref_fill_folio(move, i, gfp) && i == index)
 			rc = -ENOMEM;
 	}
-	hmm_ref_engine_submit(&job);
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, args->npages);
-		return -EIO;
-	}
-	hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages);
 	return rc;
 }
 
@@ -139,27 +152,23 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 {
 	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
 	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
-	struct migrate_vma args = {
-		.vma = vmf->vma,
-		.src = src,
-		.dst = dst,
-		.pgmap_owner = dev->dm.pgmap_owner,
-		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
-		.fault_page = vmf->page,
-	};
-	unsigned long index;
+	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
+	struct cpu_fault fault = fault_at(dev, vmf);
+	unsigned long addr = vmf->address & PAGE_MASK;
 	int rc;
 
-	fault_range(dev, vmf, &args);
-	index = (vmf->address - args.start) >> PAGE_SHIFT;
-	if (migrate_vma_setup(&args))
-		return VM_FAULT_SIGBUS;
-	rc = fault_copy(dev, &args, 0, args.npages, index);
-	if (rc == -EIO) /* a neighbour may be to blame */
-		rc = fault_copy(dev, &args, index, index + 1, index);
-	migrate_vma_pages(&args);
-	*moved += hmm_ref_left(src, dst, args.npages, HMM_REF_BY_FAULT);
-	migrate_vma_finalize(&args);
+	fault.move.args.src = src;
+	fault.move.args.dst = dst;
+	fault.move.ring = ring;
+	fault.move.ring_size = ARRAY_SIZE(ring);
+	fault.move.fill = fill_around;
+	set_range(&fault, addr, hmm_ref_fault_around(dev, addr));
+	rc = hmm_ref_migrate(&fault.move);
+	if (rc == -EIO && fault.move.args.npages > 1) { /* a neighbour may be to blame */
+		set_range(&fault, addr, 1);
+		rc = hmm_ref_migrate(&fault.move);
+	}
+	*moved += fault.move.moved;
 	if (rc == -ENOMEM)
 		return no_memory(vmf);
 	return rc ? VM_FAULT_SIGBUS : 0;
@@ -167,58 +176,39 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 
 /* ---- a PMD ------------------------------------------------------------- */
 
-/*
- * Migrate the folio of a PMD. Return: 0, -ENOMEM or -EIO when the folio has to be split,
- * -EINVAL when the VMA does not migrate.
- */
-static int fault_folio(struct hmm_ref_device *dev, struct migrate_vma *args,
-		       unsigned long *moved)
+/* Return: 0, also when the folio is not whole any more; -ENOMEM when there is no large page. */
+static int fill_whole(struct hmm_ref_move *move)
 {
-	struct hmm_ref_copy copy;
-	struct hmm_ref_job job;
-	int rc = 0;
+	unsigned long src = move->args.src[0];
 
-	if (migrate_vma_setup(args))
-		return -EINVAL;
-	hmm_ref_engine_begin(&dev->dm.engine, &job, &copy, 1);
-	if (hmm_ref_src_is_page(args->src[0]) && (args->src[0] & MIGRATE_PFN_COMPOUND))
-		rc = hmm_ref_fill_folio(&job, args->src[0], &args->dst[0], 0,
-					args->vma, args->start);
-	hmm_ref_engine_submit(&job);
-	if (hmm_ref_engine_wait(&job)) {
-		hmm_ref_abandon_all(args->dst, 1);
-		rc = -EIO; /* page by page it will show which one is bad */
-	} else if (hmm_ref_abandon_lost(&dev->dm, args->src, args->dst, args->npages)) {
-		rc = -EIO;
-	}
-	migrate_vma_pages(args);
-	*moved += hmm_ref_left(args->src, args->dst, args->npages, HMM_REF_BY_FAULT);
-	migrate_vma_finalize(args);
-	return rc;
+	if (!hmm_ref_src_is_page(src) || !(src & MIGRATE_PFN_COMPOUND))
+		return 0;
+	return hmm_ref_fill_folio(move, 0, 0);
 }
 
+/* What does not move whole is moved page by page, which shows, too, which one is bad. */
 static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
 			    unsigned long *moved)
 {
-	unsigned long addr = vmf->address & PMD_MASK;
+	struct cpu_fault fault = fault_at(dev, vmf);
+	struct migrate_vma *args = &fault.move.args;
 	struct fault_window *window;
-	struct migrate_vma args = {
-		.vma = vmf->vma,
-		.start = addr,
-		.end = addr + PMD_SIZE,
-		.pgmap_owner = dev->dm.pgmap_owner,
-		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			 MIGRATE_VMA_SELECT_COMPOUND,
-		.fault_page = vmf->page,
-	};
+	struct hmm_ref_copy copy;
 	int rc;
 
 	window = mempool_alloc(fault_windows, GFP_KERNEL);
 	memset(window, 0, sizeof(*window));
-	args.src = window->src;
-	args.dst = window->dst;
-	rc = fault_folio(dev, &args, moved);
+	args->src = window->src;
+	args->dst = window->dst;
+	args->start = vmf->address & PMD_MASK;
+	args->end = args->start + PMD_SIZE;
+	args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
+	fault.move.ring = &copy;
+	fault.move.ring_size = 1;
+	fault.move.fill = fill_whole;
+	rc = hmm_ref_migrate(&fault.move);
 	mempool_free(window, fault_windows);
+	*moved += fault.move.moved;
 	if (rc == -EINVAL)
 		return VM_FAULT_SIGBUS;
 	return rc ? fault_pte(dev, vmf, moved) : 0;

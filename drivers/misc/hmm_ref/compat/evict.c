@@ -162,23 +162,24 @@ static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned lon
 
 static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
 {
-	struct hmm_ref_move move = {};
+	struct hmm_ref_move move;
 	struct migrate_vma *args = &move.args;
-	unsigned long moved = 0;
 
 	if (!mmap_read_trylock(at->mm))
 		return 0;
+	hmm_ref_move_init(&move, &dev->dm, &dev->evict_scratch);
 	args->vma = vma_lookup(at->mm, at->start);
 	if (args->vma) {
 		args->start = at->start;
 		args->end = min(at->end, args->vma->vm_end);
-		hmm_ref_to_system(&dev->dm, &move, &dev->evict_window, true,
-				  HMM_REF_BY_EVICTION, &moved);
-		if (!moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
+		args->flags = MIGRATE_VMA_SELECT_COMPOUND;
+		move.cause = HMM_REF_BY_EVICTION;
+		hmm_ref_to_system(&move);
+		if (!move.moved && dev->dm.type == MEMORY_DEVICE_COHERENT)
 			end_exclusive(at->mm, at->start, args->end);
 	}
 	mmap_read_unlock(at->mm);
-	return moved;
+	return move.moved;
 }
 
 /*

@@ -18,7 +18,7 @@
  * core's reference to the pagemap, which is dropped later.
  *
  * Out counts: migrated is what moved, skipped what setup had collected and did not move,
- * already the rest. Nothing looks for pages that KSM has merged (migrate.c).
+ * already the rest. Nothing looks for pages that KSM has merged (compat/setup.c).
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
