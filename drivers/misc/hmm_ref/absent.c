@@ -19,7 +19,7 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 
-#include "hmm_ref.h"
+#include "mirror.h"
 
 /* As far as one table of PUD entries reaches: at most some 2^18 entries of a PMD. */
 #define LOOK_AT_ONCE	(PUD_SIZE * PTRS_PER_PUD)

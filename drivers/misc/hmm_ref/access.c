@@ -13,7 +13,9 @@
 #include <linux/mm.h>
 #include <linux/uaccess.h>
 
-#include "hmm_ref.h"
+#include <uapi/hmm_ref.h>
+
+#include "mirror.h"
 
 /* One READ or WRITE command on its way. */
 struct access {

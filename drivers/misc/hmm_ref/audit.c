@@ -16,7 +16,9 @@
  */
 #include <linux/sched/signal.h>
 
-#include "hmm_ref.h"
+#include <uapi/hmm_ref.h>
+
+#include "devmem.h"
 
 static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
 {

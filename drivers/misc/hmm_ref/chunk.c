@@ -28,7 +28,9 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "hmm_ref.h"
+#include "devmem.h"
+#include "fail.h"
+#include "sanity.h"
 #include "trace.h"
 
 /* ---- chunks ------------------------------------------------------------ */

@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "fault_around.h"
 #include "hmm_ref.h"
 
 static void device_release(struct kref *ref)

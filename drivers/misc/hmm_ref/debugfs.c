@@ -18,6 +18,7 @@
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
 
+#include "fail.h"
 #include "hmm_ref.h"
 
 static struct dentry *debugfs_root;

@@ -24,7 +24,7 @@
  * Handout cannot run dry half way: migrations reserve first, while they hold no
  * folio lock (chunk.c).
  *
- * The arithmetic with page frame numbers is here, in hmm_ref.h where it is short, and, for
+ * The arithmetic with page frame numbers is here, in devmem.h where it is short, and, for
  * making chunks, in chunk.c.
  * Large folios are in devmem_large.c.
  */
@@ -33,7 +33,9 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "hmm_ref.h"
+#include "devmem.h"
+#include "fail.h"
+#include "sanity.h"
 #include "trace.h"
 
 /* ---- owners ------------------------------------------------------------ */

@@ -17,7 +17,8 @@
  */
 #include <linux/pagemap.h>
 
-#include "hmm_ref.h"
+#include "devmem.h"
+#include "sanity.h"
 #include "trace.h"
 
 /*

@@ -35,7 +35,11 @@
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
-#include "hmm_ref.h"
+#include <uapi/hmm_ref.h>
+
+#include "engine.h"
+#include "fail.h"
+#include "sanity.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 

@@ -36,7 +36,11 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 
-#include "hmm_ref.h"
+#include <uapi/hmm_ref.h>
+
+#include "fail.h"
+#include "mirror.h"
+#include "sanity.h"
 #include "trace.h"
 
 /* Can the device do atomics through an entry? */

@@ -13,7 +13,7 @@
  */
 #include <linux/fault-inject.h>
 
-#include "hmm_ref.h"
+#include "fail.h"
 
 static struct fault_attr fail_attrs[] = {
 	[0 ... HMM_REF_FAIL_CLASSES - 1] = FAULT_ATTR_INITIALIZER,

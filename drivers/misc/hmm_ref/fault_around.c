@@ -28,6 +28,7 @@
 #include <linux/percpu.h>
 #include <linux/string.h>
 
+#include "fault_around.h"
 #include "hmm_ref.h"
 
 /* What a new stream begins with, at the most. */

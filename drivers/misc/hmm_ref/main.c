@@ -30,6 +30,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "fault_around.h"
 #include "hmm_ref.h"
 
 #define MAX_DEVICES	8

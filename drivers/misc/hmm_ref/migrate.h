@@ -1,13 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the files migrate*.c share. No other file knows MIGRATE_PFN_*.
+ * Moving data: one migration, how it is filled, and who begins one. Only these files, migrate*.c,
+ * know MIGRATE_PFN_*.
  */
 #ifndef _HMM_REF_MIGRATE_H
 #define _HMM_REF_MIGRATE_H
 
 #include <linux/migrate.h>
 
-#include "hmm_ref.h"
+#include "devmem.h"
+
+struct hmm_ref_client;
+struct hmm_ref_device;
+struct hmm_ref_evict;
+struct hmm_ref_evict_all;
+struct hmm_ref_migrate;
+
+/**
+ * struct hmm_ref_scratch - the arrays of one migration at a time
+ * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
+ * @dst: its destination entries
+ * @folios: device pages handed out for it
+ * @ring: descriptors of its copies
+ */
+struct hmm_ref_scratch {
+	unsigned long *src;
+	unsigned long *dst;
+	struct folio **folios;
+	struct hmm_ref_copy *ring;
+};
 
 /**
  * hmm_ref_src_is_page() - is there a page to move?
@@ -125,6 +146,8 @@ struct hmm_ref_to_device {
 };
 
 /* migrate.c */
+int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch);
+void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch);
 int hmm_ref_migrate(struct hmm_ref_move *move);
 
 /* migrate_device.c */
@@ -135,5 +158,24 @@ int hmm_ref_to_system(struct hmm_ref_move *move);
 gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp);
 int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long index, gfp_t gfp);
+
+/* migrate_cmd.c */
+int hmm_ref_migrate_range(struct hmm_ref_client *client,
+			  struct hmm_ref_migrate *cmd, bool large);
+
+/* migrate_evict.c */
+unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
+				unsigned long npages, unsigned long *tried);
+int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered);
+int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
+		      unsigned long nr, bool whole);
+bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
+int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
+
+/* migrate_fault.c */
+extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
+int hmm_ref_fault_init(void);
+void hmm_ref_fault_exit(void);
 
 #endif /* _HMM_REF_MIGRATE_H */

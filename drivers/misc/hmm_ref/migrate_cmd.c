@@ -26,7 +26,7 @@
 #include <linux/sched/signal.h>
 #include <linux/userfaultfd_k.h>
 
-#include "migrate.h"
+#include "hmm_ref.h"
 #include "trace.h"
 
 /* Passes over a window in which someone else held pages locked. */

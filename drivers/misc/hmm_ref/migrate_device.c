@@ -11,6 +11,7 @@
  * A large folio waits for a block, and stays where it is if there is none. A large hole is
  * filled with all of its pages or with none.
  */
+#include "fail.h"
 #include "migrate.h"
 
 /* Holes and anonymous pages move; the core would refuse others late and at a cost. */

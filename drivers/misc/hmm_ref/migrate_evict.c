@@ -11,7 +11,7 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 
-#include "migrate.h"
+#include "hmm_ref.h"
 #include "trace.h"
 
 /* Blocks that are tried before the caller has to wait. */

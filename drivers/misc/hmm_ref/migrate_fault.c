@@ -37,7 +37,8 @@
 #include <linux/mempool.h>
 #include <linux/mmap_lock.h>
 
-#include "migrate.h"
+#include "fault_around.h"
+#include "hmm_ref.h"
 #include "trace.h"
 
 /* Only a neighbour that costs nothing to bring is worth it. */

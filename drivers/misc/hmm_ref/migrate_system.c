@@ -12,6 +12,7 @@
 #include <linux/gfp.h>
 #include <linux/pagemap.h>
 
+#include "fail.h"
 #include "migrate.h"
 
 /* The attempt is worth some compaction; a failure is never fatal. */

@@ -30,7 +30,9 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "hmm_ref.h"
+#include "fail.h"
+#include "mirror.h"
+#include "sanity.h"
 #include "trace.h"
 
 /*

@@ -21,7 +21,8 @@
  */
 #include <linux/slab.h>
 
-#include "hmm_ref.h"
+#include "pgtable.h"
+#include "fail.h"
 
 /**
  * struct pt_table - entries of one PMD

@@ -11,7 +11,9 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 
-#include "hmm_ref.h"
+#include "fail.h"
+#include "mirror.h"
+#include "sanity.h"
 #include "trace.h"
 
 static unsigned long range_pages(const struct hmm_range *range)

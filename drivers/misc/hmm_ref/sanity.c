@@ -12,7 +12,8 @@
  * driver runs the same with and without them. Without the option they are empty.
  * Compare audit.c, which looks at everything when it is asked.
  */
-#include "hmm_ref.h"
+#include "mirror.h"
+#include "sanity.h"
 
 #define sane(cond)	WARN_ON_ONCE(!(cond))
 

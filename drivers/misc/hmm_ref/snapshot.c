@@ -11,7 +11,10 @@
 #include <linux/hmm.h>
 #include <linux/uaccess.h>
 
-#include "hmm_ref.h"
+#include <uapi/hmm_ref.h>
+
+#include "fail.h"
+#include "mirror.h"
 
 static unsigned long range_pages(const struct hmm_range *range)
 {

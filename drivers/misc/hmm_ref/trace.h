@@ -11,6 +11,41 @@
  *   names its device (dev) by number.
  * - Values have names for who reads them, in enums: user space resolves these, too.
  */
+#ifndef _HMM_REF_TRACE_VALUES
+#define _HMM_REF_TRACE_VALUES
+
+#include <linux/mm_types.h>
+
+/**
+ * enum hmm_ref_retry - what is tried again
+ * @HMM_REF_RETRY_MIGRATE: a window in which pages have stayed behind
+ * @HMM_REF_RETRY_FAULT: a device fault on a range that has changed
+ * @HMM_REF_RETRY_EXCLUSIVE: exclusive access to a page that was taken back
+ */
+enum hmm_ref_retry {
+	HMM_REF_RETRY_MIGRATE,
+	HMM_REF_RETRY_FAULT,
+	HMM_REF_RETRY_EXCLUSIVE,
+};
+
+/**
+ * enum hmm_ref_fault_result - how a CPU fault ends; values that user space can resolve
+ * @HMM_REF_FAULT_DONE: the CPU touches the page again
+ * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
+ * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
+ * @HMM_REF_FAULT_HWPOISON: as VM_FAULT_HWPOISON
+ * @HMM_REF_FAULT_RETRY: as VM_FAULT_RETRY
+ */
+enum hmm_ref_fault_result {
+	HMM_REF_FAULT_DONE = 0,
+	HMM_REF_FAULT_OOM = (__force int)VM_FAULT_OOM,
+	HMM_REF_FAULT_SIGBUS = (__force int)VM_FAULT_SIGBUS,
+	HMM_REF_FAULT_HWPOISON = (__force int)VM_FAULT_HWPOISON,
+	HMM_REF_FAULT_RETRY = (__force int)VM_FAULT_RETRY,
+};
+
+#endif /* _HMM_REF_TRACE_VALUES */
+
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM hmm_ref
 

@@ -18,7 +18,7 @@
 #include <linux/sched/mm.h>
 #include <linux/workqueue.h>
 
-#include "../migrate.h"
+#include "../hmm_ref.h"
 
 #ifdef HMM_REF_COMPAT_EVICT
 

@@ -10,7 +10,7 @@
 #include <linux/pagemap.h>
 #include <linux/vmstat.h>
 
-#include "../hmm_ref.h"
+#include "../devmem.h"
 
 #ifndef HMM_REF_CORE_CLEARS_FLAGS
 

@@ -19,7 +19,7 @@
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 
-#include "../hmm_ref.h"
+#include "../mirror.h"
 
 #ifdef HMM_REF_COMPAT_RANGE_FAULT
 

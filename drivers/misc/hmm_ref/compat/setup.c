@@ -21,7 +21,7 @@
 #include <linux/slab.h>
 #include <linux/userfaultfd_k.h>
 
-#include "../hmm_ref.h"
+#include "../base.h"
 
 #ifdef HMM_REF_COMPAT_SETUP
 

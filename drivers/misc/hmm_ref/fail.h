@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Failing on purpose: fault injection, for tests.
+ */
+#ifndef _HMM_REF_FAIL_H
+#define _HMM_REF_FAIL_H
+
+#include <linux/types.h>
+
+struct dentry;
+
+/**
+ * enum hmm_ref_fail_class - steps that tests can have fail
+ * @HMM_REF_FAIL_CHUNK: making the struct pages of a chunk
+ * @HMM_REF_FAIL_STORAGE: storage for a block of private memory
+ * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
+ * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
+ * @HMM_REF_FAIL_COPY: a batch of the copy engine
+ * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
+ * @HMM_REF_FAIL_MAP: room in the device page table
+ * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
+ * @HMM_REF_FAIL_CLASSES: how many there are
+ */
+enum hmm_ref_fail_class {
+	HMM_REF_FAIL_CHUNK,
+	HMM_REF_FAIL_STORAGE,
+	HMM_REF_FAIL_HANDOUT,
+	HMM_REF_FAIL_LARGE,
+	HMM_REF_FAIL_COPY,
+	HMM_REF_FAIL_PAGE,
+	HMM_REF_FAIL_MAP,
+	HMM_REF_FAIL_RETRY,
+	HMM_REF_FAIL_CLASSES,
+};
+
+#ifdef CONFIG_FAULT_INJECTION
+bool hmm_ref_fail(enum hmm_ref_fail_class class);
+#else
+static inline bool hmm_ref_fail(enum hmm_ref_fail_class class)
+{
+	return false;
+}
+#endif
+
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+void hmm_ref_fail_debugfs(struct dentry *parent);
+#else
+static inline void hmm_ref_fail_debugfs(struct dentry *parent)
+{
+}
+#endif
+
+#endif /* _HMM_REF_FAIL_H */

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * How many neighbours a CPU fault brings along.
+ */
+#ifndef _HMM_REF_FAULT_AROUND_H
+#define _HMM_REF_FAULT_AROUND_H
+
+#include <linux/types.h>
+
+struct hmm_ref_device;
+
+/* Most pages that one CPU fault brings back: the arrays are on the stack. */
+#define HMM_REF_FAULT_AROUND_MAX	16
+
+#define HMM_REF_STREAMS	8
+
+/**
+ * struct hmm_ref_stream - a process goes through its memory
+ * @next: page number after what the last fault has brought
+ * @order: that was 2^order pages
+ */
+struct hmm_ref_stream {
+	unsigned long next;
+	unsigned int order;
+};
+
+/**
+ * struct hmm_ref_around - what a CPU remembers of its faults
+ * @streams: the recent ones, the latest first
+ * @caution: how often a new one has turned up lately, but for those that went on
+ */
+struct hmm_ref_around {
+	struct hmm_ref_stream streams[HMM_REF_STREAMS];
+	unsigned int caution;
+};
+
+unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long addr);
+
+#endif /* _HMM_REF_FAULT_AROUND_H */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Seeing a process's memory: what the device maps of an mm, and what it does there.
+ */
+#ifndef _HMM_REF_MIRROR_H
+#define _HMM_REF_MIRROR_H
+
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+
+#include "counters.h"
+#include "devmem.h"
+#include "pgtable.h"
+
+struct hmm_range;
+struct hmm_ref_access;
+struct hmm_ref_atomic;
+struct hmm_ref_exclusive;
+struct hmm_ref_page_state;
+struct hmm_ref_snapshot;
+
+/**
+ * struct hmm_ref_mirror - what the device sees of one mm
+ * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
+ * @dm: device memory: pages of it are mapped as such
+ * @counters: of the device
+ * @owner: of the client, counts for it
+ * @gone: the device is: operations end early
+ * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
+ *	TLB flush would wait for it
+ * @pt: device page table
+ * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
+ * @pfns: hmm_range_fault()'s array for one window
+ * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
+ *	states of a window
+ */
+struct hmm_ref_mirror {
+	struct mmu_interval_notifier notifier;
+	struct hmm_ref_devmem *dm;
+	struct hmm_ref_counters __percpu *counters;
+	struct hmm_ref_owner *owner;
+	const bool *gone;
+	struct mutex lock;		/* page table entries */
+	struct hmm_ref_pgtable pt;
+	struct mutex access_lock;	/* scratch memory */
+	unsigned long *pfns;
+	void *bounce;
+};
+
+#define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
+
+/**
+ * hmm_ref_vma_may_write() - may a device write where the process may?
+ * @vma: mapping, with mmap_lock held
+ *
+ * Not to a shadow stack, which a CPU writes by calls and returns only: its entries and
+ * VM_WRITE say writable, and hmm_range_fault() reports that. Pages of it can be read, as
+ * get_user_pages() does without FOLL_FORCE. VMAs do not change in this respect: when one
+ * takes the place of another, the notifier tells.
+ *
+ * Return: true when it may.
+ */
+static inline bool hmm_ref_vma_may_write(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_WRITE | VM_SHADOW_STACK)) == VM_WRITE;
+}
+
+int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
+			struct hmm_ref_devmem *dm,
+			struct hmm_ref_counters __percpu *counters,
+			struct hmm_ref_owner *owner, const bool *gone);
+void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, bool write, unsigned long patience);
+int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long length);
+unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
+					      unsigned long start, unsigned long end);
+int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
+int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
+			  unsigned long patience);
+int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+
+/* access.c */
+int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_access *cmd, bool write, u64 *most);
+
+/* exclusive.c */
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd);
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
+			  struct hmm_ref_atomic *cmd);
+
+/* snapshot.c */
+typedef int (*hmm_ref_seen_t)(void *arg, struct hmm_ref_page_state *states,
+			      unsigned long nr);
+int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
+			unsigned long end, hmm_ref_seen_t seen, void *arg);
+int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
+			    struct hmm_ref_snapshot *cmd);
+int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
+			    unsigned long end, unsigned long *pfns,
+			    unsigned long *resident);
+
+unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long start,
+				  unsigned long end, unsigned long *pfns);
+
+/* absent.c */
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
+				   unsigned long end);
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
+				unsigned long end, vm_flags_t flags, unsigned long *next);
+
+#endif /* _HMM_REF_MIRROR_H */

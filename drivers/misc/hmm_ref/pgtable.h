@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The device's page table.
+ */
+#ifndef _HMM_REF_PGTABLE_H
+#define _HMM_REF_PGTABLE_H
+
+#include <linux/xarray.h>
+
+#include "base.h"
+
+/*
+ * An entry holds the page's number, on the device or in system memory, above the
+ * bits that tell which and what the device may do.
+ */
+typedef u64 hmm_ref_pte_t;
+
+#define HMM_REF_PTE_VALID	BIT_ULL(0)
+#define HMM_REF_PTE_WRITE	BIT_ULL(1)
+#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* nobody else maps the page */
+#define HMM_REF_PTE_SHIFT	4
+
+static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
+{
+	return (u64)number << HMM_REF_PTE_SHIFT | bits | HMM_REF_PTE_VALID;
+}
+
+static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
+{
+	return pte >> HMM_REF_PTE_SHIFT;
+}
+
+/**
+ * struct hmm_ref_pgtable - device page table of one address space
+ * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
+ * @last: what @tables had for @last_index when it was last asked
+ * @last_index: ULONG_MAX when that is forgotten
+ *
+ * Entries are covered by the caller's lock; see pgtable.c.
+ */
+struct hmm_ref_pgtable {
+	struct xarray tables;
+	void *last;
+	unsigned long last_index;
+};
+
+/**
+ * struct hmm_ref_ptes - what a PMD of the device page table has, see hmm_ref_pgtable_look()
+ * @pte: its entries; NULL when all of it is mapped at once, or nothing
+ * @leaf: then the entry that maps all of it, or one that is not valid
+ */
+struct hmm_ref_ptes {
+	const hmm_ref_pte_t *pte;
+	hmm_ref_pte_t leaf;
+};
+
+/**
+ * hmm_ref_pte_at() - one of the entries of a PMD
+ * @ptes: entries
+ * @addr: page address in the PMD
+ *
+ * Return: the entry, 0 when nothing is mapped.
+ */
+static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
+					   unsigned long addr)
+{
+	unsigned long index = (addr >> PAGE_SHIFT) & (HMM_REF_BLOCK_PAGES - 1);
+
+	if (ptes->pte)
+		return ptes->pte[index];
+	if (!(ptes->leaf & HMM_REF_PTE_VALID))
+		return 0;
+	return ptes->leaf + ((hmm_ref_pte_t)index << HMM_REF_PTE_SHIFT);
+}
+
+void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);
+void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
+			    bool leaf);
+bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
+			 hmm_ref_pte_t pte);
+bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
+			      hmm_ref_pte_t pte);
+struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned long addr);
+hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
+				     unsigned long addr);
+void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
+			 unsigned long end);
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
+
+#endif /* _HMM_REF_PGTABLE_H */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The rules, checked.
+ */
+#ifndef _HMM_REF_SANITY_H
+#define _HMM_REF_SANITY_H
+
+#include <linux/types.h>
+
+struct folio;
+struct hmm_ref_block;
+struct hmm_ref_chunk;
+struct hmm_ref_copy;
+struct hmm_ref_devmem;
+struct hmm_ref_engine;
+struct hmm_ref_mirror;
+
+#ifdef CONFIG_HMM_REF_SANITY
+void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
+			 unsigned int nr);
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio);
+void hmm_ref_verify_last_put(struct folio *folio);
+void hmm_ref_verify_block(const struct hmm_ref_block *block);
+void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
+void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
+void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end);
+void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+			 const struct hmm_ref_copy *copy);
+void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
+#else
+static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
+				       unsigned int bit, unsigned int nr) {}
+static inline void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk,
+					     struct folio *folio) {}
+static inline void hmm_ref_verify_last_put(struct folio *folio) {}
+static inline void hmm_ref_verify_block(const struct hmm_ref_block *block) {}
+static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
+static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
+static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
+					 unsigned long start, unsigned long end) {}
+static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
+				       const struct hmm_ref_copy *copy) {}
+static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
+#endif
+
+#endif /* _HMM_REF_SANITY_H */
