@@ -8,6 +8,7 @@
  *               ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               client.c             open files
+ *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
  *               migrate.c, migrate_device.c, migrate_system.c
@@ -153,6 +154,7 @@ struct hmm_ref_client {
 	struct list_head node;
 };
 
+extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
 
 /* ---- client.c: open files ---------------------------------------------- */
@@ -166,6 +168,11 @@ void hmm_ref_client_close(struct hmm_ref_client *client);
 void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
 void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
+
+/* ---- memory_failure.c ---------------------------------------------------- */
+
+int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
+			   unsigned long nr_pages, int flags);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */
 

@@ -210,6 +210,16 @@ static const struct file_operations hmm_ref_fops = {
 
 /* ---- platform driver --------------------------------------------------- */
 
+const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
+	.folio_free = hmm_ref_pagemap_folio_free,
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+	.folio_split = hmm_ref_devmem_folio_split,
+#endif
+	.migrate_to_ram = hmm_ref_migrate_to_ram,
+	.memory_failure = hmm_ref_memory_failure,
+};
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
+
 static void hmm_ref_remove(struct platform_device *pdev)
 {
 	struct hmm_ref_device *dev = platform_get_drvdata(pdev);

@@ -10,6 +10,7 @@
 
 #include "devmem.h"
 
+struct vm_fault;
 struct hmm_ref_client;
 struct hmm_ref_device;
 struct hmm_ref_evict;
@@ -174,7 +175,7 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all
 int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
 
 /* migrate_fault.c */
-extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
+vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf);
 int hmm_ref_fault_init(void);
 void hmm_ref_fault_exit(void);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The CPU touches a device page: the pagemap's callbacks.
+ * The CPU touches a device page.
  *
  * The core calls migrate_to_ram() with mmap_lock held for read, vmf->page locked
  * and with an extra reference on it. fault_page tells the migration of both;
@@ -26,12 +26,6 @@
  *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
  *   VM_FAULT_HWPOISON
  *                   the same, as the memory of this page has failed
- *
- * memory_failure() tells of such a page. What the core makes of its result: 0 says that
- * nothing is lost, any error that data is, which kills a task that has just loaded it. But
- * never -EOPNOTSUPP: then the core looks for processes by a mapping that is none for
- * anonymous memory. No CPU has touched private memory: a process gets SIGBUS when it does,
- * and keeps the page until it unmaps it.
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
@@ -215,7 +209,7 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	return rc ? fault_pte(dev, vmf, moved) : 0;
 }
 
-/* ---- the callbacks ----------------------------------------------------- */
+/* ---- the callback ------------------------------------------------------ */
 
 /* For a PMD the core passes the first page of the folio. */
 static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)
@@ -227,8 +221,16 @@ static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)
 	return hmm_ref_devmem_any_lost(dm, dpfn, 1);
 }
 
-/* The core keeps its reference to vmf->page until this returns. */
-static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
+/**
+ * hmm_ref_migrate_to_ram() - the pagemap's migrate_to_ram
+ * @vmf: fault at an entry of a device page, @vmf->page, which is locked
+ *
+ * The core keeps its reference to the page until this returns.
+ *
+ * Context: mmap_lock held for read.
+ * Return: as above.
+ */
+vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf)
 {
 	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
 	struct hmm_ref_device *dev = container_of(dm, struct hmm_ref_device, dm);
@@ -246,31 +248,3 @@ static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 	trace_hmm_ref_cpu_fault(dm, vmf, moved, result);
 	return result;
 }
-
-static int pages_failed(struct dev_pagemap *pagemap, unsigned long pfn,
-			unsigned long nr_pages, int flags)
-{
-	struct hmm_ref_chunk *chunk = container_of(pagemap, struct hmm_ref_chunk, pagemap);
-	struct hmm_ref_device *dev = container_of(chunk->dm, struct hmm_ref_device, dm);
-	unsigned long dpfn = pfn + chunk->dpfn_offset;
-	int rc = 0;
-
-	for (; nr_pages; nr_pages--, dpfn++) {
-		if (hmm_ref_devmem_lose(&dev->dm, dpfn))
-			rc = -EBUSY;
-	}
-	/* What is lost is not mapped again (range_fault.c). */
-	if (rc)
-		hmm_ref_clients_zap(dev);
-	return rc;
-}
-
-const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
-	.folio_free = hmm_ref_pagemap_folio_free,
-#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
-	.folio_split = hmm_ref_devmem_folio_split,
-#endif
-	.migrate_to_ram = migrate_to_ram,
-	.memory_failure = pages_failed,
-};
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
