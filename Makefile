@@ -65,7 +65,7 @@ test:
 
 test-all:
 	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror" CORE_BUGS=1 \
-		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} HMM_REF_FAIL_EVERY=1 scripts/test.sh
+		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} ALL=1 HMM_REF_FAIL_EVERY=1 scripts/test.sh
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh

@@ -7,8 +7,8 @@
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
 #        interface, with "-no-compat" without its folder compat), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
-#        and SEED (1) of the fuzzer, CORE_BUGS (1: those of patches/core, too), and what
-#        kernel.sh and vm.sh read
+#        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_BUGS (1:
+#        those of patches/core, too), and what kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
 #        N skipped]"; exit 1 when something failed
 #
@@ -41,16 +41,22 @@ build() {
 
 has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; }; }
 
+# What takes the debug kernel long, and has more to say on the release kernel or, as the first
+# two, on the small devices of hmm_ref.sh.
+LATER=room,capacity,lru,swap,page_tables,task,atomic
+
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
-# kernel takes 20 minutes of two idle CPUs, and has taken 40. A test that hangs gets 300.
+# kernel takes 15 minutes of two idle CPUs, and has taken 40. A test that hangs gets 300.
 selftests() {
-	local one=600 all=1200 fuzz=10
+	local one=600 all=1200 fuzz=10 later=''
 
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60
+	[[ $FLAVOUR != debug || ${ALL:-0} == 1 || ${TEST:-} ]] || later=$LATER
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
 	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \
 		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
+		${later:+later="$later"} \
 		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"}
 }
 

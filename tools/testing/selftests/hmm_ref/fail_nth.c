@@ -425,7 +425,7 @@ TEST_F_TIMEOUT(nth, each_step_fails, 600)
 	points = sweep(_metadata, &self->sweeper, &self->job, 1, 0, &errors);
 	if (variant->more)
 		sweep(_metadata, &self->sweeper, &self->job,
-		      env_number("HMM_REF_FAIL_EVERY", 4), 3, &more_errors);
+		      env_number("HMM_REF_FAIL_EVERY", 16), 3, &more_errors);
 	printf("# figure: %s: %d points, %d of them errors, %d with more failures%s\n",
 	       variant->name, points, errors, more_errors,
 	       variant->none ? " (known to have none)" : "");

@@ -5,7 +5,7 @@
 # step of a migration fails while the device is full.
 #
 #   HMM_REF_KO          the module, where modprobe does not find it
-#   HMM_REF_FAIL_EVERY  which steps several failures follow: each one (1), each fourth one (4);
+#   HMM_REF_FAIL_EVERY  which steps several failures follow: each one (1), each 16th (16);
 #                       without it nothing is run, since this takes many minutes
 #
 # Prints the TAP of fail_nth. Exit status 0, 1 when a test failed, 4 when nothing could be
