@@ -48,20 +48,30 @@ enum room_state {
 };
 
 /**
+ * enum window_state - what a pass over a window came to
+ * @WINDOW_UNTOUCHED: nothing: no such VMA, or it does not migrate, or there was no room yet
+ * @WINDOW_HANDLED: its pages have moved, or were found not to
+ */
+enum window_state {
+	WINDOW_UNTOUCHED,
+	WINDOW_HANDLED,
+};
+
+/**
  * struct window - what is migrated at a time
  * @start: user address
  * @end: user address; cut to the VMA by the look
  * @vm_flags: of the VMA
  * @select: MIGRATE_VMA_SELECT_COMPOUND to keep a large folio whole, or 0
  * @wanted: the look: upper bound of the pages that may move
- * @state: of the room
+ * @room_state: what is known of the room
  * @rounds: times that room was made
  * @room: what is reserved
  * @need: setup: pages that it takes
  * @whole: setup: as one large folio
- * @handled: pages that a migration has tried to move, or found to be where they are wanted
- * @moved: of them
- * @refused: of them: of a kind that does not move
+ * @state: of the last pass
+ * @moved: pages
+ * @refused: pages of a kind that does not move
  */
 struct window {
 	unsigned long start;
@@ -69,12 +79,12 @@ struct window {
 	vm_flags_t vm_flags;
 	unsigned long select;
 	unsigned long wanted;
-	enum room_state state;
+	enum room_state room_state;
 	unsigned int rounds;
 	struct hmm_ref_room room;
 	unsigned long need;
 	bool whole;
-	unsigned long handled;
+	enum window_state state;
 	unsigned long moved;
 	unsigned long refused;
 };
@@ -111,7 +121,7 @@ static void look_to_device(struct hmm_ref_client *client, struct window *w,
 		w->wanted = 0;
 		return;
 	}
-	if (w->state != ROOM_ASSUMED || peek(client, w->start, w->start + PAGE_SIZE))
+	if (w->room_state != ROOM_ASSUMED || peek(client, w->start, w->start + PAGE_SIZE))
 		w->wanted -= peek(client, w->start, w->end);
 }
 
@@ -148,12 +158,12 @@ static int move_to_device(struct hmm_ref_client *client, struct window *w,
 		.owner = client->owner,
 		.room = &w->room,
 		.folios = client->scratch.folios,
-		.all = w->state != ROOM_NONE,
+		.all = w->room_state != ROOM_NONE,
 	};
 	int rc = 0;
 
 	if (w->wanted) {
-		if (w->state == ROOM_ASSUMED && hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
+		if (w->room_state == ROOM_ASSUMED && hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
 			return -EAGAIN;
 		hmm_ref_move_init(&to.move, dm, &client->scratch);
 		to.move.args.vma = vma;
@@ -170,7 +180,7 @@ static int move_to_device(struct hmm_ref_client *client, struct window *w,
 		w->refused = to.refused;
 		w->moved += to.move.moved;
 	}
-	w->handled = window_pages(w);
+	w->state = WINDOW_HANDLED;
 	return rc;
 }
 
@@ -190,7 +200,7 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 	if (rc == -EINVAL)
 		return rc;
 	w->moved += move.moved;
-	w->handled = window_pages(w);
+	w->state = WINDOW_HANDLED;
 	return rc;
 }
 
@@ -201,6 +211,7 @@ static int move_window(struct hmm_ref_client *client, u32 direction, struct wind
 	struct vm_area_struct *vma;
 	int rc;
 
+	w->state = WINDOW_UNTOUCHED;
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	vma = look(client, direction, w);
@@ -227,7 +238,7 @@ static int look_closer(struct hmm_ref_client *client, struct window *w)
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	w->state = ROOM_SOUGHT;
+	w->room_state = ROOM_SOUGHT;
 	if (!look(client, HMM_REF_TO_DEVICE, w))
 		rc = -EFAULT;
 	mmap_read_unlock(mm);
@@ -247,13 +258,13 @@ static int grow(struct hmm_ref_client *client, struct window *w)
 /* Return: 0, also when no more room can be made, or an errno of the uapi. */
 static int make_room(struct hmm_ref_client *client, struct window *w)
 {
-	int rc = w->state == ROOM_ASSUMED ? look_closer(client, w) : 0;
+	int rc = w->room_state == ROOM_ASSUMED ? look_closer(client, w) : 0;
 
 	if (rc)
 		return rc;
 	rc = hmm_ref_make_room(client, &w->room, w->need, w->whole);
 	if (rc || ++w->rounds == MIGRATE_ROUNDS)
-		w->state = ROOM_NONE;
+		w->room_state = ROOM_NONE;
 	return rc == -ENOSPC || rc == -ENOMEM ? 0 : rc;
 }
 
@@ -267,9 +278,9 @@ static int fit_window(struct hmm_ref_client *client, u32 direction, struct windo
 
 	do {
 		rc = move_window(client, direction, w);
-		if (rc == -EAGAIN)
+		if (rc == -EAGAIN && w->room_state == ROOM_ASSUMED)
 			rc = grow(client, w);
-		else if (rc == -ENOSPC && w->state != ROOM_NONE)
+		else if (rc == -ENOSPC && w->room_state != ROOM_NONE)
 			rc = make_room(client, w);
 		else
 			break;
@@ -317,17 +328,18 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	unsigned long last = cmd->addr + cmd->length;
 	unsigned long end = min(last, ALIGN(start + 1, PMD_SIZE));
 	struct window w = window_at(client, start, end, large);
-	unsigned long handled, moved, skipped = 0;
+	unsigned long handled = 0, moved, skipped = 0;
 	unsigned int tries = 1;
 	int rc;
 
 	rc = fit_window(client, cmd->direction, &w);
 	end = w.end;
-	handled = w.handled;
+	if (w.state == WINDOW_HANDLED)
+		handled = window_pages(&w);
 	moved = w.moved;
 	if (moved < handled)
 		skipped = count_skipped(client, cmd->direction, &w, end, moved);
-	while (!rc && skipped > w.refused && w.state != ROOM_NONE && tries < MIGRATE_TRIES) {
+	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE && tries < MIGRATE_TRIES) {
 		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
 		tries++;
 		w = window_at(client, start, end, large);
@@ -342,7 +354,7 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate 
 	cmd->out_migrated += moved;
 	cmd->out_skipped += skipped;
 	cmd->out_already += handled - moved - skipped;
-	if (!rc && skipped && w.state == ROOM_NONE)
+	if (!rc && skipped && w.room_state == ROOM_NONE)
 		return -ENOMEM;
 	return rc;
 }

@@ -159,7 +159,7 @@ static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	fault.move.fill = fill_around;
 	set_range(&fault, addr, hmm_ref_fault_around(dev, addr));
 	rc = hmm_ref_migrate(&fault.move);
-	if (rc == -EIO && fault.move.args.npages > 1) { /* a neighbour may be to blame */
+	if (rc == -EIO) { /* a neighbour may be to blame */
 		set_range(&fault, addr, 1);
 		rc = hmm_ref_migrate(&fault.move);
 	}

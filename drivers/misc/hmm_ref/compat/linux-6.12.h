@@ -8,6 +8,7 @@
 #define _HMM_REF_COMPAT_LINUX_6_12_H
 
 #include <linux/gfp.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>

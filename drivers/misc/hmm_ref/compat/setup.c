@@ -70,6 +70,16 @@ static void drop_shifted(struct migrate_vma *args)
 	}
 }
 
+static unsigned long count_collected(const struct migrate_vma *args)
+{
+	unsigned long collected = 0;
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++)
+		collected += !!(args->src[i] & MIGRATE_PFN_MIGRATE);
+	return collected;
+}
+
 /* Return: as migrate_vma_setup(), or -ENOMEM. */
 static int setup_with_room(struct migrate_vma *args)
 {
@@ -92,7 +102,7 @@ static int setup_with_room(struct migrate_vma *args)
 		memcpy(args->src, run.src, nr * sizeof(*room));
 		memset(args->dst, 0, nr * sizeof(*room));
 		args->npages = nr;
-		args->cpages = min(run.cpages, nr);
+		args->cpages = count_collected(args);
 	}
 	kvfree(room);
 	return rc;

@@ -144,6 +144,19 @@ TEST_F(fail, copy_of_a_neighbour)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
+/* The same where there is no neighbour: the mapping has one page. */
+TEST_F(fail, copy_of_a_single_page)
+{
+	char *page = self->mem + page_size();
+
+	ASSERT_EQ(0, madvise(page, page_size(), MADV_DONTFORK));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	EXPECT_TRUE(page_holds(page, 1, 1));
+	test_pages_at(self->fd, page, 1, HMM_REF_PAGE_SYSTEM, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
 static int touch(void *arg)
 {
 	return __atomic_load_n((char *)arg, __ATOMIC_RELAXED) & 0;
