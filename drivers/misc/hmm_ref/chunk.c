@@ -2,7 +2,7 @@
 /*
  * How much device memory there is: chunks, storage, reservations.
  *
- * Coherent memory is one chunk, the window that it was given. It is all there from
+ * Coherent memory is one chunk, the region that it was given. It is all there from
  * the start, and there is never a second.
  *
  * A device with private memory starts with nothing. Memory grows in two steps, both
@@ -76,14 +76,14 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	return chunk;
 }
 
-/* Address space for a chunk: the window of coherent memory, or some that is unused. */
+/* Address space for a chunk: the region of coherent memory, or some that is unused. */
 static struct resource *chunk_region(struct hmm_ref_devmem *dm, u64 size)
 {
 	struct resource *region;
 
 	if (dm->type == MEMORY_DEVICE_PRIVATE)
 		return request_free_mem_region(&iomem_resource, size, "hmm_ref");
-	region = request_mem_region(dm->window, size, "hmm_ref");
+	region = request_mem_region(dm->coherent_base, size, "hmm_ref");
 	return region ?: ERR_PTR(-EBUSY);
 }
 
@@ -127,7 +127,7 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 		goto err_release;
 	}
 	if (dm->type == MEMORY_DEVICE_COHERENT)
-		hmm_ref_engine_set_window(&dm->engine, addr);
+		hmm_ref_engine_set_map(&dm->engine, addr);
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
 
@@ -217,7 +217,7 @@ static int grow(struct hmm_ref_devmem *dm)
 
 /* ---- reservations ------------------------------------------------------ */
 
-static long nr_left(struct hmm_ref_devmem *dm)
+static long nr_available(struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
 	return (long)dm->backed - (long)dm->reserved - atomic_long_read(&dm->used);
@@ -229,9 +229,9 @@ static bool is_short(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
 	bool is;
 
 	spin_lock_irq(&dm->lock);
-	is = nr_left(dm) < (long)nr ||
+	is = nr_available(dm) < (long)nr ||
 	     (whole && (list_empty(&dm->avail[HMM_REF_BLOCK_ORDER]) ||
-			nr_left(dm) < (long)HMM_REF_BLOCK_PAGES));
+			nr_available(dm) < (long)HMM_REF_BLOCK_PAGES));
 	spin_unlock_irq(&dm->lock);
 	return is;
 }
@@ -242,7 +242,7 @@ static int promise_pages(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 {
 	long more = (long)nr - (long)room->nr;
 
-	more = clamp(nr_left(dm), 0, max(more, 0));
+	more = clamp(nr_available(dm), 0, max(more, 0));
 	if (more) {
 		room->nr += more;
 		dm->reserved += more;
@@ -260,7 +260,7 @@ static int promise_block(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
 		return 0;
 	block = list_first_entry_or_null(&dm->avail[HMM_REF_BLOCK_ORDER],
 					 struct hmm_ref_block, avail);
-	if (!block || nr_left(dm) < (long)HMM_REF_BLOCK_PAGES)
+	if (!block || nr_available(dm) < (long)HMM_REF_BLOCK_PAGES)
 		return -ENOSPC;
 	room->block = block;
 	WRITE_ONCE(block->reserved, true);
@@ -299,7 +299,7 @@ int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *r
 		return 0;
 	spin_lock_irq(&dm->lock);
 	if (dm->stopped || (!atomic_read(&dm->nr_waiting) &&
-			    (whole || nr_left(dm) >= (long)(nr - room->nr))))
+			    (whole || nr_available(dm) >= (long)(nr - room->nr))))
 		rc = promise(dm, room, nr, whole);
 	spin_unlock_irq(&dm->lock);
 	return rc;
@@ -370,19 +370,19 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *ro
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
 
 /**
- * hmm_ref_devmem_left() - how many pages can be reserved, as things are
+ * hmm_ref_devmem_available() - how many pages can be reserved, as things are
  * @dm: device memory
  *
  * Return: pages.
  */
-unsigned long hmm_ref_devmem_left(struct hmm_ref_devmem *dm)
+unsigned long hmm_ref_devmem_available(struct hmm_ref_devmem *dm)
 {
-	long left;
+	long available;
 
 	spin_lock_irq(&dm->lock);
-	left = nr_left(dm);
+	available = nr_available(dm);
 	spin_unlock_irq(&dm->lock);
-	return max(left, 0);
+	return max(available, 0);
 }
 
 /**
@@ -442,7 +442,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 	spin_lock(&dm->lock);
 	idle = block->backed && !block->reserved &&
 	       block->nr_free == HMM_REF_BLOCK_PAGES &&
-	       nr_left(dm) >= (long)HMM_REF_BLOCK_PAGES;
+	       nr_available(dm) >= (long)HMM_REF_BLOCK_PAGES;
 	if (idle) {
 		block->backed = false;
 		dm->backed -= block->nr_free;
@@ -463,11 +463,11 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 				  struct shrink_control *sc)
 {
 	struct hmm_ref_devmem *dm = shrinker->private_data;
-	unsigned long left = hmm_ref_devmem_left(dm);
+	unsigned long available = hmm_ref_devmem_available(dm);
 
 	if (dm->type == MEMORY_DEVICE_COHERENT)
 		return 0;
-	return left < HMM_REF_BLOCK_PAGES ? 0 : left;
+	return available < HMM_REF_BLOCK_PAGES ? 0 : available;
 }
 
 static unsigned long shrink_scan(struct shrinker *shrinker,
@@ -498,13 +498,13 @@ static int add_window(struct hmm_ref_devmem *dm)
  * @dm: to set up; its address is the pgmap owner
  * @params: what it is like
  *
- * Return: 0, -ENOMEM, or -EBUSY when the window of coherent memory is in use or
+ * Return: 0, -ENOMEM, or -EBUSY when the region of coherent memory is in use or
  * ordinary memory.
  */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params)
 {
-	bool coherent = params->window;
+	bool coherent = params->coherent_base;
 	u64 chunk_size = coherent ? roundup_pow_of_two(params->capacity) :
 				    params->chunk_size;
 	unsigned int i;
@@ -514,7 +514,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
 	dm->large = params->large;
-	dm->window = params->window;
+	dm->coherent_base = params->coherent_base;
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;

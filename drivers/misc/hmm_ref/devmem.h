@@ -141,7 +141,7 @@ struct hmm_ref_chunk {
  * @pgmap_owner: tells our device pages from others'
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
  * @large: large folios stay whole
- * @window: physical address of coherent memory
+ * @coherent_base: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
  * @engine: the device's copy engine and storage
  * @capacity: pages at the most
@@ -172,7 +172,7 @@ struct hmm_ref_devmem {
 	void *pgmap_owner;
 	enum memory_type type;
 	bool large;
-	phys_addr_t window;
+	phys_addr_t coherent_base;
 	const struct dev_pagemap_ops *ops;
 	struct hmm_ref_engine engine;
 	unsigned long capacity;
@@ -201,7 +201,7 @@ struct hmm_ref_devmem {
  * @ops: pagemap callbacks
  * @node: NUMA node for struct pages and storage
  * @large: keep large folios whole, where the core can
- * @window: physical address of memory that the CPU can access; 0 for private memory
+ * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
  * @capacity: bytes, a multiple of PMD_SIZE
  * @chunk_size: bytes that private memory grows by, a power of two and at least
  *	PMD_SIZE
@@ -212,7 +212,7 @@ struct hmm_ref_devmem_params {
 	const struct dev_pagemap_ops *ops;
 	int node;
 	bool large;
-	phys_addr_t window;
+	phys_addr_t coherent_base;
 	u64 capacity;
 	u64 chunk_size;
 	unsigned int id;
@@ -240,7 +240,7 @@ int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *r
 int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			   unsigned long nr, bool whole);
 void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room);
-unsigned long hmm_ref_devmem_left(struct hmm_ref_devmem *dm);
+unsigned long hmm_ref_devmem_available(struct hmm_ref_devmem *dm);
 bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
 void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
 

@@ -60,7 +60,7 @@ MODULE_PARM_DESC(late_engine,
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
 {
 	engine->node = node;
-	engine->window = NULL;
+	engine->map = NULL;
 	xa_init(&engine->storage);
 	atomic_long_set(&engine->nr_blocks, 0);
 	/* mock: the DMA engine, when it is late */
@@ -70,15 +70,15 @@ int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
 }
 
 /**
- * hmm_ref_engine_set_window() - name the storage of coherent memory
+ * hmm_ref_engine_set_map() - name the storage of coherent memory
  * @engine: engine without storage
- * @window: kernel address of device page 0, the others follow
+ * @map: kernel address of device page 0, the others follow
  *
  * All blocks have their storage from now on.
  */
-void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window)
+void hmm_ref_engine_set_map(struct hmm_ref_engine *engine, void *map)
 {
-	engine->window = window;
+	engine->map = map;
 }
 
 /**
@@ -111,7 +111,7 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
 	void *storage;
 	int rc;
 
-	if (engine->window) {
+	if (engine->map) {
 		atomic_long_inc(&engine->nr_blocks);
 		return 0;
 	}
@@ -139,7 +139,7 @@ int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
  */
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn)
 {
-	if (!engine->window)
+	if (!engine->map)
 		vfree(xa_erase(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER));
 	atomic_long_dec(&engine->nr_blocks);
 }
@@ -148,8 +148,8 @@ static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 {
 	void *storage;
 
-	if (engine->window)
-		return engine->window + (dpfn << PAGE_SHIFT);
+	if (engine->map)
+		return engine->map + (dpfn << PAGE_SHIFT);
 	storage = xa_load(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER);
 	return storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
@@ -299,19 +299,19 @@ static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
 static unsigned int engine_access(void *mem, const struct hmm_ref_buffer *buf,
 				  unsigned int len, bool write)
 {
-	unsigned long left = 0;
+	unsigned long uncopied = 0;
 
 	if (!buf->bounce) {
 		pagefault_disable();
 		if (write)
-			left = __copy_from_user_inatomic(mem, buf->user, len);
+			uncopied = __copy_from_user_inatomic(mem, buf->user, len);
 		else
-			left = __copy_to_user_inatomic(buf->user, mem, len);
+			uncopied = __copy_to_user_inatomic(buf->user, mem, len);
 		pagefault_enable();
 	} else {
 		bounce_access(mem, buf->bounce, len, write);
 	}
-	return len - left;
+	return len - uncopied;
 }
 
 /**

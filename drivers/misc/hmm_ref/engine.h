@@ -18,14 +18,14 @@ struct page;
  * struct hmm_ref_engine - copy engine and storage of one device
  * @node: NUMA node that the storage is taken from
  * @storage: PMD_SIZE of kernel memory by dpfn >> HMM_REF_BLOCK_ORDER
- * @window: all of the storage, where the CPU can access it; else NULL
+ * @map: all of the storage, where the CPU can access it; else NULL
  * @nr_blocks: blocks that have storage
  * @queue: runs jobs when the engine is late
  */
 struct hmm_ref_engine {
 	int node;
 	struct xarray storage;
-	void *window;
+	void *map;
 	atomic_long_t nr_blocks;
 	struct workqueue_struct *queue;
 };
@@ -80,7 +80,7 @@ struct hmm_ref_job {
 
 int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node);
 void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
-void hmm_ref_engine_set_window(struct hmm_ref_engine *engine, void *window);
+void hmm_ref_engine_set_map(struct hmm_ref_engine *engine, void *map);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
 

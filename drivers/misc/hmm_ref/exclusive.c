@@ -201,8 +201,8 @@ static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
  * Fault for all of a window at once, which spares each page its own. Return: the end of
  * what is faulted in: @start when that fails, and each page has to find out for itself.
  */
-static unsigned long fault_ahead(struct hmm_ref_mirror *mirror, unsigned long start,
-				 unsigned long end)
+static unsigned long dev_fault_ahead(struct hmm_ref_mirror *mirror, unsigned long start,
+				     unsigned long end)
 {
 	int rc;
 
@@ -229,7 +229,7 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclus
 			rc = check_mapping(mirror->notifier.mm, addr, &checked);
 			if (rc)
 				break;
-			faulted = fault_ahead(mirror, addr, checked);
+			faulted = dev_fault_ahead(mirror, addr, checked);
 		}
 		if (!page_is_ready(mirror, addr) &&
 		    (addr >= faulted || map_exclusive(mirror, addr)))

@@ -34,7 +34,7 @@
 #include "hmm_ref.h"
 
 #define MAX_DEVICES	8
-#define MAX_WINDOWS	4
+#define MAX_REGIONS	4
 #define MAX_CHUNK_SIZE	(64ULL * SZ_1G)		/* its blocks are one allocation */
 #define MAX_CAPACITY	(4ULL * SZ_1T)		/* an owner has a reference per page */
 
@@ -82,16 +82,16 @@ static unsigned int fault_around = HMM_REF_FAULT_AROUND_MAX;
 module_param(fault_around, uint, 0444);
 MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (default 16)");
 
-static unsigned long long coherent[MAX_WINDOWS];
-static unsigned int nwindows;
-module_param_array(coherent, ullong, &nwindows, 0444);
+static unsigned long long coherent[MAX_REGIONS];
+static unsigned int nregions;
+module_param_array(coherent, ullong, &nregions, 0444);
 MODULE_PARM_DESC(coherent, "addresses of reserved memory for coherent devices, which follow the others");
 
 static u64 coherent_size;
 module_param_cb(coherent_size, &param_size_ops, &coherent_size, 0444);
 MODULE_PARM_DESC(coherent_size, "size of each of these windows, a multiple of PMD_SIZE (default 256M)");
 
-static int check_windows(void)
+static int check_regions(void)
 {
 	unsigned int i;
 
@@ -102,7 +102,7 @@ static int check_windows(void)
 		       PMD_SIZE, MAX_CHUNK_SIZE);
 		return -EINVAL;
 	}
-	for (i = 0; i < nwindows; i++) {
+	for (i = 0; i < nregions; i++) {
 		if (!coherent[i] || !IS_ALIGNED(coherent[i], PMD_SIZE)) {
 			pr_err("coherent: addresses must be multiples of %lu\n",
 			       PMD_SIZE);
@@ -136,11 +136,11 @@ static int check_params(void)
 		       PMD_SIZE, MAX_CAPACITY);
 		return -EINVAL;
 	}
-	return check_windows();
+	return check_regions();
 }
 
 /* Platform data: memory of a coherent device; a private one has no start. */
-struct window {
+struct coherent_region {
 	phys_addr_t start;
 	u64 size;
 };
@@ -242,13 +242,13 @@ static void hmm_ref_remove(struct platform_device *pdev)
 static int hmm_ref_probe(struct platform_device *pdev)
 {
 	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
-	const struct window *window = dev_get_platdata(&pdev->dev);
+	const struct coherent_region *region = dev_get_platdata(&pdev->dev);
 	struct hmm_ref_devmem_params params = {
 		.ops = &hmm_ref_pagemap_ops,
 		.node = dev_to_node(&pdev->dev),
 		.large = large,
-		.window = window->start,
-		.capacity = window->start ? window->size : capacity,
+		.coherent_base = region->start,
+		.capacity = region->start ? region->size : capacity,
 		.chunk_size = chunk_size,
 	};
 	int rc;
@@ -293,7 +293,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 		goto err_devmem;
 	hmm_ref_debugfs_add(dev);
 	platform_set_drvdata(pdev, dev);
-	rc = hmm_ref_dmirror_add(dev, window->start ? pdev->id - ndevices : pdev->id);
+	rc = hmm_ref_dmirror_add(dev, region->start ? pdev->id - ndevices : pdev->id);
 	if (rc)
 		hmm_ref_remove(pdev); /* somebody may have opened it already */
 	return rc;
@@ -339,13 +339,13 @@ static struct platform_driver hmm_ref_driver = {
 	},
 };
 
-static struct platform_device *platform_devices[MAX_DEVICES + MAX_WINDOWS];
+static struct platform_device *platform_devices[MAX_DEVICES + MAX_REGIONS];
 
 static void unregister_devices(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < ndevices + nwindows; i++)
+	for (i = 0; i < ndevices + nregions; i++)
 		platform_device_unregister(platform_devices[i]);
 }
 
@@ -354,14 +354,14 @@ static int __init register_devices(void)
 	unsigned int i;
 	int rc;
 
-	for (i = 0; i < ndevices + nwindows; i++) {
-		struct window window = { .size = coherent_size };
+	for (i = 0; i < ndevices + nregions; i++) {
+		struct coherent_region region = { .size = coherent_size };
 		struct platform_device *pdev;
 
 		if (i >= ndevices)
-			window.start = coherent[i - ndevices];
-		pdev = platform_device_register_data(NULL, "hmm_ref", i, &window,
-						     sizeof(window));
+			region.start = coherent[i - ndevices];
+		pdev = platform_device_register_data(NULL, "hmm_ref", i, &region,
+						     sizeof(region));
 		if (IS_ERR(pdev)) {
 			rc = PTR_ERR(pdev);
 			while (i--)

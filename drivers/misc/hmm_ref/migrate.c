@@ -42,9 +42,9 @@ int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch)
 	scratch->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->dst),
 				GFP_KERNEL_ACCOUNT);
 	scratch->folios = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->folios),
-				  GFP_KERNEL_ACCOUNT);
+				   GFP_KERNEL_ACCOUNT);
 	scratch->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->ring),
-				GFP_KERNEL_ACCOUNT);
+				 GFP_KERNEL_ACCOUNT);
 	if (scratch->src && scratch->dst && scratch->folios && scratch->ring)
 		return 0;
 	hmm_ref_scratch_exit(scratch);

@@ -163,7 +163,8 @@ static int move_to_device(struct hmm_ref_client *client, struct window *w,
 	int rc = 0;
 
 	if (w->wanted) {
-		if (w->room_state == ROOM_ASSUMED && hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
+		if (w->room_state == ROOM_ASSUMED &&
+		    hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
 			return -EAGAIN;
 		hmm_ref_move_init(&to.move, dm, &client->scratch);
 		to.move.args.vma = vma;

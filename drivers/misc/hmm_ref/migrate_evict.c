@@ -189,7 +189,7 @@ static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		rc = hmm_ref_devmem_reserve(dm, room, nr, whole);
 		if (rc != -ENOSPC)
 			return rc;
-		rc = hmm_ref_evict_some(dev, whole && hmm_ref_devmem_left(dm) >=
+		rc = hmm_ref_evict_some(dev, whole && hmm_ref_devmem_available(dm) >=
 					     HMM_REF_BLOCK_PAGES);
 		if (rc == -EINTR)
 			return rc;

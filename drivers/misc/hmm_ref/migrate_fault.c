@@ -39,15 +39,15 @@
 #define GFP_NEIGHBOUR	((GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) | __GFP_NOWARN)
 
 /* The arrays for a PMD. */
-struct fault_window {
+struct cpu_fault_arrays {
 	unsigned long src[HMM_REF_BLOCK_PAGES];
 	unsigned long dst[HMM_REF_BLOCK_PAGES];
 };
 
 /* Faults that find no memory for their arrays wait for those that have some. */
-#define FAULT_WINDOWS	4
+#define CPU_FAULT_ARRAYS	4
 
-static mempool_t *fault_windows;
+static mempool_t *cpu_fault_arrays;
 
 /**
  * hmm_ref_fault_init() - allocate what CPU faults share
@@ -56,9 +56,9 @@ static mempool_t *fault_windows;
  */
 int hmm_ref_fault_init(void)
 {
-	fault_windows = mempool_create_kmalloc_pool(FAULT_WINDOWS,
-						    sizeof(struct fault_window));
-	return fault_windows ? 0 : -ENOMEM;
+	cpu_fault_arrays = mempool_create_kmalloc_pool(CPU_FAULT_ARRAYS,
+						       sizeof(struct cpu_fault_arrays));
+	return cpu_fault_arrays ? 0 : -ENOMEM;
 }
 
 /**
@@ -66,7 +66,7 @@ int hmm_ref_fault_init(void)
  */
 void hmm_ref_fault_exit(void)
 {
-	mempool_destroy(fault_windows);
+	mempool_destroy(cpu_fault_arrays);
 }
 
 /* ---- single pages ------------------------------------------------------ */
@@ -81,7 +81,7 @@ struct cpu_fault {
 	unsigned long index;
 };
 
-static struct cpu_fault fault_at(struct hmm_ref_device *dev, struct vm_fault *vmf)
+static struct cpu_fault cpu_fault_at(struct hmm_ref_device *dev, struct vm_fault *vmf)
 {
 	return (struct cpu_fault){
 		.move = {
@@ -142,13 +142,13 @@ static vm_fault_t no_memory(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-static vm_fault_t fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
-			    unsigned long *moved)
+static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
+				unsigned long *moved)
 {
 	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
 	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
 	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
-	struct cpu_fault fault = fault_at(dev, vmf);
+	struct cpu_fault fault = cpu_fault_at(dev, vmf);
 	unsigned long addr = vmf->address & PAGE_MASK;
 	int rc;
 
@@ -182,19 +182,19 @@ static int fill_whole(struct hmm_ref_move *move)
 }
 
 /* What does not move whole is moved page by page, which shows, too, which one is bad. */
-static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
-			    unsigned long *moved)
+static vm_fault_t cpu_fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
+				unsigned long *moved)
 {
-	struct cpu_fault fault = fault_at(dev, vmf);
+	struct cpu_fault fault = cpu_fault_at(dev, vmf);
 	struct migrate_vma *args = &fault.move.args;
-	struct fault_window *window;
+	struct cpu_fault_arrays *arrays;
 	struct hmm_ref_copy copy;
 	int rc;
 
-	window = mempool_alloc(fault_windows, GFP_KERNEL);
-	memset(window, 0, sizeof(*window));
-	args->src = window->src;
-	args->dst = window->dst;
+	arrays = mempool_alloc(cpu_fault_arrays, GFP_KERNEL);
+	memset(arrays, 0, sizeof(*arrays));
+	args->src = arrays->src;
+	args->dst = arrays->dst;
 	args->start = vmf->address & PMD_MASK;
 	args->end = args->start + PMD_SIZE;
 	args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
@@ -202,11 +202,11 @@ static vm_fault_t fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	fault.move.ring_size = 1;
 	fault.move.fill = fill_whole;
 	rc = hmm_ref_migrate(&fault.move);
-	mempool_free(window, fault_windows);
+	mempool_free(arrays, cpu_fault_arrays);
 	*moved += fault.move.moved;
 	if (rc == -EINVAL)
 		return VM_FAULT_SIGBUS;
-	return rc ? fault_pte(dev, vmf, moved) : 0;
+	return rc ? cpu_fault_pte(dev, vmf, moved) : 0;
 }
 
 /* ---- the callback ------------------------------------------------------ */
@@ -240,9 +240,9 @@ vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf)
 	if (is_lost(dm, vmf))
 		result = VM_FAULT_HWPOISON;
 	else if (vmf->pte)
-		result = fault_pte(dev, vmf, &moved);
+		result = cpu_fault_pte(dev, vmf, &moved);
 	else
-		result = fault_pmd(dev, vmf, &moved);
+		result = cpu_fault_pmd(dev, vmf, &moved);
 	hmm_ref_count(dev->counters, cpu_faults, 1);
 	hmm_ref_count(dev->counters, fault_pages, moved);
 	trace_hmm_ref_cpu_fault(dm, vmf, moved, result);

@@ -162,8 +162,8 @@ out:
  * Fault in what does not suffice from page @first of the range on, as the CPU would: own pages
  * that are shared after fork() are copied in system memory. Return: 0 or an errno.
  */
-static int fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-		      unsigned long first, bool write)
+static int dev_fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			  unsigned long first, bool write)
 {
 	struct hmm_range rest = {
 		.notifier = &mirror->notifier,
@@ -186,8 +186,8 @@ static int fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range *ran
 }
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
-static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
-			 bool write)
+static int dev_fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+			     bool write)
 {
 	unsigned long first = 0;
 	int rc;
@@ -198,7 +198,7 @@ static int fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *
 		return 0;
 	rc = write ? begin_cow_breaks(mirror, range) : 0;
 	if (!rc)
-		rc = fault_from(mirror, range, first, write);
+		rc = dev_fault_from(mirror, range, first, write);
 	return rc ? rc : 1;
 }
 
@@ -304,8 +304,8 @@ static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 }
 
 /* Fault until it works out. Return: 0 or an errno of the uapi. */
-static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
-		       unsigned long end, bool write, unsigned long patience)
+static int dev_fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end, bool write, unsigned long patience)
 {
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
@@ -321,7 +321,7 @@ static int fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 	do {
 		rc = hmm_ref_mirror_walk(mirror, &range);
 		if (!rc)
-			rc = fault_missing(mirror, &range, write);
+			rc = dev_fault_missing(mirror, &range, write);
 		if (rc < 0 && rc != -EBUSY)
 			return rc;
 		if (!rc) {
@@ -360,7 +360,7 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	int rc;
 
 	lockdep_assert_held(&mirror->access_lock);
-	rc = fault_range(mirror, start, end, write, patience);
+	rc = dev_fault_range(mirror, start, end, write, patience);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);

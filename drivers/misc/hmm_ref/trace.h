@@ -294,15 +294,15 @@ TRACE_EVENT(hmm_ref_cpu_fault,
 /* @begin: as above. */
 TRACE_EVENT(hmm_ref_evict,
 	TP_PROTO(const struct hmm_ref_block *block, unsigned long tried,
-		 unsigned long left, bool asked, u64 begin),
-	TP_ARGS(block, tried, left, asked, begin),
+		 unsigned long moved, bool asked, u64 begin),
+	TP_ARGS(block, tried, moved, asked, begin),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(bool, stopped)
 		__field(bool, asked)
 		__field(unsigned long, dpfn)
 		__field(unsigned long, tried)
-		__field(unsigned long, left)
+		__field(unsigned long, moved)
 		__field(u64, ns)
 	),
 	TP_fast_assign(
@@ -313,13 +313,13 @@ TRACE_EVENT(hmm_ref_evict,
 		__entry->asked = asked;
 		__entry->dpfn = hmm_ref_block_dpfn(block);
 		__entry->tried = tried;
-		__entry->left = left;
+		__entry->moved = moved;
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
-	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu left=%lu ns=%llu",
+	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu moved=%lu ns=%llu",
 		  __entry->dev, __entry->dpfn,
 		  __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
-		  __entry->tried, __entry->left, __entry->ns)
+		  __entry->tried, __entry->moved, __entry->ns)
 );
 
 /* ---- seeing a process's memory ----------------------------------------- */

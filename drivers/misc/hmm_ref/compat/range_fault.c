@@ -188,7 +188,7 @@ static bool is_missing(const struct hmm_range *range, unsigned long i)
  * Fault pages of which none is there. Read-only ones of the owner come to system memory. Secret
  * memory that is faulted in is an error at the next look.
  */
-static int fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
+static int dev_fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
 		     unsigned long timeout)
 {
 	struct hmm_range run = *range;
@@ -227,7 +227,7 @@ int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long t
 		if (time_after(jiffies, deadline))
 			rc = -EBUSY;
 		else
-			rc = fault_run(range, first, last, timeout);
+			rc = dev_fault_run(range, first, last, timeout);
 	}
 	return rc;
 }

@@ -22,7 +22,7 @@ static unsigned int nr_retired(const struct dmt *f)
 }
 
 /* Pages that can still be reserved. */
-static long nr_left(const struct dmt *f)
+static long nr_available(const struct dmt *f)
 {
 	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->room.nr;
 }
@@ -107,12 +107,12 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 void dmt_reserve(struct kunit *test, struct dmt *f, unsigned int nr)
 {
 	unsigned long had = f->room.nr;
-	long left = max(nr_left(f), 0);
+	long available = max(nr_available(f), 0);
 	int rc = hmm_ref_devmem_reserve(&f->dm, &f->room, had + nr, false);
 
-	KUNIT_EXPECT_EQ_MSG(test, rc, left < nr ? -ENOSPC : 0,
-			    "%u asked for, %ld left", nr, left);
-	KUNIT_EXPECT_EQ(test, f->room.nr, had + min(left, nr));
+	KUNIT_EXPECT_EQ_MSG(test, rc, available < nr ? -ENOSPC : 0,
+			    "%u asked for, %ld left", nr, available);
+	KUNIT_EXPECT_EQ(test, f->room.nr, had + min(available, nr));
 }
 
 void dmt_unreserve(struct dmt *f, unsigned int nr)
@@ -150,7 +150,7 @@ void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 bool dmt_large(struct kunit *test, struct dmt *f)
 {
 	unsigned int owner = dmt_below(f, DMT_OWNERS);
-	bool possible = any_whole(f) && nr_left(f) >= HMM_REF_BLOCK_PAGES;
+	bool possible = any_whole(f) && nr_available(f) >= HMM_REF_BLOCK_PAGES;
 	struct hmm_ref_room room = {};
 	struct folio *folio;
 	int rc;

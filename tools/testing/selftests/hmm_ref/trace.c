@@ -464,7 +464,7 @@ TEST_F(trace, eviction_by_command)
 	test_trace_start();
 	ASSERT_EQ(0, _test_evict_all(self->fd));
 	test_trace_stop();
-	test_event(at, 0, "evict", "left", PAGES);
+	test_event(at, 0, "evict", "moved", PAGES);
 	EXPECT_TRUE(says(at, "reason=COMMAND"));
 	EXPECT_EQ(PAGES, number(at, "tried"));
 	EXPECT_LT(0, number(at, "ns"));
@@ -535,7 +535,7 @@ TEST_F(fresh, from_bind_to_unbind)
 	char *mem = test_map_blocks(1);
 	struct hmm_ref_stats stats;
 	struct hmm_ref_info info;
-	long block, left = 0;
+	long block, moved = 0;
 	int fd;
 
 	ASSERT_EQ(512, block_pages());
@@ -566,9 +566,9 @@ TEST_F(fresh, from_bind_to_unbind)
 			continue;
 		EXPECT_TRUE(says(at, "reason=STOP"));
 		EXPECT_EQ(block, number(at, "dpfn"));
-		left += number(at, "left");
+		moved += number(at, "moved");
 	}
-	EXPECT_EQ(block_pages() - 1, left);
+	EXPECT_EQ(block_pages() - 1, moved);
 	EXPECT_EQ(block_pages() - 1, fdinfo_number(fd, "evicted"));
 	EXPECT_EQ(1, fdinfo_number(fd, "to-system"));
 	test_event(remove, handout, "chunk_remove", "dev", self->nr);
