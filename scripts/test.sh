@@ -41,9 +41,9 @@ build() {
 
 has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; }; }
 
-# What takes the debug kernel long, and has more to say on the release kernel or, as the first
-# two, on the small devices of hmm_ref.sh.
-LATER=room,capacity,lru,swap,page_tables,task,atomic
+# What takes the debug kernel long, and has more to say on the release kernel; room and capacity
+# on the small devices of hmm_ref.sh. fail_probe does at random what fail_nth does step by step.
+LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
 # kernel takes 15 minutes of two idle CPUs, and has taken 40. A test that hangs gets 300.
