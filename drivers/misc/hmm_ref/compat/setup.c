@@ -90,7 +90,8 @@ static int setup_with_room(struct migrate_vma *args)
 
 	if (args->fault_page)
 		return (migrate_vma_setup)(args);
-	room = kvcalloc(4 * nr, sizeof(*room), GFP_KERNEL);
+	/* As for the pages themselves, no process is killed for it. */
+	room = kvcalloc(4 * nr, sizeof(*room), GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!room)
 		return -ENOMEM;
 	run.src = room;
