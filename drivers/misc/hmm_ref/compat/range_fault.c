@@ -189,7 +189,7 @@ static bool is_missing(const struct hmm_range *range, unsigned long i)
  * memory that is faulted in is an error at the next look.
  */
 static int dev_fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
-		     unsigned long timeout)
+			 unsigned long timeout)
 {
 	struct hmm_range run = *range;
 
