@@ -21,7 +21,7 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
-## make test-all  the same with a longer fuzz, on three more builds: with the detector of data
+## make test-all  all of them, with a longer fuzz, on three more builds: with the detector of data
 ##                races (KCSAN), without patches/core, and of a driver without the old
 ##                interface; and core-bugs
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
