@@ -46,7 +46,7 @@ has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; 
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
-# kernel takes 15 minutes of two idle CPUs, and has taken 40. A test that hangs gets 300.
+# kernel has taken 24 minutes, and 40. A test that hangs gets 300.
 selftests() {
 	local one=600 all=1200 fuzz=10 later=''
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Device pages: how many, in what state, whose.
+ * Device pages: their number, their state, their owners.
  */
 #ifndef _HMM_REF_DEVMEM_H
 #define _HMM_REF_DEVMEM_H
@@ -34,12 +34,12 @@ enum hmm_ref_cause {
 };
 
 /**
- * struct hmm_ref_owner - who a device page was handed out for
+ * struct hmm_ref_owner - the open file that a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped by the batch, which a kref cannot do
  * @opener: process that opened the file, shown in fdinfo and traces
  * @to_device: pages that its commands have moved to the device
- * @departed: pages handed out for it whose data has left, by cause
+ * @departed: pages handed out for it that have left the device, by cause
  * @device_faults: of its mirror, as are the next two
  * @invalidations: of its mirror
  * @retries: of its mirror
@@ -90,7 +90,7 @@ enum hmm_ref_block_state {
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
  * @bad: pages to retire instead of freeing
- * @lost: those of them whose data was lost while they were used
+ * @lost: those of them that have lost their data while they were used
  *
  * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Both locks are held where
  * these follow a change of the counts, and to write @backed, which either lock covers. With
@@ -137,23 +137,23 @@ struct hmm_ref_chunk {
 
 /**
  * struct hmm_ref_devmem - the memory of one device
- * @id: number of the device, for people who trace it
+ * @id: number of the device, for traces
  * @pgmap_owner: tells our device pages from others'
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
  * @large: large folios stay whole
  * @coherent_base: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
  * @engine: the device's copy engine and storage
- * @capacity: pages at the most
+ * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
  * @chunks: chunks by dpfn >> @chunk_shift; grows under @grow_lock, only shrinks
  *	when the device goes
- * @grow_lock: serialises those who add chunks and storage
+ * @grow_lock: serialises the addition of chunks and storage
  * @room_lock: held by the one task that waits for room; others queue here, in order
  * @nr_waiting: that task, and the tasks that queue behind it
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
- * @any_lost: there may be pages whose data was lost; never unset
+ * @any_lost: there may be pages that have lost their data; never unset
  * @backed: pages that have storage and are not retired
  * @retired: bad pages that are neither free nor used
  * @nr_flawed: blocks with a bad page, which are never whole again
@@ -305,7 +305,7 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_chunk_dpfn() - device page number of a page whose chunk is known
+ * hmm_ref_chunk_dpfn() - device page number of a page of a known chunk
  * @chunk: that the page is in
  * @dev_page: page of device memory
  *

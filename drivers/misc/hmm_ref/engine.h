@@ -66,7 +66,7 @@ struct hmm_ref_copy {
  * @rc: 0, or how the job will end
  * @work: runs the job, when the engine is late
  *
- * On the stack of who waits for it.
+ * Lives on the stack of the waiter.
  */
 struct hmm_ref_job {
 	struct hmm_ref_engine *engine;

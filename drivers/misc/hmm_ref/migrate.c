@@ -6,8 +6,8 @@
  * and in how they fill the destinations.
  *
  * Rules:
- * - mmap_lock is held for read from VMA lookup to finalize. Eviction takes device pages whoever
- *   maps them: it has no VMA, and takes no mmap_lock.
+ * - mmap_lock is held for read from VMA lookup to finalize. Eviction takes device pages by
+ *   their numbers: it has no VMA, and takes no mmap_lock.
  * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
  *   hmm_range_fault() does: a task that invalidates may wait for these pages.
  * - Between submit and the return of wait the pages belong to the engine.

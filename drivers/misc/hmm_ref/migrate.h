@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Moving data: one migration, how it is filled, and who begins one. Only these files, migrate*.c,
+ * Moving data: one migration, how it is filled, and what begins one. Only these files, migrate*.c,
  * know MIGRATE_PFN_*.
  */
 #ifndef _HMM_REF_MIGRATE_H

@@ -13,8 +13,8 @@
  *
  * Rules:
  * - What is resident, or cannot move, reserves and evicts nothing.
- * - A window is looked at before setup, since that waits for those who invalidate, and
- *   UFFDIO_MOVE, one of them, for pages that setup has locked.
+ * - A window is looked at before setup: the look waits for tasks that invalidate, and
+ *   UFFDIO_MOVE, one of them, waits for pages that setup has locked.
  * - Where no more room can be made, as much moves as there is.
  * - The first error ends the command. Any signal does, between two windows.
  */
@@ -49,7 +49,7 @@ enum room_state {
 
 /**
  * enum window_state - what a pass over a window came to
- * @WINDOW_UNTOUCHED: nothing: no such VMA, or it does not migrate, or there was no room yet
+ * @WINDOW_UNTOUCHED: nothing: no such VMA, or it does not migrate, or the device has to grow first
  * @WINDOW_HANDLED: its pages have moved, or were found not to
  */
 enum window_state {

@@ -57,7 +57,7 @@ static inline int fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t g
 
 /**
  * hmm_ref_fill_folio() - give a device folio a system folio of its size, and add the copy
- * @move: migration whose setup has run
+ * @move: migration, after setup
  * @i: index of the folio's entry
  * @gfp: for the system page, if it is a single one
  *
@@ -70,7 +70,7 @@ int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
 
 /**
  * hmm_ref_fill_page() - give one page of a device folio a system page, and add the copy
- * @move: migration whose setup has run
+ * @move: migration, after setup
  * @i: index of the folio's entry
  * @index: of the page in the folio
  * @gfp: for the system page

@@ -18,7 +18,7 @@ typedef u64 hmm_ref_pte_t;
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
 #define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
-#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* nobody else maps the page */
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* no CPU maps the page */
 #define HMM_REF_PTE_SHIFT	4
 
 static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
