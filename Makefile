@@ -33,6 +33,7 @@ help:
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make core-bugs  each bug that patches/core fixes: seen without the patches, gone with them
 ## make core-series  patches/core as mails to post, in build/core-series
+## make core-build  compile each patch of patches/core by itself, with W=1
 ## make coverage  which lines and branches of the driver the selftests run
 ## make bench     what operations cost, in time; plots and all figures in build/bench
 ## make bench-insn  the same in instructions, and next to the targets: build/bench-insn
@@ -92,6 +93,9 @@ core-bugs:
 core-series:
 	@scripts/core-series.sh
 
+core-build:
+	@scripts/core-build.sh
+
 check: kernel
 	@scripts/check.sh
 
@@ -129,6 +133,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
-.PHONY: bench bench-insn lockstat core-bugs core-series clean distclean
+.PHONY: bench bench-insn lockstat core-bugs core-series core-build clean distclean
 
 endif

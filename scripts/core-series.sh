@@ -131,7 +131,8 @@ letter() {
 		is for a driver that waits for an invalidation to end; that of mm/rmap for
 		reclaim that meets a page to which a device has exclusive access.
 
-		The patches of lib/test_hmm are what the tests need.
+		The patches of lib/test_hmm are what the tests need. The two that add
+		tracepoints fix nothing: they show what such drivers do.
 	END
 }
 
@@ -154,7 +155,8 @@ write_series() {
 }
 
 # What does not apply to the tests: they touch memory for its own sake, make functions by macros
-# as the harness does, whose assertions are two statements, and have no BIT().
+# as the harness does, whose assertions are two statements, and have no BIT(). A tracepoint has
+# its members in lines of their own.
 checkpatch() {
 	local patch ignore
 
@@ -163,6 +165,7 @@ checkpatch() {
 		case $patch in
 		*-cover-letter.patch) continue ;;
 		*-selftests-mm-*) ignore+=,VOLATILE,COMPLEX_MACRO,BIT_MACRO,BRACES ;;
+		*tracepoint*) ignore+=,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT ;;
 		esac
 		(cd "$work" && perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
 			--show-types --no-summary --ignore "$ignore" "$patch") || true
