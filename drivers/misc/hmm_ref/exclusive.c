@@ -167,34 +167,44 @@ static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
 	return rc;
 }
 
+struct exclusive {
+	unsigned long addr;
+	unsigned int retries;
+	unsigned int refused;	/* attempts in a row that the core has refused */
+};
+
+/* One attempt: fault, and if that is not enough take the page. Return: 0, -EBUSY, or an errno. */
+static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
+{
+	struct exclusive *excl = arg;
+	int rc;
+
+	rc = hmm_ref_mirror_fault(mirror, excl->addr, excl->addr + PAGE_SIZE, true,
+				  HMM_REF_PATIENCE);
+	if (rc || page_is_ready(mirror, excl->addr))
+		return rc;
+	rc = map_exclusive(mirror, excl->addr);
+	/* Twice with nothing changed in between: the fault does not help. */
+	excl->refused = rc == -EFAULT ? excl->refused + 1 : 0;
+	if (excl->refused > 1 || (rc != -EBUSY && rc != -EFAULT))
+		return rc;
+	hmm_ref_count(mirror->counters, retries, 1);
+	atomic_long_inc(&mirror->owner->retries);
+	trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, excl->addr,
+			    ++excl->retries);
+	return -EBUSY;
+}
+
 /*
  * Make a page one that the device can do atomics on. It may be taken back by the time
  * that this returns. Return: 0 or an errno of the uapi.
  */
 static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
-	unsigned long began = jiffies;
-	unsigned int attempt = 0;
-	unsigned int refused = 0;
-	int rc;
+	struct exclusive excl = { .addr = addr };
 
 	lockdep_assert_held(&mirror->access_lock);
-	do {
-		rc = hmm_ref_mirror_fault(mirror, addr, addr + PAGE_SIZE, true,
-					  HMM_REF_PATIENCE);
-		if (rc || page_is_ready(mirror, addr))
-			return rc;
-		rc = map_exclusive(mirror, addr);
-		/* Twice with nothing changed in between: the fault does not help. */
-		refused = rc == -EFAULT ? refused + 1 : 0;
-		if (refused > 1 || (rc != -EBUSY && rc != -EFAULT))
-			return rc;
-		hmm_ref_count(mirror->counters, retries, 1);
-		atomic_long_inc(&mirror->owner->retries);
-		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, addr, ++attempt);
-		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
-	} while (!rc);
-	return rc;
+	return hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE, make_ready_once, &excl);
 }
 
 /*

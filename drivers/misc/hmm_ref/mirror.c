@@ -209,6 +209,35 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 }
 
 /**
+ * hmm_ref_mirror_retry() - try until nothing has changed meanwhile
+ * @mirror: mirror
+ * @patience: how long it may take, in jiffies
+ * @attempt: reads the sequence, looks, and acts under hmm_ref_mirror::lock if the sequence is
+ *	the same; returns -EBUSY to be called again
+ * @arg: for @attempt
+ *
+ * The one loop of this kind: device faults, snapshots and exclusive access differ in @attempt.
+ *
+ * Context: that of @attempt, which is called at least once. Reschedules.
+ * Return: what @attempt has returned; -EBUSY when the patience is over, -EINTR or -ENODEV, as
+ * hmm_ref_mirror_insist().
+ */
+int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
+			 hmm_ref_attempt_t attempt, void *arg)
+{
+	unsigned long began = jiffies;
+	int rc;
+
+	do {
+		rc = attempt(mirror, arg);
+		if (rc != -EBUSY)
+			return rc;
+		rc = hmm_ref_mirror_insist(mirror, began, patience);
+	} while (!rc);
+	return rc;
+}
+
+/**
  * hmm_ref_mirror_begin() - start an operation that uses the scratch memory
  * @mirror: mirror; its access_lock is held until the operation ends
  *

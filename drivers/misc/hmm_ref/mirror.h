@@ -80,6 +80,9 @@ unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience);
+typedef int (*hmm_ref_attempt_t)(struct hmm_ref_mirror *mirror, void *arg);
+int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
+			 hmm_ref_attempt_t attempt, void *arg);
 int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);

@@ -303,40 +303,35 @@ static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
 	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&mirror->pt, range->start, leaf);
 }
 
-/* Fault until it works out. Return: 0 or an errno of the uapi. */
-static int dev_fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end, bool write, unsigned long patience)
+struct dev_fault {
+	struct hmm_range range;
+	bool write;
+	unsigned int retries;
+};
+
+/*
+ * One attempt. What was missing and is faulted in now has to be looked at once more. Return: 0,
+ * -EBUSY to try again, or an errno of the uapi.
+ */
+static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
 {
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = mirror->pfns,
-		.dev_private_owner = mirror->dm->pgmap_owner,
-	};
-	unsigned long began = jiffies;
-	unsigned int attempt = 0;
+	struct dev_fault *fault = arg;
 	int rc;
 
-	do {
-		rc = hmm_ref_mirror_walk(mirror, &range);
-		if (!rc)
-			rc = dev_fault_missing(mirror, &range, write);
-		if (rc < 0 && rc != -EBUSY)
-			return rc;
-		if (!rc) {
-			rc = prepare(mirror, &range);
-			if (!rc)
-				rc = map_range(mirror, &range);
-			if (rc != -EBUSY)
-				return rc;
-			hmm_ref_count(mirror->counters, retries, 1);
-			atomic_long_inc(&mirror->owner->retries);
-			trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT,
-					    start, ++attempt);
-		}
-		rc = hmm_ref_mirror_insist(mirror, began, patience);
-	} while (!rc);
+	rc = hmm_ref_mirror_walk(mirror, &fault->range);
+	if (!rc)
+		rc = dev_fault_missing(mirror, &fault->range, fault->write);
+	if (rc)
+		return rc < 0 ? rc : -EBUSY;
+	rc = prepare(mirror, &fault->range);
+	if (!rc)
+		rc = map_range(mirror, &fault->range);
+	if (rc == -EBUSY) {
+		hmm_ref_count(mirror->counters, retries, 1);
+		atomic_long_inc(&mirror->owner->retries);
+		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT, fault->range.start,
+				    ++fault->retries);
+	}
 	return rc;
 }
 
@@ -357,10 +352,20 @@ static int dev_fault_range(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience)
 {
+	struct dev_fault fault = {
+		.range = {
+			.notifier = &mirror->notifier,
+			.start = start,
+			.end = end,
+			.hmm_pfns = mirror->pfns,
+			.dev_private_owner = mirror->dm->pgmap_owner,
+		},
+		.write = write,
+	};
 	int rc;
 
 	lockdep_assert_held(&mirror->access_lock);
-	rc = dev_fault_range(mirror, start, end, write, patience);
+	rc = hmm_ref_mirror_retry(mirror, patience, dev_fault_once, &fault);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
@@ -377,25 +382,21 @@ static bool none_suffices(const struct hmm_range *range)
 	return true;
 }
 
-/* Return: 0, -EBUSY when the range does not hold still, -EINTR, -ENODEV or -ENOMEM. */
-static int map_window(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+/* Map what is there of a window. Return: 0, -EBUSY, -EINTR, -ENODEV or -ENOMEM. */
+static int map_once(struct hmm_ref_mirror *mirror, void *arg)
 {
-	unsigned long began = jiffies;
+	struct hmm_range *range = arg;
 	int rc;
 
-	do {
-		rc = hmm_ref_mirror_walk(mirror, range);
-		if (!rc && none_suffices(range))
-			return 0;
-		if (!rc)
-			rc = prepare(mirror, range);
-		if (!rc)
-			rc = map_range(mirror, range);
-		if (rc != -EBUSY)
-			return rc == -EIO ? 0 : rc;
-		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE / 10);
-	} while (!rc);
-	return rc;
+	rc = hmm_ref_mirror_walk(mirror, range);
+	if (!rc && none_suffices(range))
+		return 0;
+	if (!rc)
+		rc = prepare(mirror, range);
+	if (!rc)
+		rc = map_range(mirror, range);
+	/* A page that has lost its data is left to a fault. */
+	return rc == -EIO ? 0 : rc;
 }
 
 /**
@@ -427,7 +428,7 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		return rc;
 	while (!rc && range.start < last) {
 		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
-		rc = map_window(mirror, &range);
+		rc = hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE / 10, map_once, &range);
 		range.start = range.end;
 		if (rc == -EBUSY)
 			rc = 0;

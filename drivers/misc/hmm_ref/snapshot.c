@@ -63,30 +63,29 @@ static int walk_and_explain(struct hmm_ref_mirror *mirror, struct hmm_range *ran
 	return rc;
 }
 
+static int look_once(struct hmm_ref_mirror *mirror, void *arg)
+{
+	struct hmm_range *range = arg;
+	int rc;
+
+	rc = walk_and_explain(mirror, range);
+	if (rc)
+		return rc;
+	mutex_lock(&mirror->lock);
+	if (!mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
+		return 0;
+	mutex_unlock(&mirror->lock);
+	return -EBUSY;
+}
+
 /*
  * What the CPU maps in a range of at most a window. Return: 0 with mirror->lock held:
  * until it is dropped, that stays true; or an errno.
  */
 static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
 {
-	unsigned long began = jiffies;
-	int rc;
-
-	do {
-		rc = walk_and_explain(mirror, range);
-		if (!rc) {
-			mutex_lock(&mirror->lock);
-			if (!mmu_interval_read_retry(&mirror->notifier,
-						     range->notifier_seq) &&
-			    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
-				return 0;
-			mutex_unlock(&mirror->lock);
-		} else if (rc != -EBUSY) {
-			return rc;
-		}
-		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
-	} while (!rc);
-	return rc;
+	return hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE, look_once, range);
 }
 
 /* The page that the core reports. Only HMM_PFN_VALID says that there is one. */
