@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device loads from and stores to a process's memory: READ and WRITE.
+ * The device works on a process's memory: READ, WRITE and ATOMIC.
  *
  * Each page is accessed through the device page table, under mirror->lock: what an entry
  * maps stays as long as that is held. Zapping on hardware waits for the accesses under
@@ -185,6 +185,68 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 	cmd->out_faults = access.faults;
 	if (most)
 		*most = access.most;
+	mutex_unlock(&mirror->access_lock);
+	return rc;
+}
+
+/* Return: false when the device has to fault first. */
+static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	hmm_ref_pte_t pte;
+	bool ready;
+
+	mutex_lock(&mirror->lock);
+	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
+	ready = hmm_ref_pte_allows_atomics(pte);
+	if (ready && pte & HMM_REF_PTE_DEVICE)
+		hmm_ref_engine_atomic_dev(&mirror->dm->engine,
+					  hmm_ref_pte_number(pte), cmd);
+	else if (ready)
+		hmm_ref_engine_atomic_sys(hmm_ref_pte_number(pte), cmd);
+	mutex_unlock(&mirror->lock);
+	return ready;
+}
+
+/* A device fault of an atomic operation. Return: 0 or an errno of the uapi. */
+static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	unsigned long page = cmd->addr & PAGE_MASK;
+	unsigned long end = page + PAGE_SIZE;
+	int rc;
+
+	rc = hmm_ref_mirror_check_exclusive(mirror, page, &end);
+	if (rc)
+		return rc;
+	cmd->out_faults++;
+	return hmm_ref_mirror_make_ready(mirror, page);
+}
+
+/**
+ * hmm_ref_mirror_atomic() - the ATOMIC command
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @cmd: validated; the outputs are set, also on error
+ *
+ * Context: process context; takes mmap_lock and folio locks.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+{
+	unsigned long began;
+	int rc;
+
+	cmd->out_old = 0;
+	cmd->out_faults = 0;
+	rc = hmm_ref_mirror_begin(mirror);
+	if (rc)
+		return rc;
+	began = jiffies;
+	while (!try_atomic(mirror, cmd)) {
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+		if (!rc)
+			rc = ready_for_atomic(mirror, cmd);
+		if (rc)
+			break;
+	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

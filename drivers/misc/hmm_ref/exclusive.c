@@ -43,13 +43,6 @@
 #include "sanity.h"
 #include "trace.h"
 
-/* Can the device do atomics through an entry? */
-static bool allows_atomics(hmm_ref_pte_t pte)
-{
-	return pte & HMM_REF_PTE_EXCLUSIVE ||
-	       (pte & HMM_REF_PTE_DEVICE && pte & HMM_REF_PTE_WRITE);
-}
-
 static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
 	hmm_ref_pte_t pte;
@@ -57,7 +50,7 @@ static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
 	mutex_unlock(&mirror->lock);
-	return allows_atomics(pte);
+	return hmm_ref_pte_allows_atomics(pte);
 }
 
 /*
@@ -74,9 +67,21 @@ static int check_vma(const struct vm_area_struct *vma)
 	return hmm_ref_vma_may_write(vma) ? 0 : -EPERM;
 }
 
-/* The same for the mapping at @addr, and set @end to where it ends, if that is before. */
-static int check_mapping(struct mm_struct *mm, unsigned long addr, unsigned long *end)
+/**
+ * hmm_ref_mirror_check_exclusive() - can pages of a mapping become exclusive?
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @addr: page address in the mapping
+ * @end: set to the end of the mapping, if that is before
+ *
+ * To be asked before hmm_ref_mirror_make_ready(), which faults first.
+ *
+ * Context: takes mmap_lock.
+ * Return: 0 or an errno of the uapi.
+ */
+int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
+				   unsigned long *end)
 {
+	struct mm_struct *mm = mirror->notifier.mm;
 	struct vm_area_struct *vma;
 	int rc;
 
@@ -195,11 +200,17 @@ static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
 	return -EBUSY;
 }
 
-/*
- * Make a page one that the device can do atomics on. It may be taken back by the time
- * that this returns. Return: 0 or an errno of the uapi.
+/**
+ * hmm_ref_mirror_make_ready() - make a page one that the device can do atomics on
+ * @mirror: whose access_lock is held
+ * @addr: page address
+ *
+ * The page may be taken back by the time that this returns.
+ *
+ * Context: process context, the mm is alive; takes mmap_lock and folio locks.
+ * Return: 0 or an errno of the uapi.
  */
-static int make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
+int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
 	struct exclusive excl = { .addr = addr };
 
@@ -236,14 +247,14 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclus
 	while (!rc) {
 		if (addr >= checked) {
 			checked = end;
-			rc = check_mapping(mirror->notifier.mm, addr, &checked);
+			rc = hmm_ref_mirror_check_exclusive(mirror, addr, &checked);
 			if (rc)
 				break;
 			faulted = dev_fault_ahead(mirror, addr, checked);
 		}
 		if (!page_is_ready(mirror, addr) &&
 		    (addr >= faulted || map_exclusive(mirror, addr)))
-			rc = make_ready(mirror, addr);
+			rc = hmm_ref_mirror_make_ready(mirror, addr);
 		if (rc)
 			break;
 		cmd->out_pages++;
@@ -279,68 +290,6 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
 		rc = exclusive_window(mirror, cmd, addr);
 		if (!rc && addr < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
-	}
-	mutex_unlock(&mirror->access_lock);
-	return rc;
-}
-
-/* Return: false when the device has to fault first. */
-static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
-{
-	hmm_ref_pte_t pte;
-	bool ready;
-
-	mutex_lock(&mirror->lock);
-	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
-	ready = allows_atomics(pte);
-	if (ready && pte & HMM_REF_PTE_DEVICE)
-		hmm_ref_engine_atomic_dev(&mirror->dm->engine,
-					  hmm_ref_pte_number(pte), cmd);
-	else if (ready)
-		hmm_ref_engine_atomic_sys(hmm_ref_pte_number(pte), cmd);
-	mutex_unlock(&mirror->lock);
-	return ready;
-}
-
-/* A device fault of an atomic operation. Return: 0 or an errno of the uapi. */
-static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
-{
-	unsigned long page = cmd->addr & PAGE_MASK;
-	unsigned long end = page + PAGE_SIZE;
-	int rc;
-
-	rc = check_mapping(mirror->notifier.mm, page, &end);
-	if (rc)
-		return rc;
-	cmd->out_faults++;
-	return make_ready(mirror, page);
-}
-
-/**
- * hmm_ref_mirror_atomic() - the ATOMIC command
- * @mirror: of the current process, or of an mm that the caller keeps alive
- * @cmd: validated; the outputs are set, also on error
- *
- * Context: process context; takes mmap_lock and folio locks.
- * Return: 0 or an errno of the uapi.
- */
-int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
-{
-	unsigned long began;
-	int rc;
-
-	cmd->out_old = 0;
-	cmd->out_faults = 0;
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
-	began = jiffies;
-	while (!try_atomic(mirror, cmd)) {
-		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
-		if (!rc)
-			rc = ready_for_atomic(mirror, cmd);
-		if (rc)
-			break;
 	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;

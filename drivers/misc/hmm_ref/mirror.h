@@ -91,12 +91,15 @@ int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *
 /* access.c */
 int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_access *cmd, bool write, u64 *most);
-
-/* exclusive.c */
-int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
-			     struct hmm_ref_exclusive *cmd);
 int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
 			  struct hmm_ref_atomic *cmd);
+
+/* exclusive.c */
+int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
+				   unsigned long *end);
+int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr);
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
+			     struct hmm_ref_exclusive *cmd);
 
 /* snapshot.c */
 typedef int (*hmm_ref_seen_t)(void *arg, struct hmm_ref_page_state *states,

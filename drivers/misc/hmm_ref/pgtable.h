@@ -32,6 +32,18 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 }
 
 /**
+ * hmm_ref_pte_allows_atomics() - can the device do atomics through an entry?
+ * @pte: entry
+ *
+ * Return: true when it can.
+ */
+static inline bool hmm_ref_pte_allows_atomics(hmm_ref_pte_t pte)
+{
+	return pte & HMM_REF_PTE_EXCLUSIVE ||
+	       (pte & HMM_REF_PTE_DEVICE && pte & HMM_REF_PTE_WRITE);
+}
+
+/**
  * struct hmm_ref_pgtable - device page table of one address space
  * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
  * @last: what @tables had for @last_index when it was last asked
