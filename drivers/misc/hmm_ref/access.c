@@ -2,6 +2,8 @@
 /*
  * The device works on a process's memory: READ, WRITE and ATOMIC.
  *
+ * mock: hardware has engines for that, and a link that takes them to memory.
+ *
  * Each page is accessed through the device page table, under mirror->lock: what an entry
  * maps stays as long as that is held. Zapping on hardware waits for the accesses under
  * way, too. Where no entry allows the access the device faults, and tries again.
@@ -10,12 +12,66 @@
  * takes the lock. So the copy is made with page faults disabled, and where the buffer is
  * not present it goes by way of mirror->bounce.
  */
+#include <linux/delay.h>
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/uaccess.h>
 
 #include <uapi/hmm_ref.h>
 
 #include "mirror.h"
+
+#define ROUND_TRIP_NS	1000	/* of a device access to system memory */
+
+/* ---- loads and stores -------------------------------------------------- */
+
+/**
+ * struct buffer - where the device's loads go and its stores come from
+ * @user: memory of the current process
+ * @bounce: kernel memory to be used instead; or NULL
+ */
+struct buffer {
+	void __user *user;
+	void *bounce;
+};
+
+/* A word at its own multiple is one load or store, as it is for the CPU. */
+static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
+{
+	void *to = write ? mem : bounce;
+	const void *from = write ? bounce : mem;
+
+	if (len == 8 && IS_ALIGNED((unsigned long)mem, 8))
+		WRITE_ONCE(*(u64 *)to, READ_ONCE(*(const u64 *)from));
+	else if (len == 4 && IS_ALIGNED((unsigned long)mem, 4))
+		WRITE_ONCE(*(u32 *)to, READ_ONCE(*(const u32 *)from));
+	else if (len == 2 && IS_ALIGNED((unsigned long)mem, 2))
+		WRITE_ONCE(*(u16 *)to, READ_ONCE(*(const u16 *)from));
+	else
+		memcpy(to, from, len);
+}
+
+/*
+ * A page fault on the user's side may end up here again, so it is not served but ends the
+ * copy. Return: bytes copied.
+ */
+static unsigned int access_mem(void *mem, const struct buffer *buf, unsigned int len,
+			       bool write)
+{
+	unsigned long uncopied = 0;
+
+	if (!buf->bounce) {
+		pagefault_disable();
+		if (write)
+			uncopied = __copy_from_user_inatomic(mem, buf->user, len);
+		else
+			uncopied = __copy_to_user_inatomic(buf->user, mem, len);
+		pagefault_enable();
+	} else {
+		bounce_access(mem, buf->bounce, len, write);
+	}
+	return len - uncopied;
+}
 
 /* One READ or WRITE command on its way. */
 struct access {
@@ -33,23 +89,28 @@ struct access {
  * -EAGAIN for a device fault.
  */
 static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
-		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+		      const struct buffer *buf, unsigned int len, bool write)
 {
 	unsigned int offset = offset_in_page(addr);
+	unsigned long number;
 	hmm_ref_pte_t pte;
+	void *mem;
 	int rc;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
-	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE)))
+	number = hmm_ref_pte_number(pte);
+	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE))) {
 		rc = -EAGAIN;
-	else if (pte & HMM_REF_PTE_DEVICE)
-		rc = hmm_ref_engine_access_dev(&mirror->dm->engine,
-					       hmm_ref_pte_number(pte), offset, buf,
-					       len, write);
-	else
-		rc = hmm_ref_engine_access_sys(hmm_ref_pte_number(pte), offset,
-					       buf, len, write);
+	} else if (pte & HMM_REF_PTE_DEVICE) {
+		mem = hmm_ref_engine_addr(&mirror->dm->engine, number);
+		rc = access_mem(mem + offset, buf, len, write);
+	} else {
+		/* mock: real hardware would go through its DMA mapping of the page */
+		mem = kmap_local_pfn(number);
+		rc = access_mem(mem + offset, buf, len, write);
+		kunmap_local(mem);
+	}
 	mutex_unlock(&mirror->lock);
 	return rc;
 }
@@ -61,7 +122,7 @@ static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
  * has to do, and the next faults look less far. Return: bytes done, or an errno.
  */
 static int access_page(struct access *access, unsigned long addr,
-		       const struct hmm_ref_buffer *buf, unsigned int len)
+		       const struct buffer *buf, unsigned int len)
 {
 	struct hmm_ref_mirror *mirror = access->mirror;
 	unsigned long page = addr & PAGE_MASK;
@@ -108,7 +169,7 @@ static int access_page(struct access *access, unsigned long addr,
 static int access_bounce(struct access *access, unsigned long addr, void __user *user,
 			 unsigned int len)
 {
-	struct hmm_ref_buffer buf = { .bounce = access->mirror->bounce };
+	struct buffer buf = { .bounce = access->mirror->bounce };
 	int done;
 
 	if (access->write)
@@ -165,7 +226,7 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 		return rc;
 	while (!rc && cmd->out_bytes < cmd->length) {
 		unsigned long addr = cmd->addr + cmd->out_bytes;
-		struct hmm_ref_buffer buf = { .user = user + cmd->out_bytes };
+		struct buffer buf = { .user = user + cmd->out_bytes };
 		unsigned int len = min(access.end - addr,
 				       PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
@@ -189,20 +250,84 @@ int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
 	return rc;
 }
 
+/* ---- atomics ----------------------------------------------------------- */
+
+/* What an operation makes of @old. Return: false when it stores nothing. */
+static bool atomic_result(const struct hmm_ref_atomic *cmd, u64 old, u64 *new)
+{
+	switch (cmd->op) {
+	case HMM_REF_ATOMIC_ADD:
+		*new = old + cmd->operand;
+		return true;
+	case HMM_REF_ATOMIC_EXCHANGE:
+		*new = cmd->operand;
+		return true;
+	default:
+		*new = cmd->operand;
+		return old == cmd->compare;
+	}
+}
+
+static u64 load(const void *mem, unsigned int len)
+{
+	return len == 4 ? READ_ONCE(*(const u32 *)mem) : READ_ONCE(*(const u64 *)mem);
+}
+
+static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
+{
+	if (len == 4)
+		return cmpxchg((u32 *)mem, (u32)old, (u32)new) == (u32)old;
+	return cmpxchg((u64 *)mem, old, new) == old;
+}
+
+/* Atomic for all who can access the memory, through whatever mirror. */
+static void atomic_dev(void *mem, struct hmm_ref_atomic *cmd)
+{
+	u64 new;
+
+	/* mock: real hardware has atomics in its memory controller */
+	do {
+		cmd->out_old = load(mem, cmd->length);
+	} while (atomic_result(cmd, cmd->out_old, &new) &&
+		 !store_if_unchanged(mem, cmd->length, cmd->out_old, new));
+}
+
+/* Nothing but the exclusive access makes it atomic. */
+static void atomic_sys(void *mem, struct hmm_ref_atomic *cmd)
+{
+	u64 new;
+
+	/* mock: a link without atomics: a load, a round trip, a store */
+	cmd->out_old = load(mem, cmd->length);
+	if (!atomic_result(cmd, cmd->out_old, &new))
+		return;
+	ndelay(ROUND_TRIP_NS);
+	if (cmd->length == 4)
+		WRITE_ONCE(*(u32 *)mem, new);
+	else
+		WRITE_ONCE(*(u64 *)mem, new);
+}
+
 /* Return: false when the device has to fault first. */
 static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
 {
+	unsigned int offset = offset_in_page(cmd->addr);
+	unsigned long number;
 	hmm_ref_pte_t pte;
 	bool ready;
+	void *mem;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
+	number = hmm_ref_pte_number(pte);
 	ready = hmm_ref_pte_allows_atomics(pte);
-	if (ready && pte & HMM_REF_PTE_DEVICE)
-		hmm_ref_engine_atomic_dev(&mirror->dm->engine,
-					  hmm_ref_pte_number(pte), cmd);
-	else if (ready)
-		hmm_ref_engine_atomic_sys(hmm_ref_pte_number(pte), cmd);
+	if (ready && pte & HMM_REF_PTE_DEVICE) {
+		atomic_dev(hmm_ref_engine_addr(&mirror->dm->engine, number) + offset, cmd);
+	} else if (ready) {
+		mem = kmap_local_pfn(number);
+		atomic_sys(mem + offset, cmd);
+		kunmap_local(mem);
+	}
 	mutex_unlock(&mirror->lock);
 	return ready;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device: its storage, its copy engine and its way to memory.
+ * The device: its storage and its copy engine.
  *
- * This is the file that a driver for real hardware replaces. It stands for VRAM,
- * the DMA engine and the device's load/store path, all made from kernel memory.
- * Nothing else in the driver knows that; everybody else names device memory by
+ * This is the file that a driver for real hardware replaces. It stands for VRAM and
+ * the DMA engine, both made from kernel memory. Only access.c, which stands for the
+ * engines that load and store, knows that, too; all other files name device memory by
  * device page numbers (dpfn).
  *
  * Coherent memory is its own storage: the CPU has an address for it. Storage of private
@@ -28,20 +28,14 @@
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. Whoever hands it out fills it.
  */
-#include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/module.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
-
-#include <uapi/hmm_ref.h>
 
 #include "engine.h"
 #include "fail.h"
 #include "sanity.h"
-
-#define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
@@ -144,7 +138,14 @@ void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn)
 	atomic_long_dec(&engine->nr_blocks);
 }
 
-static void *engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
+/**
+ * hmm_ref_engine_addr() - where the storage of a page is
+ * @engine: engine
+ * @dpfn: page in a block that has storage and keeps it meanwhile
+ *
+ * Return: kernel address. A block is contiguous.
+ */
+void *hmm_ref_engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
 {
 	void *storage;
 
@@ -221,7 +222,7 @@ static __always_inline void do_copies(struct hmm_ref_job *job,
 	for (; copy < end; copy++) {
 		if (copy->dpfn - first >= HMM_REF_BLOCK_PAGES) {
 			first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
-			base = engine_addr(job->engine, first);
+			base = hmm_ref_engine_addr(job->engine, first);
 		}
 		hmm_ref_verify_copy(job->engine, copy);
 		fn(copy, base + ((copy->dpfn - first) << PAGE_SHIFT));
@@ -272,161 +273,4 @@ int hmm_ref_engine_wait(struct hmm_ref_job *job)
 	flush_work(&job->work);
 	destroy_work_on_stack(&job->work);
 	return 0;
-}
-
-/* ---- loads and stores -------------------------------------------------- */
-
-/* A word at its own multiple is one load or store, as it is for the CPU. */
-static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
-{
-	void *to = write ? mem : bounce;
-	const void *from = write ? bounce : mem;
-
-	if (len == 8 && IS_ALIGNED((unsigned long)mem, 8))
-		WRITE_ONCE(*(u64 *)to, READ_ONCE(*(const u64 *)from));
-	else if (len == 4 && IS_ALIGNED((unsigned long)mem, 4))
-		WRITE_ONCE(*(u32 *)to, READ_ONCE(*(const u32 *)from));
-	else if (len == 2 && IS_ALIGNED((unsigned long)mem, 2))
-		WRITE_ONCE(*(u16 *)to, READ_ONCE(*(const u16 *)from));
-	else
-		memcpy(to, from, len);
-}
-
-/*
- * A page fault on the user's side may end up here again, so it is not served but ends the
- * copy. Return: bytes copied.
- */
-static unsigned int engine_access(void *mem, const struct hmm_ref_buffer *buf,
-				  unsigned int len, bool write)
-{
-	unsigned long uncopied = 0;
-
-	if (!buf->bounce) {
-		pagefault_disable();
-		if (write)
-			uncopied = __copy_from_user_inatomic(mem, buf->user, len);
-		else
-			uncopied = __copy_to_user_inatomic(buf->user, mem, len);
-		pagefault_enable();
-	} else {
-		bounce_access(mem, buf->bounce, len, write);
-	}
-	return len - uncopied;
-}
-
-/**
- * hmm_ref_engine_access_dev() - the device loads or stores in its own memory
- * @engine: engine
- * @dpfn: page
- * @offset: first byte in the page
- * @buf: where a load goes, where a store comes from
- * @len: bytes, not past the end of the page
- * @write: store
- *
- * Context: any; does not fault.
- * Return: bytes done; fewer than @len where the user's memory is not present.
- */
-unsigned int hmm_ref_engine_access_dev(struct hmm_ref_engine *engine,
-				       unsigned long dpfn, unsigned int offset,
-				       const struct hmm_ref_buffer *buf,
-				       unsigned int len, bool write)
-{
-	return engine_access(engine_addr(engine, dpfn) + offset, buf, len, write);
-}
-
-/**
- * hmm_ref_engine_access_sys() - the device loads or stores in system memory
- * @pfn: page that the device page table maps
- * @offset: first byte in the page
- * @buf: where a load goes, where a store comes from
- * @len: bytes, not past the end of the page
- * @write: store
- *
- * Context: any; does not fault.
- * Return: bytes done, as above.
- */
-int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset,
-			      const struct hmm_ref_buffer *buf, unsigned int len,
-			      bool write)
-{
-	void *mem = kmap_local_pfn(pfn) + offset;
-	int rc;
-
-	/* mock: real hardware would go through its DMA mapping of the page */
-	rc = engine_access(mem, buf, len, write);
-	kunmap_local(mem);
-	return rc;
-}
-
-/* What an operation makes of @old. Return: false when it stores nothing. */
-static bool atomic_result(const struct hmm_ref_atomic *atomic, u64 old, u64 *new)
-{
-	switch (atomic->op) {
-	case HMM_REF_ATOMIC_ADD:
-		*new = old + atomic->operand;
-		return true;
-	case HMM_REF_ATOMIC_EXCHANGE:
-		*new = atomic->operand;
-		return true;
-	default:
-		*new = atomic->operand;
-		return old == atomic->compare;
-	}
-}
-
-static u64 load(const void *mem, unsigned int len)
-{
-	return len == 4 ? READ_ONCE(*(const u32 *)mem) : READ_ONCE(*(const u64 *)mem);
-}
-
-static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
-{
-	if (len == 4)
-		return cmpxchg((u32 *)mem, (u32)old, (u32)new) == (u32)old;
-	return cmpxchg((u64 *)mem, old, new) == old;
-}
-
-/**
- * hmm_ref_engine_atomic_dev() - an atomic operation in the device's own memory
- * @engine: engine
- * @dpfn: page
- * @atomic: valid; the offset in the page is that of its address, its out_old is set
- *
- * Atomic for all who can access the memory, through whatever mirror.
- */
-void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
-			       struct hmm_ref_atomic *atomic)
-{
-	void *mem = engine_addr(engine, dpfn) + offset_in_page(atomic->addr);
-	u64 new;
-
-	/* mock: real hardware has atomics in its memory controller */
-	do {
-		atomic->out_old = load(mem, atomic->length);
-	} while (atomic_result(atomic, atomic->out_old, &new) &&
-		 !store_if_unchanged(mem, atomic->length, atomic->out_old, new));
-}
-
-/**
- * hmm_ref_engine_atomic_sys() - an atomic operation in system memory
- * @pfn: page that the device has exclusive access to
- * @atomic: valid; the offset in the page is that of its address, its out_old is set
- *
- * Nothing but the exclusive access makes it atomic.
- */
-void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic)
-{
-	void *mem = kmap_local_pfn(pfn) + offset_in_page(atomic->addr);
-	u64 new;
-
-	/* mock: a link without atomics: a load, a round trip, a store */
-	atomic->out_old = load(mem, atomic->length);
-	if (atomic_result(atomic, atomic->out_old, &new)) {
-		ndelay(ROUND_TRIP_NS);
-		if (atomic->length == 4)
-			WRITE_ONCE(*(u32 *)mem, new);
-		else
-			WRITE_ONCE(*(u64 *)mem, new);
-	}
-	kunmap_local(mem);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The device: its storage, its copy engine and its way to memory. What hardware would do.
+ * The device: its storage and its copy engine. What hardware would do.
  */
 #ifndef _HMM_REF_ENGINE_H
 #define _HMM_REF_ENGINE_H
@@ -11,7 +11,6 @@
 
 #include "base.h"
 
-struct hmm_ref_atomic;
 struct page;
 
 /**
@@ -83,6 +82,7 @@ void hmm_ref_engine_exit(struct hmm_ref_engine *engine);
 void hmm_ref_engine_set_map(struct hmm_ref_engine *engine, void *map);
 int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn);
 void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn);
+void *hmm_ref_engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn);
 
 void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
 			  struct hmm_ref_copy *ring, unsigned int size);
@@ -113,26 +113,5 @@ static inline void hmm_ref_engine_copy(struct hmm_ref_job *job, enum hmm_ref_cop
 
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
-
-/**
- * struct hmm_ref_buffer - where the device's loads go and its stores come from
- * @user: memory of the current process
- * @bounce: kernel memory to be used instead; or NULL
- */
-struct hmm_ref_buffer {
-	void __user *user;
-	void *bounce;
-};
-
-unsigned int hmm_ref_engine_access_dev(struct hmm_ref_engine *engine,
-				       unsigned long dpfn, unsigned int offset,
-				       const struct hmm_ref_buffer *buf,
-				       unsigned int len, bool write);
-int hmm_ref_engine_access_sys(unsigned long pfn, unsigned int offset,
-			      const struct hmm_ref_buffer *buf, unsigned int len,
-			      bool write);
-void hmm_ref_engine_atomic_dev(struct hmm_ref_engine *engine, unsigned long dpfn,
-			       struct hmm_ref_atomic *atomic);
-void hmm_ref_engine_atomic_sys(unsigned long pfn, struct hmm_ref_atomic *atomic);
 
 #endif /* _HMM_REF_ENGINE_H */
