@@ -236,55 +236,53 @@ struct snapshot {
 	struct dmirror_cmd *cmd;
 };
 
-static u8 state_byte(const struct hmm_ref_devmem *dm,
-		     const struct hmm_ref_page_state *state)
+static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen *seen)
 {
 	u8 byte = DMIRROR_AT_NOTHING;
 
-	if (state->flags & HMM_REF_PAGE_EXCLUSIVE)
+	if (seen->pte & HMM_REF_PTE_EXCLUSIVE)
 		return DMIRROR_AT_NOTHING; /* the CPU has no entry */
-	switch (state->where) {
-	case HMM_REF_PAGE_ERROR:
+	switch (seen->at) {
+	case HMM_REF_AT_UNMAPPED:
+	case HMM_REF_AT_UNREADABLE:
+	case HMM_REF_AT_SPECIAL:
 		return DMIRROR_AT_ERROR;
-	case HMM_REF_PAGE_NONE:
+	case HMM_REF_AT_ABSENT:
+	case HMM_REF_AT_TRAPPED:
 		return DMIRROR_AT_NOTHING;
-	case HMM_REF_PAGE_ZERO:
+	case HMM_REF_AT_ZERO:
 		byte = DMIRROR_AT_ZERO;
 		break;
-	case HMM_REF_PAGE_DEVICE:
+	case HMM_REF_AT_DEVICE:
 		byte = dm->type == MEMORY_DEVICE_COHERENT ? DMIRROR_AT_COHERENT :
 							    DMIRROR_AT_PRIVATE;
 		break;
-	case HMM_REF_PAGE_REMOTE:
+	case HMM_REF_AT_REMOTE:
 		byte = DMIRROR_AT_COHERENT_REMOTE;
 		break;
 	}
-	byte |= state->flags & HMM_REF_PAGE_WRITE ? DMIRROR_BIT_WRITE : DMIRROR_BIT_READ;
-	if (state->order == PMD_SHIFT - PAGE_SHIFT)
+	byte |= seen->writable ? DMIRROR_BIT_WRITE : DMIRROR_BIT_READ;
+	if (seen->order == PMD_SHIFT - PAGE_SHIFT)
 		byte |= DMIRROR_BIT_PMD;
-	else if (state->order == PUD_SHIFT - PAGE_SHIFT)
+	else if (seen->order == PUD_SHIFT - PAGE_SHIFT)
 		byte |= DMIRROR_BIT_PUD;
 	return byte;
 }
 
-/* In place: no byte lands on a state that is still to be read. */
-static int report_bytes(void *arg, struct hmm_ref_page_state *states, unsigned long nr)
+/* In place: no byte lands on what is still to be read. Neighbours are alike as a rule. */
+static int report_bytes(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	struct snapshot *snapshot = arg;
 	struct dmirror_cmd *cmd = snapshot->cmd;
 	const struct hmm_ref_devmem *dm = &snapshot->client->dev->dm;
-	struct hmm_ref_page_state last = states[0];
-	u8 *bytes = (u8 *)states;
-	u8 byte = state_byte(dm, &last);
-	unsigned long i;
+	u8 *bytes = (u8 *)seen;
+	unsigned long i, alike;
 
-	/* Neighbours are alike as a rule. */
-	for (i = 0; i < nr; i++) {
-		if (memcmp(&states[i], &last, sizeof(last))) {
-			last = states[i];
-			byte = state_byte(dm, &last);
-		}
-		bytes[i] = byte;
+	for (i = 0; i < nr; i += alike) {
+		u8 byte = state_byte(dm, &seen[i]);
+
+		alike = hmm_ref_seen_alike(&seen[i], nr - i);
+		memset(&bytes[i], byte, alike);
 	}
 	if (copy_to_user(u64_to_user_ptr(cmd->buf + cmd->out_pages), bytes, nr))
 		return -EFAULT;
@@ -300,13 +298,12 @@ static int cmd_snapshot(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 				   report_bytes, &snapshot);
 }
 
-static int refuse_exclusive(void *arg, struct hmm_ref_page_state *states,
-			    unsigned long nr)
+static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	unsigned long i;
 
 	for (i = 0; i < nr; i++) {
-		if (states[i].flags & HMM_REF_PAGE_EXCLUSIVE)
+		if (seen[i].pte & HMM_REF_PTE_EXCLUSIVE)
 			return -EPERM;
 	}
 	return 0;

@@ -88,9 +88,63 @@ static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true, NULL);
 }
 
+static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
+{
+	static const struct hmm_ref_page_state found[] = {
+		[HMM_REF_AT_ABSENT] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_ABSENT },
+		[HMM_REF_AT_TRAPPED] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_TRAPPED },
+		[HMM_REF_AT_SYSTEM] = { HMM_REF_PAGE_SYSTEM },
+		[HMM_REF_AT_ZERO] = { HMM_REF_PAGE_ZERO },
+		[HMM_REF_AT_DEVICE] = { HMM_REF_PAGE_DEVICE },
+		[HMM_REF_AT_REMOTE] = { HMM_REF_PAGE_REMOTE },
+		[HMM_REF_AT_UNMAPPED] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNMAPPED },
+		[HMM_REF_AT_UNREADABLE] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNREADABLE },
+		[HMM_REF_AT_SPECIAL] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_SPECIAL },
+	};
+	struct hmm_ref_page_state state = found[seen->at];
+
+	state.order = seen->order;
+	if (seen->writable)
+		state.flags |= HMM_REF_PAGE_WRITE;
+	if (seen->pte & HMM_REF_PTE_VALID)
+		state.flags |= HMM_REF_PAGE_MAPPED;
+	if (seen->pte & HMM_REF_PTE_WRITE)
+		state.flags |= HMM_REF_PAGE_DEV_WRITE;
+	if (seen->pte & HMM_REF_PTE_EXCLUSIVE)
+		state.flags |= HMM_REF_PAGE_EXCLUSIVE;
+	return state;
+}
+
+/* In place, as both structs are of one size. Neighbours are alike as a rule. */
+static int report_states(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
+{
+	struct hmm_ref_snapshot *cmd = arg;
+	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
+	struct hmm_ref_page_state *states = (struct hmm_ref_page_state *)seen;
+	unsigned long i = 0, end;
+
+	static_assert(sizeof(*states) == sizeof(*seen));
+	while (i < nr) {
+		struct hmm_ref_page_state state = page_state(&seen[i]);
+
+		end = i + hmm_ref_seen_alike(&seen[i], nr - i);
+		while (i < end)
+			states[i++] = state;
+	}
+	if (copy_to_user(buf + cmd->out_pages, states, nr * sizeof(*buf)))
+		return -EFAULT;
+	cmd->out_pages += nr;
+	return 0;
+}
+
 static int cmd_snapshot(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_snapshot(&client->mirror, &cmd->snapshot);
+	struct hmm_ref_snapshot *snapshot = &cmd->snapshot;
+
+	snapshot->out_pages = 0;
+	return hmm_ref_mirror_look(&client->mirror, snapshot->addr,
+				   snapshot->addr + snapshot->length,
+				   report_states, snapshot);
 }
 
 static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)

@@ -16,8 +16,6 @@ struct hmm_range;
 struct hmm_ref_access;
 struct hmm_ref_atomic;
 struct hmm_ref_exclusive;
-struct hmm_ref_page_state;
-struct hmm_ref_snapshot;
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -30,9 +28,8 @@ struct hmm_ref_snapshot;
  *	TLB flush would wait for it
  * @pt: device page table
  * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
- * @pfns: hmm_range_fault()'s array for one window
- * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present and for the
- *	states of a window
+ * @pfns: hmm_range_fault()'s array for one window; then what a snapshot makes of it
+ * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present
  */
 struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
@@ -48,6 +45,62 @@ struct hmm_ref_mirror {
 };
 
 #define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
+
+/**
+ * enum hmm_ref_at - what is at an address of a process
+ * @HMM_REF_AT_ABSENT: no page that can be accessed without a fault
+ * @HMM_REF_AT_TRAPPED: a page, not known which: NUMA balancing or a userfaultfd is told of
+ *	the next access
+ * @HMM_REF_AT_SYSTEM: a page of system memory, the huge zero page included
+ * @HMM_REF_AT_ZERO: the zero page of the base page size
+ * @HMM_REF_AT_DEVICE: a page of this device
+ * @HMM_REF_AT_REMOTE: a page of another device that the CPU can access
+ * @HMM_REF_AT_UNMAPPED: no mapping
+ * @HMM_REF_AT_UNREADABLE: a mapping without read permission, which is not looked into
+ * @HMM_REF_AT_SPECIAL: memory without pages that a device can access
+ */
+enum hmm_ref_at {
+	HMM_REF_AT_ABSENT,
+	HMM_REF_AT_TRAPPED,
+	HMM_REF_AT_SYSTEM,
+	HMM_REF_AT_ZERO,
+	HMM_REF_AT_DEVICE,
+	HMM_REF_AT_REMOTE,
+	HMM_REF_AT_UNMAPPED,
+	HMM_REF_AT_UNREADABLE,
+	HMM_REF_AT_SPECIAL,
+};
+
+/**
+ * struct hmm_ref_seen - what a snapshot finds at a page address
+ * @at: one of enum hmm_ref_at; SYSTEM for a page that is exclusive to the device
+ * @order: the CPU maps the page by an entry of 2^order pages
+ * @writable: by an entry that is writable
+ * @pte: HMM_REF_PTE_* bits of the device's entry, 0 when it has none
+ */
+struct hmm_ref_seen {
+	u8 at;
+	u8 order;
+	bool writable;
+	u8 pte;
+};
+
+/**
+ * hmm_ref_seen_alike() - how many pages in a row look the same?
+ * @seen: pages
+ * @nr: how many, not 0
+ *
+ * Return: pages, from the first one on.
+ */
+static inline unsigned long hmm_ref_seen_alike(const struct hmm_ref_seen *seen,
+					       unsigned long nr)
+{
+	unsigned long alike = 1;
+
+	while (alike < nr && !memcmp(&seen[alike], seen, sizeof(*seen)))
+		alike++;
+	return alike;
+}
 
 /**
  * hmm_ref_vma_may_write() - may a device write where the process may?
@@ -102,12 +155,9 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
 			     struct hmm_ref_exclusive *cmd);
 
 /* snapshot.c */
-typedef int (*hmm_ref_seen_t)(void *arg, struct hmm_ref_page_state *states,
-			      unsigned long nr);
+typedef int (*hmm_ref_report_t)(void *arg, struct hmm_ref_seen *seen, unsigned long nr);
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
-			unsigned long end, hmm_ref_seen_t seen, void *arg);
-int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
-			    struct hmm_ref_snapshot *cmd);
+			unsigned long end, hmm_ref_report_t report, void *arg);
 int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident);

@@ -20,6 +20,7 @@ typedef u64 hmm_ref_pte_t;
 #define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
 #define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* no CPU maps the page */
 #define HMM_REF_PTE_SHIFT	4
+#define HMM_REF_PTE_BITS	(BIT_ULL(HMM_REF_PTE_SHIFT) - 1)
 
 static inline hmm_ref_pte_t hmm_ref_pte(unsigned long number, u64 bits)
 {

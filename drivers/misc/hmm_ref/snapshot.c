@@ -5,13 +5,11 @@
  * hmm_range_fault() without a fault request reports what the CPU maps. Under
  * mirror->lock, with the sequence unchanged, that is true of one moment, together
  * with what the device maps. It does not look into mappings without read
- * permission. What it reports nothing of may be many things, see enum hmm_ref_page_why:
- * only what it calls an error can be told apart further, by the mapping.
+ * permission. What it reports nothing of may be many things: a hole, a page that is swapped out,
+ * on its way, or another device's alone. Only what it calls an error can be told apart further,
+ * by the mapping.
  */
 #include <linux/hmm.h>
-#include <linux/uaccess.h>
-
-#include <uapi/hmm_ref.h>
 
 #include "fail.h"
 #include "mirror.h"
@@ -25,10 +23,10 @@ static unsigned long range_pages(const struct hmm_range *range)
 static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
 {
 	if (!vma || addr < vma->vm_start)
-		return HMM_PFN_ERROR | HMM_REF_WHY_UNMAPPED;
+		return HMM_PFN_ERROR | HMM_REF_AT_UNMAPPED;
 	if (!(vma->vm_flags & (VM_READ | VM_IO | VM_PFNMAP | VM_MIXEDMAP)))
-		return HMM_PFN_ERROR | HMM_REF_WHY_UNREADABLE;
-	return HMM_PFN_ERROR | HMM_REF_WHY_SPECIAL;
+		return HMM_PFN_ERROR | HMM_REF_AT_UNREADABLE;
+	return HMM_PFN_ERROR | HMM_REF_AT_SPECIAL;
 }
 
 static void explain_errors(struct mm_struct *mm, const struct hmm_range *range)
@@ -213,55 +211,45 @@ unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long s
 	return resident;
 }
 
-static struct hmm_ref_page_state page_state(struct hmm_ref_mirror *mirror,
-					    hmm_ref_pte_t pte, unsigned long hmm_pfn)
+static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte,
+			       unsigned long hmm_pfn)
 {
-	struct hmm_ref_page_state state = {};
+	struct hmm_ref_seen seen = { .pte = pte & HMM_REF_PTE_BITS };
 	struct page *page = seen_page(hmm_pfn);
 
-	if (hmm_pfn & HMM_PFN_ERROR) {
-		state.where = HMM_REF_PAGE_ERROR;
-		state.why = hmm_pfn & ~HMM_PFN_FLAGS;
-		return state;
-	}
-	if (pte & HMM_REF_PTE_VALID)
-		state.flags |= HMM_REF_PAGE_MAPPED;
-	if (pte & HMM_REF_PTE_WRITE)
-		state.flags |= HMM_REF_PAGE_DEV_WRITE;
-	if (pte & HMM_REF_PTE_EXCLUSIVE)
-		state.flags |= HMM_REF_PAGE_EXCLUSIVE;
+	if (hmm_pfn & HMM_PFN_ERROR)
+		return (struct hmm_ref_seen){ .at = hmm_pfn & ~HMM_PFN_FLAGS };
 	if (!page) {
 		/* Exclusive to the device: only its page table tells. */
 		if (pte & HMM_REF_PTE_VALID)
-			state.where = HMM_REF_PAGE_SYSTEM;
+			seen.at = HMM_REF_AT_SYSTEM;
 		else if (is_trapped(hmm_pfn))
-			state.why = HMM_REF_WHY_TRAPPED;
-		return state;
+			seen.at = HMM_REF_AT_TRAPPED;
+		return seen;
 	}
 
 	if (!is_zone_device_page(page))
-		state.where = is_zero_pfn(page_to_pfn(page)) ? HMM_REF_PAGE_ZERO :
-							       HMM_REF_PAGE_SYSTEM;
+		seen.at = is_zero_pfn(page_to_pfn(page)) ? HMM_REF_AT_ZERO :
+							   HMM_REF_AT_SYSTEM;
 	else if (hmm_ref_owns(mirror->dm, page))
-		state.where = HMM_REF_PAGE_DEVICE;
+		seen.at = HMM_REF_AT_DEVICE;
 	else if (is_device_coherent_page(page))
-		state.where = HMM_REF_PAGE_REMOTE;
+		seen.at = HMM_REF_AT_REMOTE;
 	else
-		state.where = HMM_REF_PAGE_SYSTEM;
-	state.order = hmm_pfn_to_map_order(hmm_pfn);
-	if (hmm_pfn & HMM_PFN_WRITE)
-		state.flags |= HMM_REF_PAGE_WRITE;
-	return state;
+		seen.at = HMM_REF_AT_SYSTEM;
+	seen.order = hmm_pfn_to_map_order(hmm_pfn);
+	seen.writable = hmm_pfn & HMM_PFN_WRITE;
+	return seen;
 }
 
 /*
- * Fill the bounce buffer with the states of a window that are of one moment.
- * Return: 0 or an errno.
+ * Look at a window, all of it at one moment. In place: nothing that is seen lands on an element of
+ * hmm_range_fault()'s array that is still to be read. Return: 0 or an errno.
  */
 static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end)
 {
-	struct hmm_ref_page_state *states = mirror->bounce;
+	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)mirror->pfns;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
@@ -273,14 +261,15 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 	unsigned long i;
 	int rc;
 
+	static_assert(sizeof(*seen) <= sizeof(*mirror->pfns));
 	lockdep_assert_held(&mirror->access_lock);
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
 	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
 	for (i = 0; i < range_pages(&range); i++)
-		states[i] = page_state(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
-				       mirror->pfns[i]);
+		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
+			      mirror->pfns[i]);
 	mutex_unlock(&mirror->lock);
 	return 0;
 }
@@ -290,19 +279,20 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address
- * @seen: is given the states of one window, an element per page, to use in place; other
- *	than 0 it ends the search
- * @arg: for @seen
+ * @report: is given what is seen of one window, an element per page, as scratch memory of
+ *	its own; other than 0 it ends the search
+ * @arg: for @report
  *
  * Each window is seen at one moment, the windows one after the other; what has no page
  * tables, all at once.
  *
- * Context: process context; takes mmap_lock. @seen may sleep.
- * Return: 0, what @seen returned, or an errno of the uapi.
+ * Context: process context; takes mmap_lock. @report may sleep.
+ * Return: 0, what @report returned, or an errno of the uapi.
  */
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
-			unsigned long end, hmm_ref_seen_t seen, void *arg)
+			unsigned long end, hmm_ref_report_t report, void *arg)
 {
+	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)mirror->pfns;
 	unsigned long present = start;
 	unsigned long addr = start;
 	int rc;
@@ -312,47 +302,21 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 		return rc;
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
+		unsigned long nr = (next - addr) >> PAGE_SHIFT;
 
 		if (addr >= present)
 			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
 							 &present);
 		if (!rc && next <= present)
-			memset(mirror->bounce, 0, HMM_REF_BOUNCE_SIZE);
+			memset(seen, HMM_REF_AT_ABSENT, nr * sizeof(*seen));
 		else if (!rc)
 			rc = snapshot_window(mirror, addr, next);
 		if (!rc)
-			rc = seen(arg, mirror->bounce, (next - addr) >> PAGE_SHIFT);
+			rc = report(arg, seen, nr);
 		if (!rc && next < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		addr = next;
 	}
 	mutex_unlock(&mirror->access_lock);
 	return rc;
-}
-
-static int report_states(void *arg, struct hmm_ref_page_state *states, unsigned long nr)
-{
-	struct hmm_ref_snapshot *cmd = arg;
-	struct hmm_ref_page_state __user *buf = u64_to_user_ptr(cmd->buf);
-
-	if (copy_to_user(buf + cmd->out_pages, states, nr * sizeof(*buf)))
-		return -EFAULT;
-	cmd->out_pages += nr;
-	return 0;
-}
-
-/**
- * hmm_ref_mirror_snapshot() - the SNAPSHOT command
- * @mirror: of the current process, or of an mm that the caller keeps alive
- * @cmd: validated; the output is set, also on error
- *
- * Context: process context; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
- */
-int hmm_ref_mirror_snapshot(struct hmm_ref_mirror *mirror,
-			    struct hmm_ref_snapshot *cmd)
-{
-	cmd->out_pages = 0;
-	return hmm_ref_mirror_look(mirror, cmd->addr, cmd->addr + cmd->length,
-				   report_states, cmd);
 }
