@@ -10,7 +10,7 @@
  *
  * Under mirror->lock the user's buffer must not fault: a CPU fault may migrate, which
  * takes the lock. So the copy is made with page faults disabled, and where the buffer is
- * not present it goes by way of mirror->bounce.
+ * not present it goes by way of hmm_ref_client::bounce.
  */
 #include <linux/delay.h>
 #include <linux/highmem.h>
@@ -19,7 +19,7 @@
 
 #include <uapi/hmm_ref.h>
 
-#include "mirror.h"
+#include "hmm_ref.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
@@ -76,6 +76,7 @@ static unsigned int access_mem(void *mem, const struct buffer *buf, unsigned int
 /* One READ or WRITE command on its way. */
 struct access {
 	struct hmm_ref_mirror *mirror;
+	void *bounce;
 	bool write;
 	unsigned long end;	/* of the request */
 	unsigned long ahead;	/* bytes that a fault maps at the most */
@@ -169,7 +170,7 @@ static int access_page(struct access *access, unsigned long addr,
 static int access_bounce(struct access *access, unsigned long addr, void __user *user,
 			 unsigned int len)
 {
-	struct buffer buf = { .bounce = access->mirror->bounce };
+	struct buffer buf = { .bounce = access->bounce };
 	int done;
 
 	if (access->write)
@@ -192,10 +193,10 @@ static int may_go_on(struct access *access, unsigned long addr)
 }
 
 /**
- * hmm_ref_mirror_access() - the READ and WRITE commands
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_client_access() - the READ and WRITE commands
+ * @client: open file of the current process, or of an mm that the caller keeps alive
+ * @op: which of them
  * @cmd: validated; the outputs are set, also on error
- * @write: the device writes
  * @most: set to how many device faults the page that needed the most has needed; or NULL
  *
  * Bytes go between the device and the user's buffer, which is the current process's,
@@ -204,13 +205,15 @@ static int may_go_on(struct access *access, unsigned long addr)
  * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write, u64 *most)
+int hmm_ref_client_access(struct hmm_ref_client *client, enum hmm_ref_access_op op,
+			  struct hmm_ref_access *cmd, u64 *most)
 {
+	struct hmm_ref_mirror *mirror = &client->mirror;
 	void __user *user = u64_to_user_ptr(cmd->buf);
 	struct access access = {
 		.mirror = mirror,
-		.write = write,
+		.bounce = client->bounce,
+		.write = op == HMM_REF_STORE,
 		.end = cmd->addr + cmd->length,
 		.ahead = PMD_SIZE,
 		.began = jiffies,
@@ -347,15 +350,16 @@ static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic
 }
 
 /**
- * hmm_ref_mirror_atomic() - the ATOMIC command
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_client_atomic() - the ATOMIC command
+ * @client: open file of the current process, or of an mm that the caller keeps alive
  * @cmd: validated; the outputs are set, also on error
  *
  * Context: process context; takes mmap_lock and folio locks.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
+int hmm_ref_client_atomic(struct hmm_ref_client *client, struct hmm_ref_atomic *cmd)
 {
+	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long began;
 	int rc;
 

@@ -99,8 +99,8 @@ static u64 range_end(const struct dmirror_cmd *cmd)
 	return cmd->addr + (cmd->npages << PAGE_SHIFT);
 }
 
-static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
-			bool write)
+static int access_range(struct hmm_ref_client *client, enum hmm_ref_access_op op,
+			struct dmirror_cmd *cmd)
 {
 	struct hmm_ref_access access = {
 		.addr = cmd->addr,
@@ -109,7 +109,7 @@ static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
 	};
 	int rc;
 
-	rc = hmm_ref_mirror_access(&client->mirror, &access, write, &cmd->out_faults);
+	rc = hmm_ref_client_access(client, op, &access, &cmd->out_faults);
 	cmd->out_pages = access.out_bytes >> PAGE_SHIFT;
 	return rc;
 }
@@ -117,12 +117,12 @@ static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
 /* READ_UNLOCKED, too: no fault of ours holds mmap_lock while user space serves it. */
 static int cmd_read(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(dmf->client, cmd, false);
+	return access_range(dmf->client, HMM_REF_LOAD, cmd);
 }
 
 static int cmd_write(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(dmf->client, cmd, true);
+	return access_range(dmf->client, HMM_REF_STORE, cmd);
 }
 
 static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)

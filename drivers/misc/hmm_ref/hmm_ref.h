@@ -7,14 +7,15 @@
  *   hmm_ref.h   main.c               devices: probe, removal, suspend
  *               ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
+ *               access.c             what the device does with a process's memory
  *               client.c             open files
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
  *               migrate.c, migrate_device.c, migrate_system.c
  *                                    how pages move
- *   mirror.h    access.c, exclusive.c, snapshot.c
- *                                    what the device does with a process's memory
+ *   mirror.h    exclusive.c, snapshot.c
+ *                                    what the device gets for itself, what is where
  *               range_fault.c, absent.c, mirror.c
  *                                    how it gets to see it
  *   pgtable.h   pgtable.c            the device's page table
@@ -141,6 +142,8 @@ struct hmm_ref_device {
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
+ * @bounce: a page, for a user buffer that is not present; covered by
+ *	hmm_ref_mirror::access_lock
  * @migrate_lock: covers @scratch; killable
  * @scratch: for its migrations
  * @node: on hmm_ref_device::clients
@@ -149,6 +152,7 @@ struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
+	void *bounce;
 	struct mutex migrate_lock;	/* scratch */
 	struct hmm_ref_scratch scratch;
 	struct list_head node;
@@ -168,6 +172,25 @@ void hmm_ref_client_close(struct hmm_ref_client *client);
 void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
 void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
+
+/* ---- access.c: what the device does with a process's memory ------------- */
+
+struct hmm_ref_access;
+struct hmm_ref_atomic;
+
+/**
+ * enum hmm_ref_access_op - what the device does with bytes of a process
+ * @HMM_REF_LOAD: loads them
+ * @HMM_REF_STORE: stores them
+ */
+enum hmm_ref_access_op {
+	HMM_REF_LOAD,
+	HMM_REF_STORE,
+};
+
+int hmm_ref_client_access(struct hmm_ref_client *client, enum hmm_ref_access_op op,
+			  struct hmm_ref_access *cmd, u64 *most);
+int hmm_ref_client_atomic(struct hmm_ref_client *client, struct hmm_ref_atomic *cmd);
 
 /* ---- memory_failure.c ---------------------------------------------------- */
 

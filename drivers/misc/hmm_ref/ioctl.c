@@ -80,12 +80,12 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, false, NULL);
+	return hmm_ref_client_access(client, HMM_REF_LOAD, &cmd->access, NULL);
 }
 
 static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_access(&client->mirror, &cmd->access, true, NULL);
+	return hmm_ref_client_access(client, HMM_REF_STORE, &cmd->access, NULL);
 }
 
 static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
@@ -187,7 +187,7 @@ static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 
 static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_atomic(&client->mirror, &cmd->atomic);
+	return hmm_ref_client_atomic(client, &cmd->atomic);
 }
 
 static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)

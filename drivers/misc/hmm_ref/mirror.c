@@ -119,8 +119,7 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 
 	mirror->pfns = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*mirror->pfns),
 				GFP_KERNEL_ACCOUNT);
-	mirror->bounce = kvmalloc(HMM_REF_BOUNCE_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!mirror->pfns || !mirror->bounce)
+	if (!mirror->pfns)
 		goto err_free;
 	rc = mmu_interval_notifier_insert(&mirror->notifier, mm, 0,
 					  ULONG_MAX & PAGE_MASK,
@@ -133,7 +132,6 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	return 0;
 
 err_free:
-	kvfree(mirror->bounce);
 	kvfree(mirror->pfns);
 	hmm_ref_pgtable_destroy(&mirror->pt);
 	return rc;
@@ -150,7 +148,6 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 	mmu_interval_notifier_remove(&mirror->notifier);
 	hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
-	kvfree(mirror->bounce);
 	kvfree(mirror->pfns);
 }
 

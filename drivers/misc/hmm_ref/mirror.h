@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Seeing a process's memory: what the device maps of an mm, and what it does there.
+ * Seeing a process's memory: what the device maps of an mm.
  */
 #ifndef _HMM_REF_MIRROR_H
 #define _HMM_REF_MIRROR_H
@@ -13,8 +13,6 @@
 #include "pgtable.h"
 
 struct hmm_range;
-struct hmm_ref_access;
-struct hmm_ref_atomic;
 struct hmm_ref_exclusive;
 
 /**
@@ -27,9 +25,8 @@ struct hmm_ref_exclusive;
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
- * @access_lock: covers @pfns and @bounce; any signal ends the wait for it
+ * @access_lock: covers @pfns; any signal ends the wait for it
  * @pfns: hmm_range_fault()'s array for one window; then what a snapshot makes of it
- * @bounce: HMM_REF_BOUNCE_SIZE bytes, for a user buffer that is not present
  */
 struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
@@ -41,10 +38,7 @@ struct hmm_ref_mirror {
 	struct hmm_ref_pgtable pt;
 	struct mutex access_lock;	/* scratch memory */
 	unsigned long *pfns;
-	void *bounce;
 };
-
-#define HMM_REF_BOUNCE_SIZE	PAGE_SIZE
 
 /**
  * enum hmm_ref_at - what is at an address of a process
@@ -140,12 +134,6 @@ int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
-
-/* access.c */
-int hmm_ref_mirror_access(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_access *cmd, bool write, u64 *most);
-int hmm_ref_mirror_atomic(struct hmm_ref_mirror *mirror,
-			  struct hmm_ref_atomic *cmd);
 
 /* exclusive.c */
 int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
