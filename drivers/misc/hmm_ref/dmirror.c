@@ -127,13 +127,11 @@ static int cmd_write(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 
 static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	struct hmm_ref_exclusive exclusive = {
-		.addr = cmd->addr,
-		.length = range_end(cmd) - cmd->addr,
-	};
-	int rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, &exclusive);
+	unsigned long done;
+	int rc;
 
-	cmd->out_pages = exclusive.out_pages;
+	rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, cmd->addr, range_end(cmd), &done);
+	cmd->out_pages = done;
 	/* As make_device_exclusive() says it. */
 	if (rc == -EPERM)
 		rc = -EFAULT;

@@ -36,8 +36,6 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 
-#include <uapi/hmm_ref.h>
-
 #include "fail.h"
 #include "mirror.h"
 #include "sanity.h"
@@ -234,11 +232,10 @@ static unsigned long dev_fault_ahead(struct hmm_ref_mirror *mirror, unsigned lon
 	return rc ? start : end;
 }
 
-/* What is left of a window up to @end. Return: 0 or an errno of the uapi. */
-static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclusive *cmd,
-			    unsigned long end)
+/* A window. Adds to @done. Return: 0 or an errno of the uapi. */
+static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
+			    unsigned long end, unsigned long *done)
 {
-	unsigned long addr = cmd->addr + cmd->out_pages * PAGE_SIZE;
 	unsigned long began = jiffies;
 	unsigned long faulted = addr;
 	unsigned long checked = addr;
@@ -257,7 +254,7 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclus
 			rc = hmm_ref_mirror_make_ready(mirror, addr);
 		if (rc)
 			break;
-		cmd->out_pages++;
+		++*done;
 		addr += PAGE_SIZE;
 		if (addr == end)
 			break;
@@ -267,28 +264,31 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, struct hmm_ref_exclus
 }
 
 /**
- * hmm_ref_mirror_exclusive() - the EXCLUSIVE command
+ * hmm_ref_mirror_exclusive() - give the device exclusive access to pages
  * @mirror: of the current process, or of an mm that the caller keeps alive
- * @cmd: validated; the output is set, also on error
+ * @start: page address
+ * @end: page address
+ * @done: set to the number of pages, from @start on, that are the device's or need not be, also
+ *	on error
  *
  * Context: process context; takes mmap_lock and folio locks.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
-			     struct hmm_ref_exclusive *cmd)
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
+			     unsigned long end, unsigned long *done)
 {
-	unsigned long end = cmd->addr + cmd->length;
-	unsigned long addr = cmd->addr;
 	int rc;
 
-	cmd->out_pages = 0;
+	*done = 0;
 	rc = hmm_ref_mirror_begin(mirror);
 	if (rc)
 		return rc;
-	while (!rc && addr < end) {
-		addr = min(end, ALIGN(addr + 1, PMD_SIZE));
-		rc = exclusive_window(mirror, cmd, addr);
-		if (!rc && addr < end)
+	while (!rc && start < end) {
+		unsigned long next = min(end, ALIGN(start + 1, PMD_SIZE));
+
+		rc = exclusive_window(mirror, start, next, done);
+		start = next;
+		if (!rc && start < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	mutex_unlock(&mirror->access_lock);

@@ -161,7 +161,14 @@ static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_mirror_exclusive(&client->mirror, &cmd->exclusive);
+	struct hmm_ref_exclusive *exclusive = &cmd->exclusive;
+	unsigned long done;
+	int rc;
+
+	rc = hmm_ref_mirror_exclusive(&client->mirror, exclusive->addr,
+				      exclusive->addr + exclusive->length, &done);
+	exclusive->out_pages = done;
+	return rc;
 }
 
 static bool atomic_is_valid(const union hmm_ref_cmd *cmd)

@@ -13,7 +13,6 @@
 #include "pgtable.h"
 
 struct hmm_range;
-struct hmm_ref_exclusive;
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
@@ -139,8 +138,8 @@ int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *
 int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
 				   unsigned long *end);
 int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr);
-int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror,
-			     struct hmm_ref_exclusive *cmd);
+int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
+			     unsigned long end, unsigned long *done);
 
 /* snapshot.c */
 typedef int (*hmm_ref_report_t)(void *arg, struct hmm_ref_seen *seen, unsigned long nr);
