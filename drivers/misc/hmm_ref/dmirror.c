@@ -161,27 +161,28 @@ static int check_readable(struct mm_struct *mm, u64 addr, u64 end)
 }
 
 static int migrate_range(struct dmirror_file *dmf, struct dmirror_cmd *cmd,
-			 struct hmm_ref_migrate *migrate)
+			 struct hmm_ref_migration *m)
 {
 	struct hmm_ref_client *client = dmf->client;
 	int rc;
 
-	migrate->addr = cmd->addr;
-	migrate->length = range_end(cmd) - cmd->addr;
-	rc = check_readable(client->mirror.notifier.mm, cmd->addr, range_end(cmd));
+	m->start = cmd->addr;
+	m->end = range_end(cmd);
+	rc = check_readable(client->mirror.notifier.mm, m->start, m->end);
 	if (rc)
 		return rc;
-	rc = hmm_ref_migrate_range(client, migrate, !xchg(&dmf->fail_large, false));
+	m->flags = xchg(&dmf->fail_large, false) ? 0 : HMM_REF_KEEP_LARGE;
+	rc = hmm_ref_migrate_range(client, m);
 	return rc == -EFAULT ? -EINVAL : rc;
 }
 
 static int cmd_to_device(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_DEVICE };
-	int rc = migrate_range(dmf, cmd, &migrate);
+	struct hmm_ref_migration m = { .way = HMM_REF_SYS_TO_DEV };
+	int rc = migrate_range(dmf, cmd, &m);
 
-	cmd->out_pages = migrate.out_migrated + migrate.out_already;
-	if (!rc && migrate.out_skipped)
+	cmd->out_pages = m.tally.moved + m.tally.already;
+	if (!rc && m.tally.skipped)
 		rc = -ENOENT;
 	if (rc)
 		return rc;
@@ -190,10 +191,10 @@ static int cmd_to_device(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 
 static int cmd_to_system(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	struct hmm_ref_migrate migrate = { .direction = HMM_REF_TO_SYSTEM };
-	int rc = migrate_range(dmf, cmd, &migrate);
+	struct hmm_ref_migration m = { .way = HMM_REF_DEV_TO_SYS };
+	int rc = migrate_range(dmf, cmd, &m);
 
-	cmd->out_pages = migrate.out_migrated;
+	cmd->out_pages = m.tally.moved;
 	return rc;
 }
 

@@ -65,13 +65,24 @@ static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	struct hmm_ref_migrate *migrate = &cmd->migrate;
-	int rc = hmm_ref_migrate_range(client, migrate, true);
-	u64 done = migrate->out_migrated + migrate->out_already + migrate->out_skipped;
-	int map_rc;
+	struct hmm_ref_migration m = {
+		.start = migrate->addr,
+		.end = migrate->addr + migrate->length,
+		.way = migrate->direction == HMM_REF_TO_DEVICE ? HMM_REF_SYS_TO_DEV :
+								 HMM_REF_DEV_TO_SYS,
+		.flags = HMM_REF_KEEP_LARGE,
+	};
+	unsigned long done;
+	int rc, map_rc;
 
+	rc = hmm_ref_migrate_range(client, &m);
+	migrate->out_migrated = m.tally.moved;
+	migrate->out_already = m.tally.already;
+	migrate->out_skipped = m.tally.skipped;
+	done = m.tally.moved + m.tally.already + m.tally.skipped;
 	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done || (rc && rc != -EINTR))
 		return rc;
-	map_rc = hmm_ref_mirror_map(&client->mirror, migrate->addr, done << PAGE_SHIFT);
+	map_rc = hmm_ref_mirror_map(&client->mirror, m.start, done << PAGE_SHIFT);
 	/* The pages are where they were asked to go; device faults map the others. */
 	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
 		return rc;

@@ -15,7 +15,6 @@ struct hmm_ref_client;
 struct hmm_ref_device;
 struct hmm_ref_evict;
 struct hmm_ref_evict_all;
-struct hmm_ref_migrate;
 
 /**
  * struct hmm_ref_scratch - the arrays of one migration at a time
@@ -146,6 +145,48 @@ struct hmm_ref_to_device {
 	unsigned long refused;
 };
 
+/**
+ * enum hmm_ref_way - which way pages of a range move
+ * @HMM_REF_SYS_TO_DEV: to the device
+ * @HMM_REF_DEV_TO_SYS: to system memory
+ *
+ * Filters of traces use the values.
+ */
+enum hmm_ref_way {
+	HMM_REF_SYS_TO_DEV = 1,
+	HMM_REF_DEV_TO_SYS = 2,
+};
+
+/**
+ * struct hmm_ref_tally - what became of the pages of a range
+ * @moved: pages, filled holes included
+ * @already: that needed no move
+ * @skipped: that could not be moved
+ */
+struct hmm_ref_tally {
+	unsigned long moved;
+	unsigned long already;
+	unsigned long skipped;
+};
+
+#define HMM_REF_KEEP_LARGE	BIT(0)
+
+/**
+ * struct hmm_ref_migration - a range of a process to migrate
+ * @start: page address
+ * @end: page address, exclusive
+ * @way: where its pages are to go
+ * @flags: HMM_REF_KEEP_LARGE to keep large folios whole, as far as possible; or 0
+ * @tally: out: what became of them, from @start on, also on error
+ */
+struct hmm_ref_migration {
+	unsigned long start;
+	unsigned long end;
+	enum hmm_ref_way way;
+	unsigned int flags;
+	struct hmm_ref_tally tally;
+};
+
 /* migrate.c */
 int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch);
 void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch);
@@ -161,8 +202,7 @@ int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp);
 int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long index, gfp_t gfp);
 
 /* migrate_cmd.c */
-int hmm_ref_migrate_range(struct hmm_ref_client *client,
-			  struct hmm_ref_migrate *cmd, bool large);
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m);
 
 /* migrate_evict.c */
 unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,

@@ -18,7 +18,7 @@
  * - Where no more room can be made, as much moves as there is.
  * - The first error ends the command. Any signal does, between two windows.
  */
-#include <linux/fs.h>
+#include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
@@ -126,7 +126,7 @@ static void look_to_device(struct hmm_ref_client *client, struct window *w,
 }
 
 /* Look up the VMA, and what of it may move. Return: the VMA, or NULL. */
-static struct vm_area_struct *look(struct hmm_ref_client *client, u32 direction,
+static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_way way,
 				   struct window *w)
 {
 	struct vm_area_struct *vma = vma_lookup(client->mirror.notifier.mm, w->start);
@@ -139,7 +139,7 @@ static struct vm_area_struct *look(struct hmm_ref_client *client, u32 direction,
 	w->wanted = window_pages(w);
 	if (w->end - w->start < PMD_SIZE)
 		w->select = 0;
-	if (direction == HMM_REF_TO_DEVICE)
+	if (way == HMM_REF_SYS_TO_DEV)
 		look_to_device(client, w, vma);
 	return vma;
 }
@@ -206,7 +206,7 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 }
 
 /* Look at a window, and move what there is room for. Return: as move_to_device(). */
-static int move_window(struct hmm_ref_client *client, u32 direction, struct window *w)
+static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
 {
 	struct mm_struct *mm = client->mirror.notifier.mm;
 	struct vm_area_struct *vma;
@@ -215,10 +215,10 @@ static int move_window(struct hmm_ref_client *client, u32 direction, struct wind
 	w->state = WINDOW_UNTOUCHED;
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	vma = look(client, direction, w);
+	vma = look(client, way, w);
 	if (!vma)
 		rc = -EFAULT;
-	else if (direction == HMM_REF_TO_DEVICE)
+	else if (way == HMM_REF_SYS_TO_DEV)
 		rc = move_to_device(client, w, vma);
 	else
 		rc = move_to_system(client, w, vma);
@@ -240,7 +240,7 @@ static int look_closer(struct hmm_ref_client *client, struct window *w)
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	w->room_state = ROOM_SOUGHT;
-	if (!look(client, HMM_REF_TO_DEVICE, w))
+	if (!look(client, HMM_REF_SYS_TO_DEV, w))
 		rc = -EFAULT;
 	mmap_read_unlock(mm);
 	return rc;
@@ -273,12 +273,12 @@ static int make_room(struct hmm_ref_client *client, struct window *w)
  * One pass over a window. Where there is too little room it is begun again after some was made,
  * and finds, perhaps, that it takes more. Return: 0 or an errno of the uapi.
  */
-static int fit_window(struct hmm_ref_client *client, u32 direction, struct window *w)
+static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
 {
 	int rc;
 
 	do {
-		rc = move_window(client, direction, w);
+		rc = move_window(client, way, w);
 		if (rc == -EAGAIN && w->room_state == ROOM_ASSUMED)
 			rc = grow(client, w);
 		else if (rc == -ENOSPC && w->room_state != ROOM_NONE)
@@ -293,7 +293,7 @@ static int fit_window(struct hmm_ref_client *client, u32 direction, struct windo
 /* ---- the MIGRATE command ----------------------------------------------- */
 
 /* How many of the pages of a window up to @end are not where they were asked to go? */
-static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
+static unsigned long count_skipped(struct hmm_ref_client *client, enum hmm_ref_way way,
 				   const struct window *w, unsigned long end,
 				   unsigned long moved)
 {
@@ -304,15 +304,17 @@ static unsigned long count_skipped(struct hmm_ref_client *client, u32 direction,
 	if (!(w->vm_flags & VM_READ) ||
 	    hmm_ref_mirror_resident(&client->mirror, w->start, end, client->scratch.dst, &resident))
 		return nr - min(moved, nr);
-	return direction == HMM_REF_TO_DEVICE ? nr - resident : resident;
+	return way == HMM_REF_SYS_TO_DEV ? nr - resident : resident;
 }
 
-static struct window window_at(struct hmm_ref_client *client, unsigned long start,
-			       unsigned long end, bool large)
+static struct window window_at(struct hmm_ref_client *client,
+			       const struct hmm_ref_migration *m, unsigned long start,
+			       unsigned long end)
 {
 	struct window w = { .start = start, .end = end };
 
-	if (large && end - start == PMD_SIZE && hmm_ref_has_large(&client->dev->dm))
+	if (m->flags & HMM_REF_KEEP_LARGE && end - start == PMD_SIZE &&
+	    hmm_ref_has_large(&client->dev->dm))
 		w.select = MIGRATE_VMA_SELECT_COMPOUND;
 	return w;
 }
@@ -322,39 +324,38 @@ static struct window window_at(struct hmm_ref_client *client, unsigned long star
  * locked is tried again, but not for long. Later passes may find less to handle, but what the
  * first one had counts.
  */
-static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			  bool large, unsigned long *addr)
+static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migration *m,
+			  unsigned long *addr)
 {
 	unsigned long start = *addr;
-	unsigned long last = cmd->addr + cmd->length;
-	unsigned long end = min(last, ALIGN(start + 1, PMD_SIZE));
-	struct window w = window_at(client, start, end, large);
+	unsigned long end = min(m->end, ALIGN(start + 1, PMD_SIZE));
+	struct window w = window_at(client, m, start, end);
 	unsigned long handled = 0, moved, skipped = 0;
 	unsigned int tries = 1;
 	int rc;
 
-	rc = fit_window(client, cmd->direction, &w);
+	rc = fit_window(client, m->way, &w);
 	end = w.end;
 	if (w.state == WINDOW_HANDLED)
 		handled = window_pages(&w);
 	moved = w.moved;
 	if (moved < handled)
-		skipped = count_skipped(client, cmd->direction, &w, end, moved);
+		skipped = count_skipped(client, m->way, &w, end, moved);
 	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE && tries < MIGRATE_TRIES) {
 		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
 		tries++;
-		w = window_at(client, start, end, large);
-		rc = fit_window(client, cmd->direction, &w);
+		w = window_at(client, m, start, end);
+		rc = fit_window(client, m->way, &w);
 		moved += w.moved;
-		skipped = count_skipped(client, cmd->direction, &w, end, moved);
+		skipped = count_skipped(client, m->way, &w, end, moved);
 	}
 	*addr = end;
 
 	/* A page that was evicted between two tries has moved twice. */
 	moved = min(moved, handled - skipped);
-	cmd->out_migrated += moved;
-	cmd->out_skipped += skipped;
-	cmd->out_already += handled - moved - skipped;
+	m->tally.moved += moved;
+	m->tally.skipped += skipped;
+	m->tally.already += handled - moved - skipped;
 	if (!rc && skipped && w.room_state == ROOM_NONE)
 		return -ENOMEM;
 	return rc;
@@ -364,11 +365,10 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migrate 
  * Go over holes that need no look at each of their windows: nothing comes back from where
  * nothing is, and no hole of a file is filled. @addr is moved on. Return: 0 or -EINTR.
  */
-static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
+static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m,
 		      unsigned long *addr)
 {
-	bool to_device = cmd->direction == HMM_REF_TO_DEVICE;
-	unsigned long last = cmd->addr + cmd->length;
+	bool to_device = m->way == HMM_REF_SYS_TO_DEV;
 	struct mm_struct *mm = client->mirror.notifier.mm;
 	struct vm_area_struct *vma;
 	unsigned long next = *addr;
@@ -377,55 +377,50 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd
 		return -EINTR;
 	vma = vma_lookup(mm, next);
 	if (vma && !vma_is_dax(vma) && !(to_device && vma_is_anonymous(vma)))
-		next = hmm_ref_next_present(vma, next, min(last, vma->vm_end));
+		next = hmm_ref_next_present(vma, next, min(m->end, vma->vm_end));
 	mmap_read_unlock(mm);
 	if (to_device)
-		cmd->out_skipped += (next - *addr) >> PAGE_SHIFT;
+		m->tally.skipped += (next - *addr) >> PAGE_SHIFT;
 	else
-		cmd->out_already += (next - *addr) >> PAGE_SHIFT;
+		m->tally.already += (next - *addr) >> PAGE_SHIFT;
 	*addr = next;
 	return 0;
 }
 
 /**
- * hmm_ref_migrate_range() - the MIGRATE command
+ * hmm_ref_migrate_range() - migrate a range of any size, window by window
  * @client: open file of the current process, or of an mm that the caller keeps alive
- * @cmd: validated but for what is mapped; the counts are set, also on error
- * @large: keep large folios whole, as far as possible
+ * @m: the range; its tally is set
  *
  * Does at least one window. After that any signal ends it, with -EINTR.
  *
  * Context: process context; takes mmap_lock.
  * Return: 0 or an errno of the uapi; -ERESTARTSYS when nothing was done.
  */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migrate *cmd,
-			  bool large)
+int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m)
 {
-	unsigned long addr = cmd->addr;
-	unsigned long last = cmd->addr + cmd->length;
+	unsigned long addr = m->start;
 	u64 begin = 0;
 	int rc = 0;
 
-	cmd->out_migrated = 0;
-	cmd->out_already = 0;
-	cmd->out_skipped = 0;
+	m->tally = (struct hmm_ref_tally){};
 	if (mutex_lock_interruptible(&client->migrate_lock))
 		return -ERESTARTSYS;
 	if (trace_hmm_ref_migrate_end_enabled())
 		begin = ktime_get_ns();
-	trace_hmm_ref_migrate_begin(client, cmd);
-	while (addr < last && !rc) {
-		rc = skip_holes(client, cmd, &addr);
-		if (!rc && addr < last)
-			rc = migrate_window(client, cmd, large, &addr);
-		if (!rc && addr < last)
+	trace_hmm_ref_migrate_begin(client, m);
+	while (addr < m->end && !rc) {
+		rc = skip_holes(client, m, &addr);
+		if (!rc && addr < m->end)
+			rc = migrate_window(client, m, &addr);
+		if (!rc && addr < m->end)
 			rc = hmm_ref_mirror_interrupted(&client->mirror);
 	}
-	trace_hmm_ref_migrate_end(client, cmd, rc, begin);
+	trace_hmm_ref_migrate_end(client, m, rc, begin);
 	mutex_unlock(&client->migrate_lock);
-	if (cmd->direction == HMM_REF_TO_DEVICE)
-		hmm_ref_count(client->dev->counters, to_device, cmd->out_migrated);
+	if (m->way == HMM_REF_SYS_TO_DEV)
+		hmm_ref_count(client->dev->counters, to_device, m->tally.moved);
 	else
-		hmm_ref_count(client->dev->counters, to_system, cmd->out_migrated);
+		hmm_ref_count(client->dev->counters, to_system, m->tally.moved);
 	return rc;
 }

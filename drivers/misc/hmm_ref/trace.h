@@ -63,8 +63,8 @@ TRACE_DEFINE_ENUM(HMM_REF_BLOCK_WHOLE);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_PARTIAL);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_FULL);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_RESERVED);
-TRACE_DEFINE_ENUM(HMM_REF_TO_DEVICE);
-TRACE_DEFINE_ENUM(HMM_REF_TO_SYSTEM);
+TRACE_DEFINE_ENUM(HMM_REF_SYS_TO_DEV);
+TRACE_DEFINE_ENUM(HMM_REF_DEV_TO_SYS);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_MIGRATE);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_FAULT);
 TRACE_DEFINE_ENUM(HMM_REF_RETRY_EXCLUSIVE);
@@ -90,10 +90,10 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
 			 { HMM_REF_BLOCK_FULL, "FULL" },	\
 			 { HMM_REF_BLOCK_RESERVED, "RESERVED" })
 
-#define show_direction(direction)				\
-	__print_symbolic(direction,				\
-			 { HMM_REF_TO_DEVICE, "TO_DEVICE" },	\
-			 { HMM_REF_TO_SYSTEM, "TO_SYSTEM" })
+#define show_direction(way)					\
+	__print_symbolic(way,					\
+			 { HMM_REF_SYS_TO_DEV, "TO_DEVICE" },	\
+			 { HMM_REF_DEV_TO_SYS, "TO_SYSTEM" })
 
 #define show_retry(loop)					\
 	__print_symbolic(loop,					\
@@ -209,8 +209,8 @@ DEFINE_EVENT(hmm_ref_chunk, hmm_ref_chunk_remove,
 /* ---- moving data ------------------------------------------------------- */
 
 TRACE_EVENT(hmm_ref_migrate_begin,
-	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migrate *cmd),
-	TP_ARGS(client, cmd),
+	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migration *m),
+	TP_ARGS(client, m),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(unsigned int, direction)
@@ -220,10 +220,10 @@ TRACE_EVENT(hmm_ref_migrate_begin,
 	),
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
-		__entry->direction = cmd->direction;
+		__entry->direction = m->way;
 		__entry->owner = pid_nr(client->owner->opener);
-		__entry->addr = cmd->addr;
-		__entry->npages = cmd->length >> PAGE_SHIFT;
+		__entry->addr = m->start;
+		__entry->npages = (m->end - m->start) >> PAGE_SHIFT;
 	),
 	TP_printk("dev=%u %s owner=%d addr=%#lx npages=%lu", __entry->dev,
 		  show_direction(__entry->direction), __entry->owner,
@@ -232,9 +232,9 @@ TRACE_EVENT(hmm_ref_migrate_begin,
 
 /* @begin: when the command began, in ns; 0 if that was not traced. */
 TRACE_EVENT(hmm_ref_migrate_end,
-	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migrate *cmd,
+	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migration *m,
 		 int rc, u64 begin),
-	TP_ARGS(client, cmd, rc, begin),
+	TP_ARGS(client, m, rc, begin),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
 		__field(unsigned int, direction)
@@ -249,14 +249,14 @@ TRACE_EVENT(hmm_ref_migrate_end,
 	),
 	TP_fast_assign(
 		__entry->dev = client->dev->dm.id;
-		__entry->direction = cmd->direction;
+		__entry->direction = m->way;
 		__entry->owner = pid_nr(client->owner->opener);
 		__entry->rc = rc;
-		__entry->addr = cmd->addr;
-		__entry->npages = cmd->length >> PAGE_SHIFT;
-		__entry->migrated = cmd->out_migrated;
-		__entry->already = cmd->out_already;
-		__entry->skipped = cmd->out_skipped;
+		__entry->addr = m->start;
+		__entry->npages = (m->end - m->start) >> PAGE_SHIFT;
+		__entry->migrated = m->tally.moved;
+		__entry->already = m->tally.already;
+		__entry->skipped = m->tally.skipped;
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
 	TP_printk("dev=%u %s owner=%d addr=%#lx npages=%lu migrated=%lu already=%lu skipped=%lu rc=%d ns=%llu",
