@@ -210,12 +210,25 @@ static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_evict_range(client, &cmd->evict);
+	struct hmm_ref_evict *evict = &cmd->evict;
+	struct hmm_ref_tally tally;
+	int rc;
+
+	rc = hmm_ref_evict_range(client, evict->addr, evict->addr + evict->length, &tally);
+	evict->out_evicted = tally.moved;
+	evict->out_already = tally.already;
+	evict->out_skipped = tally.skipped;
+	return rc;
 }
 
 static int cmd_evict_all(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_evict_client(client, &cmd->evict_all);
+	struct hmm_ref_tally tally;
+	int rc = hmm_ref_evict_client(client, &tally);
+
+	cmd->evict_all.out_evicted = tally.moved;
+	cmd->evict_all.out_skipped = tally.skipped;
+	return rc;
 }
 
 /* ---- dispatcher -------------------------------------------------------- */

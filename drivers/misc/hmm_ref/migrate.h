@@ -13,8 +13,6 @@
 struct vm_fault;
 struct hmm_ref_client;
 struct hmm_ref_device;
-struct hmm_ref_evict;
-struct hmm_ref_evict_all;
 
 /**
  * struct hmm_ref_scratch - the arrays of one migration at a time
@@ -211,8 +209,9 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered);
 int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		      unsigned long nr, bool whole);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
-int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd);
-int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd);
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *tally);
+int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
+			unsigned long end, struct hmm_ref_tally *tally);
 
 /* migrate_fault.c */
 vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf);

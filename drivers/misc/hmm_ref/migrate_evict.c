@@ -326,7 +326,7 @@ static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_bloc
 }
 
 /* One pass over all blocks. Return: 0 or an errno of the uapi. */
-static int evict_all_owned(struct hmm_ref_client *client, u64 *evicted)
+static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted)
 {
 	struct hmm_ref_device *dev = client->dev;
 	struct hmm_ref_chunk *chunk;
@@ -358,26 +358,26 @@ static int evict_all_owned(struct hmm_ref_client *client, u64 *evicted)
 }
 
 /**
- * hmm_ref_evict_client() - the EVICT_ALL command
+ * hmm_ref_evict_client() - evict all pages that the migrations of a client have taken
  * @client: open file of any process
- * @cmd: the outputs are set, also on error
+ * @tally: set, also on error
  *
  * Context: may sleep and enter reclaim.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_evict_all *cmd)
+int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *tally)
 {
 	unsigned int pass;
 	int rc = 0;
 
-	cmd->out_evicted = 0;
+	*tally = (struct hmm_ref_tally){};
 	for (pass = 0; !rc && pass < EVICT_PASSES; pass++) {
-		rc = evict_all_owned(client, &cmd->out_evicted);
+		rc = evict_all_owned(client, &tally->moved);
 		if (refcount_read(&client->owner->refs) == 1)
 			break;
 	}
-	cmd->out_skipped = refcount_read(&client->owner->refs) - 1;
-	return cmd->out_skipped ? rc : 0;
+	tally->skipped = refcount_read(&client->owner->refs) - 1;
+	return tally->skipped ? rc : 0;
 }
 
 /*
@@ -403,8 +403,8 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 	return 0;
 }
 
-static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd,
-			unsigned long start, unsigned long end)
+static int evict_window(struct hmm_ref_client *client, unsigned long start,
+			unsigned long end, struct hmm_ref_tally *tally)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
@@ -424,46 +424,45 @@ static int evict_window(struct hmm_ref_client *client, struct hmm_ref_evict *cmd
 		return rc;
 	/* Others of a large folio may have come along, and some pages may have come back. */
 	moved = min(moved, before - min(before, resident));
-	cmd->out_evicted += moved;
-	cmd->out_skipped += resident;
-	cmd->out_already += npages - moved - resident;
+	tally->moved += moved;
+	tally->skipped += resident;
+	tally->already += npages - moved - resident;
 	return 0;
 }
 
 /**
- * hmm_ref_evict_range() - the EVICT command
+ * hmm_ref_evict_range() - evict the pages of a range
  * @client: open file of the current process
- * @cmd: validated; the outputs are set, also on error
+ * @start: page address
+ * @end: page address
+ * @tally: set, for the pages from @start on, also on error
  *
  * Context: process context; takes mmap_lock, may enter reclaim.
  * Return: 0 or an errno of the uapi.
  */
-int hmm_ref_evict_range(struct hmm_ref_client *client, struct hmm_ref_evict *cmd)
+int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
+			unsigned long end, struct hmm_ref_tally *tally)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
-	unsigned long last = cmd->addr + cmd->length;
-	unsigned long addr = cmd->addr;
 	int rc;
 
-	cmd->out_evicted = 0;
-	cmd->out_already = 0;
-	cmd->out_skipped = 0;
+	*tally = (struct hmm_ref_tally){};
 	rc = hmm_ref_mirror_begin(mirror);
 	if (rc)
 		return rc;
-	while (!rc && addr < last) {
+	while (!rc && start < end) {
 		unsigned long next;
 
-		rc = hmm_ref_mirror_next_present(mirror, addr, last, 0, &next);
+		rc = hmm_ref_mirror_next_present(mirror, start, end, 0, &next);
 		if (rc)
 			break;
-		cmd->out_already += (next - addr) >> PAGE_SHIFT;
-		addr = next;
-		next = min(last, ALIGN(addr + 1, PMD_SIZE));
-		if (addr < last)
-			rc = evict_window(client, cmd, addr, next);
-		addr = next;
-		if (!rc && addr < last)
+		tally->already += (next - start) >> PAGE_SHIFT;
+		start = next;
+		next = min(end, ALIGN(start + 1, PMD_SIZE));
+		if (start < end)
+			rc = evict_window(client, start, next, tally);
+		start = next;
+		if (!rc && start < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
 	mutex_unlock(&mirror->access_lock);
