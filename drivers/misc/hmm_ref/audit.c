@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Audit and statistics of device memory.
+ * Audit of device memory, and how much of it is in which state.
  *
  * The audit compares what the free maps say with what the struct pages say, and
  * both with the counts. A block is looked at under its lock. That is enough to be
@@ -16,20 +16,18 @@
  */
 #include <linux/sched/signal.h>
 
-#include <uapi/hmm_ref.h>
-
 #include "devmem.h"
 
-static void audit_free_page(struct page *page, struct hmm_ref_audit *audit)
+static void audit_free_page(struct page *page, struct hmm_ref_findings *found)
 {
-	audit->out_bad_ref += page_ref_count(page) != 0;
-	audit->out_bad_lock += PageLocked(page);
-	audit->out_bad_map += !!page->mapping;
-	audit->out_bad_owner += !!page->zone_device_data;
+	found->bad_ref += page_ref_count(page) != 0;
+	found->bad_lock += PageLocked(page);
+	found->bad_map += !!page->mapping;
+	found->bad_owner += !!page->zone_device_data;
 }
 
 /* Return: whether the page is used beyond doubt. */
-static bool audit_used_page(struct page *page, struct hmm_ref_audit *audit)
+static bool audit_used_page(struct page *page, struct hmm_ref_findings *found)
 {
 	page = folio_page(page_folio(page), 0);
 	if (!page_ref_count(page))
@@ -37,12 +35,12 @@ static bool audit_used_page(struct page *page, struct hmm_ref_audit *audit)
 	smp_rmb(); /* the owner was set before the count: pairs with handout */
 	if (!READ_ONCE(page->zone_device_data)) {
 		smp_rmb(); /* or cleared after it: pairs with the last put */
-		audit->out_bad_owner += page_ref_count(page) != 0;
+		found->bad_owner += page_ref_count(page) != 0;
 	}
 	return true;
 }
 
-static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit)
+static void audit_block(struct hmm_ref_block *block, struct hmm_ref_findings *found)
 {
 	struct page *page = pfn_to_page(hmm_ref_block_pfn(block));
 	unsigned int nr_free = 0;
@@ -53,20 +51,19 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit
 	for (bit = 0; bit < HMM_REF_BLOCK_PAGES; bit++, page++) {
 		if (test_bit(bit, block->free)) {
 			nr_free++;
-			audit_free_page(page, audit);
-			audit->out_bad_both += test_bit(bit, block->bad);
+			audit_free_page(page, found);
+			found->bad_both += test_bit(bit, block->bad);
 		} else {
-			nr_held += audit_used_page(page, audit);
+			nr_held += audit_used_page(page, found);
 		}
 	}
-	audit->out_total += HMM_REF_BLOCK_PAGES;
-	audit->out_free += nr_free;
-	audit->out_retired += block->nr_retired;
-	audit->out_in_use += block->nr_used;
-	audit->out_pending += HMM_REF_BLOCK_PAGES - nr_free - nr_held -
-			      block->nr_retired;
-	audit->out_bad_count += nr_free != block->nr_free;
-	audit->out_bad_count += nr_free + block->nr_used + block->nr_retired !=
+	found->total += HMM_REF_BLOCK_PAGES;
+	found->free += nr_free;
+	found->retired += block->nr_retired;
+	found->in_use += block->nr_used;
+	found->pending += HMM_REF_BLOCK_PAGES - nr_free - nr_held - block->nr_retired;
+	found->bad_count += nr_free != block->nr_free;
+	found->bad_count += nr_free + block->nr_used + block->nr_retired !=
 				HMM_REF_BLOCK_PAGES;
 	spin_unlock_irq(&block->lock);
 }
@@ -74,56 +71,54 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_audit *audit
 /**
  * hmm_ref_devmem_audit() - check every page of a device
  * @dm: device memory
- * @audit: all outputs are set
+ * @found: set
  *
  * Context: may sleep; the device may be in use, but must not go away.
  * Return: 0, or -ERESTARTNOHAND when a signal came before all pages were looked at. The
- * outputs are true of the others then. There is no way to go on, only to start again, as
+ * findings are true of the others then. There is no way to go on, only to start again, as
  * the core does unless the process has a handler for the signal.
  */
-int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit)
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
 	unsigned int i;
 	int rc = 0;
 
-	*audit = (struct hmm_ref_audit){ .size = audit->size };
+	*found = (struct hmm_ref_findings){};
 	xa_for_each(&dm->chunks, index, chunk) {
 		for (i = 0; i < chunk->nr_blocks; i++) {
-			if (audit->out_total && signal_pending(current)) {
+			if (found->total && signal_pending(current)) {
 				rc = -ERESTARTNOHAND;
 				goto out;
 			}
-			audit_block(&chunk->blocks[i], audit);
+			audit_block(&chunk->blocks[i], found);
 			cond_resched();
 		}
 	}
 out:
-	audit->out_violations = audit->out_bad_ref + audit->out_bad_lock +
-				audit->out_bad_map + audit->out_bad_owner +
-				audit->out_bad_both + audit->out_bad_count;
+	found->violations = found->bad_ref + found->bad_lock + found->bad_map +
+			    found->bad_owner + found->bad_both + found->bad_count;
 	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 
 /**
- * hmm_ref_devmem_stats() - report the extent and use of device memory
+ * hmm_ref_devmem_usage() - how much device memory there is, and in use
  * @dm: device memory
- * @stats: the members about pages, chunks and storage are set
+ * @usage: set
  *
  * Context: the device must not go away.
  */
-void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats)
+void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage)
 {
 	spin_lock_irq(&dm->lock);
-	stats->out_pages_total = dm->nr_pages;
-	stats->out_pages_in_use = atomic_long_read(&dm->used);
-	stats->out_pages_reserved = dm->reserved;
-	stats->out_pages_retired = dm->retired;
-	stats->out_chunks = DIV_ROUND_UP(dm->nr_pages, 1UL << dm->chunk_shift);
+	usage->total = dm->nr_pages;
+	usage->used = hmm_ref_devmem_used(dm);
+	usage->reserved = dm->reserved;
+	usage->retired = dm->retired;
+	usage->chunks = DIV_ROUND_UP(dm->nr_pages, 1UL << dm->chunk_shift);
 	spin_unlock_irq(&dm->lock);
-	stats->out_storage_pages = atomic_long_read(&dm->engine.nr_blocks) *
-				   HMM_REF_BLOCK_PAGES;
+	usage->storage = atomic_long_read(&dm->engine.nr_blocks) * HMM_REF_BLOCK_PAGES;
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stats);
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_usage);

@@ -40,24 +40,24 @@ static void show_values(struct seq_file *m, const struct named_value *values,
 static int audit_show(struct seq_file *m, void *unused)
 {
 	struct hmm_ref_device *dev = m->private;
-	struct hmm_ref_audit audit = {};
-	int rc = hmm_ref_devmem_audit(&dev->dm, &audit);
+	struct hmm_ref_findings found;
+	int rc = hmm_ref_devmem_audit(&dev->dm, &found);
 
 	if (rc)
 		return rc;
 	show_values(m, (struct named_value[]){
-		{ "total", audit.out_total },
-		{ "free", audit.out_free },
-		{ "in_use", audit.out_in_use },
-		{ "pending", audit.out_pending },
-		{ "retired", audit.out_retired },
-		{ "bad_ref", audit.out_bad_ref },
-		{ "bad_lock", audit.out_bad_lock },
-		{ "bad_map", audit.out_bad_map },
-		{ "bad_owner", audit.out_bad_owner },
-		{ "bad_both", audit.out_bad_both },
-		{ "bad_count", audit.out_bad_count },
-		{ "violations", audit.out_violations },
+		{ "total", found.total },
+		{ "free", found.free },
+		{ "in_use", found.in_use },
+		{ "pending", found.pending },
+		{ "retired", found.retired },
+		{ "bad_ref", found.bad_ref },
+		{ "bad_lock", found.bad_lock },
+		{ "bad_map", found.bad_map },
+		{ "bad_owner", found.bad_owner },
+		{ "bad_both", found.bad_both },
+		{ "bad_count", found.bad_count },
+		{ "violations", found.violations },
 	}, 12);
 	return 0;
 }

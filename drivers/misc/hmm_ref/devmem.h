@@ -16,9 +16,6 @@
 
 #include "engine.h"
 
-struct hmm_ref_audit;
-struct hmm_ref_stats;
-
 /**
  * enum hmm_ref_cause - why data leaves the device for system memory
  * @HMM_REF_BY_COMMAND: a command asks for it
@@ -229,6 +226,54 @@ struct hmm_ref_room {
 	struct hmm_ref_block *block;
 };
 
+/**
+ * struct hmm_ref_findings - what an audit finds, in pages
+ * @total: of the device
+ * @free: on the free map
+ * @in_use: handed out, @pending included
+ * @pending: taken off the free map and not yet initialised, or on their way back
+ * @retired: bad pages that are neither free nor used
+ * @bad_ref: violations: free with a reference count other than 0
+ * @bad_lock: violations: free and locked
+ * @bad_map: violations: free and mapped
+ * @bad_owner: violations: free with an owner, or used without
+ * @bad_both: violations: free and bad
+ * @bad_count: violations, in blocks: counts that differ from the free map, or do not add up
+ * @violations: all of them
+ */
+struct hmm_ref_findings {
+	unsigned long total;
+	unsigned long free;
+	unsigned long in_use;
+	unsigned long pending;
+	unsigned long retired;
+	unsigned long bad_ref;
+	unsigned long bad_lock;
+	unsigned long bad_map;
+	unsigned long bad_owner;
+	unsigned long bad_both;
+	unsigned long bad_count;
+	unsigned long violations;
+};
+
+/**
+ * struct hmm_ref_usage - how much device memory there is, in pages
+ * @total: in all chunks
+ * @used: handed out and not yet back
+ * @reserved: promised and not handed out
+ * @retired: bad pages that are neither free nor used
+ * @storage: of storage behind them
+ * @chunks: how many chunks that is
+ */
+struct hmm_ref_usage {
+	unsigned long total;
+	unsigned long used;
+	unsigned long reserved;
+	unsigned long retired;
+	unsigned long storage;
+	unsigned long chunks;
+};
+
 /* chunk.c */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
@@ -279,8 +324,8 @@ bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
 			     unsigned int nr);
 
 /* audit.c */
-int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_audit *audit);
-void hmm_ref_devmem_stats(struct hmm_ref_devmem *dm, struct hmm_ref_stats *stats);
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found);
+void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage);
 
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);

@@ -167,7 +167,25 @@ static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 static int cmd_audit(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_devmem_audit(&client->dev->dm, &cmd->audit);
+	struct hmm_ref_findings found;
+	int rc = hmm_ref_devmem_audit(&client->dev->dm, &found);
+
+	cmd->audit = (struct hmm_ref_audit){
+		.size = cmd->audit.size,
+		.out_total = found.total,
+		.out_free = found.free,
+		.out_in_use = found.in_use,
+		.out_pending = found.pending,
+		.out_retired = found.retired,
+		.out_bad_ref = found.bad_ref,
+		.out_bad_lock = found.bad_lock,
+		.out_bad_map = found.bad_map,
+		.out_bad_owner = found.bad_owner,
+		.out_bad_both = found.bad_both,
+		.out_bad_count = found.bad_count,
+		.out_violations = found.violations,
+	};
+	return rc;
 }
 
 static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)

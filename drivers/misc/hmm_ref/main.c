@@ -154,10 +154,17 @@ struct coherent_region {
  */
 void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats)
 {
+	struct hmm_ref_usage usage;
 	int cpu;
 
 	*stats = (struct hmm_ref_stats){ .size = stats->size };
-	hmm_ref_devmem_stats(&dev->dm, stats);
+	hmm_ref_devmem_usage(&dev->dm, &usage);
+	stats->out_pages_total = usage.total;
+	stats->out_pages_in_use = usage.used;
+	stats->out_pages_reserved = usage.reserved;
+	stats->out_pages_retired = usage.retired;
+	stats->out_storage_pages = usage.storage;
+	stats->out_chunks = usage.chunks;
 	for_each_possible_cpu(cpu) {
 		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
 

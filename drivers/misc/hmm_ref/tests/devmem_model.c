@@ -82,16 +82,15 @@ static void hold(struct kunit *test, struct dmt *f, struct page *page,
 /* Compare the accounts of the driver with ours. */
 void dmt_compare(struct kunit *test, struct dmt *f)
 {
-	struct hmm_ref_audit audit = { .size = sizeof(audit) };
+	struct hmm_ref_findings found;
 	unsigned int i;
 
-	hmm_ref_devmem_audit(&f->dm, &audit);
-	KUNIT_EXPECT_EQ(test, audit.out_violations, 0);
-	KUNIT_EXPECT_EQ(test, audit.out_pending, 0);
-	KUNIT_EXPECT_EQ(test, audit.out_in_use, f->nr_ours);
-	KUNIT_EXPECT_EQ(test, audit.out_retired, nr_retired(f));
-	KUNIT_EXPECT_EQ(test, audit.out_free + audit.out_in_use + audit.out_retired,
-			audit.out_total);
+	hmm_ref_devmem_audit(&f->dm, &found);
+	KUNIT_EXPECT_EQ(test, found.violations, 0);
+	KUNIT_EXPECT_EQ(test, found.pending, 0);
+	KUNIT_EXPECT_EQ(test, found.in_use, f->nr_ours);
+	KUNIT_EXPECT_EQ(test, found.retired, nr_retired(f));
+	KUNIT_EXPECT_EQ(test, found.free + found.in_use + found.retired, found.total);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
 	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr);
 	KUNIT_EXPECT_EQ(test, f->dm.retired, nr_retired(f));
@@ -265,12 +264,12 @@ void dmt_shrink(struct kunit *test, struct dmt *f, unsigned long nr)
 	KUNIT_EXPECT_LE(test, freed, round_up(nr, HMM_REF_BLOCK_PAGES));
 }
 
-struct hmm_ref_stats dmt_stats(struct dmt *f)
+struct hmm_ref_usage dmt_usage(struct dmt *f)
 {
-	struct hmm_ref_stats stats = { .size = sizeof(stats) };
+	struct hmm_ref_usage usage;
 
-	hmm_ref_devmem_stats(&f->dm, &stats);
-	return stats;
+	hmm_ref_devmem_usage(&f->dm, &usage);
+	return usage;
 }
 
 /* All that there is, in pages. */

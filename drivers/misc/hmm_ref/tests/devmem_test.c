@@ -37,22 +37,21 @@ static void devmem_grow(struct kunit *test)
 	struct dmt *f = test->priv;
 	unsigned int block;
 
-	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_chunks, 0);
-	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, 0);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).chunks, 0);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, 0);
 	for (block = 0; block < DMT_BLOCKS; block++) {
-		struct hmm_ref_stats stats;
+		struct hmm_ref_usage usage;
 
 		dmt_reserve(test, f, 1);
-		stats = dmt_stats(f);
-		KUNIT_EXPECT_EQ(test, stats.out_chunks, block / 2 + 1);
-		KUNIT_EXPECT_EQ(test, stats.out_pages_total,
+		usage = dmt_usage(f);
+		KUNIT_EXPECT_EQ(test, usage.chunks, block / 2 + 1);
+		KUNIT_EXPECT_EQ(test, usage.total,
 				min(round_up(block + 1, 2), DMT_BLOCKS) *
 				HMM_REF_BLOCK_PAGES);
-		KUNIT_EXPECT_EQ(test, stats.out_storage_pages,
+		KUNIT_EXPECT_EQ(test, usage.storage,
 				(block + 1) * HMM_REF_BLOCK_PAGES);
 		dmt_reserve(test, f, HMM_REF_BLOCK_PAGES - 1);
-		KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages,
-				stats.out_storage_pages);
+		KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, usage.storage);
 	}
 }
 
@@ -314,15 +313,15 @@ static void devmem_shrink(struct kunit *test)
 
 	dmt_take_all(test, f);
 	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, DMT_PAGES);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, DMT_PAGES);
 	dmt_put_all(f);
 	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES + 1);
 	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_LE(test, dmt_stats(f).out_storage_pages, 2 * HMM_REF_BLOCK_PAGES);
+	KUNIT_EXPECT_LE(test, dmt_usage(f).storage, 2 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, HMM_REF_BLOCK_PAGES + 1);
 	dmt_put_all(f);
 	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_EQ(test, dmt_stats(f).out_storage_pages, 0);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, 0);
 	dmt_compare(test, f);
 	dmt_take_all(test, f);
 	dmt_compare(test, f);
