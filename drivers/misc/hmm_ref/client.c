@@ -8,12 +8,8 @@
  * and then looks at hmm_ref_device::gone; when that is unset the device stays until the
  * section ends.
  */
-#include <linux/fs.h>
 #include <linux/overflow.h>
-#include <linux/pid.h>
-#include <linux/proc_fs.h>
 #include <linux/sched.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -123,34 +119,6 @@ void hmm_ref_clients_zap(struct hmm_ref_device *dev)
 	list_for_each_entry(client, &dev->clients, node)
 		hmm_ref_mirror_zap_all(&client->mirror);
 	mutex_unlock(&dev->clients_lock);
-}
-
-static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
-{
-	seq_printf(m, "hmm_ref-%s:\t%lu\n", key, (unsigned long)atomic_long_read(count));
-}
-
-/**
- * hmm_ref_client_show_fdinfo() - the file's lines in /proc/PID/fdinfo
- * @m: where to
- * @client: of the file
- */
-void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client)
-{
-	struct hmm_ref_owner *owner = client->owner;
-	/* Of the processes that use this /proc: others' numbers are none of their business. */
-	struct pid_namespace *reader = proc_pid_ns(file_inode(m->file)->i_sb);
-
-	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
-	seq_printf(m, "hmm_ref-pages:\t%u\n", refcount_read(&owner->refs) - 1);
-	show_count(m, "to-device", &owner->to_device);
-	show_count(m, "to-system", &owner->departed[HMM_REF_BY_COMMAND]);
-	show_count(m, "cpu-fault-pages", &owner->departed[HMM_REF_BY_FAULT]);
-	show_count(m, "evicted", &owner->departed[HMM_REF_BY_EVICTION]);
-	show_count(m, "device-faults", &owner->device_faults);
-	show_count(m, "invalidations", &owner->invalidations);
-	show_count(m, "retries", &owner->retries);
 }
 
 /**

@@ -53,6 +53,17 @@ struct hmm_ref_owner {
 	atomic_long_t retries;
 };
 
+/**
+ * hmm_ref_owner_pages() - how many pages are handed out for an owner
+ * @owner: of a client
+ *
+ * Return: pages.
+ */
+static inline unsigned int hmm_ref_owner_pages(const struct hmm_ref_owner *owner)
+{
+	return refcount_read(&owner->refs) - 1;
+}
+
 struct hmm_ref_owner *hmm_ref_owner_create(void);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 

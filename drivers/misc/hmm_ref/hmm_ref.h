@@ -8,6 +8,7 @@
  *               ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
+ *               stats.c              what has happened
  *               client.c             open files
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
@@ -159,17 +160,12 @@ struct hmm_ref_client {
 };
 
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
-void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
 
 /* ---- client.c: open files ---------------------------------------------- */
-
-struct file;
-struct seq_file;
 
 void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
 void hmm_ref_client_close(struct hmm_ref_client *client);
-void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
 void hmm_ref_clients_zap(struct hmm_ref_device *dev);
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
@@ -192,12 +188,22 @@ int hmm_ref_client_access(struct hmm_ref_client *client, enum hmm_ref_access_op 
 			  struct hmm_ref_access *cmd, u64 *most);
 int hmm_ref_client_atomic(struct hmm_ref_client *client, struct hmm_ref_atomic *cmd);
 
+/* ---- stats.c ----------------------------------------------------------- */
+
+struct hmm_ref_stats;
+struct seq_file;
+
+void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
+void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
+
 /* ---- memory_failure.c ---------------------------------------------------- */
 
 int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
 			   unsigned long nr_pages, int flags);
 
 /* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */
+
+struct file;
 
 long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 

@@ -161,7 +161,7 @@ static int cmd_snapshot(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static int cmd_stats(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
 	hmm_ref_device_stats(client->dev, &cmd->stats);
-	cmd->stats.out_pages_client = refcount_read(&client->owner->refs) - 1;
+	cmd->stats.out_pages_client = hmm_ref_owner_pages(client->owner);
 	return 0;
 }
 

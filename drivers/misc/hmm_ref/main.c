@@ -147,40 +147,6 @@ struct coherent_region {
 
 /* ---- devices ----------------------------------------------------------- */
 
-/**
- * hmm_ref_device_stats() - the STATS command but for the client's member
- * @dev: device that is not gone
- * @stats: to fill
- */
-void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats)
-{
-	struct hmm_ref_usage usage;
-	int cpu;
-
-	*stats = (struct hmm_ref_stats){ .size = stats->size };
-	hmm_ref_devmem_usage(&dev->dm, &usage);
-	stats->out_pages_total = usage.total;
-	stats->out_pages_in_use = usage.used;
-	stats->out_pages_reserved = usage.reserved;
-	stats->out_pages_retired = usage.retired;
-	stats->out_storage_pages = usage.storage;
-	stats->out_chunks = usage.chunks;
-	for_each_possible_cpu(cpu) {
-		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
-
-		stats->out_to_device += READ_ONCE(c->to_device);
-		stats->out_to_system += READ_ONCE(c->to_system);
-		stats->out_cpu_faults += READ_ONCE(c->cpu_faults);
-		stats->out_fault_pages += READ_ONCE(c->fault_pages);
-		stats->out_evicted += READ_ONCE(c->evicted);
-		stats->out_device_faults += READ_ONCE(c->device_faults);
-		stats->out_invalidations += READ_ONCE(c->invalidations);
-		stats->out_retries += READ_ONCE(c->retries);
-		stats->out_cow_breaks += READ_ONCE(c->cow_breaks);
-		stats->out_exclusive += READ_ONCE(c->exclusive);
-	}
-}
-
 /* ---- files ------------------------------------------------------------- */
 
 static int hmm_ref_open(struct inode *inode, struct file *file)

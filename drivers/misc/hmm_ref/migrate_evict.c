@@ -373,10 +373,10 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *ta
 	*tally = (struct hmm_ref_tally){};
 	for (pass = 0; !rc && pass < EVICT_PASSES; pass++) {
 		rc = evict_all_owned(client, &tally->moved);
-		if (refcount_read(&client->owner->refs) == 1)
+		if (!hmm_ref_owner_pages(client->owner))
 			break;
 	}
-	tally->skipped = refcount_read(&client->owner->refs) - 1;
+	tally->skipped = hmm_ref_owner_pages(client->owner);
 	return tally->skipped ? rc : 0;
 }
 
