@@ -103,6 +103,13 @@ outside_compat() {
 		grep -vE '/compat/|HMM_REF_CORE_IS_FIXED' || true
 }
 
+# Files, user pointers and structs of the uapi belong to the user interface.
+interface_in_core() {
+	grep -nE 'uapi/hmm_ref\.h|linux/(fs|uaccess)\.h|copy_(from|to)_user|__user' \
+		drivers/misc/hmm_ref/*.[ch] |
+		grep -vE '/(main|ioctl|access|stats|debugfs|dmirror|client)\.[ch]:' || true
+}
+
 shell_check() {
 	shellcheck -x -e SC2317 scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
 }
@@ -114,6 +121,7 @@ report "sparse" run_sparse
 report "kernel-doc" kernel_doc
 report "functions in the documentation" doc_names
 report "versions and fixes outside of compat/" outside_compat
+report "user interface in the core" interface_in_core
 report "mutants" scripts/mutants.sh check
 report "shellcheck" shell_check
 exit "$failed"

@@ -8,7 +8,19 @@
 #include <linux/percpu.h>
 #include <linux/types.h>
 
-/* Totals since probe, in the units that struct hmm_ref_stats gives. */
+/**
+ * struct hmm_ref_counters - totals since probe, a copy for each CPU
+ * @to_device: pages that commands have moved to the device
+ * @to_system: pages that commands have moved to system memory
+ * @cpu_faults: CPU faults on pages of the device
+ * @fault_pages: pages that these have brought back
+ * @evicted: pages evicted
+ * @device_faults: faults of the device
+ * @invalidations: invalidations received from the core
+ * @retries: attempts that found that the range had changed
+ * @cow_breaks: own pages that a device write has found shared or read-only
+ * @exclusive: pages of system memory made exclusive to the device
+ */
 struct hmm_ref_counters {
 	u64 to_device;
 	u64 to_system;

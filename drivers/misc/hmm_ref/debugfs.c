@@ -18,6 +18,8 @@
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
 
+#include <uapi/hmm_ref.h>
+
 #include "fail.h"
 #include "hmm_ref.h"
 

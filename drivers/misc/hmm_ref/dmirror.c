@@ -31,6 +31,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include <uapi/hmm_ref.h>
+
 #include "hmm_ref.h"
 
 /* ---- the interface ----------------------------------------------------- */

@@ -8,15 +8,15 @@
  *               ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
- *               stats.c              what has happened
+ *               stats.c              what all layers have counted
  *               client.c             open files
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
  *               migrate.c, migrate_device.c, migrate_system.c
  *                                    how pages move
- *   mirror.h    exclusive.c, snapshot.c
- *                                    what the device gets for itself, what is where
+ *   mirror.h    exclusive.c          what the device has to itself
+ *               snapshot.c           what is where
  *               range_fault.c, absent.c, mirror.c
  *                                    how it gets to see it
  *   pgtable.h   pgtable.c            the device's page table
@@ -25,6 +25,9 @@
  *                                    the life of a device page
  *   engine.h    engine.c             what hardware would do
  *   base.h      compat/              the kernel as it should be
+ *
+ * Files, user pointers and structs of the uapi end in the files of hmm_ref.h but for
+ * memory_failure.c: what is below takes addresses and structs of its own.
  *
  * Beside them: fault_around.c predicts which neighbours a CPU fault should bring along, sanity.c
  * checks the rules, fail.c injects faults, trace.h has the tracepoints.
@@ -84,8 +87,6 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/srcu.h>
-
-#include <uapi/hmm_ref.h>
 
 #include "counters.h"
 #include "devmem.h"

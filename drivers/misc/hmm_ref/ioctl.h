@@ -5,6 +5,8 @@
 #ifndef _HMM_REF_IOCTL_H
 #define _HMM_REF_IOCTL_H
 
+#include <uapi/hmm_ref.h>
+
 #include "hmm_ref.h"
 
 #define HMM_REF_NR_CMDS		(HMM_REF_CMD_EVICT_ALL + 1)
