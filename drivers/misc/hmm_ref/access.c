@@ -23,6 +23,23 @@
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
+/* The byte at @addr, which an entry maps. mock: hardware would use its DMA address. */
+static void *map_byte(struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte, unsigned long addr)
+{
+	unsigned long number = hmm_ref_pte_number(pte);
+
+	lockdep_assert_held(&mirror->lock);
+	if (pte & HMM_REF_PTE_DEVICE)
+		return hmm_ref_engine_addr(&mirror->dm->engine, number) + offset_in_page(addr);
+	return kmap_local_pfn(number) + offset_in_page(addr);
+}
+
+static void unmap_byte(hmm_ref_pte_t pte, void *mem)
+{
+	if (!(pte & HMM_REF_PTE_DEVICE))
+		kunmap_local(mem);
+}
+
 /* ---- loads and stores -------------------------------------------------- */
 
 /**
@@ -92,25 +109,16 @@ struct access {
 static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
 		      const struct buffer *buf, unsigned int len, bool write)
 {
-	unsigned int offset = offset_in_page(addr);
-	unsigned long number;
+	int rc = -EAGAIN;
 	hmm_ref_pte_t pte;
 	void *mem;
-	int rc;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
-	number = hmm_ref_pte_number(pte);
-	if (!(pte & HMM_REF_PTE_VALID) || (write && !(pte & HMM_REF_PTE_WRITE))) {
-		rc = -EAGAIN;
-	} else if (pte & HMM_REF_PTE_DEVICE) {
-		mem = hmm_ref_engine_addr(&mirror->dm->engine, number);
-		rc = access_mem(mem + offset, buf, len, write);
-	} else {
-		/* mock: real hardware would go through its DMA mapping of the page */
-		mem = kmap_local_pfn(number);
-		rc = access_mem(mem + offset, buf, len, write);
-		kunmap_local(mem);
+	if (pte & HMM_REF_PTE_VALID && (!write || pte & HMM_REF_PTE_WRITE)) {
+		mem = map_byte(mirror, pte, addr);
+		rc = access_mem(mem, buf, len, write);
+		unmap_byte(pte, mem);
 	}
 	mutex_unlock(&mirror->lock);
 	return rc;
@@ -314,22 +322,20 @@ static void atomic_sys(void *mem, struct hmm_ref_atomic *cmd)
 /* Return: false when the device has to fault first. */
 static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
 {
-	unsigned int offset = offset_in_page(cmd->addr);
-	unsigned long number;
 	hmm_ref_pte_t pte;
 	bool ready;
 	void *mem;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
-	number = hmm_ref_pte_number(pte);
 	ready = hmm_ref_pte_allows_atomics(pte);
-	if (ready && pte & HMM_REF_PTE_DEVICE) {
-		atomic_dev(hmm_ref_engine_addr(&mirror->dm->engine, number) + offset, cmd);
-	} else if (ready) {
-		mem = kmap_local_pfn(number);
-		atomic_sys(mem + offset, cmd);
-		kunmap_local(mem);
+	if (ready) {
+		mem = map_byte(mirror, pte, cmd->addr);
+		if (pte & HMM_REF_PTE_DEVICE)
+			atomic_dev(mem, cmd);
+		else
+			atomic_sys(mem, cmd);
+		unmap_byte(pte, mem);
 	}
 	mutex_unlock(&mirror->lock);
 	return ready;
