@@ -249,27 +249,28 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
 static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end)
 {
-	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)mirror->pfns;
+	const unsigned long nr = (end - start) >> PAGE_SHIFT;
+	unsigned long *const pfns = mirror->pfns;
+	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
 		.end = end,
-		.hmm_pfns = mirror->pfns,
+		.hmm_pfns = pfns,
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	struct hmm_ref_ptes ptes;
 	unsigned long i;
 	int rc;
 
-	static_assert(sizeof(*seen) <= sizeof(*mirror->pfns));
+	static_assert(sizeof(*seen) <= sizeof(*pfns));
 	lockdep_assert_held(&mirror->access_lock);
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
 	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
-	for (i = 0; i < range_pages(&range); i++)
-		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
-			      mirror->pfns[i]);
+	for (i = 0; i < nr; i++)
+		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE), pfns[i]);
 	mutex_unlock(&mirror->lock);
 	return 0;
 }
