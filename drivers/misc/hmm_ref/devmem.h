@@ -14,7 +14,7 @@
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 
-#include "engine.h"
+#include "gpu/gpu.h"
 
 /**
  * enum hmm_ref_cause - why data leaves the device for system memory

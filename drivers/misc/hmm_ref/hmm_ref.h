@@ -23,7 +23,7 @@
  *   devmem.h    chunk.c, audit.c     how many device pages there are, in what state
  *               devmem.c, devmem_large.c
  *                                    the life of a device page
- *   engine.h    engine.c             what hardware would do
+ *   gpu/gpu.h   gpu/engine.c         what hardware would do
  *   base.h      compat/              the kernel as it should be
  *
  * Files, user pointers and structs of the uapi end in the files of hmm_ref.h but for

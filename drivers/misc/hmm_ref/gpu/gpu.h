@@ -2,14 +2,14 @@
 /*
  * The device: its storage and its copy engine. What hardware would do.
  */
-#ifndef _HMM_REF_ENGINE_H
-#define _HMM_REF_ENGINE_H
+#ifndef _HMM_REF_GPU_H
+#define _HMM_REF_GPU_H
 
 #include <linux/bug.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
-#include "base.h"
+#include "../base.h"
 
 struct page;
 
@@ -114,4 +114,4 @@ static inline void hmm_ref_engine_copy(struct hmm_ref_job *job, enum hmm_ref_cop
 void hmm_ref_engine_submit(struct hmm_ref_job *job);
 int hmm_ref_engine_wait(struct hmm_ref_job *job);
 
-#endif /* _HMM_REF_ENGINE_H */
+#endif /* _HMM_REF_GPU_H */

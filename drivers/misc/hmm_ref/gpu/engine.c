@@ -33,9 +33,9 @@
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
-#include "engine.h"
-#include "fail.h"
-#include "sanity.h"
+#include "gpu.h"
+#include "../fail.h"
+#include "../sanity.h"
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
