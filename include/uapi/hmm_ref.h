@@ -65,6 +65,8 @@
  *    tenth of a second. The counts are true: call again with the rest of the range. A
  *    command that has done nothing, as it waits for another thread's, starts again by
  *    itself where SA_RESTART asks for that.
+ *  - EAGAIN: the device has no room for copies now. The counts are true: call again with the
+ *    rest of the range.
  *  - EIO: the copy engine failed, and the data of the page is where it was; or memory of
  *    the device has failed, and the data of the page is lost.
  */

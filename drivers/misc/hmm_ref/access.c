@@ -14,6 +14,7 @@
  */
 #include <linux/delay.h>
 #include <linux/highmem.h>
+#include <linux/iosys-map.h>
 #include <linux/mm.h>
 #include <linux/uaccess.h>
 
@@ -24,20 +25,26 @@
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
 /* The byte at @addr, which an entry maps. mock: hardware would use its DMA address. */
-static void *map_byte(struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte, unsigned long addr)
+static struct iosys_map map_byte(struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte,
+				 unsigned long addr)
 {
 	unsigned long number = hmm_ref_pte_number(pte);
+	struct hmm_ref_hw *hw = mirror->dm->hw;
+	struct iosys_map mem;
 
 	lockdep_assert_held(&mirror->lock);
 	if (pte & HMM_REF_PTE_DEVICE)
-		return hmm_ref_engine_addr(&mirror->dm->engine, number) + offset_in_page(addr);
-	return kmap_local_pfn(number) + offset_in_page(addr);
+		mem = hw->ops->vram_map(hw, number);
+	else
+		iosys_map_set_vaddr(&mem, kmap_local_pfn(number));
+	iosys_map_incr(&mem, offset_in_page(addr));
+	return mem;
 }
 
-static void unmap_byte(hmm_ref_pte_t pte, void *mem)
+static void unmap_byte(hmm_ref_pte_t pte, const struct iosys_map *mem)
 {
 	if (!(pte & HMM_REF_PTE_DEVICE))
-		kunmap_local(mem);
+		kunmap_local(mem->vaddr);
 }
 
 /* ---- loads and stores -------------------------------------------------- */
@@ -53,40 +60,53 @@ struct buffer {
 };
 
 /* A word at its own multiple is one load or store, as it is for the CPU. */
-static void bounce_access(void *mem, void *bounce, unsigned int len, bool write)
-{
-	void *to = write ? mem : bounce;
-	const void *from = write ? bounce : mem;
+#define access_word(mem, bounce, write, type)					\
+	do {									\
+		type *word = (bounce);						\
+										\
+		if (write)							\
+			iosys_map_wr(mem, 0, type, *word);			\
+		else								\
+			*word = iosys_map_rd(mem, 0, type);			\
+	} while (0)
 
-	if (len == 8 && IS_ALIGNED((unsigned long)mem, 8))
-		WRITE_ONCE(*(u64 *)to, READ_ONCE(*(const u64 *)from));
-	else if (len == 4 && IS_ALIGNED((unsigned long)mem, 4))
-		WRITE_ONCE(*(u32 *)to, READ_ONCE(*(const u32 *)from));
-	else if (len == 2 && IS_ALIGNED((unsigned long)mem, 2))
-		WRITE_ONCE(*(u16 *)to, READ_ONCE(*(const u16 *)from));
+static void bounce_access(struct iosys_map *mem, void *bounce, unsigned int len, bool write)
+{
+	unsigned long addr = (unsigned long)mem->vaddr;
+
+	if (len == 8 && IS_ALIGNED(addr, 8))
+		access_word(mem, bounce, write, u64);
+	else if (len == 4 && IS_ALIGNED(addr, 4))
+		access_word(mem, bounce, write, u32);
+	else if (len == 2 && IS_ALIGNED(addr, 2))
+		access_word(mem, bounce, write, u16);
+	else if (write)
+		iosys_map_memcpy_to(mem, 0, bounce, len);
 	else
-		memcpy(to, from, len);
+		iosys_map_memcpy_from(bounce, mem, 0, len);
 }
 
 /*
  * A page fault on the user's side may end up here again, so it is not served but ends the
- * copy. Return: bytes copied.
+ * copy. Memory behind a bus goes by way of the bounce buffer. Return: bytes copied.
  */
-static unsigned int access_mem(void *mem, const struct buffer *buf, unsigned int len,
-			       bool write)
+static unsigned int access_mem(struct iosys_map *mem, const struct buffer *buf,
+			       unsigned int len, bool write)
 {
-	unsigned long uncopied = 0;
+	unsigned long uncopied;
 
-	if (!buf->bounce) {
-		pagefault_disable();
-		if (write)
-			uncopied = __copy_from_user_inatomic(mem, buf->user, len);
-		else
-			uncopied = __copy_to_user_inatomic(buf->user, mem, len);
-		pagefault_enable();
-	} else {
+	if (buf->bounce) {
 		bounce_access(mem, buf->bounce, len, write);
+		return len;
 	}
+	if (mem->is_iomem)
+		return 0;
+	pagefault_disable();
+	if (write)
+		uncopied = __copy_from_user_inatomic(mem->vaddr, buf->user, len);
+	else
+		uncopied = __copy_to_user_inatomic(buf->user, mem->vaddr, len);
+	pagefault_enable();
 	return len - uncopied;
 }
 
@@ -109,16 +129,16 @@ struct access {
 static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
 		      const struct buffer *buf, unsigned int len, bool write)
 {
+	struct iosys_map mem;
 	int rc = -EAGAIN;
 	hmm_ref_pte_t pte;
-	void *mem;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
 	if (pte & HMM_REF_PTE_VALID && (!write || pte & HMM_REF_PTE_WRITE)) {
 		mem = map_byte(mirror, pte, addr);
-		rc = access_mem(mem, buf, len, write);
-		unmap_byte(pte, mem);
+		rc = access_mem(&mem, buf, len, write);
+		unmap_byte(pte, &mem);
 	}
 	mutex_unlock(&mirror->lock);
 	return rc;
@@ -279,9 +299,17 @@ static bool atomic_result(const struct hmm_ref_atomic *cmd, u64 old, u64 *new)
 	}
 }
 
-static u64 load(const void *mem, unsigned int len)
+static u64 load(struct iosys_map *mem, unsigned int len)
 {
-	return len == 4 ? READ_ONCE(*(const u32 *)mem) : READ_ONCE(*(const u64 *)mem);
+	return len == 4 ? iosys_map_rd(mem, 0, u32) : iosys_map_rd(mem, 0, u64);
+}
+
+static void store(struct iosys_map *mem, unsigned int len, u64 new)
+{
+	if (len == 4)
+		iosys_map_wr(mem, 0, u32, new);
+	else
+		iosys_map_wr(mem, 0, u64, new);
 }
 
 static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
@@ -291,20 +319,32 @@ static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
 	return cmpxchg((u64 *)mem, old, new) == old;
 }
 
-/* Atomic for all who can access the memory, through whatever mirror. */
-static void atomic_dev(void *mem, struct hmm_ref_atomic *cmd)
+static DEFINE_SPINLOCK(bus_atomics);	/* operations on memory behind a bus */
+
+/*
+ * Atomic for all who can access the memory, through whatever mirror; also for the CPU, where it has
+ * an address for it. mock: real hardware has atomics in its memory controller
+ */
+static void atomic_dev(struct iosys_map *mem, struct hmm_ref_atomic *cmd)
 {
 	u64 new;
 
-	/* mock: real hardware has atomics in its memory controller */
+	if (mem->is_iomem) {
+		spin_lock(&bus_atomics);
+		cmd->out_old = load(mem, cmd->length);
+		if (atomic_result(cmd, cmd->out_old, &new))
+			store(mem, cmd->length, new);
+		spin_unlock(&bus_atomics);
+		return;
+	}
 	do {
 		cmd->out_old = load(mem, cmd->length);
 	} while (atomic_result(cmd, cmd->out_old, &new) &&
-		 !store_if_unchanged(mem, cmd->length, cmd->out_old, new));
+		 !store_if_unchanged(mem->vaddr, cmd->length, cmd->out_old, new));
 }
 
 /* Nothing but the exclusive access makes it atomic. */
-static void atomic_sys(void *mem, struct hmm_ref_atomic *cmd)
+static void atomic_sys(struct iosys_map *mem, struct hmm_ref_atomic *cmd)
 {
 	u64 new;
 
@@ -313,18 +353,15 @@ static void atomic_sys(void *mem, struct hmm_ref_atomic *cmd)
 	if (!atomic_result(cmd, cmd->out_old, &new))
 		return;
 	ndelay(ROUND_TRIP_NS);
-	if (cmd->length == 4)
-		WRITE_ONCE(*(u32 *)mem, new);
-	else
-		WRITE_ONCE(*(u64 *)mem, new);
+	store(mem, cmd->length, new);
 }
 
 /* Return: false when the device has to fault first. */
 static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
 {
+	struct iosys_map mem;
 	hmm_ref_pte_t pte;
 	bool ready;
-	void *mem;
 
 	mutex_lock(&mirror->lock);
 	pte = hmm_ref_pgtable_lookup(&mirror->pt, cmd->addr);
@@ -332,10 +369,10 @@ static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd
 	if (ready) {
 		mem = map_byte(mirror, pte, cmd->addr);
 		if (pte & HMM_REF_PTE_DEVICE)
-			atomic_dev(mem, cmd);
+			atomic_dev(&mem, cmd);
 		else
-			atomic_sys(mem, cmd);
-		unmap_byte(pte, mem);
+			atomic_sys(&mem, cmd);
+		unmap_byte(pte, &mem);
 	}
 	mutex_unlock(&mirror->lock);
 	return ready;

@@ -118,7 +118,7 @@ void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage
 	usage->reserved = dm->reserved;
 	usage->retired = dm->retired;
 	usage->chunks = DIV_ROUND_UP(dm->nr_pages, 1UL << dm->chunk_shift);
+	usage->storage = dm->nr_storage * HMM_REF_BLOCK_PAGES;
 	spin_unlock_irq(&dm->lock);
-	usage->storage = atomic_long_read(&dm->engine.nr_blocks) * HMM_REF_BLOCK_PAGES;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_usage);

@@ -121,13 +121,11 @@ static int chunk_add(struct hmm_ref_devmem *dm)
 	chunk->pagemap.ops = dm->ops;
 	chunk->pagemap.owner = dm->pgmap_owner;
 	addr = hmm_ref_fail(HMM_REF_FAIL_CHUNK) ? ERR_PTR(-ENOMEM) :
-	       memremap_pages(&chunk->pagemap, dm->engine.node);
+	       memremap_pages(&chunk->pagemap, dm->hw->node);
 	if (IS_ERR(addr)) {
 		rc = PTR_ERR(addr);
 		goto err_release;
 	}
-	if (dm->type == MEMORY_DEVICE_COHERENT)
-		hmm_ref_engine_set_map(&dm->engine, addr);
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
 
@@ -150,9 +148,14 @@ static void free_chunks(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
+	unsigned int i;
 
 	xa_for_each(&dm->chunks, index, chunk) {
 		hmm_ref_verify_chunk(chunk);
+		for (i = 0; i < chunk->nr_blocks; i++)
+			if (chunk->blocks[i].backed)
+				dm->hw->ops->vram_free(dm->hw, hmm_ref_block_dpfn(&chunk->blocks[i]),
+						       HMM_REF_BLOCK_PAGES);
 		trace_hmm_ref_chunk_remove(chunk);
 		memunmap_pages(&chunk->pagemap);
 		chunk_free(chunk);
@@ -199,7 +202,7 @@ static int grow(struct hmm_ref_devmem *dm)
 		if (!block)
 			return -ENOSPC;
 	}
-	rc = hmm_ref_engine_back(&dm->engine, hmm_ref_block_dpfn(block));
+	rc = dm->hw->ops->vram_alloc(dm->hw, hmm_ref_block_dpfn(block), HMM_REF_BLOCK_PAGES);
 	if (rc) {
 		give_bare(dm, block);
 		return rc;
@@ -207,6 +210,7 @@ static int grow(struct hmm_ref_devmem *dm)
 	spin_lock_irq(&block->lock);
 	spin_lock(&dm->lock);
 	block->backed = true;
+	dm->nr_storage++;
 	dm->backed += block->nr_free;
 	hmm_ref_block_enlist(block);
 	spin_unlock(&dm->lock);
@@ -445,6 +449,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 	       nr_available(dm) >= (long)HMM_REF_BLOCK_PAGES;
 	if (idle) {
 		block->backed = false;
+		dm->nr_storage--;
 		dm->backed -= block->nr_free;
 		list_del_init(&block->avail);
 		hmm_ref_block_enlist(block);
@@ -454,7 +459,7 @@ static bool shrink_one(struct hmm_ref_devmem *dm)
 	spin_unlock_irq(&block->lock);
 	if (!idle)
 		return false;
-	hmm_ref_engine_unback(&dm->engine, hmm_ref_block_dpfn(block));
+	dm->hw->ops->vram_free(dm->hw, hmm_ref_block_dpfn(block), HMM_REF_BLOCK_PAGES);
 	give_bare(dm, block);
 	return true;
 }
@@ -511,6 +516,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	int rc;
 
 	dm->id = params->id;
+	dm->hw = params->hw;
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
 	dm->large = params->large;
@@ -527,12 +533,9 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 		INIT_LIST_HEAD(&dm->avail[i]);
 	INIT_LIST_HEAD(&dm->lru);
 
-	rc = hmm_ref_engine_init(&dm->engine, params->node);
-	if (rc)
-		return rc;
 	rc = coherent ? add_window(dm) : 0;
 	if (rc)
-		goto err_engine;
+		return rc;
 	dm->shrinker = shrinker_alloc(0, "%s", params->name);
 	if (!dm->shrinker) {
 		rc = -ENOMEM;
@@ -546,8 +549,6 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 
 err_chunks:
 	free_chunks(dm);
-err_engine:
-	hmm_ref_engine_exit(&dm->engine);
 	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
@@ -594,6 +595,5 @@ void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 {
 	shrinker_free(dm->shrinker);
 	free_chunks(dm);
-	hmm_ref_engine_exit(&dm->engine);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_exit);

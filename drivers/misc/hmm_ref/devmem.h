@@ -14,7 +14,7 @@
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
 
-#include "gpu/gpu.h"
+#include "hw.h"
 
 /**
  * enum hmm_ref_cause - why data leaves the device for system memory
@@ -151,7 +151,7 @@ struct hmm_ref_chunk {
  * @large: large folios stay whole
  * @coherent_base: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
- * @engine: the device's copy engine and storage
+ * @hw: the device, which outlives this
  * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
  * @chunks: chunks by dpfn >> @chunk_shift; grows under @grow_lock, only shrinks
@@ -163,6 +163,7 @@ struct hmm_ref_chunk {
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages that have lost their data; never unset
  * @backed: pages that have storage and are not retired
+ * @nr_storage: blocks that have storage
  * @retired: bad pages that are neither free nor used
  * @nr_flawed: blocks with a bad page, which are never whole again
  * @reserved: pages promised and not handed out; with @used at most @backed, so every
@@ -182,7 +183,7 @@ struct hmm_ref_devmem {
 	bool large;
 	phys_addr_t coherent_base;
 	const struct dev_pagemap_ops *ops;
-	struct hmm_ref_engine engine;
+	struct hmm_ref_hw *hw;
 	unsigned long capacity;
 	unsigned int chunk_shift;
 	struct xarray chunks;
@@ -193,6 +194,7 @@ struct hmm_ref_devmem {
 	bool stopped;
 	bool any_lost;
 	unsigned long backed;
+	unsigned long nr_storage;
 	unsigned long retired;
 	unsigned long nr_flawed;
 	unsigned long reserved;
@@ -206,8 +208,8 @@ struct hmm_ref_devmem {
 
 /**
  * struct hmm_ref_devmem_params - what hmm_ref_devmem_init() needs to know
+ * @hw: the device, which outlives the memory
  * @ops: pagemap callbacks
- * @node: NUMA node for struct pages and storage
  * @large: keep large folios whole, where the core can
  * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
  * @capacity: bytes, a multiple of PMD_SIZE
@@ -217,8 +219,8 @@ struct hmm_ref_devmem {
  * @name: for the shrinker
  */
 struct hmm_ref_devmem_params {
+	struct hmm_ref_hw *hw;
 	const struct dev_pagemap_ops *ops;
-	int node;
 	bool large;
 	phys_addr_t coherent_base;
 	u64 capacity;

@@ -34,9 +34,10 @@ bool hmm_ref_fail(enum hmm_ref_fail_class class)
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
 static const char *const fail_names[] = {
 	[HMM_REF_FAIL_CHUNK] = "fail_chunk",
-	[HMM_REF_FAIL_STORAGE] = "fail_storage",
+	[HMM_REF_FAIL_VRAM] = "fail_vram",
 	[HMM_REF_FAIL_HANDOUT] = "fail_handout",
 	[HMM_REF_FAIL_LARGE] = "fail_large",
+	[HMM_REF_FAIL_QUEUE] = "fail_queue",
 	[HMM_REF_FAIL_COPY] = "fail_copy",
 	[HMM_REF_FAIL_PAGE] = "fail_page",
 	[HMM_REF_FAIL_MAP] = "fail_map",

@@ -12,10 +12,11 @@ struct dentry;
 /**
  * enum hmm_ref_fail_class - steps that tests can have fail
  * @HMM_REF_FAIL_CHUNK: making the struct pages of a chunk
- * @HMM_REF_FAIL_STORAGE: storage for a block of private memory
+ * @HMM_REF_FAIL_VRAM: memory of the device
  * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
  * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
- * @HMM_REF_FAIL_COPY: a batch of the copy engine
+ * @HMM_REF_FAIL_QUEUE: queueing a batch of copies
+ * @HMM_REF_FAIL_COPY: a batch of copies
  * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
  * @HMM_REF_FAIL_MAP: room in the device page table
  * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
@@ -23,9 +24,10 @@ struct dentry;
  */
 enum hmm_ref_fail_class {
 	HMM_REF_FAIL_CHUNK,
-	HMM_REF_FAIL_STORAGE,
+	HMM_REF_FAIL_VRAM,
 	HMM_REF_FAIL_HANDOUT,
 	HMM_REF_FAIL_LARGE,
+	HMM_REF_FAIL_QUEUE,
 	HMM_REF_FAIL_COPY,
 	HMM_REF_FAIL_PAGE,
 	HMM_REF_FAIL_MAP,

@@ -31,6 +31,7 @@
 #include <linux/slab.h>
 
 #include "fault_around.h"
+#include "gpu/gpu.h"
 #include "hmm_ref.h"
 
 #define MAX_DEVICES	8
@@ -208,6 +209,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 		dev_warn(&pdev->dev, "waiting for %lu pages to leave the device\n",
 			 hmm_ref_devmem_used(&dev->dm));
 	hmm_ref_devmem_exit(&dev->dm);
+	hmm_ref_gpu_destroy(dev->dm.hw);
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 	hmm_ref_device_put(dev);
 }
@@ -218,7 +220,6 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	const struct coherent_region *region = dev_get_platdata(&pdev->dev);
 	struct hmm_ref_devmem_params params = {
 		.ops = &hmm_ref_pagemap_ops,
-		.node = dev_to_node(&pdev->dev),
 		.large = large,
 		.coherent_base = region->start,
 		.capacity = region->start ? region->size : capacity,
@@ -250,10 +251,14 @@ static int hmm_ref_probe(struct platform_device *pdev)
 	rc = hmm_ref_scratch_init(&dev->evict_scratch);
 	if (rc)
 		goto err_put;
+	rc = -ENOMEM;
+	params.hw = hmm_ref_gpu_create(dev_to_node(&pdev->dev), region->start);
+	if (!params.hw)
+		goto err_scratch;
 	rc = hmm_ref_devmem_init(&dev->dm, &params);
 	if (rc) {
 		dev_err(&pdev->dev, "no device memory: %d\n", rc);
-		goto err_window;
+		goto err_hw;
 	}
 
 	dev->misc.minor = MISC_DYNAMIC_MINOR;
@@ -273,7 +278,9 @@ static int hmm_ref_probe(struct platform_device *pdev)
 
 err_devmem:
 	hmm_ref_devmem_exit(&dev->dm);
-err_window:
+err_hw:
+	hmm_ref_gpu_destroy(params.hw);
+err_scratch:
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 err_put:
 	hmm_ref_device_put(dev);

@@ -10,7 +10,7 @@
  *   their numbers: it has no VMA, and takes no mmap_lock.
  * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
  *   hmm_range_fault() does: a task that invalidates may wait for these pages.
- * - Between submit and the return of wait the pages belong to the engine.
+ * - Between submit and the return of wait the pages belong to the device.
  * - An entry moves when its dst is set. Whatever goes wrong, an entry's dst is abandoned and
  *   cleared, and both last steps are done all the same: to skip migrate_vma_pages() would leave
  *   migration entries that point to pages without data.
@@ -86,7 +86,7 @@ static void abandon(unsigned long *dst, unsigned long npages)
 
 /*
  * What was copied out of bad memory is not the data. Its page stays where it is, for the next
- * touch by the CPU to find out (migrate_fault.c). Return: 0, or -EAGAIN when that leaves a large
+ * touch by the CPU to find out (migrate_fault.c). Return: 0, or -E2BIG when that leaves a large
  * folio behind, of which single pages could still move.
  */
 static int abandon_lost(struct hmm_ref_move *move)
@@ -113,7 +113,7 @@ static int abandon_lost(struct hmm_ref_move *move)
 					     hmm_ref_src_pages(dst[i])))
 			continue;
 		if (dst[i] & MIGRATE_PFN_COMPOUND)
-			rc = -EAGAIN;
+			rc = -E2BIG;
 		abandon(&dst[i], 1);
 	}
 	return rc;
@@ -172,14 +172,15 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
  * @move: what to move and how to fill; its moved is set
  *
  * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
- * Return: 0; what @move->fill has returned; -EIO when the engine failed, and nothing has moved;
- * -EAGAIN when the memory of a large folio has failed in part, and the folio stays; or what
- * setup says, -EINVAL for a VMA that does not migrate, and nothing was done.
+ * Return: 0; what @move->fill has returned; an errno of struct hmm_ref_hw_ops when a copy has
+ * failed, and nothing has moved; -E2BIG when the memory of a large folio has failed in part, and
+ * the folio stays; or what setup says, -EINVAL for a VMA that does not migrate, and nothing was
+ * done.
  */
 int hmm_ref_migrate(struct hmm_ref_move *move)
 {
 	struct migrate_vma *args = &move->args;
-	int rc;
+	int rc, hw_rc;
 
 	/* Unmap and lock the source pages. What others use does not get MIGRATE_PFN_MIGRATE. */
 	move->moved = 0;
@@ -191,16 +192,17 @@ int hmm_ref_migrate(struct hmm_ref_move *move)
 		return rc;
 
 	/* Give them destinations, locked as well. An error can still be undone. */
-	hmm_ref_engine_begin(&move->dm->engine, &move->job, move->ring, move->ring_size);
+	hmm_ref_job_begin(&move->job, move->dm, move->ring, move->ring_size);
 	rc = move->fill(move);
-	hmm_ref_engine_submit(&move->job);
+	hmm_ref_job_submit(&move->job);
 
-	/* Abandon what holds no data: all of it when the engine has failed. */
-	if (hmm_ref_engine_wait(&move->job)) {
+	/* Abandon what holds no data: all of it when a copy has failed. */
+	hw_rc = hmm_ref_job_wait(&move->job);
+	if (hw_rc) {
 		abandon(args->dst, args->npages);
-		rc = -EIO;
+		rc = hw_rc;
 	} else if (abandon_lost(move)) {
-		rc = -EAGAIN;
+		rc = -E2BIG;
 	}
 
 	/* Commit page by page. The core may refuse, and clears MIGRATE_PFN_MIGRATE then. */

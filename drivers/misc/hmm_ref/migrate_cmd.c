@@ -279,7 +279,7 @@ static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way, struc
 
 	do {
 		rc = move_window(client, way, w);
-		if (rc == -EAGAIN && w->room_state == ROOM_ASSUMED)
+		if (rc == -EAGAIN && w->state == WINDOW_UNTOUCHED)
 			rc = grow(client, w);
 		else if (rc == -ENOSPC && w->room_state != ROOM_NONE)
 			rc = make_room(client, w);

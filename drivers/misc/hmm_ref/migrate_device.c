@@ -26,8 +26,8 @@ static inline bool wants_device(unsigned long src)
 static inline void add_copy(struct hmm_ref_job *job, const struct folio *folio,
 			    struct page *sys_page, unsigned long nr)
 {
-	hmm_ref_engine_copy(job, sys_page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO,
-			    hmm_ref_folio_dpfn(folio), sys_page, nr);
+	hmm_ref_job_copy(job, sys_page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO,
+			 hmm_ref_folio_dpfn(folio), sys_page, nr);
 }
 
 /* Rule 4 of devmem.c, for pages that no copy has been added for. */

@@ -130,10 +130,12 @@ static int fill_around(struct hmm_ref_move *move)
 }
 
 /*
- * No memory: another fault may find some. Once, and for a task that accesses memory of its
- * own: hmm_range_fault() does not tell the second time from the first, and would not end.
+ * No memory, or no room for copies on the device: another fault may find some. Once, and for a
+ * task that accesses memory of its own: hmm_range_fault() does not tell the second time from the
+ * first, and would not end. After that user space faults again all the same, as for the core's
+ * own want of memory.
  */
-static vm_fault_t no_memory(struct vm_fault *vmf)
+static vm_fault_t out_of_room(struct vm_fault *vmf)
 {
 	if (!fault_flag_allow_retry_first(vmf->flags) || vmf->flags & FAULT_FLAG_REMOTE)
 		return VM_FAULT_OOM;
@@ -159,13 +161,13 @@ static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf
 	fault.move.fill = fill_around;
 	set_range(&fault, addr, hmm_ref_fault_around(dev, addr));
 	rc = hmm_ref_migrate(&fault.move);
-	if (rc == -EIO) { /* a neighbour may be to blame */
+	if (rc && rc != -ENOMEM && rc != -EINVAL) { /* a neighbour may be to blame */
 		set_range(&fault, addr, 1);
 		rc = hmm_ref_migrate(&fault.move);
 	}
 	*moved += fault.move.moved;
-	if (rc == -ENOMEM)
-		return no_memory(vmf);
+	if (rc == -ENOMEM || rc == -EAGAIN)
+		return out_of_room(vmf);
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 

@@ -35,7 +35,7 @@ static inline int fill(struct hmm_ref_move *move, unsigned long i, unsigned long
 	if (!folio)
 		return -ENOMEM;
 	__folio_set_locked(folio); /* not visible to others yet */
-	hmm_ref_engine_copy(&move->job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
+	hmm_ref_job_copy(&move->job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
 	args->dst[i] = migrate_pfn(folio_pfn(folio)) | (order ? MIGRATE_PFN_COMPOUND : 0);
 	return 0;
 }
@@ -107,7 +107,7 @@ gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 	return gfp & ~__GFP_HARDWALL;
 }
 
-/* Return: 0, -ENOMEM at the first page that cannot be had, -EAGAIN when that is a large one. */
+/* Return: 0, -ENOMEM at the first page that cannot be had, -E2BIG when that is a large one. */
 static int fill_system(struct hmm_ref_move *move)
 {
 	const gfp_t gfp = hmm_ref_system_gfp(move->dm, move->cause);
@@ -120,7 +120,7 @@ static int fill_system(struct hmm_ref_move *move)
 			continue;
 		rc = fill_folio(move, i, gfp);
 		if (rc)
-			return src[i] & MIGRATE_PFN_COMPOUND ? -EAGAIN : rc;
+			return src[i] & MIGRATE_PFN_COMPOUND ? -E2BIG : rc;
 	}
 	return 0;
 }
@@ -131,8 +131,8 @@ static int fill_system(struct hmm_ref_move *move)
  *	keep large folios whole where large pages can be had
  *
  * Context: mmap_lock of the VMA's mm, for read.
- * Return: 0; -EINVAL for a VMA that does not migrate; -ENOMEM or -EIO, with @move->moved pages
- * moved before it.
+ * Return: 0; -EINVAL for a VMA that does not migrate; -ENOMEM, or an errno of struct
+ * hmm_ref_hw_ops, with @move->moved pages moved before it.
  */
 int hmm_ref_to_system(struct hmm_ref_move *move)
 {
@@ -144,7 +144,7 @@ int hmm_ref_to_system(struct hmm_ref_move *move)
 			    MIGRATE_VMA_SELECT_DEVICE_COHERENT :
 			    MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 	rc = hmm_ref_migrate(move);
-	if (rc != -EAGAIN)
+	if (rc != -E2BIG)
 		return rc;
 	moved = move->moved;
 	move->args.flags &= ~MIGRATE_VMA_SELECT_COMPOUND;

@@ -214,19 +214,8 @@ static bool is_unused(struct page *page)
 	return is_the_jobs(page) && !page_folio(page)->mapping;
 }
 
-/**
- * hmm_ref_verify_copy() - the pages of a copy are the job's
- * @engine: engine of a device
- * @copy: descriptor
- *
- * Fails where a page is used, unlocked or freed before the job was waited for.
- *
- * Context: from submit until the wait returns.
- */
-void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
-			 const struct hmm_ref_copy *copy)
+static void verify_copy(struct hmm_ref_devmem *dm, const struct hmm_ref_copy *copy)
 {
-	struct hmm_ref_devmem *dm = container_of(engine, struct hmm_ref_devmem, engine);
 	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, copy->dpfn);
 	unsigned int bit = copy->dpfn & (HMM_REF_BLOCK_PAGES - 1);
 	struct page *dev_page;
@@ -242,6 +231,22 @@ void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
 		sane(is_unused(dev_page));
 		sane(copy->op == HMM_REF_COPY_ZERO || is_the_jobs(copy->sys_page));
 	}
+}
+
+/**
+ * hmm_ref_verify_job() - the pages of a batch of copies are its own
+ * @job: batch
+ *
+ * Fails where a page is used, unlocked or freed before the batch was waited for.
+ *
+ * Context: before submit, and before and after the wait.
+ */
+void hmm_ref_verify_job(const struct hmm_ref_job *job)
+{
+	unsigned int i;
+
+	for (i = 0; i < job->nr; i++)
+		verify_copy(job->dm, &job->ring[i]);
 }
 
 /**

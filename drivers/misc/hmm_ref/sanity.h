@@ -10,9 +10,8 @@
 struct folio;
 struct hmm_ref_block;
 struct hmm_ref_chunk;
-struct hmm_ref_copy;
 struct hmm_ref_devmem;
-struct hmm_ref_engine;
+struct hmm_ref_job;
 struct hmm_ref_mirror;
 
 #ifdef CONFIG_HMM_REF_SANITY
@@ -25,8 +24,7 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
 void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end);
-void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
-			 const struct hmm_ref_copy *copy);
+void hmm_ref_verify_job(const struct hmm_ref_job *job);
 void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
@@ -39,8 +37,7 @@ static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
 static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
 					 unsigned long start, unsigned long end) {}
-static inline void hmm_ref_verify_copy(const struct hmm_ref_engine *engine,
-				       const struct hmm_ref_copy *copy) {}
+static inline void hmm_ref_verify_job(const struct hmm_ref_job *job) {}
 static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
 #endif
 

@@ -1,41 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device: its storage and its copy engine.
+ * The simulated GPU: VRAM and the copy engine, made from kernel memory. It implements hw.h; a driver
+ * for hardware replaces it.
  *
- * This is the file that a driver for real hardware replaces. It stands for VRAM and
- * the DMA engine, both made from kernel memory. Only access.c, which stands for the
- * engines that load and store, knows that, too; all other files name device memory by
- * device page numbers (dpfn).
- *
- * Coherent memory is its own storage: the CPU has an address for it. Storage of private
- * memory is given to whole blocks. chunk.c backs a block before the first of its
- * pages is handed out and takes the storage away when none is used, so an
- * access to a used page always finds it, without a lock.
- *
- * Copies are batched in a job: begin, any number of copies, submit, wait. The copies are
- * descriptors in an array of the caller, which says how many fit. Between submit and the
- * return of wait the pages of a job belong to the engine: none is used, unlocked or freed,
- * and the destinations hold nothing. The result counts for the whole batch: after an
- * error no destination holds valid data.
+ * VRAM is in pieces of PMD_SIZE: kernel memory, or a region that the CPU can access, too. A piece
+ * stays as long as any of its pages can be used, so an access finds it without a lock.
  *
  * mock: the engine has no thread of its own. The waiter does the copies, so the wait needs
  * no memory, may be done with folios locked, and costs no switch of tasks. A late engine
  * (module parameter late_engine, on in sanity mode) is as hostile as the contract allows:
  * submit fills the destinations with a pattern, another task does the copies while the
- * waiter sleeps, and a batch that fails leaves the pattern. In sanity mode each copy also
- * looks whether its pages still are the job's (sanity.c).
+ * waiter sleeps, and a batch that fails leaves the pattern.
  *
  * The content of a page that was not copied or cleared since it was handed out
- * is what its last owner left there. Whoever hands it out fills it.
+ * is what its last owner left there. The caller that has it handed out fills it.
  */
 #include <linux/highmem.h>
+#include <linux/io.h>
+#include <linux/iosys-map.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "gpu.h"
 #include "../fail.h"
-#include "../sanity.h"
+#include "../hw.h"
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
@@ -45,130 +36,95 @@ MODULE_PARM_DESC(late_engine,
 		 "copy in another task, not before the wait (default Y in sanity mode)");
 
 /**
- * hmm_ref_engine_init() - set up an engine without storage
- * @engine: to set up
- * @node: NUMA node for the storage, or NUMA_NO_NODE
- *
- * Return: 0 or -ENOMEM.
+ * struct hmm_ref_gpu - one simulated GPU
+ * @hw: what the core sees of it
+ * @vram: PMD_SIZE of memory by dpfn >> HMM_REF_BLOCK_ORDER, as the kernel maps it
+ * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU whose
+ *	memory is its own
+ * @queue: makes copies when the engine is late
  */
-int hmm_ref_engine_init(struct hmm_ref_engine *engine, int node)
+struct hmm_ref_gpu {
+	struct hmm_ref_hw hw;
+	struct xarray vram;
+	phys_addr_t coherent_base;
+	struct workqueue_struct *queue;
+};
+
+static struct hmm_ref_gpu *to_gpu(struct hmm_ref_hw *hw)
 {
-	engine->node = node;
-	engine->map = NULL;
-	xa_init(&engine->storage);
-	atomic_long_set(&engine->nr_blocks, 0);
-	/* mock: the DMA engine, when it is late */
-	engine->queue = alloc_workqueue("hmm_ref_engine",
-					WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	return engine->queue ? 0 : -ENOMEM;
+	return container_of(hw, struct hmm_ref_gpu, hw);
 }
 
-/**
- * hmm_ref_engine_set_map() - name the storage of coherent memory
- * @engine: engine without storage
- * @map: kernel address of device page 0, the others follow
- *
- * All blocks have their storage from now on.
- */
-void hmm_ref_engine_set_map(struct hmm_ref_engine *engine, void *map)
-{
-	engine->map = map;
-}
+/* ---- VRAM -------------------------------------------------------------- */
 
-/**
- * hmm_ref_engine_exit() - free what is left of the storage
- * @engine: unused from now on
- */
-void hmm_ref_engine_exit(struct hmm_ref_engine *engine)
-{
-	unsigned long index;
-	void *storage;
-
-	destroy_workqueue(engine->queue);
-	xa_for_each(&engine->storage, index, storage)
-		vfree(storage);
-	xa_destroy(&engine->storage);
-}
-
-/**
- * hmm_ref_engine_back() - give storage to a block
- * @engine: engine
- * @dpfn: first page of the block, which has no storage
- *
- * Context: may sleep; enters reclaim, but does not invoke the OOM killer for the
- * sake of a cache.
- * Return: 0 or -ENOMEM.
- */
-int hmm_ref_engine_back(struct hmm_ref_engine *engine, unsigned long dpfn)
+/* mock: real hardware has its memory on board */
+static void *alloc_piece(struct hmm_ref_gpu *gpu, unsigned long index)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
-	void *storage;
-	int rc;
 
-	if (engine->map) {
-		atomic_long_inc(&engine->nr_blocks);
+	if (hmm_ref_fail(HMM_REF_FAIL_VRAM))
+		return NULL;
+	if (gpu->coherent_base)
+		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
+	return vmalloc_huge_node(PMD_SIZE, gfp, gpu->hw.node);
+}
+
+static void free_piece(struct hmm_ref_gpu *gpu, void *piece)
+{
+	if (gpu->coherent_base)
+		memunmap(piece);
+	else
+		vfree(piece);
+}
+
+static void free_pieces(struct hmm_ref_gpu *gpu, unsigned long first, unsigned long end)
+{
+	for (; first < end; first++)
+		free_piece(gpu, xa_erase(&gpu->vram, first));
+}
+
+static int gpu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+{
+	unsigned long first = dpfn >> HMM_REF_BLOCK_ORDER;
+	unsigned long end = (dpfn + nr) >> HMM_REF_BLOCK_ORDER;
+	struct hmm_ref_gpu *gpu = to_gpu(hw);
+	unsigned long index;
+
+	for (index = first; index < end; index++) {
+		void *piece = alloc_piece(gpu, index);
+
+		if (!piece)
+			break;
+		if (xa_insert(&gpu->vram, index, piece, GFP_KERNEL)) {
+			free_piece(gpu, piece);
+			break;
+		}
+	}
+	if (index == end)
 		return 0;
-	}
-	/* mock: real hardware has its memory on board */
-	storage = hmm_ref_fail(HMM_REF_FAIL_STORAGE) ? NULL :
-		  vmalloc_huge_node(PMD_SIZE, gfp, engine->node);
-	if (!storage)
-		return -ENOMEM;
-	rc = xa_insert(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER, storage,
-		       GFP_KERNEL);
-	if (rc) {
-		vfree(storage);
-		return rc;
-	}
-	atomic_long_inc(&engine->nr_blocks);
-	return 0;
+	free_pieces(gpu, first, index);
+	return -ENOMEM;
 }
 
-/**
- * hmm_ref_engine_unback() - take the storage of a block away
- * @engine: engine
- * @dpfn: first page of the block, none of whose pages is used
- *
- * Context: may sleep; called from reclaim.
- */
-void hmm_ref_engine_unback(struct hmm_ref_engine *engine, unsigned long dpfn)
+static void gpu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
 {
-	if (!engine->map)
-		vfree(xa_erase(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER));
-	atomic_long_dec(&engine->nr_blocks);
+	free_pieces(to_gpu(hw), dpfn >> HMM_REF_BLOCK_ORDER, (dpfn + nr) >> HMM_REF_BLOCK_ORDER);
 }
 
-/**
- * hmm_ref_engine_addr() - where the storage of a page is
- * @engine: engine
- * @dpfn: page in a block that has storage and keeps it meanwhile
- *
- * Return: kernel address. A block is contiguous.
- */
-void *hmm_ref_engine_addr(struct hmm_ref_engine *engine, unsigned long dpfn)
+static void *vram_addr(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	void *storage;
+	void *piece = xa_load(&gpu->vram, dpfn >> HMM_REF_BLOCK_ORDER);
 
-	if (engine->map)
-		return engine->map + (dpfn << PAGE_SHIFT);
-	storage = xa_load(&engine->storage, dpfn >> HMM_REF_BLOCK_ORDER);
-	return storage + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
+	return piece + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
-/* ---- jobs -------------------------------------------------------------- */
-
-/**
- * hmm_ref_engine_begin() - start a batch of copies
- * @engine: engine
- * @job: to set up
- * @ring: where the descriptors are written; stays until the wait has returned
- * @size: how many fit
- */
-void hmm_ref_engine_begin(struct hmm_ref_engine *engine, struct hmm_ref_job *job,
-			  struct hmm_ref_copy *ring, unsigned int size)
+/* mock: real hardware would make the access by itself */
+static struct iosys_map gpu_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
 {
-	*job = (struct hmm_ref_job){ .engine = engine, .ring = ring, .size = size };
+	return IOSYS_MAP_INIT_VADDR(vram_addr(to_gpu(hw), dpfn));
 }
+
+/* ---- copies ------------------------------------------------------------ */
 
 static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
 				     struct page *sys_page)
@@ -211,7 +167,7 @@ static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
 }
 
 /* Most copies are in the block of the one before, whose address is known. */
-static __always_inline void do_copies(struct hmm_ref_job *job,
+static __always_inline void do_copies(struct hmm_ref_gpu *gpu, const struct hmm_ref_job *job,
 				      void (*fn)(const struct hmm_ref_copy *copy,
 						 void *mem))
 {
@@ -222,55 +178,97 @@ static __always_inline void do_copies(struct hmm_ref_job *job,
 	for (; copy < end; copy++) {
 		if (copy->dpfn - first >= HMM_REF_BLOCK_PAGES) {
 			first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
-			base = hmm_ref_engine_addr(job->engine, first);
+			base = vram_addr(gpu, first);
 		}
-		hmm_ref_verify_copy(job->engine, copy);
 		fn(copy, base + ((copy->dpfn - first) << PAGE_SHIFT));
 	}
 }
 
-static void run_job(struct hmm_ref_job *job)
+/* mock: real hardware would have a doorbell rung, and use no CPU */
+static int gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 {
-	do_copies(job, run_copy);
-}
-
-static void engine_work(struct work_struct *work)
-{
-	run_job(container_of(work, struct hmm_ref_job, work));
-}
-
-/**
- * hmm_ref_engine_submit() - have the engine begin with what was added
- * @job: batch; nothing is added to it any more
- */
-void hmm_ref_engine_submit(struct hmm_ref_job *job)
-{
-	/* mock: real hardware would have a doorbell rung, and use no CPU */
-	if (job->nr && hmm_ref_fail(HMM_REF_FAIL_COPY))
-		job->rc = -EIO;
-	job->late = READ_ONCE(late_engine);
-	if (job->late)
-		do_copies(job, poison_copy);
-}
-
-/**
- * hmm_ref_engine_wait() - wait until a batch is complete
- * @job: batch that was submitted
- *
- * Return: 0, or -EIO when a copy failed: then no destination is valid.
- */
-int hmm_ref_engine_wait(struct hmm_ref_job *job)
-{
-	/* mock: real hardware would signal a fence; its error counts, too */
-	if (!job->nr || job->rc)
-		return job->rc;
-	if (!job->late) {
-		run_job(job);
-		return 0;
-	}
-	INIT_WORK_ONSTACK(&job->work, engine_work);
-	queue_work(job->engine->queue, &job->work);
-	flush_work(&job->work);
-	destroy_work_on_stack(&job->work);
+	if (READ_ONCE(late_engine))
+		do_copies(to_gpu(hw), job, poison_copy);
 	return 0;
 }
+
+struct late_job {
+	struct work_struct work;
+	struct hmm_ref_gpu *gpu;
+	const struct hmm_ref_job *job;
+};
+
+static void late_work(struct work_struct *work)
+{
+	struct late_job *late = container_of(work, struct late_job, work);
+
+	do_copies(late->gpu, late->job, run_copy);
+}
+
+/* mock: real hardware would signal a fence; its error counts, too */
+static int gpu_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+{
+	struct late_job late = { .gpu = to_gpu(hw), .job = job };
+
+	if (hmm_ref_fail(HMM_REF_FAIL_COPY))
+		return -EIO;
+	if (!READ_ONCE(late_engine)) {
+		do_copies(late.gpu, job, run_copy);
+		return 0;
+	}
+	INIT_WORK_ONSTACK(&late.work, late_work);
+	queue_work(late.gpu->queue, &late.work);
+	flush_work(&late.work);
+	destroy_work_on_stack(&late.work);
+	return 0;
+}
+
+static const struct hmm_ref_hw_ops gpu_ops = {
+	.vram_alloc = gpu_vram_alloc,
+	.vram_free = gpu_vram_free,
+	.vram_map = gpu_vram_map,
+	.submit = gpu_submit,
+	.wait = gpu_wait,
+};
+
+/* ---- life -------------------------------------------------------------- */
+
+/**
+ * hmm_ref_gpu_create() - make a GPU
+ * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ * @coherent_base: physical address of memory that the CPU can access, too; or 0
+ *
+ * Return: what the core sees of it, or NULL.
+ */
+struct hmm_ref_hw *hmm_ref_gpu_create(int node, phys_addr_t coherent_base)
+{
+	struct hmm_ref_gpu *gpu = kzalloc_obj(*gpu, GFP_KERNEL);
+
+	if (!gpu)
+		return NULL;
+	gpu->hw.ops = &gpu_ops;
+	gpu->hw.node = node;
+	gpu->coherent_base = coherent_base;
+	xa_init(&gpu->vram);
+	gpu->queue = alloc_workqueue("hmm_ref_gpu", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!gpu->queue) {
+		kfree(gpu);
+		return NULL;
+	}
+	return &gpu->hw;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_create);
+
+/**
+ * hmm_ref_gpu_destroy() - free a GPU
+ * @hw: what hmm_ref_gpu_create() has returned, without VRAM
+ */
+void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw)
+{
+	struct hmm_ref_gpu *gpu = to_gpu(hw);
+
+	destroy_workqueue(gpu->queue);
+	xa_destroy(&gpu->vram);
+	kfree(gpu);
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_destroy);

@@ -10,6 +10,7 @@
  */
 #include <linux/pagemap.h>
 
+#include "../gpu/gpu.h"
 #include "devmem_model.h"
 
 /* ---- the model --------------------------------------------------------- */
@@ -293,6 +294,7 @@ void dmt_exit(struct kunit *test)
 	hmm_ref_devmem_unreserve(&f->dm, &f->room);
 	hmm_ref_devmem_stop(&f->dm);
 	hmm_ref_devmem_exit(&f->dm);
+	hmm_ref_gpu_destroy(f->dm.hw);
 	for (i = 0; i < DMT_OWNERS; i++)
 		hmm_ref_owner_put(f->owners[i], 1);
 	kvfree(f);
@@ -300,9 +302,8 @@ void dmt_exit(struct kunit *test)
 
 int dmt_init(struct kunit *test)
 {
-	const struct hmm_ref_devmem_params params = {
+	struct hmm_ref_devmem_params params = {
 		.ops = &hmm_ref_pagemap_ops,
-		.node = NUMA_NO_NODE,
 		.large = true,
 		.capacity = DMT_BLOCKS * PMD_SIZE,
 		.chunk_size = 2 * PMD_SIZE,
@@ -322,12 +323,18 @@ int dmt_init(struct kunit *test)
 		}
 	}
 	prandom_seed_state(&f->rnd, 1);
+	rc = -ENOMEM;
+	params.hw = hmm_ref_gpu_create(NUMA_NO_NODE, 0);
+	if (!params.hw)
+		goto err;
 	rc = hmm_ref_devmem_init(&f->dm, &params);
 	if (rc)
-		goto err;
+		goto err_hw;
 	test->priv = f;
 	return 0;
 
+err_hw:
+	hmm_ref_gpu_destroy(params.hw);
 err:
 	while (i--)
 		hmm_ref_owner_put(f->owners[i], 1);

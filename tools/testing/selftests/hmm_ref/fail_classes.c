@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * One class of steps fails each time, for as long as it takes: what each operation makes
- * of a device that has no storage, an engine that is broken, a system without memory, a
+ * of a device that has no memory, an engine that is broken, a system without memory, a
  * range that never holds still. It ends, with the error that the table in
  * Documentation/misc-devices/hmm_ref/fault-injection.rst has for it, or does without;
  * when the failures stop it works, and the data has never been other than right.
@@ -41,8 +41,8 @@ FIXTURE_VARIANT_ADD(always, chunk_read) {
 	.class = "chunk", .fresh = true, .run = run_read,
 };
 
-FIXTURE_VARIANT_ADD(always, storage_to_device) {
-	.class = "storage", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
+FIXTURE_VARIANT_ADD(always, vram_to_device) {
+	.class = "vram", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
 };
 
 /* Best effort: skipped pages are counted, and no error. */
@@ -79,6 +79,51 @@ FIXTURE_VARIANT_ADD(always, large_cpu) {
 
 FIXTURE_VARIANT_ADD(always, large_file_read) {
 	.class = "large", .large = true, .state = ON_DEVICE, .run = run_file_read,
+};
+
+/* The device has no room for copies. That is no fault of the page: no task is killed. */
+FIXTURE_VARIANT_ADD(always, queue_to_device) {
+	.class = "queue", .run = run_to_device, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_holes) {
+	.class = "queue", .state = HOLES, .run = run_to_device, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_large) {
+	.class = "queue", .large = true, .run = run_to_device, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_to_system) {
+	.class = "queue", .state = ON_DEVICE, .run = run_to_system, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_large_to_system) {
+	.class = "queue", .large = true, .state = ON_DEVICE, .run = run_to_system,
+	.rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_write_shared) {
+	.class = "queue", .state = SHARED, .run = run_write, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_cpu) {
+	.class = "queue", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGALRM,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_large_cpu) {
+	.class = "queue", .large = true, .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGALRM,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_file_read) {
+	.class = "queue", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(always, queue_old_release) {
+	.class = "queue", .state = ON_DEVICE, .run = run_old_release, .rc = -EBUSY,
+	.old = true,
 };
 
 FIXTURE_VARIANT_ADD(always, copy_to_device) {

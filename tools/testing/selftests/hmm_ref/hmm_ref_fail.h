@@ -16,8 +16,8 @@
 /* ---- fail-nth ------------------------------------------------------------------- */
 
 static const char *const fail_classes[] = {
-	"fail_chunk", "fail_storage", "fail_handout", "fail_large",
-	"fail_copy", "fail_page", "fail_map", "fail_retry",
+	"fail_chunk", "fail_vram", "fail_handout", "fail_large",
+	"fail_queue", "fail_copy", "fail_page", "fail_map", "fail_retry",
 };
 
 /* Where a function of the kernel begins and ends. Return: whether it is known. */

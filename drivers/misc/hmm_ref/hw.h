@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The seam: what the core asks of a device. The core is all that knows of mm; a device knows its
+ * bus, its memory and its engines, and nothing of struct hmm_ref_devmem and what is above.
+ *
+ * A driver for other hardware embeds a struct hmm_ref_hw and fills in its ops. gpu/ does so for
+ * a GPU that is simulated.
+ *
+ * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, submit, wait. The
+ * descriptors are in an array of the caller, who says how many fit. Between submit and the return
+ * of wait the pages of a batch belong to the device: none is used, unlocked or freed, and the
+ * destinations hold nothing. The result counts for the whole batch: after an error no
+ * destination holds valid data.
+ */
+#ifndef _HMM_REF_HW_H
+#define _HMM_REF_HW_H
+
+#include <linux/bug.h>
+#include <linux/iosys-map.h>
+
+#include "base.h"
+
+struct hmm_ref_devmem;
+struct hmm_ref_hw;
+struct hmm_ref_job;
+struct page;
+
+/**
+ * enum hmm_ref_copy_op - what a copy engine can do
+ * @HMM_REF_COPY_IN: copy from system memory to the device
+ * @HMM_REF_COPY_OUT: copy from the device to system memory
+ * @HMM_REF_COPY_ZERO: zero memory of the device
+ */
+enum hmm_ref_copy_op {
+	HMM_REF_COPY_IN,
+	HMM_REF_COPY_OUT,
+	HMM_REF_COPY_ZERO,
+};
+
+/**
+ * struct hmm_ref_copy - one descriptor
+ * @op: what to do
+ * @nr: pages, contiguous on both sides
+ * @dpfn: device memory, in one block
+ * @sys_page: the first of the other side's pages, if there is one
+ */
+struct hmm_ref_copy {
+	enum hmm_ref_copy_op op;
+	unsigned int nr;
+	unsigned long dpfn;
+	struct page *sys_page;
+};
+
+/**
+ * struct hmm_ref_job - a batch of copies
+ * @dm: device memory on the one side of them; not for the device to use
+ * @ring: descriptors; memory of the caller, which stays until wait has returned
+ * @size: how many fit
+ * @nr: how many were added
+ * @rc: 0, or the errno that the batch has failed with before it was submitted, or when
+ *
+ * Lives on the stack of the task that waits.
+ */
+struct hmm_ref_job {
+	struct hmm_ref_devmem *dm;
+	struct hmm_ref_copy *ring;
+	unsigned int size;
+	unsigned int nr;
+	int rc;
+};
+
+/**
+ * struct hmm_ref_hw_ops - what a device can do
+ * @vram_alloc: provide the memory of the device pages from @dpfn on, whose content is undefined.
+ *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
+ * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
+ *	batch is under way. Context: may sleep
+ * @vram_map: where the CPU finds a page of that memory, for as long as it is used: the CPU stands in
+ *	for the engines that load and store (access.c). A driver of hardware that has these, and
+ *	no such command, leaves it out. Context: any
+ * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
+ *	reclaim: waits for nothing that they may hold. Return: 0; or an errno, and the device
+ *	has not begun: -EAGAIN (no room now: descriptors, IOVA), -ENODEV (the device is lost)
+ * @wait: wait until a batch that was queued is complete. Context: as @submit; sleeps for a bounded
+ *	time, and needs no memory. Return: 0; or an errno, and the device has let go of the pages,
+ *	whose content is undefined: -EIO (memory that cannot be read), -ETIMEDOUT (the device hung,
+ *	and was reset), -ENODEV
+ */
+struct hmm_ref_hw_ops {
+	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
+	void (*vram_free)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
+	struct iosys_map (*vram_map)(struct hmm_ref_hw *hw, unsigned long dpfn);
+	int (*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
+	int (*wait)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
+};
+
+/**
+ * struct hmm_ref_hw - a device, as the core sees it
+ * @ops: what it can do
+ * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ *
+ * Embedded in the device's own structure, which outlives the struct hmm_ref_devmem that uses it.
+ */
+struct hmm_ref_hw {
+	const struct hmm_ref_hw_ops *ops;
+	int node;
+};
+
+/**
+ * hmm_ref_job_begin() - start a batch of copies
+ * @job: to set up
+ * @dm: device memory on the one side of the copies
+ * @ring: where the descriptors are written; stays until the wait has returned
+ * @size: how many fit
+ */
+static inline void hmm_ref_job_begin(struct hmm_ref_job *job,
+				     struct hmm_ref_devmem *dm,
+				     struct hmm_ref_copy *ring, unsigned int size)
+{
+	*job = (struct hmm_ref_job){ .dm = dm, .ring = ring, .size = size };
+}
+
+/**
+ * hmm_ref_job_copy() - add a copy to a batch
+ * @job: batch
+ * @op: which way
+ * @dpfn: page on the device
+ * @sys_page: page of system memory; NULL to clear. Neither side changes before the batch
+ *	was waited for
+ * @nr: pages, contiguous on both sides and in one block
+ *
+ * A caller that adds more than it has room for has a bug; then the batch fails, and nothing is
+ * written where it should not be.
+ */
+static inline void hmm_ref_job_copy(struct hmm_ref_job *job, enum hmm_ref_copy_op op,
+				    unsigned long dpfn, struct page *sys_page,
+				    unsigned int nr)
+{
+	if (WARN_ON_ONCE(job->nr == job->size)) {
+		job->rc = -EIO;
+		return;
+	}
+	job->ring[job->nr++] = (struct hmm_ref_copy){
+		.op = op, .nr = nr, .dpfn = dpfn, .sys_page = sys_page };
+}
+
+void hmm_ref_job_submit(struct hmm_ref_job *job);
+int hmm_ref_job_wait(struct hmm_ref_job *job);
+
+#endif /* _HMM_REF_HW_H */
