@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Checks the model of a device page's life (tools/model) with spin: the whole state
-# space, and that each control, a model that is wrong on purpose, is found to be wrong.
+# Checks the models of a device page's life and of a chunk's end (tools/model) with spin: the whole
+# state space, and that each control, a model that is wrong on purpose, is found to be wrong.
 #
-#   in:  tools/model/devmem.pml; TRAIL, a control: print the steps that lead to its
+#   in:  tools/model/devmem.pml and chunk.pml; TRAIL, a control: print the steps that lead to its
 #        error and nothing else
 #   out: TAP, as tap.sh reads it; exit 1 when a test failed
 #
@@ -16,7 +16,9 @@ CONTROLS=(CORE_2022 PUBLISH_FIRST DIRECT_PUSH OWNER_LATE NO_DISSOLVE FLAGS_LEFT
 	LEAKED_OWNER SPLIT_FORGETS TAKE_UNLOCKED PUBLISH_UNLOCKED COMPARE_UNLOCKED
 	COUNT_LATE UNCOUNT_FIRST CLAIM_RESERVED HANDOUT_UNLOCKED EVICT_UNLOCKED
 	EVICT_MOVED STOP_UNLOCKED SET_UNLOCKED NO_SRCU NO_WAIT)
-PROOFS=(safe twice ends)
+CHUNK_CONTROLS=(NOT_FOUND_GONE USERS_OF_NO_PAGES NO_READER USERS_UNLOCKED LOOK_WITHOUT_USE
+	PROMISED NO_PAGEMAP_WAIT NO_SYNCHRONIZE)
+PROOFS=(safe twice ends chunk)
 
 # Before anything can fail: a death must not look like a stage that was left out. A signal
 # leaves status 0.
@@ -32,14 +34,14 @@ finish() {
 trap finish EXIT
 if [[ ! ${TRAIL:-} ]]; then
 	echo "@begin model"
-	echo "1..$((${#PROOFS[@]} + ${#CONTROLS[@]}))"
+	echo "1..$((${#PROOFS[@]} + ${#CONTROLS[@]} + ${#CHUNK_CONTROLS[@]}))"
 fi
 
 here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-MODEL=$ROOT/tools/model/devmem.pml
+MODELS=$ROOT/tools/model
 DEPTH=100000
 SAFETY='-DSAFETY -DNOCLAIM'
 # What spin says of each control: the mistake that is meant, and no other.
@@ -65,16 +67,29 @@ declare -A ERROR=(
 	[SET_UNLOCKED]='page_escaped'
 	[NO_SRCU]='freed_chunk_touched'
 	[NO_WAIT]='freed_chunk_touched'
+	[NOT_FOUND_GONE]='page_of_gone_chunk'
+	[USERS_OF_NO_PAGES]='chunk_in_use'
+	[NO_READER]='freed_chunk_touched'
+	[USERS_UNLOCKED]='freed_chunk_touched'
+	[LOOK_WITHOUT_USE]='freed_chunk_touched'
+	[PROMISED]='promise_broken'
+	[NO_PAGEMAP_WAIT]='page_of_gone_chunk'
+	[NO_SYNCHRONIZE]='freed_chunk_touched'
 )
 
 number=0 status=0
+
+# model NAME: the file that a proof or a control is of
+model() {
+	[[ " chunk ${CHUNK_CONTROLS[*]} " == *" $1 "* ]] && echo chunk.pml || echo devmem.pml
+}
 
 # search NAME MODEL-OPTIONS PAN-OPTIONS COMPILER-OPTIONS: what spin says goes to $work/NAME.said
 search() {
 	(
 		mkdir "$work/$1" && cd "$work/$1"
 		# shellcheck disable=SC2086 # words
-		spin -a $2 "$MODEL" && gcc -w -DMEMLIM=2000 -DCOLLAPSE $4 -o pan pan.c &&
+		spin -a $2 "$MODELS/$(model "$1")" && gcc -w -DMEMLIM=2000 -DCOLLAPSE $4 -o pan pan.c &&
 			./pan -m$DEPTH $3
 	) >"$work/$1.said" 2>&1 || true
 }
@@ -104,6 +119,7 @@ proof() {
 
 # Removal is under way at any time in these, and comes last in the others.
 options() {
+	[[ $(model "$1") != chunk.pml ]] || { echo "-D$1"; return; }
 	case $1 in
 	STOP_UNLOCKED | SET_UNLOCKED | NO_SRCU | NO_WAIT) echo "-D$1" ;;
 	*) echo "-D$1 -DREMOVE_LAST" ;;
@@ -113,7 +129,7 @@ options() {
 search_controls() {
 	local name
 
-	for name in "${CONTROLS[@]}"; do
+	for name in "${CONTROLS[@]}" "${CHUNK_CONTROLS[@]}"; do
 		search "$name" "$(options "$name")" "-w20" "-O0 $SAFETY"
 	done
 }
@@ -127,14 +143,18 @@ control() {
 }
 
 trail() {
-	[[ ${ERROR[$TRAIL]:-} ]] || die "TRAIL=$TRAIL: must be one of ${CONTROLS[*]}"
+	local model
+
+	[[ ${ERROR[$TRAIL]:-} ]] ||
+		die "TRAIL=$TRAIL: must be one of ${CONTROLS[*]} ${CHUNK_CONTROLS[*]}"
+	model=$(model "$TRAIL")
 	# The shortest that there is.
 	search "$TRAIL" "$(options "$TRAIL")" "-w20 -i" "-O2 $SAFETY -DREACH"
 	cd "$work/$TRAIL"
-	cp "$MODEL" .
+	cp "$MODELS/$model" .
 	# shellcheck disable=SC2046 # words
-	spin $(options "$TRAIL") -t -p -k devmem.pml.trail devmem.pml >steps 2>&1
-	sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) devmem.pml:\([0-9]*\) (state [0-9]*)\t\+\(\[.*\)/\2 \1\tline \3\t\4/p' steps |
+	spin $(options "$TRAIL") -t -p -k "$model.trail" "$model" >steps 2>&1
+	sed -n 's/^ *[0-9]*:\tproc *\([0-9]*\) (\([a-z]*\):[0-9]*) '"$model"':\([0-9]*\) (state [0-9]*)\t\+\(\[.*\)/\2 \1\tline \3\t\4/p' steps |
 		grep -v '^init\|^monitor\|\[\(IF\|else\|assert.*\|\.(goto)\|sub-sequence\)\]'
 	# The first error that was found may be another one than the shortest.
 	grep 'failed assertion' steps || grep '^pan:1:' "../$TRAIL.said"
@@ -156,10 +176,12 @@ proof twice "no rule is broken: two operations per CPU, then removal"
 # A CPU, since the time that this takes grows faster.
 search ends "-DCPUS=1 -DROUNDS=2 -DPATIENT" "-a -f -w22" "-O2 -DNFAIR=5"
 proof ends "removal ends, if every process gets to run"
+search chunk "-DROUNDS=3" "-w22" "-O2 $SAFETY"
+proof chunk "no rule is broken: three operations per task, and a chunk goes at any time"
 
 wait "$lane"
 lane=''
-for name in "${CONTROLS[@]}"; do
+for name in "${CONTROLS[@]}" "${CHUNK_CONTROLS[@]}"; do
 	control "$name"
 done
 complete=1

@@ -93,8 +93,8 @@ enum {
  *	how large
  * @HMM_REF_FEATURE_LARGE_SAFE: the kernel does not free a large folio that is in use when
  *	it is unmapped on its way back from the device
- * @HMM_REF_FEATURE_ELASTIC: device memory takes storage from the system when it is used,
- *	and gives it back
+ * @HMM_REF_FEATURE_ELASTIC: device memory is added when it is needed, and given back when the
+ *	system is short of memory
  * @HMM_REF_FEATURE_OLD_INTERFACE: the device also has a node for programs that were
  *	written for test_hmm
  * @HMM_REF_FEATURE_FAIL: steps can be made to fail, by debugfs
@@ -119,7 +119,7 @@ enum hmm_ref_features {
  * @flags: must be 0
  * @out_page_size: base page size in bytes, the unit of all counts
  * @out_memory_type: one of enum hmm_ref_memory_type
- * @out_block_size: bytes in a block, the unit of eviction and of storage
+ * @out_block_size: bytes in a block, the unit of eviction
  * @out_chunk_size: bytes that the device adds at a time (one dev_pagemap)
  * @out_capacity: bytes of device memory at the most
  * @out_folio_size: bytes of the largest folio that stays whole on the device; the page
@@ -341,12 +341,12 @@ struct hmm_ref_snapshot {
  * struct hmm_ref_stats - ioctl(HMM_REF_IOC_STATS)
  * @size: sizeof(struct hmm_ref_stats)
  * @flags: must be 0
- * @out_pages_total: pages that the device has made so far (grows by chunks)
+ * @out_pages_total: pages that the device has now (changes by chunks)
  * @out_pages_in_use: pages handed out and not yet given back
  * @out_pages_client: of these, the pages that this file's migrations took
  * @out_pages_retired: pages reported bad, never handed out again
- * @out_storage_pages: pages of storage behind device memory now
- * @out_chunks: chunks made so far
+ * @out_storage_pages: the same as @out_pages_total
+ * @out_chunks: chunks that the device has now
  * @out_to_device: pages migrated to the device
  * @out_to_system: pages migrated to system memory by ioctl
  * @out_cpu_faults: CPU faults on pages of this device

@@ -81,22 +81,22 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_findings *fo
 int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found)
 {
 	struct hmm_ref_chunk *chunk;
-	unsigned long index;
+	unsigned long index = 0;
 	unsigned int i;
 	int rc = 0;
 
 	*found = (struct hmm_ref_findings){};
-	xa_for_each(&dm->chunks, index, chunk) {
-		for (i = 0; i < chunk->nr_blocks; i++) {
+	while (!rc && (chunk = hmm_ref_devmem_next_chunk(dm, &index))) {
+		for (i = 0; !rc && i < chunk->nr_blocks; i++) {
 			if (found->total && signal_pending(current)) {
 				rc = -ERESTARTNOHAND;
-				goto out;
+				break;
 			}
 			audit_block(&chunk->blocks[i], found);
 			cond_resched();
 		}
+		hmm_ref_chunk_put(chunk);
 	}
-out:
 	found->violations = found->bad_ref + found->bad_lock + found->bad_map +
 			    found->bad_owner + found->bad_both + found->bad_count;
 	return rc;
@@ -118,7 +118,6 @@ void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage
 	usage->reserved = dm->reserved;
 	usage->retired = dm->retired;
 	usage->chunks = DIV_ROUND_UP(dm->nr_pages, 1UL << dm->chunk_shift);
-	usage->storage = dm->nr_storage * HMM_REF_BLOCK_PAGES;
 	spin_unlock_irq(&dm->lock);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_usage);

@@ -1,37 +1,137 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How much device memory there is: chunks, storage, reservations.
+ * How much device memory there is: chunks.
  *
  * Coherent memory is one chunk, the region that it was given. It is all there from
  * the start, and there is never a second.
  *
- * A device with private memory starts with nothing. Memory grows in two steps, both
- * when a migration reserves: a chunk adds struct pages, and a block of it gets storage
- * from the engine. Storage of blocks that nobody uses goes back when the system asks
- * for it (shrinker); chunks stay until the device goes.
+ * A device with private memory starts with nothing. A migration that reserves adds a chunk where
+ * too little is free: memory of the device, and struct pages for it. What that costs the system
+ * goes back when the system asks for it: the shrinker counts the chunks without users, and
+ * queues a work item, which frees them.
  *
- * A reservation of single pages is a count, not a set of pages:
- *
- *   used + reserved  <=  backed (pages with storage, not retired)
- *
- * so every reservation finds a free page. The sum is raised under dm->lock, where
- * it is compared; folio_free lowers it after the page can be found. For a large folio a
- * block that is whole is reserved: it is counted the same way, and leaves the lists.
- * Retiring pages may break the promise, and handout then comes short.
- *
- * Reserving never evicts. A migration that finds the device full waits for its turn at
- * dm->room_lock; then it alone makes room, and whatever comes free is its own until it
- * has enough (migrate_evict.c). As long as any task waits, nothing is reserved out of turn.
+ * A chunk has users from the first page that is handed out, or block that is reserved, to the
+ * last that comes back. A task that only looks counts as a user, too, and so does a bad page: in
+ * a new chunk the device would hand it out again. A handout that has chosen a block of a chunk
+ * without users either is the chunk's first user in time, or finds it gone, both under dm->lock.
+ * Until then RCU keeps the block.
  */
 #include <linux/ioport.h>
 #include <linux/log2.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "devmem.h"
 #include "fail.h"
 #include "sanity.h"
 #include "trace.h"
+
+/* ---- users of a chunk -------------------------------------------------- */
+
+static unsigned long chunk_pages(const struct hmm_ref_chunk *chunk)
+{
+	return (unsigned long)chunk->nr_blocks << HMM_REF_BLOCK_ORDER;
+}
+
+/**
+ * hmm_ref_chunk_use() - count one more user of a chunk
+ * @chunk: chunk that is not gone
+ *
+ * Context: hmm_ref_devmem::lock.
+ */
+void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk)
+{
+	lockdep_assert_held(&chunk->dm->lock);
+	if (chunk->users++)
+		return;
+	list_del_init(&chunk->idle);
+	chunk->dm->nr_idle -= chunk_pages(chunk);
+}
+
+/**
+ * hmm_ref_chunk_unuse() - count one less; without users a chunk may be freed
+ * @chunk: chunk
+ *
+ * Context: hmm_ref_devmem::lock, which keeps the chunk until it is dropped.
+ */
+void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk)
+{
+	lockdep_assert_held(&chunk->dm->lock);
+	if (--chunk->users)
+		return;
+	list_add_tail(&chunk->idle, &chunk->dm->idle);
+	chunk->dm->nr_idle += chunk_pages(chunk);
+}
+
+/**
+ * hmm_ref_chunk_put() - end the use of a chunk to look at it
+ * @chunk: from hmm_ref_devmem_next_chunk(), or of a block that was got
+ */
+void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned long flags;
+
+	spin_lock_irqsave(&dm->lock, flags);
+	hmm_ref_chunk_unuse(chunk);
+	spin_unlock_irqrestore(&dm->lock, flags);
+}
+
+/* Under RCU. Return: false when it is gone. */
+static bool chunk_get(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned long flags;
+	bool got;
+
+	spin_lock_irqsave(&dm->lock, flags);
+	got = !chunk->gone;
+	if (got)
+		hmm_ref_chunk_use(chunk);
+	spin_unlock_irqrestore(&dm->lock, flags);
+	return got;
+}
+
+/**
+ * hmm_ref_devmem_next_chunk() - go over all chunks
+ * @dm: device memory
+ * @index: where to go on, 0 at first; set for the next call
+ *
+ * Return: a chunk, which stays until hmm_ref_chunk_put(); NULL at the end.
+ */
+struct hmm_ref_chunk *hmm_ref_devmem_next_chunk(struct hmm_ref_devmem *dm,
+						unsigned long *index)
+{
+	struct hmm_ref_chunk *chunk;
+
+	rcu_read_lock();
+	xa_for_each_start(&dm->chunks, *index, chunk, *index) {
+		if (chunk_get(chunk))
+			break;
+	}
+	rcu_read_unlock();
+	++*index;
+	return chunk;
+}
+
+/**
+ * hmm_ref_devmem_get_block() - find a page's block, and keep it
+ * @dm: device memory
+ * @dpfn: device page number
+ *
+ * Return: the block, until hmm_ref_chunk_put() of its chunk; NULL when there is no such page.
+ */
+struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
+					       unsigned long dpfn)
+{
+	struct hmm_ref_block *block;
+
+	rcu_read_lock();
+	block = hmm_ref_devmem_block(dm, dpfn);
+	if (block && !chunk_get(block->chunk))
+		block = NULL;
+	rcu_read_unlock();
+	return block;
+}
 
 /* ---- chunks ------------------------------------------------------------ */
 
@@ -47,7 +147,7 @@ static void chunk_free(struct hmm_ref_chunk *chunk)
 }
 
 static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
-					 unsigned long nr_pages)
+					 unsigned long first_dpfn, unsigned long nr_pages)
 {
 	struct hmm_ref_chunk *chunk = kzalloc_obj(*chunk, GFP_KERNEL);
 	unsigned int i;
@@ -55,7 +155,8 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	if (!chunk)
 		return NULL;
 	chunk->dm = dm;
-	chunk->first_dpfn = dm->nr_pages;
+	INIT_LIST_HEAD(&chunk->idle);
+	chunk->first_dpfn = first_dpfn;
 	chunk->nr_blocks = nr_pages >> HMM_REF_BLOCK_ORDER;
 	chunk->blocks = kvcalloc(chunk->nr_blocks, sizeof(*chunk->blocks),
 				 GFP_KERNEL);
@@ -70,6 +171,7 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 		INIT_LIST_HEAD(&block->avail);
 		INIT_LIST_HEAD(&block->lru);
 		block->chunk = chunk;
+		block->state = HMM_REF_BLOCK_WHOLE;
 		block->nr_free = HMM_REF_BLOCK_PAGES;
 		bitmap_fill(block->free, HMM_REF_BLOCK_PAGES);
 	}
@@ -87,413 +189,194 @@ static struct resource *chunk_region(struct hmm_ref_devmem *dm, u64 size)
 	return region ?: ERR_PTR(-EBUSY);
 }
 
-/* Add the struct pages of one more chunk; the core makes them idle. */
-static int chunk_add(struct hmm_ref_devmem *dm)
+/* Make struct pages for a chunk; the core makes them idle. */
+static int chunk_map(struct hmm_ref_chunk *chunk)
 {
-	unsigned long nr_pages = min(1UL << dm->chunk_shift,
-				     dm->capacity - dm->nr_pages);
-	unsigned long index = dm->nr_pages >> dm->chunk_shift;
-	struct hmm_ref_chunk *chunk;
-	struct resource *region;
-	unsigned long i;
+	struct hmm_ref_devmem *dm = chunk->dm;
+	struct dev_pagemap *pagemap = &chunk->pagemap;
+	u64 size = (u64)chunk_pages(chunk) << PAGE_SHIFT;
+	struct resource *region = chunk_region(dm, size);
 	void *addr;
+
+	if (IS_ERR(region))
+		return PTR_ERR(region);
+	chunk->region = region;
+	chunk->dpfn_offset = chunk->first_dpfn - PHYS_PFN(region->start);
+	pagemap->type = dm->type;
+	pagemap->range.start = region->start;
+	pagemap->range.end = region->start + size - 1;
+	pagemap->nr_range = 1;
+	pagemap->ops = dm->ops;
+	pagemap->owner = dm->pgmap_owner;
+	addr = hmm_ref_fail(HMM_REF_FAIL_CHUNK) ? ERR_PTR(-ENOMEM) :
+	       memremap_pages(pagemap, dm->hw->node);
+	return PTR_ERR_OR_ZERO(addr);
+}
+
+/* The blocks can be found from now on. */
+static void chunk_publish(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned int i;
+
+	spin_lock_irq(&dm->lock);
+	dm->nr_pages += chunk_pages(chunk);
+	for (i = 0; i < chunk->nr_blocks; i++)
+		list_add_tail(&chunk->blocks[i].avail, &dm->avail[HMM_REF_BLOCK_ORDER]);
+	/* Coherent memory stays. */
+	chunk->users = 1;
+	if (dm->type == MEMORY_DEVICE_PRIVATE)
+		hmm_ref_chunk_unuse(chunk);
+	spin_unlock_irq(&dm->lock);
+}
+
+/**
+ * hmm_ref_devmem_add_chunk() - add memory
+ * @dm: device memory
+ *
+ * Context: hmm_ref_devmem::grow_lock; may sleep and enter reclaim.
+ * Return: 0; -ENOSPC when the capacity is used up; -EBUSY when the region of coherent memory is in
+ * use; or another errno of the core or the device.
+ */
+int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
+{
+	unsigned long last = (dm->capacity - 1) >> dm->chunk_shift;
+	const struct hmm_ref_hw_ops *ops = dm->hw->ops;
+	unsigned long first_dpfn, nr_pages;
+	struct hmm_ref_chunk *chunk;
+	u32 index;
 	int rc;
 
 	lockdep_assert_held(&dm->grow_lock);
-	chunk = chunk_alloc(dm, nr_pages);
+	rc = xa_alloc(&dm->chunks, &index, NULL, XA_LIMIT(0, last), GFP_KERNEL);
+	if (rc)
+		return rc == -EBUSY ? -ENOSPC : rc;
+	first_dpfn = (unsigned long)index << dm->chunk_shift;
+	nr_pages = min(1UL << dm->chunk_shift, dm->capacity - first_dpfn);
+	rc = -ENOMEM;
+	chunk = chunk_alloc(dm, first_dpfn, nr_pages);
 	if (!chunk)
-		return -ENOMEM;
-	region = chunk_region(dm, (u64)nr_pages << PAGE_SHIFT);
-	if (IS_ERR(region)) {
-		rc = PTR_ERR(region);
-		goto err_free;
-	}
-	chunk->region = region;
-	chunk->dpfn_offset = chunk->first_dpfn - PHYS_PFN(region->start);
-	rc = xa_reserve(&dm->chunks, index, GFP_KERNEL);
+		goto err_index;
+	rc = ops->vram_alloc(dm->hw, first_dpfn, nr_pages);
 	if (rc)
 		goto err_free;
-
-	chunk->pagemap.type = dm->type;
-	chunk->pagemap.range.start = region->start;
-	chunk->pagemap.range.end = region->start + (nr_pages << PAGE_SHIFT) - 1;
-	chunk->pagemap.nr_range = 1;
-	chunk->pagemap.ops = dm->ops;
-	chunk->pagemap.owner = dm->pgmap_owner;
-	addr = hmm_ref_fail(HMM_REF_FAIL_CHUNK) ? ERR_PTR(-ENOMEM) :
-	       memremap_pages(&chunk->pagemap, dm->hw->node);
-	if (IS_ERR(addr)) {
-		rc = PTR_ERR(addr);
-		goto err_release;
-	}
+	rc = chunk_map(chunk);
+	if (rc)
+		goto err_vram;
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
-
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
-	spin_lock_irq(&dm->lock);
-	dm->nr_pages += nr_pages;
-	for (i = 0; i < chunk->nr_blocks; i++)
-		list_add_tail(&chunk->blocks[i].avail, &dm->bare);
-	spin_unlock_irq(&dm->lock);
+	chunk_publish(chunk);
 	return 0;
 
-err_release:
-	xa_release(&dm->chunks, index);
+err_vram:
+	ops->vram_free(dm->hw, first_dpfn, nr_pages);
 err_free:
 	chunk_free(chunk);
+err_index:
+	xa_erase(&dm->chunks, index);
 	return rc;
 }
+
+/*
+ * Take everything from a chunk that nothing is handed out of. memunmap_pages() waits until the core
+ * has let go of the last page, which is a moment later than folio_free.
+ */
+static void chunk_remove(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+
+	hmm_ref_verify_chunk(chunk);
+	trace_hmm_ref_chunk_remove(chunk);
+	memunmap_pages(&chunk->pagemap);
+	dm->hw->ops->vram_free(dm->hw, chunk->first_dpfn, chunk_pages(chunk));
+	xa_erase(&dm->chunks, chunk->first_dpfn >> dm->chunk_shift);
+}
+
+/* ---- shrinker ---------------------------------------------------------- */
+
+/* A chunk without users whose pages are not promised; it is gone from now on. */
+static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned int i;
+
+	spin_lock_irq(&dm->lock);
+	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
+	if (chunk && hmm_ref_devmem_free_pages(dm) >= (long)chunk_pages(chunk)) {
+		chunk->gone = true;
+		list_del_init(&chunk->idle);
+		dm->nr_idle -= chunk_pages(chunk);
+		dm->nr_pages -= chunk_pages(chunk);
+		for (i = 0; i < chunk->nr_blocks; i++)
+			list_del_init(&chunk->blocks[i].avail);
+		hmm_ref_verify_promise(dm);
+	} else {
+		chunk = NULL;
+	}
+	spin_unlock_irq(&dm->lock);
+	return chunk;
+}
+
+static void reclaim_work(struct work_struct *work)
+{
+	struct hmm_ref_devmem *dm = container_of(work, struct hmm_ref_devmem, reclaim);
+	struct hmm_ref_chunk *chunk, *next;
+	LIST_HEAD(removed);
+
+	mutex_lock(&dm->grow_lock);
+	while ((chunk = take_idle(dm))) {
+		chunk_remove(chunk);
+		list_add(&chunk->idle, &removed);
+	}
+	mutex_unlock(&dm->grow_lock);
+	if (list_empty(&removed))
+		return;
+	/* A task may have found one of them, and be about to find out that it is gone. */
+	synchronize_rcu();
+	list_for_each_entry_safe(chunk, next, &removed, idle)
+		chunk_free(chunk);
+}
+
+/* In pages of system memory: those that hold the struct pages of idle chunks. */
+static unsigned long shrink_count(struct shrinker *shrinker,
+				  struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+
+	return PFN_UP(READ_ONCE(dm->nr_idle) * sizeof(struct page));
+}
+
+/* memunmap_pages() waits, and takes locks that reclaim may be under. */
+static unsigned long shrink_scan(struct shrinker *shrinker,
+				 struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+
+	queue_work(system_dfl_wq, &dm->reclaim);
+	return SHRINK_STOP;
+}
+
+/* ---- life of the whole ------------------------------------------------- */
 
 static void free_chunks(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index;
-	unsigned int i;
 
 	xa_for_each(&dm->chunks, index, chunk) {
-		hmm_ref_verify_chunk(chunk);
-		for (i = 0; i < chunk->nr_blocks; i++)
-			if (chunk->blocks[i].backed)
-				dm->hw->ops->vram_free(dm->hw, hmm_ref_block_dpfn(&chunk->blocks[i]),
-						       HMM_REF_BLOCK_PAGES);
-		trace_hmm_ref_chunk_remove(chunk);
-		memunmap_pages(&chunk->pagemap);
+		chunk_remove(chunk);
 		chunk_free(chunk);
 	}
 	xa_destroy(&dm->chunks);
 }
 
-/* ---- storage ----------------------------------------------------------- */
-
-static struct hmm_ref_block *take_bare(struct hmm_ref_devmem *dm)
-{
-	struct hmm_ref_block *block;
-
-	spin_lock_irq(&dm->lock);
-	block = list_first_entry_or_null(&dm->bare, struct hmm_ref_block, avail);
-	if (block)
-		list_del_init(&block->avail);
-	spin_unlock_irq(&dm->lock);
-	return block;
-}
-
-static void give_bare(struct hmm_ref_devmem *dm, struct hmm_ref_block *block)
-{
-	spin_lock_irq(&dm->lock);
-	list_add(&block->avail, &dm->bare);
-	spin_unlock_irq(&dm->lock);
-}
-
-/* Give storage to one more block, and make a chunk of blocks if there is none. */
-static int grow(struct hmm_ref_devmem *dm)
-{
-	struct hmm_ref_block *block;
-	int rc;
-
-	lockdep_assert_held(&dm->grow_lock);
-	block = take_bare(dm);
-	if (!block) {
-		if (dm->nr_pages == dm->capacity)
-			return -ENOSPC;
-		/* Whatever the core's reason, there is no memory to be had. */
-		if (chunk_add(dm))
-			return -ENOMEM;
-		block = take_bare(dm);
-		if (!block)
-			return -ENOSPC;
-	}
-	rc = dm->hw->ops->vram_alloc(dm->hw, hmm_ref_block_dpfn(block), HMM_REF_BLOCK_PAGES);
-	if (rc) {
-		give_bare(dm, block);
-		return rc;
-	}
-	spin_lock_irq(&block->lock);
-	spin_lock(&dm->lock);
-	block->backed = true;
-	dm->nr_storage++;
-	dm->backed += block->nr_free;
-	hmm_ref_block_enlist(block);
-	spin_unlock(&dm->lock);
-	hmm_ref_verify_block(block);
-	spin_unlock_irq(&block->lock);
-	return 0;
-}
-
-/* ---- reservations ------------------------------------------------------ */
-
-static long nr_available(struct hmm_ref_devmem *dm)
-{
-	lockdep_assert_held(&dm->lock);
-	return (long)dm->backed - (long)dm->reserved - atomic_long_read(&dm->used);
-}
-
-/* Are fewer pages free than that, or no block whole? */
-static bool is_short(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
-{
-	bool is;
-
-	spin_lock_irq(&dm->lock);
-	is = nr_available(dm) < (long)nr ||
-	     (whole && (list_empty(&dm->avail[HMM_REF_BLOCK_ORDER]) ||
-			nr_available(dm) < (long)HMM_REF_BLOCK_PAGES));
-	spin_unlock_irq(&dm->lock);
-	return is;
-}
-
-/* Reserve what there is, up to @nr single pages in @room. Return: 0 or -ENOSPC. */
-static int promise_pages(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-			 unsigned long nr)
-{
-	long more = (long)nr - (long)room->nr;
-
-	more = clamp(nr_available(dm), 0, max(more, 0));
-	if (more) {
-		room->nr += more;
-		dm->reserved += more;
-		hmm_ref_verify_promise(dm);
-	}
-	return room->nr < nr ? -ENOSPC : 0;
-}
-
-/* Reserve a block. Return: 0 or -ENOSPC. */
-static int promise_block(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
-{
-	struct hmm_ref_block *block;
-
-	if (room->block)
-		return 0;
-	block = list_first_entry_or_null(&dm->avail[HMM_REF_BLOCK_ORDER],
-					 struct hmm_ref_block, avail);
-	if (!block || nr_available(dm) < (long)HMM_REF_BLOCK_PAGES)
-		return -ENOSPC;
-	room->block = block;
-	WRITE_ONCE(block->reserved, true);
-	trace_hmm_ref_block_state(block, HMM_REF_BLOCK_RESERVED);
-	block->state = HMM_REF_BLOCK_RESERVED;
-	list_del_init(&block->avail);
-	dm->reserved += HMM_REF_BLOCK_PAGES;
-	hmm_ref_verify_promise(dm);
-	return 0;
-}
-
-static int promise(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-		   unsigned long nr, bool whole)
-{
-	if (dm->stopped)
-		return -ENODEV;
-	return whole ? promise_block(dm, room) : promise_pages(dm, room, nr);
-}
-
-/**
- * hmm_ref_devmem_try_reserve() - promise pages that are free, all or none
- * @dm: device memory
- * @room: reservation, which may have some of them already
- * @nr: single pages that it is to have
- * @whole: a block instead, for a large folio
- *
- * Context: any, folio locks included: does not sleep, and waits for nothing.
- * Return: 0; -ENOSPC when there are too few, or when others wait for them; -ENODEV.
- */
-int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-			       unsigned long nr, bool whole)
-{
-	int rc = -ENOSPC;
-
-	if (whole ? !!room->block : room->nr >= nr)
-		return 0;
-	spin_lock_irq(&dm->lock);
-	if (dm->stopped || (!atomic_read(&dm->nr_waiting) &&
-			    (whole || nr_available(dm) >= (long)(nr - room->nr))))
-		rc = promise(dm, room, nr, whole);
-	spin_unlock_irq(&dm->lock);
-	return rc;
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_try_reserve);
-
-/**
- * hmm_ref_devmem_reserve() - promise pages to a migration
- * @dm: device memory
- * @room: reservation, which may have some of them already
- * @nr: single pages that it is to have
- * @whole: a block instead, for a large folio
- *
- * Adds storage and chunks as far as the capacity allows. Does not evict.
- *
- * Context: may sleep and enter reclaim; no folio lock held, so that nothing waits
- * for the memory behind a half-done migration.
- * Return: 0; or, with as many single pages in @room as there are, -ENOSPC (the device is
- * full), -ENOMEM (no system memory to stand for device memory), -ENODEV or -EINTR.
- */
-int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-			   unsigned long nr, bool whole)
-{
-	int rc, grown = 0;
-
-	for (;;) {
-		spin_lock_irq(&dm->lock);
-		rc = promise(dm, room, nr, whole);
-		spin_unlock_irq(&dm->lock);
-		if (rc != -ENOSPC || grown)
-			return rc == -ENOSPC ? grown : rc;
-		/* What it adds, the shrinker may take at once. */
-		if (fatal_signal_pending(current) || mutex_lock_killable(&dm->grow_lock))
-			return -EINTR;
-		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ? grow(dm) : 0;
-		mutex_unlock(&dm->grow_lock);
-	}
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
-
-/**
- * hmm_ref_devmem_unreserve() - return what is left of a reservation
- * @dm: device memory
- * @room: emptied
- */
-void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
-{
-	struct hmm_ref_block *block = room->block;
-
-	if (block) {
-		spin_lock_irq(&block->lock);
-		spin_lock(&dm->lock);
-		block->reserved = false;
-		dm->reserved -= HMM_REF_BLOCK_PAGES;
-		hmm_ref_block_enlist(block);
-		hmm_ref_verify_block(block);
-		spin_unlock(&dm->lock);
-		spin_unlock_irq(&block->lock);
-		room->block = NULL;
-	}
-	if (room->nr) {
-		spin_lock_irq(&dm->lock);
-		dm->reserved -= room->nr;
-		spin_unlock_irq(&dm->lock);
-		room->nr = 0;
-	}
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
-
-/**
- * hmm_ref_devmem_available() - how many pages can be reserved, as things are
- * @dm: device memory
- *
- * Return: pages.
- */
-unsigned long hmm_ref_devmem_available(struct hmm_ref_devmem *dm)
-{
-	long available;
-
-	spin_lock_irq(&dm->lock);
-	available = nr_available(dm);
-	spin_unlock_irq(&dm->lock);
-	return max(available, 0);
-}
-
-/**
- * hmm_ref_devmem_may_grow() - would storage help a migration?
- * @dm: device memory
- * @nr: single pages that it may need
- * @whole: it may need a block
- *
- * Return: true when that is not free, and the capacity not used up.
- */
-bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
-{
-	bool bare = READ_ONCE(dm->nr_pages) < dm->capacity || !list_empty(&dm->bare);
-
-	return bare && is_short(dm, nr, whole);
-}
-
-/**
- * hmm_ref_devmem_grow() - add storage for a migration that is about to begin
- * @dm: device memory
- * @nr: single pages that it may need
- * @whole: it may need a block
- *
- * Reserves nothing, and is only tried: the migration finds out what it has got.
- *
- * Context: as hmm_ref_devmem_reserve().
- */
-void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
-{
-	int rc = 0;
-
-	while (!rc && hmm_ref_devmem_may_grow(dm, nr, whole)) {
-		if (mutex_lock_killable(&dm->grow_lock))
-			return;
-		if (is_short(dm, nr, whole))
-			rc = grow(dm);
-		mutex_unlock(&dm->grow_lock);
-	}
-}
-
-/* ---- shrinker ---------------------------------------------------------- */
-
-/* Take the storage of one block without used pages, if it is not promised. */
-static bool shrink_one(struct hmm_ref_devmem *dm)
-{
-	struct hmm_ref_block *block;
-	bool idle;
-
-	spin_lock_irq(&dm->lock);
-	block = list_last_entry_or_null(&dm->avail[HMM_REF_BLOCK_ORDER],
-					struct hmm_ref_block, avail);
-	spin_unlock_irq(&dm->lock);
-	if (!block)
-		return false;
-
-	spin_lock_irq(&block->lock);
-	spin_lock(&dm->lock);
-	idle = block->backed && !block->reserved &&
-	       block->nr_free == HMM_REF_BLOCK_PAGES &&
-	       nr_available(dm) >= (long)HMM_REF_BLOCK_PAGES;
-	if (idle) {
-		block->backed = false;
-		dm->nr_storage--;
-		dm->backed -= block->nr_free;
-		list_del_init(&block->avail);
-		hmm_ref_block_enlist(block);
-	}
-	spin_unlock(&dm->lock);
-	hmm_ref_verify_block(block);
-	spin_unlock_irq(&block->lock);
-	if (!idle)
-		return false;
-	dm->hw->ops->vram_free(dm->hw, hmm_ref_block_dpfn(block), HMM_REF_BLOCK_PAGES);
-	give_bare(dm, block);
-	return true;
-}
-
-static unsigned long shrink_count(struct shrinker *shrinker,
-				  struct shrink_control *sc)
-{
-	struct hmm_ref_devmem *dm = shrinker->private_data;
-	unsigned long available = hmm_ref_devmem_available(dm);
-
-	if (dm->type == MEMORY_DEVICE_COHERENT)
-		return 0;
-	return available < HMM_REF_BLOCK_PAGES ? 0 : available;
-}
-
-static unsigned long shrink_scan(struct shrinker *shrinker,
-				 struct shrink_control *sc)
-{
-	struct hmm_ref_devmem *dm = shrinker->private_data;
-	unsigned long freed = 0;
-
-	while (freed < sc->nr_to_scan && shrink_one(dm))
-		freed += HMM_REF_BLOCK_PAGES;
-	return freed ?: SHRINK_STOP;
-}
-
-/* ---- life of the whole ------------------------------------------------- */
-
-static int add_window(struct hmm_ref_devmem *dm)
+static int add_region(struct hmm_ref_devmem *dm)
 {
 	int rc;
 
 	mutex_lock(&dm->grow_lock);
-	rc = chunk_add(dm);
+	rc = hmm_ref_devmem_add_chunk(dm);
 	mutex_unlock(&dm->grow_lock);
 	return rc;
 }
@@ -524,16 +407,17 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
-	xa_init(&dm->chunks);
+	xa_init_flags(&dm->chunks, XA_FLAGS_ALLOC);
 	mutex_init(&dm->grow_lock);
 	mutex_init(&dm->room_lock);
 	spin_lock_init(&dm->lock);
-	INIT_LIST_HEAD(&dm->bare);
 	for (i = 0; i < ARRAY_SIZE(dm->avail); i++)
 		INIT_LIST_HEAD(&dm->avail[i]);
 	INIT_LIST_HEAD(&dm->lru);
+	INIT_LIST_HEAD(&dm->idle);
+	INIT_WORK(&dm->reclaim, reclaim_work);
 
-	rc = coherent ? add_window(dm) : 0;
+	rc = coherent ? add_region(dm) : 0;
 	if (rc)
 		return rc;
 	dm->shrinker = shrinker_alloc(0, "%s", params->name);
@@ -571,14 +455,9 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 /**
  * hmm_ref_devmem_restart() - hand out again
  * @dm: stopped
- *
- * Idle blocks have lost their storage: a device that was emptied starts empty.
  */
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
 {
-	if (dm->type == MEMORY_DEVICE_PRIVATE)
-		while (shrink_one(dm))
-			;
 	spin_lock_irq(&dm->lock);
 	WRITE_ONCE(dm->stopped, false);
 	spin_unlock_irq(&dm->lock);
@@ -588,12 +467,12 @@ void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
  * hmm_ref_devmem_exit() - free the memory of a device
  * @dm: stopped, with no page used
  *
- * Context: waits in memunmap_pages() until the core has let go of the last page,
- * which is a moment later than folio_free. Only then the chunk can be freed.
+ * Context: may sleep.
  */
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 {
 	shrinker_free(dm->shrinker);
+	cancel_work_sync(&dm->reclaim);
 	free_chunks(dm);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_exit);

@@ -22,7 +22,7 @@
  * page has count 0 and is not free. It counts as used, so teardown waits for it.
  *
  * Handout cannot run dry half way: migrations reserve first, while they hold no
- * folio lock (chunk.c).
+ * folio lock (reserve.c).
  *
  * The arithmetic with page frame numbers is here, in devmem.h where it is short, and, for
  * making chunks, in chunk.c.
@@ -112,7 +112,8 @@ unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
  * @dm: device memory
  * @dpfn: device page number
  *
- * Return: the block, which stays as long as the device; NULL when there is no such page.
+ * Context: RCU, or a page of it is used.
+ * Return: the block; NULL when there is no such page.
  */
 struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 					   unsigned long dpfn)
@@ -130,8 +131,6 @@ struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 
 static enum hmm_ref_block_state block_state(const struct hmm_ref_block *block)
 {
-	if (!block->backed)
-		return HMM_REF_BLOCK_BARE;
 	if (block->reserved)
 		return HMM_REF_BLOCK_RESERVED;
 	if (!block->nr_free)
@@ -142,7 +141,7 @@ static enum hmm_ref_block_state block_state(const struct hmm_ref_block *block)
 
 /**
  * hmm_ref_block_enlist() - put a block on the lists that its counts ask for
- * @block: block; one without storage stays where it is
+ * @block: block
  *
  * Context: the block's lock and hmm_ref_devmem::lock.
  */
@@ -157,8 +156,6 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 		trace_hmm_ref_block_state(block, state);
 	block->state = state;
 	switch (state) {
-	case HMM_REF_BLOCK_BARE:
-		return;
 	case HMM_REF_BLOCK_WHOLE:
 	case HMM_REF_BLOCK_PARTIAL:
 		list_move(&block->avail, &dm->avail[ilog2(block->nr_free)]);
@@ -168,14 +165,29 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 		list_del_init(&block->avail);
 		break;
 	}
-	if (!block->nr_used)
+	if (!block->nr_used && !list_empty(&block->lru)) {
 		list_del_init(&block->lru);
+		hmm_ref_chunk_unuse(block->chunk);
+	}
+}
+
+/**
+ * hmm_ref_block_fill() - pages of a block are used, more than before
+ * @block: block, which is the most recently filled one now
+ *
+ * Context: hmm_ref_devmem::lock.
+ */
+void hmm_ref_block_fill(struct hmm_ref_block *block)
+{
+	if (list_empty(&block->lru))
+		hmm_ref_chunk_use(block->chunk);
+	list_move_tail(&block->lru, &block->chunk->dm->lru);
 }
 
 /*
  * Count up to @nr of the free pages of a block as used instead of reserved. Return: how many;
- * none when the device is stopped, and none of a block that has become another's, or bare,
- * since it was chosen.
+ * none when the device is stopped, and none of a block that has become another's, or is gone
+ * with its chunk, since it was chosen.
  */
 static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_room *room,
 				 unsigned long nr)
@@ -185,7 +197,7 @@ static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_roo
 	lockdep_assert_held(&block->lock);
 	spin_lock(&dm->lock);
 	nr = min(nr, block->nr_free);
-	if (dm->stopped || !block->backed || block->reserved)
+	if (dm->stopped || block->chunk->gone || block->reserved)
 		nr = 0;
 	if (nr) {
 		block->nr_free -= nr;
@@ -194,7 +206,7 @@ static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_roo
 		dm->reserved -= nr;
 		atomic_long_add(nr, &dm->used);
 		hmm_ref_block_enlist(block);
-		list_move_tail(&block->lru, &dm->lru);
+		hmm_ref_block_fill(block);
 	}
 	spin_unlock(&dm->lock);
 	return nr;
@@ -239,8 +251,6 @@ static void block_retire(struct hmm_ref_block *block)
 		block->nr_free--;
 		block->nr_retired++;
 		dm->retired++;
-		if (block->backed)
-			dm->backed--;
 	}
 	hmm_ref_block_enlist(block);
 }
@@ -248,7 +258,10 @@ static void block_retire(struct hmm_ref_block *block)
 /* A page is bad: it leaves circulation now if it is free, or when it comes back. */
 static void block_mark_bad(struct hmm_ref_block *block, unsigned int bit)
 {
-	block->chunk->dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
+	if (bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES)) {
+		block->chunk->dm->nr_flawed++;
+		hmm_ref_chunk_use(block->chunk);
+	}
 	__set_bit(bit, block->bad);
 	block_retire(block);
 }
@@ -330,8 +343,6 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 {
 	unsigned long i;
 
-	if (!nr)
-		return;
 	refcount_add(nr, &owner->refs);
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = folios[i];
@@ -369,15 +380,21 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_r
 				     struct folio **folios, unsigned long nr)
 {
 	struct hmm_ref_block *block;
+	struct hmm_ref_chunk *chunk;
 	unsigned long done = 0;
 	unsigned long got;
 
 	while (done < nr) {
+		rcu_read_lock();
 		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
+		got = block ? block_take(block, room, folios + done, nr - done) : 0;
+		chunk = got ? block->chunk : NULL;
+		rcu_read_unlock();
 		if (!block)
 			break;
-		got = block_take(block, room, folios + done, nr - done);
-		init_pages(block->chunk, owner, folios + done, got);
+		/* It stays as long as these pages are used. */
+		if (got)
+			init_pages(chunk, owner, folios + done, got);
 		done += got;
 	}
 	return done;
@@ -423,8 +440,8 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
  * @dm: device memory
  *
  * Return: the block filled least recently, which now counts as the most recent so
- * that the next call finds another; NULL when no page is used. It stays valid as
- * long as the device.
+ * that the next call finds another; NULL when no page is used. It stays until
+ * hmm_ref_chunk_put() of its chunk.
  */
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
 {
@@ -432,8 +449,10 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
 
 	spin_lock_irq(&dm->lock);
 	block = list_first_entry_or_null(&dm->lru, struct hmm_ref_block, lru);
-	if (block)
+	if (block) {
 		list_move_tail(&block->lru, &dm->lru);
+		hmm_ref_chunk_use(block->chunk);
+	}
 	spin_unlock_irq(&dm->lock);
 	return block;
 }
@@ -443,7 +462,7 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
  * @dm: device memory
  *
  * Return: of the blocks with free, used and no bad pages the one with the fewest used, or
- * nearly so; NULL when there is none. It stays valid as long as the device.
+ * nearly so; NULL when there is none. It stays until hmm_ref_chunk_put() of its chunk.
  */
 struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 {
@@ -456,6 +475,7 @@ struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 			if (!list_empty(&block->lru) &&
 			    bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES)) {
 				found = block;
+				hmm_ref_chunk_use(block->chunk);
 				break;
 			}
 		}
@@ -489,7 +509,7 @@ void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block
  */
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
 	unsigned long flags;
 
@@ -501,6 +521,7 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_unlock(&dm->lock);
 	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
+	hmm_ref_chunk_put(block->chunk);
 	return 0;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
@@ -518,7 +539,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
  */
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
 	unsigned long flags;
 	struct page *page;
@@ -540,6 +561,7 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	spin_unlock(&dm->lock);
 	hmm_ref_verify_block(block);
 	spin_unlock_irqrestore(&block->lock, flags);
+	hmm_ref_chunk_put(block->chunk);
 	return unused ? 0 : -EBUSY;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_lose);

@@ -13,6 +13,8 @@
 #include <linux/refcount.h>
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "hw.h"
 
@@ -69,14 +71,12 @@ void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 
 /**
  * enum hmm_ref_block_state - what can be had of a block
- * @HMM_REF_BLOCK_BARE: nothing, it has no storage
  * @HMM_REF_BLOCK_WHOLE: all of its pages
  * @HMM_REF_BLOCK_PARTIAL: some of its pages
  * @HMM_REF_BLOCK_FULL: nothing, no page is free
  * @HMM_REF_BLOCK_RESERVED: nothing, it is promised to a large folio
  */
 enum hmm_ref_block_state {
-	HMM_REF_BLOCK_BARE,
 	HMM_REF_BLOCK_WHOLE,
 	HMM_REF_BLOCK_PARTIAL,
 	HMM_REF_BLOCK_FULL,
@@ -89,11 +89,10 @@ enum hmm_ref_block_state {
  * @nr_free: pages on the free map
  * @nr_used: pages handed out and not yet back
  * @nr_retired: bad pages, neither free nor used
- * @backed: has storage; stays so while a page is used
  * @reserved: promised as a whole, so none of its pages is used
  * @state: as of the last change that asked for other lists
- * @avail: on hmm_ref_devmem::bare or one of ::avail; on none when full or reserved, and
- *	while storage is added or removed
+ * @avail: on one of hmm_ref_devmem::avail; on none when full or reserved, or when the chunk
+ *	is gone
  * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
  * @chunk: that the block is in
  * @free: the free map: set bits are pages that can be handed out
@@ -101,15 +100,14 @@ enum hmm_ref_block_state {
  * @lost: those of them that have lost their data while they were used
  *
  * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Both locks are held where
- * these follow a change of the counts, and to write @backed, which either lock covers. With
- * both locks held @nr_free is lowered, so under either one a block that is whole stays so.
+ * these follow a change of the counts. With both locks held @nr_free is lowered, so under either
+ * one a block that is whole stays so.
  */
 struct hmm_ref_block {
 	spinlock_t lock;		/* free map */
 	unsigned int nr_free;
 	unsigned int nr_used;
 	unsigned int nr_retired;
-	bool backed;
 	bool reserved;
 	enum hmm_ref_block_state state;
 	struct list_head avail;
@@ -120,12 +118,16 @@ struct hmm_ref_block {
 	DECLARE_BITMAP(lost, HMM_REF_BLOCK_PAGES);
 };
 
-/* All that a device page costs, beside struct page and storage: less than a byte. */
+/* All that a device page costs, beside struct page: less than a byte. */
 static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
 
 /**
- * struct hmm_ref_chunk - one dev_pagemap and its blocks
+ * struct hmm_ref_chunk - one dev_pagemap, its blocks, and the memory of the device for them
  * @dm: device memory that it belongs to
+ * @users: blocks with used pages, blocks that are reserved or have a bad page, and tasks that
+ *	look at it; covered by hmm_ref_devmem::lock, as are the next two
+ * @gone: about to be freed: nothing of it is handed out
+ * @idle: on hmm_ref_devmem::idle while @users is 0
  * @first_dpfn: device page number of its first page
  * @dpfn_offset: what a page's device page number is more than its page frame number
  * @nr_blocks: elements of @blocks; the last chunk may be cut by the capacity
@@ -135,6 +137,9 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
  */
 struct hmm_ref_chunk {
 	struct hmm_ref_devmem *dm;
+	unsigned int users;
+	bool gone;
+	struct list_head idle;
 	unsigned long first_dpfn;
 	unsigned long dpfn_offset;
 	unsigned int nr_blocks;
@@ -154,27 +159,26 @@ struct hmm_ref_chunk {
  * @hw: the device, which outlives this
  * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
- * @chunks: chunks by dpfn >> @chunk_shift; grows under @grow_lock, only shrinks
- *	when the device goes
- * @grow_lock: serialises the addition of chunks and storage
+ * @chunks: chunks by dpfn >> @chunk_shift; changes under @grow_lock, and is read under RCU
+ * @grow_lock: serialises the addition and removal of chunks
  * @room_lock: held by the one task that waits for room; others queue here, in order
  * @nr_waiting: that task, and the tasks that queue behind it
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages that have lost their data; never unset
- * @backed: pages that have storage and are not retired
- * @nr_storage: blocks that have storage
  * @retired: bad pages that are neither free nor used
  * @nr_flawed: blocks with a bad page, which are never whole again
- * @reserved: pages promised and not handed out; with @used at most @backed, so every
- *	reservation finds a free page
+ * @reserved: pages promised and not handed out; with @used and @retired at most @nr_pages, so
+ *	every reservation finds a free page
  * @used: pages handed out and not yet back; grows under @lock only
  * @nr_pages: pages in all chunks
- * @bare: blocks without storage
- * @avail: blocks with storage and free pages, by log2 of how many are free: the last list
- *	has the blocks that are whole
+ * @avail: blocks with free pages, by log2 of how many are free: the last list has the blocks
+ *	that are whole
  * @lru: blocks with used pages, the least recently filled first
- * @shrinker: takes back the storage of whole blocks
+ * @idle: chunks without users, which can be freed
+ * @nr_idle: their pages
+ * @shrinker: has idle chunks freed
+ * @reclaim: frees them
  */
 struct hmm_ref_devmem {
 	unsigned int id;
@@ -187,23 +191,23 @@ struct hmm_ref_devmem {
 	unsigned long capacity;
 	unsigned int chunk_shift;
 	struct xarray chunks;
-	struct mutex grow_lock;		/* chunks and storage */
+	struct mutex grow_lock;		/* chunks */
 	struct mutex room_lock;		/* turn to make room */
 	atomic_t nr_waiting;
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
 	bool any_lost;
-	unsigned long backed;
-	unsigned long nr_storage;
 	unsigned long retired;
 	unsigned long nr_flawed;
 	unsigned long reserved;
 	atomic_long_t used;
 	unsigned long nr_pages;
-	struct list_head bare;
 	struct list_head avail[HMM_REF_BLOCK_ORDER + 1];
 	struct list_head lru;
+	struct list_head idle;
+	unsigned long nr_idle;
 	struct shrinker *shrinker;
+	struct work_struct reclaim;
 };
 
 /**
@@ -275,7 +279,6 @@ struct hmm_ref_findings {
  * @used: handed out and not yet back
  * @reserved: promised and not handed out
  * @retired: bad pages that are neither free nor used
- * @storage: of storage behind them
  * @chunks: how many chunks that is
  */
 struct hmm_ref_usage {
@@ -283,7 +286,6 @@ struct hmm_ref_usage {
 	unsigned long used;
 	unsigned long reserved;
 	unsigned long retired;
-	unsigned long storage;
 	unsigned long chunks;
 };
 
@@ -293,6 +295,16 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
+int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm);
+void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk);
+void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk);
+void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk);
+struct hmm_ref_chunk *hmm_ref_devmem_next_chunk(struct hmm_ref_devmem *dm,
+						unsigned long *index);
+struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
+					       unsigned long dpfn);
+
+/* reserve.c */
 int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			       unsigned long nr, bool whole);
 int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
@@ -343,6 +355,7 @@ void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
 void hmm_ref_block_enlist(struct hmm_ref_block *block);
+void hmm_ref_block_fill(struct hmm_ref_block *block);
 struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 					   unsigned long dpfn);
 
@@ -355,6 +368,18 @@ struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 static inline unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 {
 	return atomic_long_read(&dm->used);
+}
+
+/**
+ * hmm_ref_devmem_free_pages() - how many pages can be reserved
+ * @dm: device memory, whose lock is held
+ *
+ * Return: pages; negative where pages were retired that are promised.
+ */
+static inline long hmm_ref_devmem_free_pages(const struct hmm_ref_devmem *dm)
+{
+	lockdep_assert_held(&dm->lock);
+	return (long)(dm->nr_pages - dm->retired - dm->reserved) - atomic_long_read(&dm->used);
 }
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)

@@ -46,7 +46,8 @@ static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
 	}
 	hmm_ref_block_enlist(block);
 	if (taken)
-		list_move_tail(&block->lru, &dm->lru);
+		hmm_ref_block_fill(block);
+	hmm_ref_chunk_unuse(block->chunk);
 	hmm_ref_verify_block(block);
 	spin_unlock(&dm->lock);
 	spin_unlock_irqrestore(&block->lock, flags);

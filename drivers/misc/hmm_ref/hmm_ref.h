@@ -20,10 +20,12 @@
  *               range_fault.c, absent.c, mirror.c
  *                                    how it gets to see it
  *   pgtable.h   pgtable.c            the device's page table
- *   devmem.h    chunk.c, audit.c     how many device pages there are, in what state
+ *   devmem.h    reserve.c            device pages that are promised
+ *               chunk.c, audit.c     how many device pages there are, in what state
  *               devmem.c, devmem_large.c
  *                                    the life of a device page
- *   gpu/gpu.h   gpu/engine.c         what hardware would do
+ *   hw.h        job.c                what the core asks of a device
+ *   gpu/gpu.h   gpu/engine.c         a device: what hardware would do
  *   base.h      compat/              the kernel as it should be
  *
  * Files, user pointers and structs of the uapi end in the files of hmm_ref.h but for
@@ -41,7 +43,7 @@
  *   src_, dst_  the arrays of migrate_vma, nothing else
  *   addr        user virtual address; [start, end) with end exclusive
  *   dpfn        device page number: a page's address on the device, in pages
- *   block       PMD_SIZE of device memory: unit of storage, eviction, recombination
+ *   block       PMD_SIZE of device memory: unit of eviction and recombination
  *   chunk       what one dev_pagemap adds: an array of blocks
  *   window      at most a block's worth of user addresses, handled at a time
  *   device      as a verb's subject: the (simulated) hardware
@@ -53,8 +55,7 @@
  *   hmm_ref_client  open             the file                        release
  *   hmm_ref_owner   open             the client, each page handed    last page is
  *                                    out for it                      free
- *   hmm_ref_chunk   reserve, slowly  the device                      memunmap_pages()
- *   storage         reserve, slowly  its block                       block idle: shrinker;
+ *   hmm_ref_chunk   reserve, slowly  its users                       none left: shrinker;
  *                                                                    unbind
  *
  * A device page points at its owner and at nothing else: the file, the mm and

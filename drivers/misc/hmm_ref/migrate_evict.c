@@ -128,7 +128,7 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 
 /* ---- eviction for room, or of all -------------------------------------- */
 
-/* One pass over a block. Return: pages moved. */
+/* One pass over a block, which is put then. Return: pages moved. */
 static unsigned long evict_pass(struct hmm_ref_device *dev, struct hmm_ref_block *block)
 {
 	unsigned long tried = 0, moved;
@@ -138,6 +138,7 @@ static unsigned long evict_pass(struct hmm_ref_device *dev, struct hmm_ref_block
 		begin = ktime_get_ns();
 	moved = hmm_ref_evict_run(dev, hmm_ref_block_pfn(block), HMM_REF_BLOCK_PAGES, &tried);
 	trace_hmm_ref_evict(block, tried, moved, false, begin);
+	hmm_ref_chunk_put(block->chunk);
 	return moved;
 }
 
@@ -325,36 +326,46 @@ static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_bloc
 	return moved;
 }
 
-/* One pass over all blocks. Return: 0 or an errno of the uapi. */
-static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted)
+/* One pass over a chunk. Return: 0 or an errno of the uapi. */
+static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk *chunk,
+			     unsigned long *evicted)
 {
 	struct hmm_ref_device *dev = client->dev;
-	struct hmm_ref_chunk *chunk;
-	unsigned long index, moved;
+	unsigned long moved;
 	unsigned int i;
-	int rc;
+	int rc = 0;
 
-	xa_for_each(&dev->dm.chunks, index, chunk) {
-		for (i = 0; i < chunk->nr_blocks; i++) {
-			if (!READ_ONCE(chunk->blocks[i].nr_used))
-				continue;
-			if (mutex_lock_killable(&dev->evict_lock))
-				return -EINTR;
-			moved = evict_owned(dev, &chunk->blocks[i], client->owner);
-			mutex_unlock(&dev->evict_lock);
-			*evicted += moved;
-			cond_resched();
-			/* The next call begins with the first block: this one must get on. */
-			rc = moved ? hmm_ref_mirror_interrupted(&client->mirror) : 0;
-			if (!rc && fatal_signal_pending(current))
-				rc = -EINTR;
-			if (!rc && READ_ONCE(dev->gone))
-				rc = -ENODEV;
-			if (rc)
-				return rc;
-		}
+	for (i = 0; !rc && i < chunk->nr_blocks; i++) {
+		if (!READ_ONCE(chunk->blocks[i].nr_used))
+			continue;
+		if (mutex_lock_killable(&dev->evict_lock))
+			return -EINTR;
+		moved = evict_owned(dev, &chunk->blocks[i], client->owner);
+		mutex_unlock(&dev->evict_lock);
+		*evicted += moved;
+		cond_resched();
+		/* The next call begins with the first block: this one must get on. */
+		rc = moved ? hmm_ref_mirror_interrupted(&client->mirror) : 0;
+		if (!rc && fatal_signal_pending(current))
+			rc = -EINTR;
+		if (!rc && READ_ONCE(dev->gone))
+			rc = -ENODEV;
 	}
-	return 0;
+	return rc;
+}
+
+/* One pass over all chunks. Return: 0 or an errno of the uapi. */
+static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index = 0;
+	int rc = 0;
+
+	while (!rc && (chunk = hmm_ref_devmem_next_chunk(&client->dev->dm, &index))) {
+		rc = evict_owned_chunk(client, chunk, evicted);
+		hmm_ref_chunk_put(chunk);
+	}
+	return rc;
 }
 
 /**
@@ -381,10 +392,11 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *ta
 }
 
 /*
- * The pages whose numbers are the first @nr of @pfns, in runs that end with their blocks. Adds to
- * @moved. Return: 0 or -EINTR.
+ * The pages whose numbers are the first @nr of @dpfns, in runs that end with their blocks. Pages
+ * that have left may be other data's by now, which leaves, too, or gone. Adds to @moved.
+ * Return: 0 or -EINTR.
  */
-static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
+static int evict_these(struct hmm_ref_device *dev, const unsigned long *dpfns,
 		       unsigned long nr, unsigned long *moved)
 {
 	unsigned long tried = 0;
@@ -393,11 +405,17 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *pfns,
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	for (i = 0; i < nr; i += run) {
-		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run; run++) {
-			if (IS_ALIGNED(pfns[i + run], HMM_REF_BLOCK_PAGES))
+		struct hmm_ref_block *block = hmm_ref_devmem_get_block(&dev->dm, dpfns[i]);
+
+		for (run = 1; i + run < nr && dpfns[i + run] == dpfns[i] + run; run++) {
+			if (IS_ALIGNED(dpfns[i + run], HMM_REF_BLOCK_PAGES))
 				break;
 		}
-		*moved += hmm_ref_evict_run(dev, pfns[i], run, &tried);
+		if (!block)
+			continue;
+		*moved += hmm_ref_evict_run(dev, hmm_ref_block_pfn(block) +
+					    dpfns[i] % HMM_REF_BLOCK_PAGES, run, &tried);
+		hmm_ref_chunk_put(block->chunk);
 	}
 	mutex_unlock(&dev->evict_lock);
 	return 0;

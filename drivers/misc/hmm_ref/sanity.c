@@ -105,10 +105,10 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(!bitmap_intersects(block->free, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
-	sane(block->backed || !block->nr_used);
+	sane(!block->nr_used || READ_ONCE(block->chunk->users));
 	/* A whole block is reserved without its lock: marked first, then off its list. */
-	sane(!block->backed || list_empty(&block->avail) == !block->nr_free ||
-	     READ_ONCE(block->reserved));
+	sane(list_empty(&block->avail) == !block->nr_free || READ_ONCE(block->reserved) ||
+	     READ_ONCE(block->chunk->gone));
 }
 
 /**
@@ -146,8 +146,7 @@ void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
 	sane(atomic_long_read(&dm->used) >= 0);
-	sane(dm->reserved + atomic_long_read(&dm->used) <= dm->backed);
-	sane(dm->backed <= dm->nr_pages);
+	sane(dm->reserved + atomic_long_read(&dm->used) <= dm->nr_pages - dm->retired);
 	sane(dm->nr_pages <= dm->capacity);
 }
 
@@ -161,7 +160,6 @@ static void verify_device_page(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	if (!block)
 		return;
 	spin_lock_irqsave(&block->lock, flags);
-	sane(block->backed);
 	sane(!test_bit(bit, block->free));
 	spin_unlock_irqrestore(&block->lock, flags);
 	sane(page_count(pfn_to_page(hmm_ref_block_pfn(block) + bit)));

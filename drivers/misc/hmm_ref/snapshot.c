@@ -118,7 +118,7 @@ static struct hmm_ref_block *own_block(const struct hmm_ref_mirror *mirror,
  * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page; then begins with the frame numbers of the
+ * @pfns: scratch memory, an element per page; then begins with the device page numbers of the
  *	pages on the device
  * @resident: set to the number of pages on the device
  *
@@ -149,7 +149,7 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 		struct page *page = seen_page(pfns[i]);
 
 		if (page && hmm_ref_owns(mirror->dm, page))
-			pfns[(*resident)++] = page_to_pfn(page);
+			pfns[(*resident)++] = hmm_ref_page_dpfn(page);
 	}
 	mutex_unlock(&mirror->lock);
 	return 0;

@@ -31,7 +31,7 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 		.out_pages_in_use = usage.used,
 		.out_pages_reserved = usage.reserved,
 		.out_pages_retired = usage.retired,
-		.out_storage_pages = usage.storage,
+		.out_storage_pages = usage.total,
 		.out_chunks = usage.chunks,
 	};
 	for_each_possible_cpu(cpu) {

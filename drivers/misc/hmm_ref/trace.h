@@ -58,7 +58,6 @@ enum hmm_ref_fault_result {
 
 #include "hmm_ref.h"
 
-TRACE_DEFINE_ENUM(HMM_REF_BLOCK_BARE);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_WHOLE);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_PARTIAL);
 TRACE_DEFINE_ENUM(HMM_REF_BLOCK_FULL);
@@ -84,7 +83,6 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
 
 #define show_block_state(state)					\
 	__print_symbolic(state,					\
-			 { HMM_REF_BLOCK_BARE, "BARE" },	\
 			 { HMM_REF_BLOCK_WHOLE, "WHOLE" },	\
 			 { HMM_REF_BLOCK_PARTIAL, "PARTIAL" },	\
 			 { HMM_REF_BLOCK_FULL, "FULL" },	\

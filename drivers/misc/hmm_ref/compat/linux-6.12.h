@@ -51,6 +51,7 @@ static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
 #define userfaultfd_rwp(vma)	false
 
 #define system_percpu_wq	system_wq
+#define system_dfl_wq		system_unbound_wq
 #define WQ_PERCPU		0
 
 #define FOLIO_MAPPING_ANON	PAGE_MAPPING_ANON

@@ -163,7 +163,7 @@ bool dmt_large(struct kunit *test, struct dmt *f)
 	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
 	if (rc)
 		return false;
-	dmt_shrink(test, f, HMM_REF_BLOCK_PAGES);
+	dmt_shrink(test, f);
 	if (!dmt_below(f, 4)) {
 		hmm_ref_devmem_unreserve(&f->dm, &room);
 		rc = hmm_ref_devmem_reserve(&f->dm, &room, 0, true);
@@ -237,7 +237,7 @@ static void mark_bad(struct dmt *f, unsigned long dpfn)
 /* Report a page bad. Whether it is there depends on how far the memory has grown. */
 void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 {
-	bool there = dpfn < READ_ONCE(f->dm.nr_pages);
+	bool there = dpfn < DMT_PAGES && xa_load(&f->dm.chunks, dpfn >> f->dm.chunk_shift);
 
 	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_retire(&f->dm, dpfn),
 			    there ? 0 : -EINVAL, "page %lu", dpfn);
@@ -253,16 +253,16 @@ void dmt_lose(struct kunit *test, struct dmt *f, unsigned long dpfn)
 	mark_bad(f, dpfn);
 }
 
-/* Take storage away, as reclaim does. */
-void dmt_shrink(struct kunit *test, struct dmt *f, unsigned long nr)
+/* Take memory away, as reclaim does. */
+void dmt_shrink(struct kunit *test, struct dmt *f)
 {
-	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = nr };
-	unsigned long freed = f->dm.shrinker->scan_objects(f->dm.shrinker, &sc);
+	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = LONG_MAX };
+	struct shrinker *shrinker = f->dm.shrinker;
 
-	if (freed == SHRINK_STOP)
-		return;
-	KUNIT_EXPECT_EQ(test, freed % HMM_REF_BLOCK_PAGES, 0);
-	KUNIT_EXPECT_LE(test, freed, round_up(nr, HMM_REF_BLOCK_PAGES));
+	KUNIT_EXPECT_LE(test, shrinker->count_objects(shrinker, &sc),
+			PFN_UP(DMT_PAGES * sizeof(struct page)));
+	KUNIT_EXPECT_EQ(test, shrinker->scan_objects(shrinker, &sc), SHRINK_STOP);
+	flush_work(&f->dm.reclaim);
 }
 
 struct hmm_ref_usage dmt_usage(struct dmt *f)

@@ -71,7 +71,7 @@ void dmt_put_all(struct dmt *f);
 void dmt_split(struct dmt *f, unsigned int index);
 void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn);
 void dmt_lose(struct kunit *test, struct dmt *f, unsigned long dpfn);
-void dmt_shrink(struct kunit *test, struct dmt *f, unsigned long nr);
+void dmt_shrink(struct kunit *test, struct dmt *f);
 struct hmm_ref_usage dmt_usage(struct dmt *f);
 void dmt_compare(struct kunit *test, struct dmt *f);
 

@@ -31,14 +31,13 @@ static void devmem_capacity(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Memory comes in chunks, storage in blocks, both only when they are asked for. */
+/* Memory comes in chunks, only when it is asked for. */
 static void devmem_grow(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 	unsigned int block;
 
 	KUNIT_EXPECT_EQ(test, dmt_usage(f).chunks, 0);
-	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, 0);
 	for (block = 0; block < DMT_BLOCKS; block++) {
 		struct hmm_ref_usage usage;
 
@@ -48,10 +47,8 @@ static void devmem_grow(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, usage.total,
 				min(round_up(block + 1, 2), DMT_BLOCKS) *
 				HMM_REF_BLOCK_PAGES);
-		KUNIT_EXPECT_EQ(test, usage.storage,
-				(block + 1) * HMM_REF_BLOCK_PAGES);
 		dmt_reserve(test, f, HMM_REF_BLOCK_PAGES - 1);
-		KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, usage.storage);
+		KUNIT_EXPECT_EQ(test, dmt_usage(f).total, usage.total);
 	}
 }
 
@@ -173,7 +170,7 @@ static void devmem_block_promised(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->room.nr, DMT_PAGES - HMM_REF_BLOCK_PAGES);
 	while (f->room.nr)
 		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
-	dmt_shrink(test, f, DMT_PAGES);
+	dmt_shrink(test, f);
 	folio = hmm_ref_devmem_handout_large(&f->dm, &room, f->owners[0]);
 	KUNIT_ASSERT_NOT_NULL(test, folio);
 	folio_unlock(folio);
@@ -244,7 +241,7 @@ static void devmem_retire(struct kunit *test)
 	dmt_retire(test, f, hmm_ref_folio_dpfn(f->batch[3]));
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
 	dmt_retire(test, f, HMM_REF_BLOCK_PAGES - 1);
-	dmt_retire(test, f, HMM_REF_BLOCK_PAGES + 1); /* without storage */
+	dmt_retire(test, f, HMM_REF_BLOCK_PAGES + 1);
 	dmt_retire(test, f, 2 * HMM_REF_BLOCK_PAGES); /* no such chunk */
 	dmt_compare(test, f);
 	dmt_put_all(f);
@@ -306,24 +303,49 @@ static void devmem_lose(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Storage that is used or promised stays; all other goes, and comes again. */
+/* Chunks that are used or promised stay; all others go, and come again. */
 static void devmem_shrink(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 
 	dmt_take_all(test, f);
-	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, DMT_PAGES);
+	dmt_shrink(test, f);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, DMT_PAGES);
 	dmt_put_all(f);
 	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES + 1);
-	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_LE(test, dmt_usage(f).storage, 2 * HMM_REF_BLOCK_PAGES);
+	dmt_shrink(test, f);
+	KUNIT_EXPECT_LE(test, dmt_usage(f).total, 3 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, HMM_REF_BLOCK_PAGES + 1);
 	dmt_put_all(f);
-	dmt_shrink(test, f, DMT_PAGES);
-	KUNIT_EXPECT_EQ(test, dmt_usage(f).storage, 0);
+	dmt_shrink(test, f);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 0);
 	dmt_compare(test, f);
 	dmt_take_all(test, f);
+	dmt_compare(test, f);
+}
+
+/* One page keeps its chunk, and so does a bad one, which a new chunk would hand out again. */
+static void devmem_shrink_around(struct kunit *test)
+{
+	struct dmt *f = test->priv;
+	unsigned int i;
+
+	dmt_take_all(test, f);
+	for (i = f->nr_held; i--;) {
+		unsigned long dpfn = hmm_ref_page_dpfn(f->held[i].page);
+
+		if (dpfn != 2 * HMM_REF_BLOCK_PAGES + 7)
+			dmt_put(f, i);
+	}
+	dmt_retire(test, f, 5 * HMM_REF_BLOCK_PAGES);
+	dmt_shrink(test, f);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 4 * HMM_REF_BLOCK_PAGES);
+	dmt_compare(test, f);
+	dmt_put_all(f);
+	dmt_shrink(test, f);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 2 * HMM_REF_BLOCK_PAGES);
+	dmt_take_all(test, f);
+	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 1);
 	dmt_compare(test, f);
 }
 
@@ -379,7 +401,7 @@ static void random_step(struct kunit *test, struct dmt *f)
 			dmt_split(f, index);
 		break;
 	case 4:
-		dmt_shrink(test, f, nr);
+		dmt_shrink(test, f);
 		break;
 	case 5: /* as much as came in one step */
 		for (; nr && f->nr_held; nr--)
@@ -529,7 +551,7 @@ static void devmem_concurrent(struct kunit *test)
 		queue_work(system_dfl_wq, &w->work);
 	}
 	for (i = 0; i < steps; i++) {
-		dmt_shrink(test, f, HMM_REF_BLOCK_PAGES);
+		dmt_shrink(test, f);
 		cond_resched();
 	}
 	for (i = 0; i < NR_WORKERS; i++) {
@@ -559,6 +581,7 @@ static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_retire_promised),
 	KUNIT_CASE(devmem_lose),
 	KUNIT_CASE(devmem_shrink),
+	KUNIT_CASE(devmem_shrink_around),
 	KUNIT_CASE(devmem_stopped),
 	KUNIT_CASE(devmem_random),
 	KUNIT_CASE(devmem_random_bad),

@@ -32,7 +32,7 @@ struct job {
 	int (*run)(struct job *job);
 	enum job_state state;
 	bool large;		/* one huge page instead of SMALL_PAGES */
-	bool fresh;		/* bind the device anew: no chunks, no storage */
+	bool fresh;		/* bind the device anew: no chunks */
 	bool coherent;
 	enum job_room room;
 	unsigned int device;

@@ -514,7 +514,6 @@ static void __test_block(struct __test_metadata *_metadata, long dpfn)
 		const char *from, *to;
 		long used;
 	} steps[] = {
-		{ "from=BARE", "to=WHOLE", 0 },
 		{ "from=WHOLE", "to=FULL", 512 },
 		{ "from=FULL", "to=PARTIAL", 511 },
 		{ "from=PARTIAL", "to=WHOLE", 0 },
