@@ -15,13 +15,11 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES	32UL
-#define DRIVER	"/sys/bus/platform/drivers/hmm_ref/"
 
 FIXTURE(coherent)
 {
 	struct leak_check leak;
 	struct hmm_ref_info info;
-	char name[16];
 	unsigned int nr;
 	int fd;
 	char *mem;
@@ -51,7 +49,6 @@ FIXTURE_SETUP(coherent)
 	self->fd = open_coherent(&self->nr, &self->info);
 	if (self->fd < 0)
 		SKIP(return, "no coherent device (module parameter coherent)");
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
 	self->mem = test_map_pages(PAGES);
 	fill_pages(self->mem, PAGES, 1);
 }
@@ -164,9 +161,9 @@ TEST_F(coherent, unbind)
 {
 	test_to_device(self->fd, self->mem, PAGES);
 	close(self->fd);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", self->name));
+	ASSERT_EQ(0, device_unbind(self->nr));
 	test_cpu_data(self->mem, PAGES, 1);
-	ASSERT_EQ(0, write_file(DRIVER "bind", self->name));
+	ASSERT_EQ(0, device_bind(self->nr));
 	self->fd = test_open(self->nr);
 	test_to_device(self->fd, self->mem, PAGES);
 	test_dev_data(self->fd, self->mem, PAGES, 1);

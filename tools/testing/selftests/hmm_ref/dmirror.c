@@ -18,7 +18,6 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		16UL
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define THP_SIZE	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 /* ---- the interface --------------------------------------------------------------- */
@@ -483,8 +482,8 @@ FIXTURE(dmirror_gone)
 
 FIXTURE_SETUP(dmirror_gone)
 {
-	if (access(DRIVER "unbind", W_OK))
-		SKIP(return, "no " DRIVER "unbind");
+	if (!device_can_unbind(0))
+		SKIP(return, "the device cannot be unbound");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = old_open(1);
 	ASSERT_LE(0, self->fd);
@@ -497,7 +496,7 @@ FIXTURE_SETUP(dmirror_gone)
 FIXTURE_TEARDOWN_PARENT(dmirror_gone)
 {
 	if (access("/dev/hmm_ref1", F_OK))
-		write_file(DRIVER "bind", "hmm_ref.1");
+		device_bind(1);
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -510,10 +509,10 @@ TEST_F(dmirror_gone, unbind)
 	unsigned int i;
 	int fd;
 
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	ASSERT_EQ(0, device_unbind(1));
 	EXPECT_EQ(-ENOENT, old_open(1));
 	test_cpu_data(self->mem, PAGES, 1);
-	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.1"));
+	ASSERT_EQ(0, device_bind(1));
 	for (i = 0; i < ARRAY_SIZE(all); i++) {
 		EXPECT_EQ(-ENODEV, old_command(self->fd, all[i], self->mem, 1, self->buf, &cmd)) {
 			TH_LOG("command %u", all[i]);
@@ -548,7 +547,7 @@ TEST_F(dmirror_gone, unbind_in_use)
 
 	ASSERT_EQ(0, worker_start(&worker, until_gone, &heir));
 	ASSERT_TRUE(event_wait(heir.go));
-	EXPECT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	EXPECT_EQ(0, device_unbind(1));
 	ASSERT_EQ(0, worker_wait(&worker));
 	test_cpu_data(self->mem, PAGES, 1);
 }
@@ -567,7 +566,7 @@ TEST_F(dmirror_gone, mmap)
 	ASSERT_TRUE(page_is_zero(mem));
 	fill_pages(mem, PAGES, 2);
 	ASSERT_EQ(0, dm_bad_pages(self->fd, mem, PAGES, 2));
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.1"));
+	ASSERT_EQ(0, device_unbind(1));
 	test_cpu_data(mem, PAGES, 2);
 }
 

@@ -326,17 +326,17 @@ FIXTURE_TEARDOWN_PARENT(leaves)
 		return;
 	EXPECT_EQ(0, attr_disarm(self->attr));
 	if (hmm_ref_count() < self->leak.devices)
-		device_attach(DRIVER "bind", self->job.device);
+		device_bind(self->job.device);
 	leak_check_end(_metadata, &self->leak);
 }
 
 TEST_F(leaves, in_the_end)
 {
 	ASSERT_EQ(0, attr_arm(self->attr, 0, 20));
-	ASSERT_EQ(0, device_attach(DRIVER "unbind", self->job.device));
+	ASSERT_EQ(0, device_unbind(self->job.device));
 	ASSERT_EQ(0, attr_disarm(self->attr));
 	EXPECT_TRUE(job_verify(&self->job));
-	ASSERT_EQ(0, device_attach(DRIVER "bind", self->job.device));
+	ASSERT_EQ(0, device_bind(self->job.device));
 	EXPECT_TRUE(job_settle(&self->job));
 }
 

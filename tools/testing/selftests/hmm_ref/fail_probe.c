@@ -22,7 +22,6 @@ FIXTURE(probe)
 {
 	struct leak_check leak;
 	struct job job;
-	char name[24];		/* of the platform device */
 	char node[24];
 	int nth;		/* open files */
 	int bind;
@@ -39,6 +38,7 @@ FIXTURE_VARIANT_ADD(probe, coherent) { .coherent = true };
 
 FIXTURE_SETUP(probe)
 {
+	char path[160];
 	int rc;
 
 	self->nth = fail_nth_open();
@@ -50,34 +50,35 @@ FIXTURE_SETUP(probe)
 	if (rc == -ENODEV)
 		SKIP(return, "no coherent device (module parameter coherent)");
 	ASSERT_EQ(0, rc);
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->job.device);
 	snprintf(self->node, sizeof(self->node), "/dev/hmm_ref%u", self->job.device);
-	self->bind = open(DRIVER "bind", O_WRONLY | O_CLOEXEC);
-	self->unbind = open(DRIVER "unbind", O_WRONLY | O_CLOEXEC);
+	device_file(self->job.device, "bind", path, sizeof(path));
+	self->bind = open(path, O_WRONLY | O_CLOEXEC);
+	device_file(self->job.device, "unbind", path, sizeof(path));
+	self->unbind = open(path, O_WRONLY | O_CLOEXEC);
 	if (self->bind < 0 || self->unbind < 0)
-		SKIP(return, "no " DRIVER "bind");
+		SKIP(return, "the device cannot be unbound");
 }
 
 FIXTURE_TEARDOWN_PARENT(probe)
 {
-	if (self->name[0] && access(self->node, F_OK))
-		write_file(DRIVER "bind", self->name);
+	if (self->node[0] && access(self->node, F_OK))
+		device_bind(self->job.device);
 	leak_check_end(_metadata, &self->leak);
 }
 
-static int attach(int file, const char *name)
+static int attach(int file, unsigned int nr)
 {
+	const char *name = bus_devices[nr].name;
 	ssize_t len = strlen(name);
 
 	return pwrite(file, name, len, 0) == len ? 0 : -errno;
 }
 
-static bool is_bound(const char *name)
+static bool is_bound(unsigned int nr)
 {
-	char path[80];
+	char path[256];
 
-	snprintf(path, sizeof(path), DRIVER "%s", name);
-	return !access(path, F_OK);
+	return !access(device_file(nr, bus_devices[nr].name, path, sizeof(path)), F_OK);
 }
 
 /* Data goes there, and comes back. */
@@ -92,25 +93,25 @@ TEST_F(probe, each_step_of_bind_fails)
 	int errors = 0, nodeless = 0, nth, left, rc;
 
 	for (nth = 0; nth < NTH_MAX; nth++) {
-		ASSERT_EQ(0, attach(self->unbind, self->name));
+		ASSERT_EQ(0, attach(self->unbind, self->job.device));
 		ASSERT_EQ(0, fail_nth_arm(self->nth, nth));
-		rc = attach(self->bind, self->name);
+		rc = attach(self->bind, self->job.device);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
 		ASSERT_TRUE(!rc || rc == -ENOMEM || rc == -EBUSY) {
 			TH_LOG("point %d: %s", nth, strerror(-rc));
 		}
-		ASSERT_EQ(!rc, is_bound(self->name)) {
+		ASSERT_EQ(!rc, is_bound(self->job.device)) {
 			TH_LOG("point %d: %s", nth, strerror(-rc));
 		}
 		errors += rc != 0;
 		if (!rc && access(self->node, F_OK)) {
 			nodeless++;
-			ASSERT_EQ(0, attach(self->unbind, self->name));
+			ASSERT_EQ(0, attach(self->unbind, self->job.device));
 			rc = -ENXIO;
 		}
 		if (rc)
-			ASSERT_EQ(0, attach(self->bind, self->name));
+			ASSERT_EQ(0, attach(self->bind, self->job.device));
 		ASSERT_TRUE(works(&self->job)) {
 			TH_LOG("after point %d", nth);
 		}
@@ -134,21 +135,21 @@ TEST_F(probe, each_step_of_unbind_fails)
 		job->state = ON_DEVICE;
 		ASSERT_EQ(0, job_prepare(job));
 		ASSERT_EQ(0, fail_nth_arm(self->nth, nth));
-		rc = attach(self->unbind, self->name);
+		rc = attach(self->unbind, self->job.device);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
 		/* The file needs memory for what is written, before it says unbind. */
-		if (rc == -ENOMEM && is_bound(self->name)) {
+		if (rc == -ENOMEM && is_bound(self->job.device)) {
 			refused++;
-			rc = attach(self->unbind, self->name);
+			rc = attach(self->unbind, self->job.device);
 		}
 		ASSERT_EQ(0, rc);
-		ASSERT_FALSE(is_bound(self->name));
+		ASSERT_FALSE(is_bound(self->job.device));
 		ASSERT_NE(0, access(self->node, F_OK));
 		ASSERT_TRUE(job_verify(job)) {
 			TH_LOG("after point %d", nth);
 		}
-		ASSERT_EQ(0, attach(self->bind, self->name));
+		ASSERT_EQ(0, attach(self->bind, self->job.device));
 		ASSERT_TRUE(job_settle(job));
 		if (left > 0)
 			break;

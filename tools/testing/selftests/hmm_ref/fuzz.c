@@ -18,7 +18,6 @@
 #include "hmm_ref_fuzz_super.h"
 #include "hmm_ref_fuzz_worker.h"
 
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define TICK_US		20000
 #define PAUSE_MS	5000		/* between two pauses */
 #define MORE_MS		60000		/* for a slow machine */
@@ -146,10 +145,9 @@ static void wait_workers(bool parked)
 
 static void start_unbind(unsigned int pause_us)
 {
-	char name[24];
+	unsigned int nr = below(&super.rng, shared->devices);
 	int rc;
 
-	snprintf(name, sizeof(name), "hmm_ref.%u", below(&super.rng, shared->devices));
 	fflush(stdout);
 	super.unbind_since = now_ms();
 	super.unbinds++;
@@ -157,13 +155,13 @@ static void start_unbind(unsigned int pause_us)
 	if (super.unbinder)
 		return;
 	setpgid(0, 0);
-	rc = write_file(DRIVER "unbind", name);
+	rc = device_unbind(nr);
 	if (rc)
-		fuzz_fail("unbind %s: %d", name, rc);
+		fuzz_fail("unbind %u: %d", nr, rc);
 	usleep(pause_us);
-	rc = write_file(DRIVER "bind", name);
+	rc = device_bind(nr);
 	if (rc)
-		fuzz_fail("bind %s: %d", name, rc);
+		fuzz_fail("bind %u: %d", nr, rc);
 	_exit(0);
 }
 
@@ -451,6 +449,7 @@ static int supervise(uint64_t seed, unsigned int seconds)
 		printf("# run as root, with the module hmm_ref loaded\n");
 		return KSFT_SKIP;
 	}
+	bus_devices_find();
 	if (page_size() != PAGE || block_size() != BLOCK) {
 		printf("# pages of 4 KiB only\n");
 		return KSFT_SKIP;

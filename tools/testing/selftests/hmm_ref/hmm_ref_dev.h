@@ -27,8 +27,7 @@
 #include <sys/mman.h>
 
 #include "hmm_ref.h"
-
-#define HMM_REF_MAX_DEVICES	8
+#include "hmm_ref_bus.h"
 
 /* How long best effort may take before a test gives up and fails. */
 #define PATIENCE_MS		10000

@@ -10,7 +10,6 @@
 
 #define DEBUGFS		"/sys/kernel/debug/"
 #define FAIL_DIR	DEBUGFS "hmm_ref/"
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define KMEMLEAK	DEBUGFS "kmemleak"
 
 /* ---- fail-nth ------------------------------------------------------------------- */

@@ -70,14 +70,6 @@ static inline int find_device(bool coherent)
 	return -ENODEV;
 }
 
-static inline int device_attach(const char *file, unsigned int nr)
-{
-	char name[24];
-
-	snprintf(name, sizeof(name), "hmm_ref.%u", nr);
-	return write_file(file, name);
-}
-
 static inline int old_ioctl(struct job *job, unsigned int nr)
 {
 	struct old_cmd cmd;
@@ -391,8 +383,8 @@ static inline int job_prepare(struct job *job)
 	int rc;
 
 	if (job->fresh) {
-		rc = device_attach(DRIVER "unbind", job->device);
-		rc = rc ? rc : device_attach(DRIVER "bind", job->device);
+		rc = device_unbind(job->device);
+		rc = rc ? rc : device_bind(job->device);
 		if (rc)
 			return rc;
 	}

@@ -7,7 +7,6 @@
 
 #include "hmm_ref_utils.h"
 
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define HUGE_ORDER	9
 
 /* One huge page, if the system has one. Return: why not, or NULL. */

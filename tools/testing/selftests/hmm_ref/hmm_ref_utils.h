@@ -542,6 +542,7 @@ static inline void hmm_ref_require(int argc, char **argv)
 
 	if (argc > 1 && (!strcmp(argv[1], "-l") || !strcmp(argv[1], "-h")))
 		return;
+	bus_devices_find();
 	rc = hmm_ref_probe();
 	if (!rc)
 		return;

@@ -33,8 +33,8 @@ FIXTURE_SETUP(large)
 FIXTURE_TEARDOWN_PARENT(large)
 {
 	/* Pages that a test has retired come back with the device. */
-	write_file(DRIVER "unbind", "hmm_ref.0");
-	write_file(DRIVER "bind", "hmm_ref.0");
+	device_unbind(0);
+	device_bind(0);
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -182,8 +182,8 @@ TEST_F(large, retired_page)
 
 	/* Start with a device that has no bad page yet. */
 	close(self->fd);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
-	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_unbind(0));
+	ASSERT_EQ(0, device_bind(0));
 	self->fd = test_open(0);
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_audit(self->fd, &audit);

@@ -47,7 +47,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
 	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
 	EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
-	write_file(DRIVER "bind", "hmm_ref.0");
+	device_bind(0);
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -89,8 +89,8 @@ TEST_F(scarce, too_few_for_a_hole)
 	struct hmm_ref_audit audit;
 
 	close(self->fd);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
-	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_unbind(0));
+	ASSERT_EQ(0, device_bind(0));
 	self->fd = test_open(0);
 	fill_pages(mem, 1, 1);
 	test_to_device(self->fd, mem, 1);
@@ -383,7 +383,7 @@ TEST_F(scarce, for_eviction)
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_no_large_from_now();
 	close(self->fd);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_unbind(0));
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
@@ -437,7 +437,7 @@ TEST_F(scarce, for_eviction_of_an_orphan)
 	munmap(self->mem, block_size());
 	close(self->fd);
 	test_no_large_from_now();
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_unbind(0));
 	event_post(orphan.go);
 	ASSERT_LT(0, waitpid(-1, &status, 0));
 	ASSERT_EQ(0, status);

@@ -13,7 +13,6 @@
 #include "hmm_ref_utils.h"
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define HUGE_ORDER	9
 
 enum cut { NOTHING, MUNMAP, MPROTECT, MREMAP, FORK, WRITE, DONTNEED };
@@ -115,7 +114,7 @@ FIXTURE_SETUP(split)
 FIXTURE_TEARDOWN_PARENT(split)
 {
 	if (access("/dev/hmm_ref0", F_OK))
-		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+		EXPECT_EQ(0, device_bind(0));
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -302,9 +301,9 @@ static void back_after_close(struct __test_metadata *_metadata, struct split *s)
 
 static void back_by_eviction(struct __test_metadata *_metadata, struct split *s)
 {
-	ASSERT_EQ(0, write_file(DRIVER "unbind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_unbind(0));
 	split_end(_metadata, s);
-	ASSERT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+	ASSERT_EQ(0, device_bind(0));
 }
 
 /* Seen by the device on the way, and then there once more, in single pages. */
@@ -377,7 +376,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	if (!access(FAIL_LARGE "probability", F_OK))
 		EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
 	if (access("/dev/hmm_ref0", F_OK))
-		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+		EXPECT_EQ(0, device_bind(0));
 	leak_check_end(_metadata, &self->leak);
 }
 

@@ -17,7 +17,6 @@
 #include "hmm_ref_utils.h"
 
 #define HWPOISON	"/sys/kernel/debug/hwpoison/corrupt-pfn"
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 
 #define BAD		5UL	/* page of the block */
 
@@ -104,7 +103,7 @@ FIXTURE_SETUP(failure)
 FIXTURE_TEARDOWN_PARENT(failure)
 {
 	if (hmm_ref_count() < self->leak.devices)
-		EXPECT_EQ(0, write_file(DRIVER "bind", "hmm_ref.0"));
+		EXPECT_EQ(0, device_bind(0));
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -267,7 +266,7 @@ TEST_F(failure, touched_by_child)
 static int unbind(void *lost)
 {
 	return !CHECK(!munmap(lost, page_size())) ||
-	       !CHECK(!write_file(DRIVER "unbind", "hmm_ref.0"));
+	       !CHECK(!device_unbind(0));
 }
 
 /* Unbind takes what can be read, and waits for the process to give up the rest. */
@@ -275,8 +274,8 @@ TEST_F(failure, unbind)
 {
 	pid_t pid;
 
-	if (access(DRIVER "unbind", W_OK))
-		SKIP(return, "no " DRIVER "unbind");
+	if (!device_can_unbind(0))
+		SKIP(return, "the device cannot be unbound");
 	test_fails(self->bad);
 	pid = child_start(unbind, self->bad);
 	ASSERT_LT(0, pid);

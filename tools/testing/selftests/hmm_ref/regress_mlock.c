@@ -9,13 +9,11 @@
  */
 #include "hmm_ref_utils.h"
 
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
 FIXTURE(mlocked)
 {
 	struct leak_check leak;
-	char name[24];
 	char pause[24];		/* of khugepaged */
 	unsigned int nr;
 	unsigned long *state;
@@ -25,13 +23,12 @@ FIXTURE_SETUP(mlocked)
 {
 	cpu_set_t cpus;
 
-	if (access(DRIVER "unbind", W_OK))
-		SKIP(return, "no " DRIVER "unbind");
+	if (!device_can_unbind(0))
+		SKIP(return, "the device cannot be unbound");
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) < 2)
 		SKIP(return, "needs two CPUs");
 	leak_check_begin(_metadata, &self->leak);
 	self->nr = 0;
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
 	self->state = test_map_shared(page_size());
 	/* It empties all batches whenever it sets out. */
 	if (read_file(KHUGEPAGED, self->pause, sizeof(self->pause)) > 0)
@@ -41,15 +38,17 @@ FIXTURE_SETUP(mlocked)
 FIXTURE_TEARDOWN_PARENT(mlocked)
 {
 	if (hmm_ref_count() < self->leak.devices)
-		EXPECT_EQ(0, write_file(DRIVER "bind", self->name));
+		EXPECT_EQ(0, device_bind(self->nr));
 	if (self->pause[0])
 		EXPECT_EQ(0, write_file(KHUGEPAGED, self->pause));
 	leak_check_end(_metadata, &self->leak);
 }
 
-static int unbind(void *name)
+static int unbind(void *arg)
 {
-	return write_file(DRIVER "unbind", name) != 0;
+	unsigned int *nr = arg;
+
+	return device_unbind(*nr) != 0;
 }
 
 struct client {
@@ -94,7 +93,7 @@ TEST_F(mlocked, unbind_after_unmap)
 	for (i = 0; i < PATIENCE_MS / 10 && !counter_get(self->state); i++)
 		usleep(10000);
 	ASSERT_EQ(1, counter_get(self->state));
-	unbinder = child_start(unbind, self->name);
+	unbinder = child_start(unbind, &self->nr);
 	for (i = 0; i < PATIENCE_MS / 10 && waitpid(unbinder, NULL, WNOHANG) != unbinder; i++)
 		usleep(10000);
 	EXPECT_GT(PATIENCE_MS / 10, i);

@@ -10,38 +10,37 @@
 
 #include "hmm_ref_utils.h"
 
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define HUGE_RANGE	(1UL << 44)
 
 FIXTURE(busy)
 {
 	struct leak_check leak;
 	unsigned long *started;
-	char name[24];
 	unsigned int nr;
 	pid_t pid;
 };
 
 FIXTURE_SETUP(busy)
 {
-	if (access(DRIVER "unbind", W_OK))
-		SKIP(return, "no " DRIVER "unbind");
+	if (!device_can_unbind(0))
+		SKIP(return, "the device cannot be unbound");
 	leak_check_begin(_metadata, &self->leak);
 	self->nr = self->leak.devices - 1;
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
 	self->started = test_map_shared(page_size());
 }
 
 FIXTURE_TEARDOWN_PARENT(busy)
 {
 	if (hmm_ref_count() < self->leak.devices)
-		EXPECT_EQ(0, write_file(DRIVER "bind", self->name));
+		EXPECT_EQ(0, device_bind(self->nr));
 	leak_check_end(_metadata, &self->leak);
 }
 
-static int unbind(void *name)
+static int unbind(void *arg)
 {
-	return write_file(DRIVER "unbind", name) != 0;
+	unsigned int *nr = arg;
+
+	return device_unbind(*nr) != 0;
 }
 
 struct client {
@@ -129,7 +128,7 @@ TEST_F(busy, with_a_huge_range)
 	self->pid = child_start(looks_at_huge_range, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
-	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(0, child_run(unbind, &self->nr));
 	EXPECT_EQ(0, child_wait(self->pid, PATIENCE_MS));
 }
 
@@ -144,7 +143,7 @@ TEST_F(busy, another_device)
 	self->pid = child_start(reads_what_nobody_serves, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
-	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(0, child_run(unbind, &self->nr));
 	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
 }
 
@@ -158,7 +157,7 @@ TEST_F(busy, with_a_command_that_does_not_come)
 	self->pid = child_start(command_that_does_not_come, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
-	EXPECT_EQ(0, child_run(unbind, self->name));
+	EXPECT_EQ(0, child_run(unbind, &self->nr));
 	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
 }
 

@@ -11,7 +11,6 @@
 #include "hmm_ref_trace.h"
 
 #define PAGES		24UL
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define FAIL_RETRY	"/sys/kernel/debug/hmm_ref/fail_retry/"
 #define HUGE_ORDER	9
 
@@ -480,7 +479,6 @@ FIXTURE(fresh)
 {
 	struct leak_check leak;
 	char instance[64];
-	char name[24];		/* of the platform device */
 	unsigned int nr;
 };
 
@@ -489,19 +487,18 @@ FIXTURE_SETUP(fresh)
 	const char *why_not = make_instance(self->instance, sizeof(self->instance));
 
 	leak_check_begin(_metadata, &self->leak);
-	if (!why_not && access(DRIVER "unbind", W_OK))
-		why_not = "no " DRIVER "unbind";
+	if (!why_not && !device_can_unbind(0))
+		why_not = "the device cannot be unbound";
 	if (why_not)
 		SKIP(return, "%s", why_not);
 	self->nr = self->leak.devices - 1;
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", self->name));
+	ASSERT_EQ(0, device_unbind(self->nr));
 }
 
 FIXTURE_TEARDOWN_PARENT(fresh)
 {
 	if (hmm_ref_count() < self->leak.devices)
-		write_file(DRIVER "bind", self->name);
+		device_bind(self->nr);
 	rmdir(self->instance);
 	EXPECT_TRUE(access(self->instance, F_OK));
 	leak_check_end(_metadata, &self->leak);
@@ -541,13 +538,13 @@ TEST_F(fresh, from_bind_to_unbind)
 	madvise(mem, block_size(), MADV_NOHUGEPAGE);
 	fill_pages(mem, block_pages(), 1);
 	test_trace_start();
-	ASSERT_EQ(0, write_file(DRIVER "bind", self->name));
+	ASSERT_EQ(0, device_bind(self->nr));
 	fd = test_open(self->nr);
 	test_to_device(fd, mem, block_pages());
 	test_to_system(fd, mem, 1);
 	test_info(fd, &info);
 	test_stats(fd, &stats);
-	ASSERT_EQ(0, write_file(DRIVER "unbind", self->name));
+	ASSERT_EQ(0, device_unbind(self->nr));
 	test_trace_stop();
 
 	test_event(add, 0, "chunk_add", "dev", self->nr);

@@ -14,35 +14,22 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		64UL
-#define DRIVER		"/sys/bus/platform/drivers/hmm_ref/"
 #define ROUNDS		10
 
 FIXTURE(unbind)
 {
 	struct leak_check leak;
-	char name[24];		/* of the platform device */
 	unsigned int nr;
 	int fd;
 	char *mem;
 };
 
-static int unbind(const char *name)
-{
-	return write_file(DRIVER "unbind", name);
-}
-
-static int bind(const char *name)
-{
-	return write_file(DRIVER "bind", name);
-}
-
 FIXTURE_SETUP(unbind)
 {
-	if (access(DRIVER "unbind", W_OK))
-		SKIP(return, "no " DRIVER "unbind");
+	if (!device_can_unbind(0))
+		SKIP(return, "the device cannot be unbound");
 	leak_check_begin(_metadata, &self->leak);
 	self->nr = self->leak.devices - 1;
-	snprintf(self->name, sizeof(self->name), "hmm_ref.%u", self->nr);
 	self->fd = test_open(self->nr);
 	self->mem = test_map_pages(PAGES);
 	fill_pages(self->mem, PAGES, 1);
@@ -54,7 +41,7 @@ FIXTURE_TEARDOWN_PARENT(unbind)
 {
 	/* Whatever the test was doing, the device is there for the next one. */
 	if (hmm_ref_count() < self->leak.devices)
-		bind(self->name);
+		device_bind(self->nr);
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -85,13 +72,13 @@ static void __test_gone(struct __test_metadata *_metadata, int fd, char *mem)
 #define test_gone(fd)	__test_gone(_metadata, fd, self->mem)
 
 /* Bound again, it works as on the first day. */
-static int __test_rebind(struct __test_metadata *_metadata, const char *name,
+static int __test_rebind(struct __test_metadata *_metadata,
 			 unsigned int nr, char *mem)
 {
 	struct hmm_ref_stats stats;
 	int fd;
 
-	ASSERT_EQ(0, bind(name));
+	ASSERT_EQ(0, device_bind(nr));
 	fd = test_open(nr);
 	test_stats(fd, &stats);
 	EXPECT_EQ(0, stats.out_pages_in_use);
@@ -103,14 +90,14 @@ static int __test_rebind(struct __test_metadata *_metadata, const char *name,
 }
 
 #define test_rebind() \
-	(self->fd = __test_rebind(_metadata, self->name, self->nr, self->mem))
+	(self->fd = __test_rebind(_metadata, self->nr, self->mem))
 
 TEST_F(unbind, file_open)
 {
 	int i, old;
 
 	for (i = 0; i < ROUNDS; i++) {
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		test_gone(self->fd);
 		EXPECT_EQ(-ENOENT, hmm_ref_open(self->nr));
 		test_cpu_data(self->mem, PAGES, 1);
@@ -123,14 +110,14 @@ TEST_F(unbind, file_open)
 }
 
 struct unbinder {
-	const char *name;
+	unsigned int nr;
 	unsigned long done;
 };
 
 static int unbind_main(void *arg)
 {
 	struct unbinder *unbinder = arg;
-	int rc = !CHECK(!unbind(unbinder->name));
+	int rc = !CHECK(!device_unbind(unbinder->nr));
 
 	counter_set(&unbinder->done, 1);
 	return rc;
@@ -140,7 +127,7 @@ static int unbind_main(void *arg)
 TEST_F(unbind, many_blocks)
 {
 	unsigned long long deadline = now_ms() + 2 * PATIENCE_MS;
-	struct unbinder unbinder = { .name = self->name };
+	struct unbinder unbinder = { .nr = self->nr };
 	unsigned long npages = 5 * block_pages() + 3;
 	char *mem = test_map_pages(npages);
 	unsigned long in_time;
@@ -166,7 +153,7 @@ TEST_F(unbind, file_closed)
 
 	for (i = 0; i < ROUNDS; i++) {
 		ASSERT_EQ(0, close(self->fd));
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		test_cpu_data(self->mem, PAGES, 1);
 		test_rebind();
 	}
@@ -212,7 +199,7 @@ TEST_F(unbind, while_migrating)
 		ASSERT_EQ(0, worker_start(&worker, migrate_main, &v));
 		while (!counter_get(&v.rounds))
 			sched_yield();
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		ASSERT_EQ(0, worker_wait(&worker));
 		test_cpu_data(self->mem, PAGES, 1);
 		old = self->fd;
@@ -252,7 +239,7 @@ TEST_F(unbind, while_accessing)
 		ASSERT_EQ(0, worker_start(&worker, access_main, &v));
 		while (!counter_get(&v.rounds))
 			sched_yield();
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		ASSERT_EQ(0, worker_wait(&worker));
 		test_cpu_data(self->mem, PAGES, 1);
 		old = self->fd;
@@ -307,7 +294,7 @@ static int stuck_release(struct stuck *stuck)
 TEST_F(unbind, waits_for_a_fault)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
-	struct unbinder unbinder = { .name = self->name };
+	struct unbinder unbinder = { .nr = self->nr };
 	struct stuck stuck = { .fd = self->fd, .mem = test_map_pages(1) };
 	struct pollfd pollfd = { .events = POLLIN };
 	struct worker reader, worker;
@@ -319,7 +306,7 @@ TEST_F(unbind, waits_for_a_fault)
 		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
 	/* How long it takes, on this host, when there is nothing to wait for. */
 	takes = now_ms();
-	ASSERT_EQ(0, unbind(self->name));
+	ASSERT_EQ(0, device_unbind(self->nr));
 	takes = now_ms() - takes;
 	close(self->fd);
 	test_rebind();
@@ -372,7 +359,7 @@ TEST_F(unbind, while_touching)
 		v.stop = 0;
 		v.rounds = 0;
 		ASSERT_EQ(0, worker_start(&worker, touch_main, &v));
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		while (!counter_get(&v.rounds))
 			sched_yield();
 		counter_set(&v.stop, 1);
@@ -405,7 +392,7 @@ TEST_F(unbind, with_a_child)
 		ASSERT_LT(0, pid);
 		ASSERT_TRUE(event_wait(v.ready));
 		ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES / 2, 2));
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		event_post(v.go);
 		ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
 		ASSERT_EQ(0, bad_pages(self->mem, PAGES / 2, 2));
@@ -424,7 +411,7 @@ TEST_F(unbind, file_of_the_past)
 
 	for (i = 0; i < ROUNDS; i++) {
 		old[i] = self->fd;
-		ASSERT_EQ(0, unbind(self->name));
+		ASSERT_EQ(0, device_unbind(self->nr));
 		test_rebind();
 	}
 	for (i = 0; i < ROUNDS; i++) {
