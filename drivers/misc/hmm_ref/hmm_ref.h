@@ -207,7 +207,7 @@ int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
 
 struct file;
 
-long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg);
 
 #ifdef CONFIG_HMM_REF_DMIRROR
 int hmm_ref_dmirror_check(void);

@@ -345,33 +345,33 @@ int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
 
-/* Unless the device is gone. The section keeps it until the handler has returned. */
-static int handle(struct hmm_ref_client *client, const struct hmm_ref_op *op,
-		  union hmm_ref_cmd *cmd)
-{
-	struct hmm_ref_device *dev = client->dev;
-	int srcu_idx;
-	int rc = -ENODEV;
-
-	srcu_idx = srcu_read_lock(&dev->unplug);
-	if (!READ_ONCE(dev->gone))
-		rc = op->handler(client, cmd);
-	srcu_read_unlock(&dev->unplug, srcu_idx);
-	return rc;
-}
-
-/*
- * The struct is copied outside of the section: a page of it that a userfaultfd's handler
- * has yet to deliver must not keep the device from going.
+/**
+ * hmm_ref_ioctl() - the file's ioctl
+ * @file: open file
+ * @number: command number
+ * @arg: user pointer to the command's struct
+ *
+ * The struct is copied outside of the SRCU section that removal waits for: a page of it that a
+ * userfaultfd's handler has yet to deliver must not keep the device from going.
+ *
+ * Return: 0 or an errno of the uapi.
  */
-static long hmm_ref_dispatch(struct hmm_ref_client *client,
-			     const struct hmm_ref_op *op, void __user *ucmd)
+long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 {
+	struct hmm_ref_client *client = file->private_data;
+	struct hmm_ref_device *dev = client->dev;
+	void __user *ucmd = (void __user *)arg;
+	unsigned int nr = _IOC_NR(number);
+	const struct hmm_ref_op *op;
 	union hmm_ref_cmd cmd;
 	unsigned int size;
+	int srcu_idx;
 	int rc;
 
-	if (READ_ONCE(client->dev->gone))
+	if (nr >= ARRAY_SIZE(hmm_ref_ops) || number != _IO(HMM_REF_IOC_TYPE, nr))
+		return -ENOTTY;
+	op = &hmm_ref_ops[nr];
+	if (READ_ONCE(dev->gone))
 		return -ENODEV;
 	rc = hmm_ref_get_cmd(op, client->mirror.notifier.mm, ucmd, &cmd);
 	if (rc)
@@ -380,25 +380,11 @@ static long hmm_ref_dispatch(struct hmm_ref_client *client,
 	size = min(cmd.common.size, op->size);
 	if (copy_to_user(ucmd, &cmd, size))
 		return -EFAULT;
-	rc = handle(client, op, &cmd);
-	if (copy_to_user(ucmd, &cmd, size))
-		return -EFAULT;
-	return rc;
-}
 
-/**
- * hmm_ref_ioctl() - the file's ioctl
- * @file: open file
- * @cmd: command number
- * @arg: user pointer to the command's struct
- *
- * Return: 0 or an errno of the uapi.
- */
-long hmm_ref_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	unsigned int nr = _IOC_NR(cmd);
+	/* A device that is not gone by now stays until the handler has returned. */
+	srcu_idx = srcu_read_lock(&dev->unplug);
+	rc = READ_ONCE(dev->gone) ? -ENODEV : op->handler(client, &cmd);
+	srcu_read_unlock(&dev->unplug, srcu_idx);
 
-	if (nr >= ARRAY_SIZE(hmm_ref_ops) || cmd != _IO(HMM_REF_IOC_TYPE, nr))
-		return -ENOTTY;
-	return hmm_ref_dispatch(file->private_data, &hmm_ref_ops[nr], (void __user *)arg);
+	return copy_to_user(ucmd, &cmd, size) ? -EFAULT : rc;
 }
