@@ -37,9 +37,9 @@ void hmm_ref_device_put(struct hmm_ref_device *dev)
 
 /**
  * hmm_ref_client_open() - make a client for a file that is being opened
- * @dev: device that does not go away meanwhile
+ * @dev: device, which may be unbound meanwhile
  *
- * Context: misc_open(), which excludes misc_deregister().
+ * Context: takes mmap_lock for writing, with no lock of the driver held.
  * Return: the client, or an ERR_PTR().
  */
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
@@ -49,6 +49,8 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 
 	if (!current->mm)
 		return ERR_PTR(-EINVAL);
+	if (READ_ONCE(dev->gone))
+		return ERR_PTR(-ENODEV);
 	client = kzalloc_obj(*client, GFP_KERNEL_ACCOUNT);
 	if (!client)
 		return ERR_PTR(-ENOMEM);

@@ -393,8 +393,7 @@ static int dmirror_open(struct inode *inode, struct file *file)
 
 	if (!dmf)
 		return -ENOMEM;
-	dmf->client = hmm_ref_client_open(container_of(file->private_data,
-						       struct hmm_ref_device, dmirror));
+	dmf->client = hmm_ref_client_open(hmm_ref_node_device(inode));
 	if (IS_ERR(dmf->client)) {
 		int rc = PTR_ERR(dmf->client);
 
@@ -499,20 +498,18 @@ int hmm_ref_dmirror_check(void)
 int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
 {
 	bool coherent = dev->dm.type == MEMORY_DEVICE_COHERENT;
+	char name[16];
 	int rc;
 
 	if (!dmirror || index >= DEVICES_OF_A_KIND)
 		return 0;
-	snprintf(dev->dmirror_name, sizeof(dev->dmirror_name), "hmm_dmirror%u",
+	snprintf(name, sizeof(name), "hmm_dmirror%u",
 		 index + (coherent ? DEVICES_OF_A_KIND : 0));
-	dev->dmirror.minor = MISC_DYNAMIC_MINOR;
-	dev->dmirror.name = dev->dmirror_name;
-	dev->dmirror.mode = 0600;
-	dev->dmirror.fops = &dmirror_fops;
-	dev->dmirror.parent = dev->misc.parent;
-	rc = name_is_taken(dev->dmirror_name) ? -EBUSY : misc_register(&dev->dmirror);
-	if (rc)
-		dev->dmirror_name[0] = '\0';
+	if (name_is_taken(name))
+		return -EBUSY;
+	rc = hmm_ref_node_add(&dev->dmirror, dev, dev->node.device.parent, name,
+			      &dmirror_fops);
+	dev->has_dmirror = !rc;
 	return rc;
 }
 
@@ -522,6 +519,6 @@ int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
  */
 void hmm_ref_dmirror_remove(struct hmm_ref_device *dev)
 {
-	if (dev->dmirror_name[0])
-		misc_deregister(&dev->dmirror);
+	if (dev->has_dmirror)
+		hmm_ref_node_remove(&dev->dmirror);
 }

@@ -9,7 +9,7 @@
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
  *               stats.c              what all layers have counted
- *               client.c             open files
+ *               client.c, node.c     open files, and what they are files of
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
@@ -82,9 +82,10 @@
 #ifndef _HMM_REF_H
 #define _HMM_REF_H
 
+#include <linux/cdev.h>
+#include <linux/device.h>
 #include <linux/kref.h>
 #include <linux/list.h>
-#include <linux/miscdevice.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/srcu.h>
@@ -97,11 +98,37 @@
 struct dentry;
 struct hmm_ref_around;
 
+/* ---- node.c: character devices ----------------------------------------- */
+
+struct file_operations;
+struct hmm_ref_device;
+struct inode;
+
+/**
+ * struct hmm_ref_node - a character device
+ * @device: in sysfs; has a reference per file that is open
+ * @cdev: for the files
+ * @dev: that it is of, referenced
+ */
+struct hmm_ref_node {
+	struct device device;
+	struct cdev cdev;
+	struct hmm_ref_device *dev;
+};
+
+int hmm_ref_node_add(struct hmm_ref_node *node, struct hmm_ref_device *dev,
+		     struct device *parent, const char *name,
+		     const struct file_operations *fops);
+void hmm_ref_node_remove(struct hmm_ref_node *node);
+struct hmm_ref_device *hmm_ref_node_device(struct inode *inode);
+int hmm_ref_node_init(void);
+void hmm_ref_node_exit(void);
+
 /* ---- main.c: devices --------------------------------------------------- */
 
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
- * @ref: one for the bound driver, one per open file
+ * @ref: one for the bound driver, one per character device, one per open file
  * @name: of the character device and the debugfs folder
  * @unplug: an operation that has found @gone unset runs to its end
  * @gone: unbound; set once, read under @unplug
@@ -115,9 +142,9 @@ struct hmm_ref_around;
  *	hmm_ref_devmem::room_lock
  * @clients_lock: covers @clients
  * @clients: open files
- * @misc: character device
- * @dmirror: the same for the old interface; @dmirror_name is empty if there is none
- * @dmirror_name: of @dmirror
+ * @node: character device
+ * @dmirror: the same for the old interface, if @has_dmirror
+ * @has_dmirror: it has one
  * @debugfs: folder
  */
 struct hmm_ref_device {
@@ -134,9 +161,9 @@ struct hmm_ref_device {
 	unsigned long last_room;
 	struct mutex clients_lock;	/* list of clients */
 	struct list_head clients;
-	struct miscdevice misc;
-	struct miscdevice dmirror;
-	char dmirror_name[16];
+	struct hmm_ref_node node;
+	struct hmm_ref_node dmirror;
+	bool has_dmirror;
 	struct dentry *debugfs;
 };
 

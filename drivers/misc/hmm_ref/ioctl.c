@@ -30,7 +30,7 @@ static u64 features(const struct hmm_ref_device *dev)
 		features |= HMM_REF_FEATURE_LARGE;
 	if (dev->dm.type == MEMORY_DEVICE_PRIVATE)
 		features |= HMM_REF_FEATURE_ELASTIC;
-	if (dev->dmirror_name[0])
+	if (dev->has_dmirror)
 		features |= HMM_REF_FEATURE_OLD_INTERFACE;
 	if (IS_ENABLED(CONFIG_FAULT_INJECTION_DEBUG_FS))
 		features |= HMM_REF_FEATURE_FAIL;

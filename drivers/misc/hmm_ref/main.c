@@ -154,8 +154,7 @@ static int hmm_ref_open(struct inode *inode, struct file *file)
 {
 	struct hmm_ref_client *client;
 
-	client = hmm_ref_client_open(container_of(file->private_data,
-						  struct hmm_ref_device, misc));
+	client = hmm_ref_client_open(hmm_ref_node_device(inode));
 	if (IS_ERR(client))
 		return PTR_ERR(client);
 	file->private_data = client;
@@ -200,7 +199,7 @@ static void hmm_ref_remove(struct platform_device *pdev)
 
 	hmm_ref_devmem_stop(&dev->dm);
 	WRITE_ONCE(dev->gone, true);
-	misc_deregister(&dev->misc);
+	hmm_ref_node_remove(&dev->node);
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);
 	synchronize_srcu(&dev->unplug);
@@ -261,12 +260,7 @@ static int hmm_ref_probe(struct platform_device *pdev)
 		goto err_hw;
 	}
 
-	dev->misc.minor = MISC_DYNAMIC_MINOR;
-	dev->misc.name = dev->name;
-	dev->misc.mode = 0600;
-	dev->misc.fops = &hmm_ref_fops;
-	dev->misc.parent = &pdev->dev;
-	rc = misc_register(&dev->misc);
+	rc = hmm_ref_node_add(&dev->node, dev, &pdev->dev, dev->name, &hmm_ref_fops);
 	if (rc)
 		goto err_devmem;
 	hmm_ref_debugfs_add(dev);
@@ -365,6 +359,9 @@ static int __init hmm_ref_init(void)
 	rc = hmm_ref_fault_init();
 	if (rc)
 		return rc;
+	rc = hmm_ref_node_init();
+	if (rc)
+		goto err_fault;
 	hmm_ref_debugfs_init();
 	rc = platform_driver_register(&hmm_ref_driver);
 	if (rc)
@@ -378,6 +375,8 @@ err_driver:
 	platform_driver_unregister(&hmm_ref_driver);
 err_debugfs:
 	hmm_ref_debugfs_exit();
+	hmm_ref_node_exit();
+err_fault:
 	hmm_ref_fault_exit();
 	return rc;
 }
@@ -387,6 +386,7 @@ static void __exit hmm_ref_exit(void)
 	unregister_devices();
 	platform_driver_unregister(&hmm_ref_driver);
 	hmm_ref_debugfs_exit();
+	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
 }
 

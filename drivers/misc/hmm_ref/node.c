@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Character devices.
+ *
+ * They are the driver's own, not of the misc class: to open one takes the mmap_lock of the process
+ * for writing, which may last, and misc_open() does that with a lock held for all misc devices. Here
+ * an open waits alone. It may race with removal, and then makes a file of a device that is gone,
+ * which is what each file becomes then.
+ */
+#include <linux/idr.h>
+#include <linux/module.h>
+
+#include "hmm_ref.h"
+
+/* A device that is unbound keeps its minor numbers until its files are closed. */
+#define MINORS	1024
+
+static dev_t first;
+static DEFINE_IDA(minors);
+
+static char *node_path(const struct device *device, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return NULL;
+}
+
+static const struct class node_class = {
+	.name = "hmm_ref",
+	.devnode = node_path,
+};
+
+/* When the last file is closed, too. */
+static void node_release(struct device *device)
+{
+	struct hmm_ref_node *node = container_of(device, struct hmm_ref_node, device);
+
+	ida_free(&minors, MINOR(device->devt));
+	hmm_ref_device_put(node->dev);
+}
+
+/**
+ * hmm_ref_node_add() - make a character device
+ * @node: to set up
+ * @dev: that it is of, and keeps
+ * @parent: on the bus
+ * @name: in /dev
+ * @fops: of its files
+ *
+ * Return: 0 or a negative errno.
+ */
+int hmm_ref_node_add(struct hmm_ref_node *node, struct hmm_ref_device *dev,
+		     struct device *parent, const char *name,
+		     const struct file_operations *fops)
+{
+	int minor = ida_alloc_max(&minors, MINORS - 1, GFP_KERNEL);
+	int rc;
+
+	if (minor < 0)
+		return minor;
+	kref_get(&dev->ref);
+	node->dev = dev;
+	device_initialize(&node->device);
+	node->device.class = &node_class;
+	node->device.parent = parent;
+	node->device.release = node_release;
+	node->device.devt = MKDEV(MAJOR(first), minor);
+	cdev_init(&node->cdev, fops);
+	node->cdev.owner = fops->owner;
+	rc = dev_set_name(&node->device, "%s", name);
+	if (!rc)
+		rc = cdev_device_add(&node->cdev, &node->device);
+	if (rc)
+		put_device(&node->device);
+	return rc;
+}
+
+/**
+ * hmm_ref_node_remove() - remove a character device
+ * @node: that was added. Its files stay, and an open that is under way makes another one
+ *
+ * Context: may sleep; waits for no user.
+ */
+void hmm_ref_node_remove(struct hmm_ref_node *node)
+{
+	cdev_device_del(&node->cdev, &node->device);
+	put_device(&node->device);
+}
+
+/**
+ * hmm_ref_node_device() - which device is a file of?
+ * @inode: that is being opened
+ *
+ * Return: the device, which stays until the file is closed.
+ */
+struct hmm_ref_device *hmm_ref_node_device(struct inode *inode)
+{
+	return container_of(inode->i_cdev, struct hmm_ref_node, cdev)->dev;
+}
+
+/**
+ * hmm_ref_node_init() - prepare for character devices
+ *
+ * Return: 0 or a negative errno.
+ */
+int __init hmm_ref_node_init(void)
+{
+	int rc = alloc_chrdev_region(&first, 0, MINORS, "hmm_ref");
+
+	if (rc)
+		return rc;
+	rc = class_register(&node_class);
+	if (rc)
+		unregister_chrdev_region(first, MINORS);
+	return rc;
+}
+
+/**
+ * hmm_ref_node_exit() - undo hmm_ref_node_init()
+ */
+void hmm_ref_node_exit(void)
+{
+	class_unregister(&node_class);
+	unregister_chrdev_region(first, MINORS);
+	ida_destroy(&minors);
+}
