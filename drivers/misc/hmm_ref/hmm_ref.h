@@ -4,7 +4,8 @@
  *
  * Layers, the highest first. Calls go down only.
  *
- *   hmm_ref.h   main.c               devices: probe, removal, suspend
+ *   hmm_ref.h   main.c, sim.c        the module, and devices on their bus
+ *               device.c             a device: probe, removal, suspend
  *               ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
@@ -88,6 +89,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/sizes.h>
 #include <linux/srcu.h>
 
 #include "counters.h"
@@ -124,7 +126,7 @@ struct hmm_ref_device *hmm_ref_node_device(struct inode *inode);
 int hmm_ref_node_init(void);
 void hmm_ref_node_exit(void);
 
-/* ---- main.c: devices --------------------------------------------------- */
+/* ---- device.c: devices ------------------------------------------------- */
 
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
@@ -188,7 +190,46 @@ struct hmm_ref_client {
 	struct list_head node;
 };
 
+/**
+ * struct hmm_ref_device_params - what a device is like
+ * @hw: hardware, which outlives the device
+ * @id: number of the device
+ * @index: its number among those of its kind of memory
+ * @large: keep large folios whole, where the core can
+ * @fault_around: pages that a CPU fault brings back at most
+ * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
+ * @capacity: bytes, a multiple of PMD_SIZE
+ * @chunk_size: bytes that private memory grows by
+ */
+struct hmm_ref_device_params {
+	struct hmm_ref_hw *hw;
+	unsigned int id;
+	unsigned int index;
+	bool large;
+	unsigned int fault_around;
+	phys_addr_t coherent_base;
+	u64 capacity;
+	u64 chunk_size;
+};
+
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
+extern const struct dev_pm_ops hmm_ref_pm_ops;
+
+struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
+					  const struct hmm_ref_device_params *params);
+void hmm_ref_device_remove(struct hmm_ref_device *dev);
+
+/* ---- main.c, sim.c: the module, and simulated devices ------------------- */
+
+#define HMM_REF_MAX_CHUNK_SIZE	(64ULL * SZ_1G)	/* its blocks are one allocation */
+
+struct kernel_param_ops;
+
+extern struct hmm_ref_device_params hmm_ref_device_params; /* module parameters */
+extern const struct kernel_param_ops hmm_ref_param_size_ops;
+
+int hmm_ref_sim_init(void);
+void hmm_ref_sim_exit(void);
 
 /* ---- client.c: open files ---------------------------------------------- */
 

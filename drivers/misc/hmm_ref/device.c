@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device, whatever bus it is on: how it comes, and how it goes.
+ *
+ * Going is the hard part, and its order matters:
+ *
+ *   stop              nothing is handed out any more
+ *   gone              operations that begin now fail with -ENODEV ...
+ *   synchronize_srcu  ... and those under way have ended
+ *   zap the mirrors   the device accesses nothing any more
+ *   evict             processes get their data back to system memory
+ *   memunmap, free    the struct pages go
+ *
+ * There is no way to go on with pages left: processes would lose their data. No lock is
+ * held while it waits. Open files keep struct hmm_ref_device, and their notifiers, until
+ * they are closed; the module stays for as long.
+ *
+ * A system that sleeps takes the power from a device's memory, so suspend does as much of
+ * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
+ * can stay awake. The device wakes up empty.
+ */
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/pm.h>
+#include <linux/slab.h>
+
+#include "fault_around.h"
+#include "hmm_ref.h"
+
+/* Without progress for so long, the log says what is waited for. */
+#define GIVE_UP		(10 * HZ)
+
+/* ---- files ------------------------------------------------------------- */
+
+static int hmm_ref_open(struct inode *inode, struct file *file)
+{
+	struct hmm_ref_client *client;
+
+	client = hmm_ref_client_open(hmm_ref_node_device(inode));
+	if (IS_ERR(client))
+		return PTR_ERR(client);
+	file->private_data = client;
+	return 0;
+}
+
+static int hmm_ref_release(struct inode *inode, struct file *file)
+{
+	hmm_ref_client_close(file->private_data);
+	return 0;
+}
+
+static void hmm_ref_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	hmm_ref_client_show_fdinfo(m, file->private_data);
+}
+
+static const struct file_operations hmm_ref_fops = {
+	.owner = THIS_MODULE,
+	.open = hmm_ref_open,
+	.release = hmm_ref_release,
+	.unlocked_ioctl = hmm_ref_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = hmm_ref_show_fdinfo,
+};
+
+/* ---- coming and going --------------------------------------------------- */
+
+const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
+	.folio_free = hmm_ref_pagemap_folio_free,
+#ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
+	.folio_split = hmm_ref_devmem_folio_split,
+#endif
+	.migrate_to_ram = hmm_ref_migrate_to_ram,
+	.memory_failure = hmm_ref_memory_failure,
+};
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
+
+/**
+ * hmm_ref_device_remove() - end a device
+ * @dev: device, whose hardware works to the end of this
+ *
+ * Context: may sleep, for as long as pages cannot leave the device.
+ */
+void hmm_ref_device_remove(struct hmm_ref_device *dev)
+{
+	hmm_ref_devmem_stop(&dev->dm);
+	WRITE_ONCE(dev->gone, true);
+	hmm_ref_node_remove(&dev->node);
+	hmm_ref_dmirror_remove(dev);
+	hmm_ref_debugfs_remove(dev);
+	synchronize_srcu(&dev->unplug);
+	hmm_ref_clients_zap(dev);
+	while (!hmm_ref_evict_all(dev, GIVE_UP))
+		pr_warn("%s: waiting for %lu pages to leave the device\n", dev->name,
+			hmm_ref_devmem_used(&dev->dm));
+	hmm_ref_devmem_exit(&dev->dm);
+	hmm_ref_scratch_exit(&dev->evict_scratch);
+	hmm_ref_device_put(dev);
+}
+
+/* Return: a device that nothing can find yet, or an ERR_PTR(). */
+static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *params)
+{
+	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
+	int rc;
+
+	if (!dev)
+		return ERR_PTR(-ENOMEM);
+	rc = init_srcu_struct(&dev->unplug);
+	if (rc) {
+		kfree(dev);
+		return ERR_PTR(rc);
+	}
+	kref_init(&dev->ref);
+	snprintf(dev->name, sizeof(dev->name), "hmm_ref%u", params->id);
+	dev->fault_around = params->fault_around;
+	mutex_init(&dev->evict_lock);
+	dev->last_room = jiffies;
+	mutex_init(&dev->clients_lock);
+	INIT_LIST_HEAD(&dev->clients);
+	dev->counters = alloc_percpu(struct hmm_ref_counters);
+	dev->around = alloc_percpu(struct hmm_ref_around);
+	if (dev->counters && dev->around)
+		return dev;
+	hmm_ref_device_put(dev);
+	return ERR_PTR(-ENOMEM);
+}
+
+/**
+ * hmm_ref_device_add() - make a device
+ * @parent: on its bus; gets the device as its driver's data
+ * @params: what it is like
+ *
+ * Return: the device, or an ERR_PTR().
+ */
+struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
+					  const struct hmm_ref_device_params *params)
+{
+	struct hmm_ref_device *dev = device_alloc(params);
+	struct hmm_ref_devmem_params memory = {
+		.hw = params->hw,
+		.ops = &hmm_ref_pagemap_ops,
+		.large = params->large,
+		.coherent_base = params->coherent_base,
+		.capacity = params->capacity,
+		.chunk_size = params->chunk_size,
+		.id = params->id,
+	};
+	int rc;
+
+	if (IS_ERR(dev))
+		return dev;
+	memory.name = dev->name;
+	rc = hmm_ref_scratch_init(&dev->evict_scratch);
+	if (rc)
+		goto err_put;
+	rc = hmm_ref_devmem_init(&dev->dm, &memory);
+	if (rc) {
+		dev_err(parent, "no device memory: %d\n", rc);
+		goto err_scratch;
+	}
+	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
+	if (rc)
+		goto err_devmem;
+	hmm_ref_debugfs_add(dev);
+	dev_set_drvdata(parent, dev);
+	rc = hmm_ref_dmirror_add(dev, params->index);
+	if (!rc)
+		return dev;
+	/* A process may have opened it already. */
+	hmm_ref_device_remove(dev);
+	return ERR_PTR(rc);
+
+err_devmem:
+	hmm_ref_devmem_exit(&dev->dm);
+err_scratch:
+	hmm_ref_scratch_exit(&dev->evict_scratch);
+err_put:
+	hmm_ref_device_put(dev);
+	return ERR_PTR(rc);
+}
+
+/* ---- sleep ------------------------------------------------------------- */
+
+static int hmm_ref_resume(struct device *device)
+{
+	struct hmm_ref_device *dev = dev_get_drvdata(device);
+
+	hmm_ref_devmem_restart(&dev->dm);
+	return 0;
+}
+
+static int hmm_ref_suspend(struct device *device)
+{
+	struct hmm_ref_device *dev = dev_get_drvdata(device);
+
+	hmm_ref_devmem_stop(&dev->dm);
+	hmm_ref_clients_zap(dev);
+	if (hmm_ref_evict_all(dev, GIVE_UP))
+		return 0;
+	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));
+	hmm_ref_resume(device);
+	return -EBUSY;
+}
+
+const struct dev_pm_ops hmm_ref_pm_ops = {
+	SYSTEM_SLEEP_PM_OPS(hmm_ref_suspend, hmm_ref_resume)
+};
