@@ -24,6 +24,7 @@ help:
 ## make test-all  all of them, with a longer fuzz, on three more builds: with the detector of data
 ##                races (KCSAN), without patches/core, and of a driver without the old
 ##                interface; and core-bugs
+## make test-pci  the same selftests on two devices on PCI, on both kernels: part of make test-all
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
 ## make shell     an interactive guest with the driver loaded
@@ -65,8 +66,12 @@ test:
 	@scripts/test.sh
 
 test-all:
-	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror" CORE_BUGS=1 \
+	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror \
+		release-pci debug-pci" CORE_BUGS=1 \
 		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} ALL=1 HMM_REF_FAIL_EVERY=1 scripts/test.sh
+
+test-pci:
+	@FLAVOURS="release-pci debug-pci" scripts/test.sh
 
 hmm-tests:
 	@TEST=hmm-tests scripts/test.sh
@@ -132,7 +137,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all hmm-tests fuzz shell kernel mutants check coverage model modules
+.PHONY: help run test test-all test-pci hmm-tests fuzz shell kernel mutants check coverage model modules
 .PHONY: bench bench-insn lockstat core-bugs core-series core-build clean distclean
 
 endif

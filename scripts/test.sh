@@ -6,7 +6,8 @@
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
-#        interface, with "-no-compat" without its folder compat), TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
+#        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI),
+#        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
 #        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_BUGS (1:
 #        those of patches/core, too), and what kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
@@ -18,9 +19,9 @@
 set -euo pipefail
 here=$(dirname "$0")
 flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
-core_patches=${CORE_PATCHES:-1} dmirror=${DMIRROR:-y} compat=${COMPAT:-y}
+core_patches=${CORE_PATCHES:-1} dmirror=${DMIRROR:-y} compat=${COMPAT:-y} coherent=${COHERENT:-2}
 FLAVOUR=release
-export COHERENT=${COHERENT:-2} NUMA=${NUMA:-2} FLAVOUR
+export COHERENT=$coherent NUMA=${NUMA:-2} GPUS=0 FLAVOUR
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
@@ -82,10 +83,12 @@ core_bugs() {
 # Sets what kernel.sh and vm.sh read.
 use() {
 	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=$dmirror COMPAT=$compat
+	export GPUS=0 COHERENT=$coherent
 	case $1 in
 	*-plain) CORE_PATCHES=0 ;;
 	*-no-dmirror) DMIRROR=n ;;
 	*-no-compat) COMPAT=n ;;
+	*-pci) GPUS=2 COHERENT=0 ;;
 	esac
 }
 

@@ -4,7 +4,8 @@
 # Boots the kernel that kernel.sh made, has the guest do one job and says how it ended.
 #
 #   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
-#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), ACCEL (kvm, tcg), ICOUNT
+#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), GPUS (devices on PCI, of 256 MiB,
+#        instead of simulated ones), ACCEL (kvm, tcg), ICOUNT
 #        (1: one CPU, whose clock counts instructions), TIMEOUT (seconds until the guest
 #        is killed)
 #   out: the output of the job on stdout, while it runs; the logs in $PRODUCTS.
@@ -20,7 +21,7 @@ here=$(dirname "$0")
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-SMP=${SMP:-2} MEM=${MEM:-4G} NUMA=${NUMA:-1} COHERENT=${COHERENT:-0}
+SMP=${SMP:-2} MEM=${MEM:-4G} NUMA=${NUMA:-1} COHERENT=${COHERENT:-0} GPUS=${GPUS:-0}
 ACCEL=${ACCEL:-} ICOUNT=${ICOUNT:-0} TIMEOUT=${TIMEOUT:-600}
 [[ $ICOUNT == 0 ]] || SMP=1 ACCEL=icount
 
@@ -89,18 +90,32 @@ add_windows() {
 	[[ ! $coherent ]] || APPEND+=("coherent=$coherent")
 }
 
+# Without PCI hotplug the ACPI tables are small: the debug kernel boots 7 s sooner.
+add_gpus() {
+	local gpu
+
+	if ((GPUS == 0)); then
+		QEMU+=(-global PIIX4_PM.acpi-root-pci-hotplug=off
+			-global PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off)
+		return
+	fi
+	for ((gpu = 0; gpu < GPUS; gpu++)); do
+		QEMU+=(-object "memory-backend-ram,id=vram$gpu,size=256M,share=on"
+			-device "ivshmem-plain,id=gpu$gpu,memdev=vram$gpu")
+	done
+	APPEND+=("gpus=$GPUS")
+}
+
 describe_machine() {
 	mem=$(megabytes "$MEM")
 	mem=$((mem / NUMA * NUMA))
-	# Without PCI hotplug the ACPI tables are small: the debug kernel boots 7 s sooner.
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
-		-machine pc -global PIIX4_PM.acpi-root-pci-hotplug=off
-		-global PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off
-		-smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
+		-machine pc -smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
 	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
 	choose_accel
 	add_nodes
 	add_windows
+	add_gpus
 }
 
 # --- one run --------------------------------------------------------------------

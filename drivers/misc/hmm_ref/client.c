@@ -13,27 +13,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "fault_around.h"
 #include "hmm_ref.h"
-
-static void device_release(struct kref *ref)
-{
-	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
-
-	cleanup_srcu_struct(&dev->unplug);
-	free_percpu(dev->around);
-	free_percpu(dev->counters);
-	kfree(dev);
-}
-
-/**
- * hmm_ref_device_put() - drop a reference
- * @dev: device, not to be used any more
- */
-void hmm_ref_device_put(struct hmm_ref_device *dev)
-{
-	kref_put(&dev->ref, device_release);
-}
 
 /**
  * hmm_ref_client_open() - make a client for a file that is being opened

@@ -63,6 +63,27 @@ static const struct file_operations hmm_ref_fops = {
 	.show_fdinfo = hmm_ref_show_fdinfo,
 };
 
+/* ---- references -------------------------------------------------------- */
+
+static void device_release(struct kref *ref)
+{
+	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
+
+	cleanup_srcu_struct(&dev->unplug);
+	free_percpu(dev->around);
+	free_percpu(dev->counters);
+	kfree(dev);
+}
+
+/**
+ * hmm_ref_device_put() - drop a reference
+ * @dev: device, not to be used any more
+ */
+void hmm_ref_device_put(struct hmm_ref_device *dev)
+{
+	kref_put(&dev->ref, device_release);
+}
+
 /* ---- coming and going --------------------------------------------------- */
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {

@@ -4,13 +4,13 @@
  *
  * Layers, the highest first. Calls go down only.
  *
- *   hmm_ref.h   main.c, sim.c        the module, and devices on their bus
- *               device.c             a device: probe, removal, suspend
- *               ioctl.c, dmirror.c, debugfs.c
+ *   device.h    main.c, sim.c, pci.c the module, and devices on their bus
+ *               device.c, node.c     a device: how it comes and goes, and its files
+ *   hmm_ref.h   ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
  *               stats.c              what all layers have counted
- *               client.c, node.c     open files, and what they are files of
+ *               client.c             open files
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
@@ -29,7 +29,7 @@
  *   gpu/gpu.h   gpu/engine.c         a device: what hardware would do
  *   base.h      compat/              the kernel as it should be
  *
- * Files, user pointers and structs of the uapi end in the files of hmm_ref.h but for
+ * Files, user pointers and structs of the uapi end in the files of hmm_ref.h and device.h but for
  * memory_failure.c: what is below takes addresses and structs of its own.
  *
  * Beside them: fault_around.c predicts which neighbours a CPU fault should bring along, sanity.c
@@ -83,91 +83,14 @@
 #ifndef _HMM_REF_H
 #define _HMM_REF_H
 
-#include <linux/cdev.h>
-#include <linux/device.h>
-#include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
-#include <linux/percpu.h>
-#include <linux/sizes.h>
-#include <linux/srcu.h>
 
-#include "counters.h"
-#include "devmem.h"
+#include "device.h"
 #include "migrate.h"
 #include "mirror.h"
 
-struct dentry;
-struct hmm_ref_around;
-
-/* ---- node.c: character devices ----------------------------------------- */
-
-struct file_operations;
-struct hmm_ref_device;
-struct inode;
-
-/**
- * struct hmm_ref_node - a character device
- * @device: in sysfs; has a reference per file that is open
- * @cdev: for the files
- * @dev: that it is of, referenced
- */
-struct hmm_ref_node {
-	struct device device;
-	struct cdev cdev;
-	struct hmm_ref_device *dev;
-};
-
-int hmm_ref_node_add(struct hmm_ref_node *node, struct hmm_ref_device *dev,
-		     struct device *parent, const char *name,
-		     const struct file_operations *fops);
-void hmm_ref_node_remove(struct hmm_ref_node *node);
-struct hmm_ref_device *hmm_ref_node_device(struct inode *inode);
-int hmm_ref_node_init(void);
-void hmm_ref_node_exit(void);
-
-/* ---- device.c: devices ------------------------------------------------- */
-
-/**
- * struct hmm_ref_device - one /dev/hmm_refN
- * @ref: one for the bound driver, one per character device, one per open file
- * @name: of the character device and the debugfs folder
- * @unplug: an operation that has found @gone unset runs to its end
- * @gone: unbound; set once, read under @unplug
- * @fault_around: pages that a CPU fault brings back at the most; knob
- * @around: how many these are, from experience
- * @dm: its memory
- * @counters: totals
- * @evict_lock: covers @evict_scratch; killable
- * @evict_scratch: scratch memory of eviction
- * @last_room: when a page has last come free for a task that waits, in jiffies; covered by
- *	hmm_ref_devmem::room_lock
- * @clients_lock: covers @clients
- * @clients: open files
- * @node: character device
- * @dmirror: the same for the old interface, if @has_dmirror
- * @has_dmirror: it has one
- * @debugfs: folder
- */
-struct hmm_ref_device {
-	struct kref ref;
-	char name[16];
-	struct srcu_struct unplug;
-	bool gone;
-	u32 fault_around;
-	struct hmm_ref_around __percpu *around;
-	struct hmm_ref_devmem dm;
-	struct hmm_ref_counters __percpu *counters;
-	struct mutex evict_lock;	/* evict_scratch */
-	struct hmm_ref_scratch evict_scratch;
-	unsigned long last_room;
-	struct mutex clients_lock;	/* list of clients */
-	struct list_head clients;
-	struct hmm_ref_node node;
-	struct hmm_ref_node dmirror;
-	bool has_dmirror;
-	struct dentry *debugfs;
-};
+/* ---- client.c: open files ---------------------------------------------- */
 
 /**
  * struct hmm_ref_client - one open file
@@ -190,50 +113,6 @@ struct hmm_ref_client {
 	struct list_head node;
 };
 
-/**
- * struct hmm_ref_device_params - what a device is like
- * @hw: hardware, which outlives the device
- * @id: number of the device
- * @index: its number among those of its kind of memory
- * @large: keep large folios whole, where the core can
- * @fault_around: pages that a CPU fault brings back at most
- * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
- * @capacity: bytes, a multiple of PMD_SIZE
- * @chunk_size: bytes that private memory grows by
- */
-struct hmm_ref_device_params {
-	struct hmm_ref_hw *hw;
-	unsigned int id;
-	unsigned int index;
-	bool large;
-	unsigned int fault_around;
-	phys_addr_t coherent_base;
-	u64 capacity;
-	u64 chunk_size;
-};
-
-extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
-extern const struct dev_pm_ops hmm_ref_pm_ops;
-
-struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
-					  const struct hmm_ref_device_params *params);
-void hmm_ref_device_remove(struct hmm_ref_device *dev);
-
-/* ---- main.c, sim.c: the module, and simulated devices ------------------- */
-
-#define HMM_REF_MAX_CHUNK_SIZE	(64ULL * SZ_1G)	/* its blocks are one allocation */
-
-struct kernel_param_ops;
-
-extern struct hmm_ref_device_params hmm_ref_device_params; /* module parameters */
-extern const struct kernel_param_ops hmm_ref_param_size_ops;
-
-int hmm_ref_sim_init(void);
-void hmm_ref_sim_exit(void);
-
-/* ---- client.c: open files ---------------------------------------------- */
-
-void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
 void hmm_ref_client_close(struct hmm_ref_client *client);
 void hmm_ref_clients_zap(struct hmm_ref_device *dev);
@@ -271,35 +150,10 @@ void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client 
 int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
 			   unsigned long nr_pages, int flags);
 
-/* ---- ioctl.c, dmirror.c, debugfs.c ------------------------------------- */
+/* ---- ioctl.c: requests ------------------------------------------------- */
 
 struct file;
 
 long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg);
-
-#ifdef CONFIG_HMM_REF_DMIRROR
-int hmm_ref_dmirror_check(void);
-int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index);
-void hmm_ref_dmirror_remove(struct hmm_ref_device *dev);
-#else
-static inline int hmm_ref_dmirror_check(void)
-{
-	return 0;
-}
-
-static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
-{
-	return 0;
-}
-
-static inline void hmm_ref_dmirror_remove(struct hmm_ref_device *dev)
-{
-}
-#endif
-
-void hmm_ref_debugfs_init(void);
-void hmm_ref_debugfs_exit(void);
-void hmm_ref_debugfs_add(struct hmm_ref_device *dev);
-void hmm_ref_debugfs_remove(struct hmm_ref_device *dev);
 
 #endif /* _HMM_REF_H */

@@ -89,8 +89,13 @@ static int __init hmm_ref_init(void)
 	rc = hmm_ref_sim_init();
 	if (rc)
 		goto err_debugfs;
+	rc = hmm_ref_pci_init();
+	if (rc)
+		goto err_sim;
 	return 0;
 
+err_sim:
+	hmm_ref_sim_exit();
 err_debugfs:
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
@@ -101,6 +106,7 @@ err_fault:
 
 static void __exit hmm_ref_exit(void)
 {
+	hmm_ref_pci_exit();
 	hmm_ref_sim_exit();
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();

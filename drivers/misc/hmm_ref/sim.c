@@ -60,8 +60,8 @@ static int check_params(void)
 {
 	if (!capacity)
 		capacity = round_up((u64)SZ_1G, PMD_SIZE);
-	if (!ndevices || ndevices > MAX_DEVICES) {
-		pr_err("ndevices must be 1 to %d\n", MAX_DEVICES);
+	if (ndevices > MAX_DEVICES) {
+		pr_err("ndevices must be at most %d\n", MAX_DEVICES);
 		return -EINVAL;
 	}
 	if (!IS_ALIGNED(capacity, PMD_SIZE) || capacity > MAX_CAPACITY) {
@@ -151,6 +151,17 @@ static int __init register_devices(void)
 		platform_devices[i] = pdev;
 	}
 	return 0;
+}
+
+/**
+ * hmm_ref_sim_number_others() - number a device of private memory that is not simulated
+ * @params: its id and index are set
+ * @index: its number among its like
+ */
+void hmm_ref_sim_number_others(struct hmm_ref_device_params *params, unsigned int index)
+{
+	params->id = ndevices + nregions + index;
+	params->index = ndevices + index;
 }
 
 /**

@@ -139,7 +139,7 @@ said_after() { dmesg | sed -n "/$1/,\$p"; }
 bad_parameters() {
 	rmmod hmm_ref || return 1
 	rc=0
-	for parameter in ndevices=0 ndevices=9 chunk_size=1 chunk_size=3M chunk_size=128G \
+	for parameter in ndevices=9 chunk_size=1 chunk_size=3M chunk_size=128G \
 		capacity=1 capacity=65E capacity=words coherent=1 coherent=0 \
 		coherent_size=1 coherent_size=128G; do
 		mark="$$ tries $parameter"
