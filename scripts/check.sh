@@ -42,7 +42,7 @@ checkpatch() {
 	local file ignore cwd
 
 	cwd=$(mktemp -d)
-	for file in drivers/misc/hmm_ref/{,compat/,tests/}*.[ch] include/uapi/hmm_ref.h \
+	for file in drivers/misc/hmm_ref/{,compat/,gpu/,tests/}*.[ch] include/uapi/hmm_ref.h \
 		tools/testing/selftests/hmm_ref/*.[ch]; do
 		ignore=MACRO_ARG_REUSE,MACRO_ARG_PRECEDENCE
 		case $file in
@@ -61,9 +61,9 @@ checkpatch() {
 rebuild() {
 	local modules=("$PRODUCTS"/hmm_ref*.ko)
 
-	rm -f "$build"/drivers/misc/hmm_ref/{,compat/,tests/}*.o
+	rm -f "$build"/drivers/misc/hmm_ref/{,compat/,gpu/,tests/}*.o
 	make -C "$tree" O="$build" -j"$(nproc)" "$@" CONFIG_HMM_REF_KUNIT_TEST=m \
-		CONFIG_HMM_REF_FLOOR=m \
+		CONFIG_HMM_REF_FLOOR=m CONFIG_HMM_REF_TOY=m \
 		"${modules[@]/#*\//drivers/misc/hmm_ref/}" 2>&1 |
 		grep -E 'hmm_ref.*(warning|error)|(warning|error).*hmm_ref' || true
 }
@@ -82,7 +82,7 @@ kernel_doc() {
 	local tool=$tree/tools/docs/kernel-doc
 
 	[[ -x $tool ]] || tool=$tree/scripts/kernel-doc
-	"$tool" -none -Wall drivers/misc/hmm_ref/{,compat/,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
+	"$tool" -none -Wall drivers/misc/hmm_ref/{,compat/,gpu/,tests/}*.[ch] include/uapi/hmm_ref.h 2>&1 || true
 }
 
 # Functions that the documentation names, and that neither we nor the kernel have.
@@ -107,7 +107,7 @@ outside_compat() {
 interface_in_core() {
 	grep -nE 'uapi/hmm_ref\.h|linux/(fs|uaccess)\.h|copy_(from|to)_user|__user' \
 		drivers/misc/hmm_ref/*.[ch] |
-		grep -vE '/(main|ioctl|access|stats|debugfs|dmirror|client)\.[ch]:' || true
+		grep -vE '/(main|device|node|ioctl|access|stats|debugfs|dmirror|client)\.[ch]:' || true
 }
 
 shell_check() {

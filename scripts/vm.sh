@@ -29,7 +29,7 @@ job=$1
 shift
 console=$PRODUCTS/$job.console.log
 nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
-closing=''
+closing='' qmp_reader=''
 
 # --- the machine ----------------------------------------------------------------
 
@@ -104,6 +104,21 @@ add_gpus() {
 			-device "ivshmem-plain,id=gpu$gpu,memdev=vram$gpu")
 	done
 	APPEND+=("gpus=$GPUS")
+	# For the job to plug and unplug them. QEMU opens both ends.
+	rm -f "$PRODUCTS"/qmp.{in,out}
+	mkfifo "$PRODUCTS"/qmp.{in,out}
+	QEMU+=(-chardev "pipe,id=qmp,path=$PRODUCTS/qmp" -mon chardev=qmp,mode=control)
+}
+
+# qmp COMMAND: QEMU's answers are in the log.
+qmp() {
+	((GPUS)) || return 0
+	if [[ ! $qmp_reader ]]; then
+		cat "$PRODUCTS/qmp.out" >"$PRODUCTS/qmp.log" &
+		qmp_reader=$!
+		echo '{"execute":"qmp_capabilities"}' >"$PRODUCTS/qmp.in"
+	fi
+	echo "$1" >"$PRODUCTS/qmp.in"
 }
 
 describe_machine() {
@@ -133,6 +148,7 @@ relay() {
 		case $line in
 		"$nonce booted") say "booted in $SECONDS s" ;;
 		"$nonce exit "*) closing=${line##* } ;;
+		"$nonce qmp "*) qmp "${line#"$nonce qmp "}" ;;
 		"$nonce "*) printf '@%s\n' "${line#"$nonce "}" ;;
 		'') empty=$'\n' ;;
 		*) printf '%s\n' "$line" ;;
@@ -160,7 +176,8 @@ run() {
 	relay <"$pipe"
 	qemu_status=0
 	wait "$qemu" || qemu_status=$?
-	rm -f "$pipe"
+	[[ ! $qmp_reader ]] || kill "$qmp_reader" 2>/dev/null || true
+	rm -f "$pipe" "$PRODUCTS"/qmp.{in,out}
 	trap - EXIT
 }
 

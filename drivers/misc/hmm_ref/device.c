@@ -118,6 +118,7 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 	hmm_ref_device_put(dev);
 }
+EXPORT_SYMBOL_NS_GPL(hmm_ref_device_remove, "HMM_REF");
 
 /* Return: a device that nothing can find yet, or an ERR_PTR(). */
 static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *params)
@@ -200,6 +201,7 @@ err_put:
 	hmm_ref_device_put(dev);
 	return ERR_PTR(rc);
 }
+EXPORT_SYMBOL_NS_GPL(hmm_ref_device_add, "HMM_REF");
 
 /* ---- sleep ------------------------------------------------------------- */
 
@@ -227,3 +229,4 @@ static int hmm_ref_suspend(struct device *device)
 const struct dev_pm_ops hmm_ref_pm_ops = {
 	SYSTEM_SLEEP_PM_OPS(hmm_ref_suspend, hmm_ref_resume)
 };
+EXPORT_SYMBOL_NS_GPL(hmm_ref_pm_ops, "HMM_REF");

@@ -39,6 +39,7 @@ struct hmm_ref_device_params hmm_ref_device_params = {
 	.large = HMM_REF_LARGE_IS_SAFE,
 	.fault_around = HMM_REF_FAULT_AROUND_MAX,
 };
+EXPORT_SYMBOL_NS_GPL(hmm_ref_device_params, "HMM_REF");
 
 module_param_cb(chunk_size, &hmm_ref_param_size_ops, &hmm_ref_device_params.chunk_size, 0444);
 MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
