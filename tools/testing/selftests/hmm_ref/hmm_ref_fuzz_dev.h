@@ -67,7 +67,7 @@ static inline int do_open(const struct op *op)
 	unsigned int was;
 	int fd;
 
-	snprintf(path, sizeof(path), "/dev/hmm_%s%u", old ? "dmirror" : "ref",
+	snprintf(path, sizeof(path), "/dev/%s%u", old ? "hmm_dmirror" : "hmm_ref",
 		 old ? nr - shared->devices : nr);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
