@@ -59,7 +59,7 @@ begin() {
 objects() {
 	local file
 
-	for file in $(sed -nE 's,^\+\+\+ b/([^\t]*).*,\1,p' "$1"); do
+	sed -nE 's,^\+\+\+ b/([^\t]*).*,\1,p' "$1" | while IFS= read -r file; do
 		case $file in
 		tools/* | MAINTAINERS) ;;
 		*.c) echo "${file%.c}.o" ;;

@@ -107,7 +107,7 @@ add_gpus() {
 	# For the job to plug and unplug them. QEMU opens both ends.
 	rm -f "$PRODUCTS"/qmp.{in,out}
 	mkfifo "$PRODUCTS"/qmp.{in,out}
-	QEMU+=(-chardev "pipe,id=qmp,path=$PRODUCTS/qmp" -mon chardev=qmp,mode=control)
+	QEMU+=(-chardev "pipe,id=qmp,path=$PRODUCTS/qmp" -mon "chardev=qmp,mode=control")
 }
 
 # qmp COMMAND: QEMU's answers are in the log.
