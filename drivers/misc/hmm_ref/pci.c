@@ -65,7 +65,10 @@ static void pci_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 
 static struct iosys_map pci_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
 {
-	return IOSYS_MAP_INIT_VADDR_IOMEM(vram_addr(hw, dpfn));
+	struct iosys_map map;
+
+	iosys_map_set_vaddr_iomem(&map, vram_addr(hw, dpfn));
+	return map;
 }
 
 static int pci_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)

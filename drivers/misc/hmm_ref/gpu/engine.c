@@ -121,7 +121,10 @@ static void *vram_addr(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 /* mock: real hardware would make the access by itself */
 static struct iosys_map gpu_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
 {
-	return IOSYS_MAP_INIT_VADDR(vram_addr(to_gpu(hw), dpfn));
+	struct iosys_map map;
+
+	iosys_map_set_vaddr(&map, vram_addr(to_gpu(hw), dpfn));
+	return map;
 }
 
 /* ---- copies ------------------------------------------------------------ */

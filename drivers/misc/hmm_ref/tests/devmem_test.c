@@ -130,24 +130,24 @@ static void devmem_fullest_first(struct kunit *test)
 	unsigned int i, bit;
 
 	dmt_take_all(test, f);
-	/* Block 1 gets a quarter of its pages back, block 4 half, block 2 all but one. */
+	/* Block 1 gets an eighth of its pages back, block 4 a quarter, block 2 all but one. */
 	for (i = f->nr_held; i--;) {
 		unsigned long dpfn = hmm_ref_page_dpfn(f->held[i].page);
 		unsigned int block = dpfn / HMM_REF_BLOCK_PAGES;
 
 		bit = dpfn % HMM_REF_BLOCK_PAGES;
-		if ((block == 1 && bit < HMM_REF_BLOCK_PAGES / 4) ||
-		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 2) || (block == 2 && bit))
+		if ((block == 1 && bit < HMM_REF_BLOCK_PAGES / 8) ||
+		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 4) || (block == 2 && bit))
 			dmt_put(f, i);
 	}
-	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES / 2);
-	for (i = 0; i < HMM_REF_BLOCK_PAGES / 2; i++) {
+	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES / 4);
+	for (i = 0; i < HMM_REF_BLOCK_PAGES / 4; i++) {
 		unsigned long dpfn;
 
 		dmt_handout(test, f, 1);
 		dpfn = hmm_ref_page_dpfn(f->held[f->nr_held - 1].page);
 		KUNIT_EXPECT_EQ(test, dpfn / HMM_REF_BLOCK_PAGES,
-				i < HMM_REF_BLOCK_PAGES / 4 ? 1 : 4);
+				i < HMM_REF_BLOCK_PAGES / 8 ? 1 : 4);
 	}
 	dmt_compare(test, f);
 }

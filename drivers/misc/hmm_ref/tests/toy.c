@@ -34,7 +34,10 @@ static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 
 static struct iosys_map toy_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
 {
-	return IOSYS_MAP_INIT_VADDR(toy.memory + (dpfn << PAGE_SHIFT));
+	struct iosys_map map;
+
+	iosys_map_set_vaddr(&map, toy.memory + (dpfn << PAGE_SHIFT));
+	return map;
 }
 
 static int toy_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)

@@ -33,6 +33,7 @@ static struct bus_device bus_devices[HMM_REF_MAX_DEVICES];
 
 static inline void bus_device_find(unsigned int nr)
 {
+	struct bus_device *device = &bus_devices[nr];
 	char path[64], target[PATH_MAX];
 	struct stat node;
 
@@ -43,11 +44,10 @@ static inline void bus_device_find(unsigned int nr)
 		 minor(node.st_rdev));
 	if (!realpath(path, target))
 		return;
-	snprintf(bus_devices[nr].name, sizeof(bus_devices[nr].name), "%s",
-		 strrchr(target, '/') + 1);
+	snprintf(device->name, sizeof(device->name), "%.63s", strrchr(target, '/') + 1);
 	strcat(path, "/driver");
 	if (realpath(path, target))
-		snprintf(bus_devices[nr].driver, sizeof(bus_devices[nr].driver), "%s", target);
+		snprintf(device->driver, sizeof(device->driver), "%.127s", target);
 }
 
 static inline void bus_devices_find(void)
