@@ -14,7 +14,8 @@
 #        N skipped]"; exit 1 when something failed
 #
 # The stages are listed before the first one runs. A stage that does not run, dies, or leaves no
-# count is a failure, whatever else passes.
+# count is a failure, whatever else passes. Those that boot a kernel run last, two at a time where
+# there are two CPUs: most of what a guest does is one task's. Their lines begin with the kernel.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -25,10 +26,11 @@ export COHERENT=$coherent NUMA=${NUMA:-2} GPUS=0 FLAVOUR
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-counts=$(mktemp)
-planned=()
-declare -A results=()
-built=''
+work=$(mktemp -d)
+counts=$work/counts
+planned=() workers=()
+declare -A built=()
+queued_names=() queued_kernels=() queued_commands=()
 
 # --- the stages -----------------------------------------------------------------
 
@@ -36,26 +38,28 @@ tap() { "$@" | "$here/tap.sh" "$counts"; }
 
 build() {
 	"$here/kernel.sh" || return 1
-	built=$1
+	built[$1]=1
 	echo "0 0 0" >>"$counts"
 }
 
-has_kernel() { [[ $built == "$1" ]] || { say "there is no $1 kernel"; return 1; }; }
+has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; }; }
 
 # What takes the debug kernel long, and has more to say on the release kernel; room and capacity
 # on the small devices of hmm_ref.sh. fail_probe does at random what fail_nth does step by step.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
-# kernel has taken 24 minutes, and 40. A test that hangs gets 300.
+# kernel has taken 24 minutes, and 40. A test that hangs gets 300. PART is "1/2" or "2/2": every
+# other program.
 selftests() {
-	local one=600 all=1200 fuzz=10 later=''
+	local one=600 all=1200 fuzz=10 later='' part=${2:-}
 
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60
 	[[ $FLAVOUR != debug || ${ALL:-0} == 1 || ${TEST:-} ]] || later=$LATER
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
-	TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests limit=$((one + 2 * fuzz)) \
+	LOG=tests-$1${part:+-${part%/*}} TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests \
+		limit=$((one + 2 * fuzz)) ${part:+part="$part"} \
 		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
 		${later:+later="$later"} \
 		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"}
@@ -66,7 +70,7 @@ hmm_tests() {
 
 	[[ $FLAVOUR == release ]] || limit=1200
 	has_kernel "$1" || return 1
-	TIMEOUT=${TIMEOUT:-$((limit + 60))} tap "$here/hmm-tests.sh" limit=$limit
+	LOG=hmm-tests-$1 TIMEOUT=${TIMEOUT:-$((limit + 60))} tap "$here/hmm-tests.sh" limit=$limit
 }
 
 vm_selftest() {
@@ -92,9 +96,10 @@ use() {
 	esac
 }
 
-# each DO: call DO for each stage, with its name and its command.
+# each SERIAL BOOT: call SERIAL for each stage, with its name and its command; or BOOT, with its
+# name, the kernel and the command, for those that boot a kernel which is built by then.
 each() {
-	local do=$1 test=${TEST:-} kernel script
+	local do=$1 boot=$2 test=${TEST:-} kernel script part
 
 	if [[ ! $test ]]; then
 		for script in tap tripwire core-patches test; do
@@ -110,10 +115,18 @@ each() {
 		$do "build of the $kernel kernel" build "$kernel"
 		[[ $kernel != release || $test ]] ||
 			$do "tests of the VM runner" vm_selftest "$kernel"
-		[[ $test == hmm-tests ]] || $do "selftests on the $kernel kernel" selftests "$kernel"
+		if [[ $test && $test != hmm-tests ]]; then
+			$boot "selftests on the $kernel kernel" "$kernel" selftests "$kernel"
+		elif [[ ! $test ]]; then
+			for part in 1/2 2/2; do
+				$boot "selftests on the $kernel kernel, $part" "$kernel" \
+					selftests "$kernel" $part
+			done
+		fi
 		[[ ${test:-hmm-tests} != hmm-tests || $DMIRROR == n ]] ||
-			$do "hmm-tests on the $kernel kernel" hmm_tests "$kernel"
+			$boot "hmm-tests on the $kernel kernel" "$kernel" hmm_tests "$kernel"
 	done
+	[[ $do == announce ]] || work_off
 	if [[ ${CORE_BUGS:-0} == 1 && ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
 		use release
 		$do "bugs of the core" core_bugs
@@ -122,9 +135,16 @@ each() {
 
 announce() { planned+=("$1"); }
 
+enqueue() {
+	queued_names+=("$1")
+	queued_kernels+=("$2")
+	queued_commands+=("${*:3}")
+}
+
 sum() { awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts"; }
 
-# run NAME COMMAND...: a status other than 0 fails the stage, unless one of its tests has.
+# run NAME COMMAND...: a status other than 0 fails the stage, unless one of its tests has. What it
+# comes to is left in a file of that name.
 run() {
 	local name=$1 begin=$SECONDS status=0 passed failed skipped
 
@@ -138,19 +158,66 @@ run() {
 		echo "  FAIL  $name: status $status"
 		failed=1
 	fi
-	results[$name]="$((SECONDS - begin)) $passed $failed $skipped"
+	echo "$((SECONDS - begin)) $passed $failed $skipped" >"$work/${name//\//-}"
+}
+
+# --- two guests at a time -------------------------------------------------------
+
+# The next stage of the queue that no worker has taken.
+take() {
+	(
+		flock 8
+		next=$(cat "$work/next")
+		echo $((next + 1)) >"$work/next"
+		echo "$next"
+	) 8>"$work/lock"
+}
+
+worker() {
+	local i
+
+	counts=$work/counts.$1
+	while i=$(take) && ((i < ${#queued_names[@]})); do
+		use "${queued_kernels[i]}"
+		# shellcheck disable=SC2086 # words
+		run "${queued_names[i]}" ${queued_commands[i]} 2>&1 |
+			sed -u "s/^/${queued_kernels[i]}: /"
+	done
+}
+
+work_off() {
+	local i
+
+	echo 0 >"$work/next"
+	for ((i = 0; i < 2 && i < $(nproc) && i < ${#queued_names[@]}; i++)); do
+		worker $i &
+		workers+=($!)
+	done
+	wait
+	workers=()
 }
 
 # --- the summary ----------------------------------------------------------------
 
+end_workers() {
+	local pid
+
+	for pid in "${workers[@]}"; do
+		pkill -TERM -P "$pid" || true
+		kill "$pid" 2>/dev/null || true
+	done
+}
+
 # The table, and the last line; also when the run ends early.
 summary() {
-	local name
+	local name file status=0
 
-	rm -f "$counts"
+	end_workers
 	for name in "${planned[@]}"; do
-		echo "${results[$name]:-0 0 1 0 DID NOT RUN:} $name"
-	done | awk -v total="$SECONDS" '
+		file=$work/${name//\//-}
+		echo "$(cat "$file" 2>/dev/null || echo '0 0 1 0 DID NOT RUN:') $name"
+	done >"$work/table"
+	awk -v total="$SECONDS" '
 		BEGIN { printf "\n  %7s  %6s  %6s  %7s  %s\n", "seconds", "passed", "failed", "skipped", "stage" }
 		{
 			name = $5
@@ -168,12 +235,14 @@ summary() {
 				printf ", %d skipped", skipped
 			print ""
 			exit failed > 0
-		}' || exit 1
+		}' "$work/table" || status=1
+	rm -rf "$work"
+	((!status)) || exit 1
 }
 
-each announce
+each announce announce
 [[ ${TEST:-} == model || ${planned[*]} == *"build of"* ]] ||
 	die "FLAVOURS=$flavours: no such kernel of $(basename "${KSRC:-$KERNEL}")"
 trap summary EXIT
 trap 'exit 130' INT TERM HUP
-each run
+each run enqueue

@@ -5,7 +5,8 @@
 #
 #   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
 #        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), GPUS (devices on PCI, of 256 MiB,
-#        instead of simulated ones), ACCEL (kvm, tcg), ICOUNT
+#        instead of simulated ones), LOG (name of the logs, default the job: two guests of one
+#        kernel need two), ACCEL (kvm, tcg), ICOUNT
 #        (1: one CPU, whose clock counts instructions), TIMEOUT (seconds until the guest
 #        is killed)
 #   out: the output of the job on stdout, while it runs; the logs in $PRODUCTS.
@@ -27,7 +28,8 @@ ACCEL=${ACCEL:-} ICOUNT=${ICOUNT:-0} TIMEOUT=${TIMEOUT:-600}
 
 job=$1
 shift
-console=$PRODUCTS/$job.console.log
+log=${LOG:-$job}
+console=$PRODUCTS/$log.console.log
 nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
 closing='' qmp_reader=''
 
@@ -125,7 +127,7 @@ describe_machine() {
 	mem=$(megabytes "$MEM")
 	mem=$((mem / NUMA * NUMA))
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
-		-machine pc -smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/initramfs.cpio")
+		-machine pc -smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/$log.cpio")
 	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
 	choose_accel
 	add_nodes
@@ -210,7 +212,7 @@ interactive() {
 
 [[ -e $PRODUCTS/bzImage ]] || die "there is no kernel in $PRODUCTS: make kernel"
 describe_machine "$@"
-"$here/initramfs.sh" "$PRODUCTS/initramfs.cpio"
+"$here/initramfs.sh" "$PRODUCTS/$log.cpio"
 if [[ $job == shell ]]; then
 	interactive
 else
