@@ -322,8 +322,8 @@ static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
 static DEFINE_SPINLOCK(bus_atomics);	/* operations on memory behind a bus */
 
 /*
- * Atomic for all who can access the memory, through whatever mirror; also for the CPU, where it has
- * an address for it. mock: real hardware has atomics in its memory controller
+ * Atomic for all CPUs and devices, through any mirror. mock: real hardware has atomics in its memory
+ * controller
  */
 static void atomic_dev(struct iosys_map *mem, struct hmm_ref_atomic *cmd)
 {

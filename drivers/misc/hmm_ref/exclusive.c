@@ -200,7 +200,7 @@ static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
 
 /**
  * hmm_ref_mirror_make_ready() - make a page one that the device can do atomics on
- * @mirror: whose access_lock is held
+ * @mirror: with its access_lock held
  * @addr: page address
  *
  * The page may be taken back by the time that this returns.
