@@ -52,14 +52,15 @@ LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
 # kernel has taken 24 minutes, and 40. A test that hangs gets 300. PART is "1/2" or "2/2": every
 # other program.
 selftests() {
-	local one=600 all=1200 fuzz=10 later='' part=${2:-}
+	local one=600 all=1200 fuzz=10 later='' chunk='' part=${2:-}
 
-	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60
+	# Struct pages are dear with checks.
+	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
 	[[ $FLAVOUR != debug || ${ALL:-0} == 1 || ${TEST:-} ]] || later=$LATER
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
 	LOG=tests-$1${part:+-${part%/*}} TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests \
-		limit=$((one + 2 * fuzz)) ${part:+part="$part"} \
+		limit=$((one + 2 * fuzz)) ${part:+part="$part"} ${chunk:+chunk="$chunk"} \
 		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
 		${later:+later="$later"} \
 		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"}

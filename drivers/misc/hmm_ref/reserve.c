@@ -89,6 +89,17 @@ static int promise(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 	return whole ? promise_block(dm, room) : promise_pages(dm, room, nr);
 }
 
+static int promise_now(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+		       unsigned long nr, bool whole)
+{
+	int rc;
+
+	spin_lock_irq(&dm->lock);
+	rc = promise(dm, room, nr, whole);
+	spin_unlock_irq(&dm->lock);
+	return rc;
+}
+
 /**
  * hmm_ref_devmem_try_reserve() - promise pages that are free, all or none
  * @dm: device memory
@@ -134,18 +145,16 @@ int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 {
 	int rc, grown = 0;
 
-	for (;;) {
-		spin_lock_irq(&dm->lock);
-		rc = promise(dm, room, nr, whole);
-		spin_unlock_irq(&dm->lock);
-		if (rc != -ENOSPC || grown)
-			return rc == -ENOSPC ? grown : rc;
-		/* What it adds may be freed at once. */
+	rc = promise_now(dm, room, nr, whole);
+	while (rc == -ENOSPC && !grown) {
 		if (fatal_signal_pending(current) || mutex_lock_killable(&dm->grow_lock))
 			return -EINTR;
 		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ? grow(dm) : 0;
+		/* Under the same lock: a chunk without users may be freed at any time. */
+		rc = promise_now(dm, room, nr, whole);
 		mutex_unlock(&dm->grow_lock);
 	}
+	return rc == -ENOSPC ? grown : rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
 

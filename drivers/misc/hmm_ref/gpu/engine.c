@@ -15,6 +15,7 @@
  * The content of a page that was not copied or cleared since it was handed out
  * is what its last owner left there. The caller that has it handed out fills it.
  */
+#include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/iosys-map.h>
@@ -27,6 +28,9 @@
 #include "gpu.h"
 #include "../fail.h"
 #include "../hw.h"
+
+/* Not worth any effort. */
+#define GFP_LARGE	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
@@ -57,24 +61,29 @@ static struct hmm_ref_gpu *to_gpu(struct hmm_ref_hw *hw)
 
 /* ---- VRAM -------------------------------------------------------------- */
 
-/* mock: real hardware has its memory on board */
+/* mock: real hardware has its memory on board. Large pages are there as a rule, and cost less. */
 static void *alloc_piece(struct hmm_ref_gpu *gpu, unsigned long index)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	struct page *page = NULL;
 
 	if (hmm_ref_fail(HMM_REF_FAIL_VRAM))
 		return NULL;
 	if (gpu->coherent_base)
 		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
-	return vmalloc_huge_node(PMD_SIZE, gfp, gpu->hw.node);
+	if (HMM_REF_BLOCK_ORDER <= MAX_PAGE_ORDER)
+		page = alloc_pages_node(gpu->hw.node, GFP_LARGE, HMM_REF_BLOCK_ORDER);
+	return page ? page_address(page) : vmalloc_huge_node(PMD_SIZE, gfp, gpu->hw.node);
 }
 
 static void free_piece(struct hmm_ref_gpu *gpu, void *piece)
 {
 	if (gpu->coherent_base)
 		memunmap(piece);
-	else
+	else if (is_vmalloc_addr(piece))
 		vfree(piece);
+	else
+		free_pages((unsigned long)piece, HMM_REF_BLOCK_ORDER);
 }
 
 static void free_pieces(struct hmm_ref_gpu *gpu, unsigned long first, unsigned long end)
