@@ -27,7 +27,7 @@ copy() {
 
 # The deepest first, so that a folder is renamed after what is in it.
 rename_paths() {
-	find "$folder" -depth -name '*hmm_ref*' | while IFS= read -r path; do
+	find "$folder" -mindepth 1 -depth -name '*hmm_ref*' | while IFS= read -r path; do
 		mv "$path" "${path%/*}/$(basename "${path//hmm_ref/$name}")"
 	done
 }

@@ -200,13 +200,22 @@ work_off() {
 
 # --- the summary ----------------------------------------------------------------
 
+kill_tree() {
+	local child
+
+	for child in $(pgrep -P "$1"); do
+		kill_tree "$child"
+	done
+	kill "$1" 2>/dev/null || true
+}
+
 end_workers() {
 	local pid
 
 	for pid in "${workers[@]}"; do
-		pkill -TERM -P "$pid" || true
-		kill "$pid" 2>/dev/null || true
+		kill_tree "$pid"
 	done
+	wait
 }
 
 # The table, and the last line; also when the run ends early.

@@ -31,7 +31,7 @@ shift
 log=${LOG:-$job}
 console=$PRODUCTS/$log.console.log
 nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
-closing='' qmp_reader=''
+closing='' qmp='' qmp_reader=''
 
 # --- the machine ----------------------------------------------------------------
 
@@ -106,21 +106,24 @@ add_gpus() {
 			-device "ivshmem-plain,id=gpu$gpu,memdev=vram$gpu")
 	done
 	APPEND+=("gpus=$GPUS")
-	# For the job to plug and unplug them. QEMU opens both ends.
-	rm -f "$PRODUCTS"/qmp.{in,out}
-	mkfifo "$PRODUCTS"/qmp.{in,out}
-	QEMU+=(-chardev "pipe,id=qmp,path=$PRODUCTS/qmp" -mon "chardev=qmp,mode=control")
+	# For the job to plug and unplug them.
+	qmp=$PRODUCTS/$log.qmp
+	rm -f "$qmp".{in,out}
+	mkfifo "$qmp".{in,out}
+	# Both ends, so that no open waits for QEMU.
+	exec {qmp_in}<>"$qmp.in" {qmp_out}<>"$qmp.out"
+	QEMU+=(-chardev "pipe,id=qmp,path=$qmp" -mon "chardev=qmp,mode=control")
 }
 
 # qmp COMMAND: QEMU's answers are in the log.
 qmp() {
 	((GPUS)) || return 0
 	if [[ ! $qmp_reader ]]; then
-		cat "$PRODUCTS/qmp.out" >"$PRODUCTS/qmp.log" &
+		cat <&"$qmp_out" >"$qmp.log" &
 		qmp_reader=$!
-		echo '{"execute":"qmp_capabilities"}' >"$PRODUCTS/qmp.in"
+		echo '{"execute":"qmp_capabilities"}' >&"$qmp_in"
 	fi
-	echo "$1" >"$PRODUCTS/qmp.in"
+	echo "$1" >&"$qmp_in"
 }
 
 describe_machine() {
@@ -179,7 +182,8 @@ run() {
 	qemu_status=0
 	wait "$qemu" || qemu_status=$?
 	[[ ! $qmp_reader ]] || kill "$qmp_reader" 2>/dev/null || true
-	rm -f "$pipe" "$PRODUCTS"/qmp.{in,out}
+	rm -f "$pipe"
+	[[ ! $qmp ]] || rm -f "$qmp".{in,out}
 	trap - EXIT
 }
 

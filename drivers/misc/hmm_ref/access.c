@@ -70,7 +70,7 @@ struct buffer {
 			*word = iosys_map_rd(mem, 0, type);			\
 	} while (0)
 
-static void bounce_access(struct iosys_map *mem, void *bounce, unsigned int len, bool write)
+static void access_words(struct iosys_map *mem, void *bounce, unsigned int len, bool write)
 {
 	unsigned long addr = (unsigned long)mem->vaddr;
 
@@ -84,6 +84,22 @@ static void bounce_access(struct iosys_map *mem, void *bounce, unsigned int len,
 		iosys_map_memcpy_to(mem, 0, bounce, len);
 	else
 		iosys_map_memcpy_from(bounce, mem, 0, len);
+}
+
+/* Stores to memory behind a bus, which has no atomic operations of its own. */
+static DEFINE_SPINLOCK(bus_lock);
+
+static void bounce_access(struct iosys_map *mem, void *bounce, unsigned int len, bool write)
+{
+	bool exclude = write && mem->is_iomem;
+
+	if (exclude)
+		spin_lock(&bus_lock);
+	access_words(mem, bounce, len, write);
+	if (exclude) {
+		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+		spin_unlock(&bus_lock);
+	}
 }
 
 /*
@@ -319,8 +335,6 @@ static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
 	return cmpxchg((u64 *)mem, old, new) == old;
 }
 
-static DEFINE_SPINLOCK(bus_atomics);	/* operations on memory behind a bus */
-
 /*
  * Atomic for all CPUs and devices, through any mirror. mock: real hardware has atomics in its memory
  * controller
@@ -330,11 +344,12 @@ static void atomic_dev(struct iosys_map *mem, struct hmm_ref_atomic *cmd)
 	u64 new;
 
 	if (mem->is_iomem) {
-		spin_lock(&bus_atomics);
+		spin_lock(&bus_lock);
 		cmd->out_old = load(mem, cmd->length);
 		if (atomic_result(cmd, cmd->out_old, &new))
 			store(mem, cmd->length, new);
-		spin_unlock(&bus_atomics);
+		wmb(); /* as above */
+		spin_unlock(&bus_lock);
 		return;
 	}
 	do {

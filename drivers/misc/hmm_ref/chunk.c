@@ -34,7 +34,7 @@ static unsigned long chunk_pages(const struct hmm_ref_chunk *chunk)
 
 /**
  * hmm_ref_chunk_use() - count one more user of a chunk
- * @chunk: chunk that is not gone
+ * @chunk: chunk that is live
  *
  * Context: hmm_ref_devmem::lock.
  */
@@ -76,7 +76,7 @@ void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk)
 	spin_unlock_irqrestore(&dm->lock, flags);
 }
 
-/* Under RCU. Return: false when it is gone. */
+/* Under RCU. Return: false when it is not live. */
 static bool chunk_get(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -84,7 +84,7 @@ static bool chunk_get(struct hmm_ref_chunk *chunk)
 	bool got;
 
 	spin_lock_irqsave(&dm->lock, flags);
-	got = !chunk->gone;
+	got = chunk->live;
 	if (got)
 		hmm_ref_chunk_use(chunk);
 	spin_unlock_irqrestore(&dm->lock, flags);
@@ -133,6 +133,37 @@ struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
 	return block;
 }
 
+/**
+ * hmm_ref_devmem_get_bad() - a page is bad: find its block, or remember it
+ * @dm: device memory
+ * @dpfn: device page number
+ * @rc: set to 0, to -EINVAL when the device has no such page, or to -ENOMEM
+ *
+ * Context: process context; may sleep.
+ * Return: as hmm_ref_devmem_get_block(). A page without a block is bad in the chunk that it will be
+ * in.
+ */
+struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned long dpfn,
+					     int *rc)
+{
+	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
+
+	*rc = 0;
+	if (block)
+		return block;
+	if (dpfn >= dm->capacity) {
+		*rc = -EINVAL;
+		return NULL;
+	}
+	/* No chunk is being made. */
+	mutex_lock(&dm->grow_lock);
+	block = hmm_ref_devmem_get_block(dm, dpfn);
+	if (!block)
+		*rc = xa_err(xa_store(&dm->bad, dpfn, xa_mk_value(0), GFP_KERNEL));
+	mutex_unlock(&dm->grow_lock);
+	return block;
+}
+
 /* ---- chunks ------------------------------------------------------------ */
 
 static void chunk_free(struct hmm_ref_chunk *chunk)
@@ -155,6 +186,7 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	if (!chunk)
 		return NULL;
 	chunk->dm = dm;
+	chunk->users = 1; /* until it is published; coherent memory stays */
 	INIT_LIST_HEAD(&chunk->idle);
 	chunk->first_dpfn = first_dpfn;
 	chunk->nr_blocks = nr_pages >> HMM_REF_BLOCK_ORDER;
@@ -171,7 +203,6 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 		INIT_LIST_HEAD(&block->avail);
 		INIT_LIST_HEAD(&block->lru);
 		block->chunk = chunk;
-		block->state = HMM_REF_BLOCK_WHOLE;
 		block->nr_free = HMM_REF_BLOCK_PAGES;
 		bitmap_fill(block->free, HMM_REF_BLOCK_PAGES);
 	}
@@ -194,17 +225,11 @@ static int chunk_map(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
 	struct dev_pagemap *pagemap = &chunk->pagemap;
-	u64 size = (u64)chunk_pages(chunk) << PAGE_SHIFT;
-	struct resource *region = chunk_region(dm, size);
 	void *addr;
 
-	if (IS_ERR(region))
-		return PTR_ERR(region);
-	chunk->region = region;
-	chunk->dpfn_offset = chunk->first_dpfn - PHYS_PFN(region->start);
 	pagemap->type = dm->type;
-	pagemap->range.start = region->start;
-	pagemap->range.end = region->start + size - 1;
+	pagemap->range.start = chunk->region->start;
+	pagemap->range.end = chunk->region->end;
 	pagemap->nr_range = 1;
 	pagemap->ops = dm->ops;
 	pagemap->owner = dm->pgmap_owner;
@@ -213,7 +238,44 @@ static int chunk_map(struct hmm_ref_chunk *chunk)
 	return PTR_ERR_OR_ZERO(addr);
 }
 
-/* The blocks can be found from now on. */
+/* Pages that are known to be bad are retired before anything is handed out. */
+static void chunk_retire(struct hmm_ref_chunk *chunk)
+{
+	unsigned long last = chunk->first_dpfn + chunk_pages(chunk) - 1;
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned long dpfn;
+	void *entry;
+
+	xa_for_each_range(&dm->bad, dpfn, entry, chunk->first_dpfn, last) {
+		unsigned long offset = dpfn - chunk->first_dpfn;
+		struct hmm_ref_block *block = &chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
+		unsigned int bit = offset & (HMM_REF_BLOCK_PAGES - 1);
+
+		__set_bit(bit, block->bad);
+		__clear_bit(bit, block->free);
+		block->nr_free--;
+		block->nr_retired++;
+		xa_erase(&dm->bad, dpfn);
+	}
+}
+
+static void block_enlist_first(struct hmm_ref_block *block)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	if (block->nr_retired) {
+		dm->retired += block->nr_retired;
+		dm->nr_flawed++;
+		hmm_ref_chunk_use(block->chunk);
+	}
+	block->state = block->nr_retired ? HMM_REF_BLOCK_PARTIAL : HMM_REF_BLOCK_WHOLE;
+	if (block->nr_free)
+		list_add_tail(&block->avail, &dm->avail[ilog2(block->nr_free)]);
+	else
+		block->state = HMM_REF_BLOCK_FULL;
+}
+
+/* The blocks can be handed out from now on. */
 static void chunk_publish(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -222,9 +284,8 @@ static void chunk_publish(struct hmm_ref_chunk *chunk)
 	spin_lock_irq(&dm->lock);
 	dm->nr_pages += chunk_pages(chunk);
 	for (i = 0; i < chunk->nr_blocks; i++)
-		list_add_tail(&chunk->blocks[i].avail, &dm->avail[HMM_REF_BLOCK_ORDER]);
-	/* Coherent memory stays. */
-	chunk->users = 1;
+		block_enlist_first(&chunk->blocks[i]);
+	chunk->live = true;
 	if (dm->type == MEMORY_DEVICE_PRIVATE)
 		hmm_ref_chunk_unuse(chunk);
 	spin_unlock_irq(&dm->lock);
@@ -244,6 +305,7 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	const struct hmm_ref_hw_ops *ops = dm->hw->ops;
 	unsigned long first_dpfn, nr_pages;
 	struct hmm_ref_chunk *chunk;
+	struct resource *region;
 	u32 index;
 	int rc;
 
@@ -257,6 +319,12 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	chunk = chunk_alloc(dm, first_dpfn, nr_pages);
 	if (!chunk)
 		goto err_index;
+	region = chunk_region(dm, (u64)nr_pages << PAGE_SHIFT);
+	rc = PTR_ERR_OR_ZERO(region);
+	if (rc)
+		goto err_free;
+	chunk->region = region;
+	chunk->dpfn_offset = first_dpfn - PHYS_PFN(region->start);
 	rc = ops->vram_alloc(dm->hw, first_dpfn, nr_pages);
 	if (rc)
 		goto err_free;
@@ -266,6 +334,7 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
+	chunk_retire(chunk);
 	chunk_publish(chunk);
 	return 0;
 
@@ -295,7 +364,7 @@ static void chunk_remove(struct hmm_ref_chunk *chunk)
 
 /* ---- shrinker ---------------------------------------------------------- */
 
-/* A chunk without users whose pages are not promised; it is gone from now on. */
+/* A chunk without users whose pages are not promised; it is not live from now on. */
 static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;
@@ -303,8 +372,10 @@ static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 
 	spin_lock_irq(&dm->lock);
 	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
-	if (chunk && hmm_ref_devmem_free_pages(dm) >= (long)chunk_pages(chunk)) {
-		chunk->gone = true;
+	/* What comes free while a task waits is for that one. */
+	if (chunk && !atomic_read(&dm->nr_waiting) &&
+	    hmm_ref_devmem_free_pages(dm) >= (long)chunk_pages(chunk)) {
+		chunk->live = false;
 		list_del_init(&chunk->idle);
 		dm->nr_idle -= chunk_pages(chunk);
 		dm->nr_pages -= chunk_pages(chunk);
@@ -369,6 +440,7 @@ static void free_chunks(struct hmm_ref_devmem *dm)
 		chunk_free(chunk);
 	}
 	xa_destroy(&dm->chunks);
+	xa_destroy(&dm->bad);
 }
 
 static int add_region(struct hmm_ref_devmem *dm)
@@ -408,6 +480,7 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->capacity = params->capacity >> PAGE_SHIFT;
 	dm->chunk_shift = ilog2(chunk_size) - PAGE_SHIFT;
 	xa_init_flags(&dm->chunks, XA_FLAGS_ALLOC);
+	xa_init(&dm->bad);
 	mutex_init(&dm->grow_lock);
 	mutex_init(&dm->room_lock);
 	spin_lock_init(&dm->lock);

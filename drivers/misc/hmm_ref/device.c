@@ -96,19 +96,11 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
 
-/**
- * hmm_ref_device_remove() - end a device
- * @dev: device, whose hardware works to the end of this
- *
- * Context: may sleep, for as long as pages cannot leave the device.
- */
-void hmm_ref_device_remove(struct hmm_ref_device *dev)
+/* Nothing leads to the device any more but files that are open, or being opened. */
+static void device_end(struct hmm_ref_device *dev)
 {
 	hmm_ref_devmem_stop(&dev->dm);
 	WRITE_ONCE(dev->gone, true);
-	hmm_ref_node_remove(&dev->node);
-	hmm_ref_dmirror_remove(dev);
-	hmm_ref_debugfs_remove(dev);
 	synchronize_srcu(&dev->unplug);
 	hmm_ref_clients_zap(dev);
 	while (!hmm_ref_evict_all(dev, GIVE_UP))
@@ -117,6 +109,20 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 	hmm_ref_devmem_exit(&dev->dm);
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 	hmm_ref_device_put(dev);
+}
+
+/**
+ * hmm_ref_device_remove() - end a device
+ * @dev: device, whose hardware works to the end of this
+ *
+ * Context: may sleep, for as long as pages cannot leave the device.
+ */
+void hmm_ref_device_remove(struct hmm_ref_device *dev)
+{
+	hmm_ref_node_remove(&dev->node);
+	hmm_ref_dmirror_remove(dev);
+	hmm_ref_debugfs_remove(dev);
+	device_end(dev);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_remove, "HMM_REF");
 
@@ -153,7 +159,8 @@ static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *p
  * @parent: on its bus; gets the device as its driver's data
  * @params: what it is like
  *
- * Return: the device, or an ERR_PTR().
+ * Return: the device, or an ERR_PTR(): -EINVAL for a capacity that is not valid, -EBUSY when the
+ * region of coherent memory is in use, or another negative errno.
  */
 struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 					  const struct hmm_ref_device_params *params)
@@ -172,6 +179,9 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 
 	if (IS_ERR(dev))
 		return dev;
+	rc = -EINVAL;
+	if (!params->capacity || !IS_ALIGNED(params->capacity, PMD_SIZE))
+		goto err_put;
 	memory.name = dev->name;
 	rc = hmm_ref_scratch_init(&dev->evict_scratch);
 	if (rc)
@@ -182,8 +192,11 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 		goto err_scratch;
 	}
 	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
-	if (rc)
-		goto err_devmem;
+	if (rc) {
+		/* A process may have opened it all the same. */
+		device_end(dev);
+		return ERR_PTR(rc);
+	}
 	hmm_ref_debugfs_add(dev);
 	dev_set_drvdata(parent, dev);
 	rc = hmm_ref_dmirror_add(dev, params->index);
@@ -193,8 +206,6 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	hmm_ref_device_remove(dev);
 	return ERR_PTR(rc);
 
-err_devmem:
-	hmm_ref_devmem_exit(&dev->dm);
 err_scratch:
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 err_put:

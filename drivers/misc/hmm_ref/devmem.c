@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Device pages: where they come from, who has them, how they come back.
+ * Device pages: where they come from, their owners, how they come back.
  *
  * The four rules of an idle-start driver:
  *
@@ -197,7 +197,7 @@ static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_roo
 	lockdep_assert_held(&block->lock);
 	spin_lock(&dm->lock);
 	nr = min(nr, block->nr_free);
-	if (dm->stopped || block->chunk->gone || block->reserved)
+	if (dm->stopped || !block->chunk->live || block->reserved)
 		nr = 0;
 	if (nr) {
 		block->nr_free -= nr;
@@ -363,7 +363,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  * hmm_ref_devmem_handout() - hand out reserved pages
  * @dm: device memory
  * @room: what is reserved; pages handed out come off
- * @owner: who they are for; gets a reference per page
+ * @owner: that they are for; gets a reference per page
  * @folios: where they are stored, a folio per page
  * @nr: how many, at most the single pages of @room
  *
@@ -371,7 +371,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
  * owner left: clear or overwrite it. One that is not used after all is unlocked
  * and put (rule 4).
  *
- * Context: may sleep; locks pages, which nobody holds for long.
+ * Context: may sleep; locks pages, which are never locked for long.
  * Return: how many were handed out. Less than @nr when the device is going or when
  * pages were retired since they were reserved.
  */
@@ -504,17 +504,20 @@ void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block
  *
  * A free page leaves the free map now, a used one when it comes back.
  *
- * Context: may be called with anything but this file's locks held.
- * Return: 0, also when it was retired before, or -EINVAL when there is no such page.
+ * Context: process context; may sleep.
+ * Return: 0, also when it was retired before; -EINVAL when the device has no such page; -ENOMEM
+ * when it has no chunk now, and cannot be remembered.
  */
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	struct hmm_ref_block *block;
 	unsigned long flags;
+	int rc;
 
+	block = hmm_ref_devmem_get_bad(dm, dpfn, &rc);
 	if (!block)
-		return -EINVAL;
+		return rc;
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);
 	block_mark_bad(block, bit);
@@ -534,19 +537,22 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
  * The page is retired, and the data of a page that is used is lost.
  *
  * Context: as hmm_ref_devmem_retire().
- * Return: 0 when there was no data to lose, -EBUSY when there was, -EINVAL when there is
- * no such page.
+ * Return: 0 when there was no data to lose, -EBUSY when there was; else as
+ * hmm_ref_devmem_retire().
  */
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
-	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
+	struct hmm_ref_block *block;
 	unsigned long flags;
 	struct page *page;
 	bool unused;
+	int rc;
 
+	/* No page of a chunk that goes is used. */
+	block = hmm_ref_devmem_get_bad(dm, dpfn, &rc);
 	if (!block)
-		return -EINVAL;
+		return rc;
 	page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);

@@ -126,7 +126,7 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
  * @dm: device memory that it belongs to
  * @users: blocks with used pages, blocks that are reserved or have a bad page, and tasks that
  *	look at it; covered by hmm_ref_devmem::lock, as are the next two
- * @gone: about to be freed: nothing of it is handed out
+ * @live: from when it is complete until it is about to be freed; else nothing of it is handed out
  * @idle: on hmm_ref_devmem::idle while @users is 0
  * @first_dpfn: device page number of its first page
  * @dpfn_offset: what a page's device page number is more than its page frame number
@@ -138,7 +138,7 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
 struct hmm_ref_chunk {
 	struct hmm_ref_devmem *dm;
 	unsigned int users;
-	bool gone;
+	bool live;
 	struct list_head idle;
 	unsigned long first_dpfn;
 	unsigned long dpfn_offset;
@@ -160,6 +160,7 @@ struct hmm_ref_chunk {
  * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
  * @chunks: chunks by dpfn >> @chunk_shift; changes under @grow_lock, and is read under RCU
+ * @bad: by dpfn: pages that were reported bad while they had no chunk
  * @grow_lock: serialises the addition and removal of chunks
  * @room_lock: held by the one task that waits for room; others queue here, in order
  * @nr_waiting: that task, and the tasks that queue behind it
@@ -191,6 +192,7 @@ struct hmm_ref_devmem {
 	unsigned long capacity;
 	unsigned int chunk_shift;
 	struct xarray chunks;
+	struct xarray bad;
 	struct mutex grow_lock;		/* chunks */
 	struct mutex room_lock;		/* turn to make room */
 	atomic_t nr_waiting;
@@ -303,6 +305,8 @@ struct hmm_ref_chunk *hmm_ref_devmem_next_chunk(struct hmm_ref_devmem *dm,
 						unsigned long *index);
 struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
 					       unsigned long dpfn);
+struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned long dpfn,
+					     int *rc);
 
 /* reserve.c */
 int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
@@ -404,7 +408,7 @@ static inline unsigned long hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk
  * hmm_ref_page_chunk() - find a page's chunk
  * @dev_page: page of device memory that is handed out
  *
- * Return: the chunk, which stays as long as the device.
+ * Return: the chunk, which stays as long as the page is used.
  */
 static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_page)
 {
@@ -415,7 +419,7 @@ static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_pa
  * hmm_ref_folio_chunk() - find a folio's chunk
  * @folio: of device memory, handed out
  *
- * Return: the chunk, which stays as long as the device.
+ * Return: the chunk, which stays as long as the folio is used.
  */
 static inline struct hmm_ref_chunk *hmm_ref_folio_chunk(const struct folio *folio)
 {

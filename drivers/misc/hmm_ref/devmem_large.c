@@ -7,7 +7,7 @@
  * devmem.c:
  *
  * - On the free map there are only single pages. folio_free takes a large folio
- *   apart, since the core leaves it compound, and the next who gets a page of the
+ *   apart, since the core leaves it compound, and the next owner of a page of the
  *   block may get it alone.
  * - The owner is referenced once per page. So a split, which the core does with
  *   interrupts off and which cannot fail, has nothing to count: a new folio points
@@ -58,7 +58,7 @@ static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
  * hmm_ref_devmem_handout_large() - hand out a block as one folio
  * @dm: device memory
  * @room: with a block, which comes off
- * @owner: who it is for; gets a reference per page
+ * @owner: that it is for; gets a reference per page
  *
  * As hmm_ref_devmem_handout() for all pages of the block at once.
  *
@@ -108,7 +108,7 @@ void hmm_ref_devmem_dissolve(struct folio *folio)
 	for (i = 1; i < nr; i++) {
 		struct folio *tail = (struct folio *)folio_page(folio, i);
 
-		/* Takes the place of the head: who looks without a lock sees either. */
+		/* Takes the place of the head: a look without a lock sees either. */
 		WRITE_ONCE(tail->pgmap, pagemap);
 		tail->mapping = NULL;
 		tail->page.zone_device_data = NULL;

@@ -7,7 +7,7 @@
  * the native interface calls, and their results to what the programs expect. Where the
  * two differ:
  *
- * - A file acts on the mm that opened it, whoever uses it. The buffer is the caller's.
+ * - A file acts on the mm that opened it, whichever process uses it. The buffer is the caller's.
  *   Nothing below uses current->mm, and the mm is kept alive around each command.
  * - A range is given in pages. One that is bad, or has parts without read permission
  *   when pages are to move, is refused as a whole: -EINVAL.
@@ -16,7 +16,7 @@
  * - A snapshot has a byte per page.
  * - A fault of the old device covered all that was left of the request, ours as much of
  *   a window as works out. What is reported is the most that a single page needed: the
- *   same number, where nobody interferes.
+ *   same number, where no other task interferes.
  *
  * The outputs are written also when a command fails.
  */
@@ -200,7 +200,7 @@ static int cmd_to_system(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	return rc;
 }
 
-/* Evict all that the device holds, whoever uses it. Other clients may go on. */
+/* Evict all that the device holds, of all processes. Other clients may go on. */
 static int cmd_release(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;

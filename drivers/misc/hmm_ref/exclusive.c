@@ -14,7 +14,7 @@
  *                             the mirror, as every other mirror must obey it. Returns
  *                             with the folio locked, so the CPU cannot take it back yet
  *   map                       under mirror->lock, if the sequence is still the same
- *   unlock the folio          whoever wants it may have it
+ *   unlock the folio          other tasks may take it
  *
  * The folio lock does not make the check of the sequence needless: MADV_DONTNEED takes
  * the entry away without it, and the page would be freed under the device.

@@ -5,7 +5,7 @@
  * Each is a folder in /sys/kernel/debug/hmm_ref/, for all devices. A step asks
  * hmm_ref_fail() right where the failure of what it calls would show, so that the
  * error path behind it is the one of a real failure. The attributes obey
- * /proc/PID/fail-nth, too: who counts through the allocations of an operation counts
+ * /proc/PID/fail-nth, too: a test that counts through the allocations of an operation counts
  * through these steps.
  *
  * Without CONFIG_FAULT_INJECTION nothing of it is left, and this file is not built.

@@ -4,7 +4,7 @@
  *
  * A fault costs much more than a page that comes along with it, and a page that comes along
  * and is not wanted costs its copy, and another one when the device wants it again. What
- * will be wanted nobody knows, so this goes by what was:
+ * will be wanted is not known, so this goes by what was:
  *
  *   a fault right beside what a recent one    a stream goes on, up or down: it gets twice
  *   has brought                               as much

@@ -7,7 +7,7 @@
  * a GPU that is simulated.
  *
  * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, submit, wait. The
- * descriptors are in an array of the caller, who says how many fit. Between submit and the return
+ * descriptors are in an array of the caller, which says how many fit. Between submit and the return
  * of wait the pages of a batch belong to the device: none is used, unlocked or freed, and the
  * destinations hold nothing. The result counts for the whole batch: after an error no
  * destination holds valid data.
@@ -76,8 +76,8 @@ struct hmm_ref_job {
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep
  * @vram_map: where the CPU finds a page of that memory, for as long as it is used: the CPU stands in
- *	for the engines that load and store (access.c). A driver of hardware that has these, and
- *	no such command, leaves it out. Context: any
+ *	for the engines that load and store (access.c). A driver of hardware that has these leaves
+ *	out access.c, and this. Context: any
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
  *	reclaim: waits for nothing that they may hold. Return: 0; or an errno, and the device
  *	has not begun: -EAGAIN (no room now: descriptors, IOVA), -ENODEV (the device is lost)

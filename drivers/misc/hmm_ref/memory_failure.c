@@ -28,7 +28,7 @@ int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
 	int rc = 0;
 
 	for (; nr_pages; nr_pages--, dpfn++) {
-		if (hmm_ref_devmem_lose(&dev->dm, dpfn))
+		if (hmm_ref_devmem_lose(&dev->dm, dpfn) == -EBUSY)
 			rc = -EBUSY;
 	}
 	/* What is lost is not mapped again (range_fault.c). */

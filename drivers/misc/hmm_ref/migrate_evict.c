@@ -3,7 +3,7 @@
  * Eviction: moving data to system memory without a process that asks for it.
  *
  * The device knows what is to leave, block by block. migrate_device_range() takes its pages,
- * whoever maps them, needs neither VMA nor mmap_lock, and only tries the lock of a page. So
+ * whatever maps them, needs neither VMA nor mmap_lock, and only tries the lock of a page. So
  * one pass proves nothing. Eviction for room takes what it gets and turns to the next
  * block; eviction before the device goes, or sleeps, repeats until no page is used.
  */

@@ -7,6 +7,7 @@
  * an open waits alone. It may race with removal, and then makes a file of a device that is gone,
  * which is what each file becomes then.
  */
+#include <linux/delay.h>
 #include <linux/idr.h>
 #include <linux/module.h>
 
@@ -120,7 +121,9 @@ int __init hmm_ref_node_init(void)
  */
 void hmm_ref_node_exit(void)
 {
+	/* The core may defer the release of a device. */
+	while (!ida_is_empty(&minors))
+		msleep(1);
 	class_unregister(&node_class);
 	unregister_chrdev_region(first, MINORS);
-	ida_destroy(&minors);
 }

@@ -7,6 +7,9 @@
  *
  * ivshmem is for others, too. So nothing binds to it unless the module's parameter pci asks for it.
  *
+ * A device that disappears without notice takes its pages along: processes that touch them are
+ * killed, and removal waits until none is left.
+ *
  * mock: the device has no engine. The CPU copies, at the wait, by the accessors of I/O memory.
  */
 #include <linux/highmem.h>
@@ -29,12 +32,14 @@ MODULE_PARM_DESC(pci, "use the memory of ivshmem devices (default N)");
 /**
  * struct pci_gpu - one device
  * @hw: what the core sees of it
+ * @pdev: on the bus
  * @vram: its memory
  * @size: bytes of that
  * @index: number of the device among those on PCI
  */
 struct pci_gpu {
 	struct hmm_ref_hw hw;
+	struct pci_dev *pdev;
 	void __iomem *vram;
 	u64 size;
 	int index;
@@ -102,6 +107,7 @@ static void run_copy(struct hmm_ref_hw *hw, const struct hmm_ref_copy *copy)
 
 static int pci_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 {
+	struct pci_gpu *gpu = container_of(hw, struct pci_gpu, hw);
 	unsigned int i;
 
 	if (hmm_ref_fail(HMM_REF_FAIL_COPY))
@@ -110,7 +116,8 @@ static int pci_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 		run_copy(hw, &job->ring[i]);
 	/* What was written combined has to be there before others are told. */
 	wmb();
-	return 0;
+	/* What a device that has disappeared answers is no data. */
+	return pci_device_is_present(gpu->pdev) ? 0 : -ENODEV;
 }
 
 static const struct hmm_ref_hw_ops pci_ops = {
@@ -155,6 +162,7 @@ static int hmm_ref_pci_probe(struct pci_dev *pdev, const struct pci_device_id *i
 	gpu->index = ida_alloc(&indices, GFP_KERNEL);
 	if (gpu->index < 0)
 		return gpu->index;
+	gpu->pdev = pdev;
 	gpu->hw.ops = &pci_ops;
 	gpu->hw.node = dev_to_node(&pdev->dev);
 	params.hw = &gpu->hw;

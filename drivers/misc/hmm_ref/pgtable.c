@@ -11,7 +11,7 @@
  *
  * Who asks for a page mostly asks for its neighbour next, so the last answer of the upper
  * level is kept (hardware calls that a walk cache). The lock of the entries covers it, and
- * whoever takes that answer out of the xarray forgets it.
+ * the function that takes it out of the xarray forgets it.
  *
  * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page.
  *
@@ -65,7 +65,7 @@ static void *table_of(struct hmm_ref_pgtable *pt, unsigned long addr)
 	return pt->last;
 }
 
-/* The same for who writes, and needs the room. */
+/* The same for a caller that writes, and needs the room. */
 static void *room_of(struct hmm_ref_pgtable *pt, unsigned long addr)
 {
 	if (!pt->last)
@@ -128,7 +128,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
 
 /**
  * hmm_ref_pgtable_destroy() - free all of a page table
- * @pt: that nobody uses any more
+ * @pt: that is not used any more
  */
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 {

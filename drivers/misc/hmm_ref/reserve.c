@@ -231,7 +231,8 @@ void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole
 {
 	int rc = 0;
 
-	while (!rc && hmm_ref_devmem_may_grow(dm, nr, whole)) {
+	while (!rc && !READ_ONCE(dm->stopped) && !fatal_signal_pending(current) &&
+	       hmm_ref_devmem_may_grow(dm, nr, whole)) {
 		if (mutex_lock_killable(&dm->grow_lock))
 			return;
 		if (is_short(dm, nr, whole))

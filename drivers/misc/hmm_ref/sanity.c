@@ -30,7 +30,7 @@ static bool is_idle(struct page *page)
  * @bit: first page
  * @nr: pages
  *
- * Context: nobody else can hand them out meanwhile.
+ * Context: no other task can hand them out meanwhile.
  */
 void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 			 unsigned int nr)
@@ -51,7 +51,7 @@ static bool has_flags_of_user(const struct folio *folio)
 }
 
 /**
- * hmm_ref_verify_handed_out() - a folio that somebody has just got
+ * hmm_ref_verify_handed_out() - a folio that has just been handed out
  * @chunk: that it is from
  * @folio: folio
  *
@@ -108,12 +108,12 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(!block->nr_used || READ_ONCE(block->chunk->users));
 	/* A whole block is reserved without its lock: marked first, then off its list. */
 	sane(list_empty(&block->avail) == !block->nr_free || READ_ONCE(block->reserved) ||
-	     READ_ONCE(block->chunk->gone));
+	     !READ_ONCE(block->chunk->live));
 }
 
 /**
  * hmm_ref_verify_chunk() - a chunk that comes or goes
- * @chunk: nobody uses a page of it
+ * @chunk: no page of it is used
  *
  * Context: process context, between memremap_pages() and memunmap_pages().
  */
@@ -166,7 +166,7 @@ static void verify_device_page(struct hmm_ref_devmem *dm, unsigned long dpfn)
 }
 
 /**
- * hmm_ref_verify_mapped() - what a device maps belongs to who maps it
+ * hmm_ref_verify_mapped() - what a device maps belongs to the process
  * @mirror: mirror
  * @start: page address
  * @end: page address, exclusive

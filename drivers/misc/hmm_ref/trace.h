@@ -5,11 +5,11 @@
  *
  * - What an event tells is found in TP_fast_assign(), from objects that the caller
  *   has: an event that is off costs a branch that is not taken, and no argument.
- * - Nothing is looked at that somebody else may own by then. A page's event comes while
+ * - Nothing is looked at that may have another owner by then. A page's event comes while
  *   the page is the caller's: after its first reference, before it is published.
  * - User addresses and device page numbers, no kernel pointers; no strings. Each event
  *   names its device (dev) by number.
- * - Values have names for who reads them, in enums: user space resolves these, too.
+ * - Values have names, in enums: user space resolves these, too.
  */
 #ifndef _HMM_REF_TRACE_VALUES
 #define _HMM_REF_TRACE_VALUES

@@ -30,7 +30,7 @@
 #include "../hw.h"
 
 /* Not worth any effort. */
-#define GFP_LARGE	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
+#define GFP_LARGE_VRAM	((GFP_KERNEL | __GFP_NOWARN) & ~__GFP_DIRECT_RECLAIM)
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
@@ -72,7 +72,7 @@ static void *alloc_piece(struct hmm_ref_gpu *gpu, unsigned long index)
 	if (gpu->coherent_base)
 		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
 	if (HMM_REF_BLOCK_ORDER <= MAX_PAGE_ORDER)
-		page = alloc_pages_node(gpu->hw.node, GFP_LARGE, HMM_REF_BLOCK_ORDER);
+		page = alloc_pages_node(gpu->hw.node, GFP_LARGE_VRAM, HMM_REF_BLOCK_ORDER);
 	return page ? page_address(page) : vmalloc_huge_node(PMD_SIZE, gfp, gpu->hw.node);
 }
 

@@ -44,12 +44,13 @@ number=0
 while [ -e /dev/hmm_ref$number ]; do
 	number=$((number + 1))
 done
-modprobe hmm_ref_toy number=$number 2>/dev/null || skip_all "no hmm_ref_toy"
+find "/lib/modules/$(uname -r)" -name 'hmm_ref_toy.ko*' 2>/dev/null | grep -q . ||
+	skip_all "no hmm_ref_toy (CONFIG_HMM_REF_TOY)"
 dir=$(mktemp -d)
 nr=0
 echo "TAP version 13"
 echo "1..4"
-[ -c /dev/hmm_ref$number ]
+modprobe hmm_ref_toy number=$number && [ -c /dev/hmm_ref$number ]
 result $? "it has a device"
 hold
 result $? "a process moves pages there"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The system takes memory back: chunks of which no page is used, by the shrinker, and the
- * memory of a process that dies by the OOM reaper, whose notifications may not sleep.
+ * memory of a process that dies by the OOM reaper, in notifications that may not sleep.
  *
  * Stands for: memory that is freed under pages in use; a page in a new chunk that shows
- * what somebody else left; a page that is handed out of a chunk that is freed; a shrinker that
+ * what its last owner left; a page that is handed out of a chunk that is freed; a shrinker that
  * frees nothing but says so; a reaper that the driver holds up.
  */
 #include <sys/ptrace.h>

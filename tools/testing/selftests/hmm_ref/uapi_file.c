@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's file: who may open it, what it says of the device and the kernel, and that it knows
+ * The device's file: which users may open it, what it says of the device and the kernel, and that it knows
  * no other ioctls than those of uapi.c.
  *
  * Stands for: a feature that a program relies on and that is not there; a device that any user may
