@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The end of a chunk, for the model checker spin: the work item that the shrinker queues, against
- * handouts, last puts, and tasks that look at a block. As in devmem.pml one statement of the code is
+ * How a chunk comes and goes, for the model checker spin: the task that adds it, and the work item
+ * that the shrinker queues, against handouts, last puts, and tasks that look at a block. As in devmem.pml one statement of the code is
  * one step here, and d_step joins what is atomic in the code.
  *
  * There are two chunks of a page each: one that can go, A, and one that stays. So a reservation can
@@ -18,20 +18,25 @@
 #endif
 
 /* struct hmm_ref_chunk and its block, A */
+#ifdef PUBLISHED_LATE
 byte users;
-bool gone;
+bool live = true;
+#else
+byte users = 1;
+bool live;
+#endif
 bool free_a = true;	/* the free map */
 byte block_lock;	/* held by which process */
-bool listed = true;	/* on one of hmm_ref_devmem::avail */
+bool listed;		/* on one of hmm_ref_devmem::avail */
 byte pagemap_refs;
 
 /* struct hmm_ref_devmem */
 byte dm_lock;
 byte reserved;
 byte used;
-byte nr_pages = 2;
+byte nr_pages = 1;
 bool free_other = true;
-bool found = true;	/* in hmm_ref_devmem::chunks */
+bool found;		/* in hmm_ref_devmem::chunks */
 
 /* Processes that RCU waits for: in a section of it, or with interrupts off. */
 bool rcu[TASKS + 2];
@@ -109,8 +114,8 @@ inline block_take()
 	lock_block();
 	lock_dm();
 	taken = free_a;
-#ifndef NOT_FOUND_GONE
-	d_step { CHUNK; taken = taken && !gone };
+#ifndef NOT_LIVE
+	d_step { CHUNK; taken = taken && live };
 #endif
 	if
 	:: taken ->
@@ -208,7 +213,7 @@ proctype task()
 			lock_dm();
 			d_step {
 				CHUNK;
-				taken = !gone;
+				taken = live;
 #ifndef LOOK_WITHOUT_USE
 				users = users + taken
 #endif
@@ -235,6 +240,25 @@ proctype task()
 	}
 }
 
+/* hmm_ref_devmem_add_chunk(), from xa_store() on */
+proctype add()
+{
+	found = true;
+	/* chunk_publish() */
+	d_step {
+		dm_lock == 0 ->
+		nr_pages++;
+		listed = true;
+#ifdef PUBLISHED_LATE
+		users = 0
+#else
+		live = true;
+		MUST(users > 0, chunk_in_use);
+		users--
+#endif
+	}
+}
+
 /* reclaim_work(), once */
 proctype reclaim()
 {
@@ -243,11 +267,11 @@ proctype reclaim()
 	/* take_idle() */
 	atomic {
 #ifdef PROMISED
-		dm_lock == 0 && users == 0 ->
+		dm_lock == 0 && listed && users == 0 ->
 #else
-		dm_lock == 0 && users == 0 && AVAILABLE > 0 ->
+		dm_lock == 0 && listed && users == 0 && AVAILABLE > 0 ->
 #endif
-		gone = true;
+		live = false;
 		listed = false;
 		nr_pages--;
 		MUST(reserved + used <= nr_pages, promise_broken)
@@ -272,7 +296,8 @@ init
 	atomic {
 		run task();
 		run task();
-		run reclaim()
+		run reclaim();
+		run add()
 	};
 	/* The work item may find a user, or a promise, to the end. */
 	(_nr_pr == 1 || _nr_pr == 2)
