@@ -11,10 +11,10 @@
  * queues a work item, which frees them.
  *
  * A chunk has users from the first page that is handed out, or block that is reserved, to the
- * last that comes back. A task that only looks counts as a user, too, and so does a bad page: in
- * a new chunk the device would hand it out again. A handout that has chosen a block of a chunk
- * without users either is the chunk's first user in time, or finds it gone, both under dm->lock.
- * Until then RCU keeps the block.
+ * last that comes back; a task that only looks counts as a user, too. A handout that has chosen a
+ * block of a chunk without users either is the chunk's first user in time, or finds that it is no
+ * longer live, both under dm->lock. Until then RCU keeps the block. Bad pages are remembered: a new
+ * chunk in that place would hand them out again.
  */
 #include <linux/ioport.h>
 #include <linux/log2.h>
@@ -239,7 +239,7 @@ static int chunk_map(struct hmm_ref_chunk *chunk)
 }
 
 /* Pages that are known to be bad are retired before anything is handed out. */
-static void chunk_retire(struct hmm_ref_chunk *chunk)
+static void chunk_retire_bad(struct hmm_ref_chunk *chunk)
 {
 	unsigned long last = chunk->first_dpfn + chunk_pages(chunk) - 1;
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -263,11 +263,8 @@ static void block_enlist_first(struct hmm_ref_block *block)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 
-	if (block->nr_retired) {
-		dm->retired += block->nr_retired;
-		dm->nr_flawed++;
-		hmm_ref_chunk_use(block->chunk);
-	}
+	dm->retired += block->nr_retired;
+	dm->nr_flawed += !!block->nr_retired;
 	block->state = block->nr_retired ? HMM_REF_BLOCK_PARTIAL : HMM_REF_BLOCK_WHOLE;
 	if (block->nr_free)
 		list_add_tail(&block->avail, &dm->avail[ilog2(block->nr_free)]);
@@ -334,7 +331,7 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
-	chunk_retire(chunk);
+	chunk_retire_bad(chunk);
 	chunk_publish(chunk);
 	return 0;
 
@@ -364,6 +361,25 @@ static void chunk_remove(struct hmm_ref_chunk *chunk)
 
 /* ---- shrinker ---------------------------------------------------------- */
 
+static unsigned long free_pages_of(const struct hmm_ref_chunk *chunk)
+{
+	unsigned long nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < chunk->nr_blocks; i++)
+		nr += chunk->blocks[i].nr_free;
+	return nr;
+}
+
+static void block_delist(struct hmm_ref_block *block)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	list_del_init(&block->avail);
+	dm->retired -= block->nr_retired;
+	dm->nr_flawed -= !!block->nr_retired;
+}
+
 /* A chunk without users whose pages are not promised; it is not live from now on. */
 static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 {
@@ -374,19 +390,34 @@ static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
 	/* What comes free while a task waits is for that one. */
 	if (chunk && !atomic_read(&dm->nr_waiting) &&
-	    hmm_ref_devmem_free_pages(dm) >= (long)chunk_pages(chunk)) {
+	    hmm_ref_devmem_free_pages(dm) >= (long)free_pages_of(chunk)) {
 		chunk->live = false;
-		list_del_init(&chunk->idle);
-		dm->nr_idle -= chunk_pages(chunk);
+		hmm_ref_chunk_use(chunk);
 		dm->nr_pages -= chunk_pages(chunk);
 		for (i = 0; i < chunk->nr_blocks; i++)
-			list_del_init(&chunk->blocks[i].avail);
+			block_delist(&chunk->blocks[i]);
 		hmm_ref_verify_promise(dm);
 	} else {
 		chunk = NULL;
 	}
 	spin_unlock_irq(&dm->lock);
 	return chunk;
+}
+
+/* For the next chunk in this place. Return: 0 or -ENOMEM. */
+static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned long dpfn = chunk->first_dpfn;
+	unsigned int i, bit;
+	int rc = 0;
+
+	for (i = 0; i < chunk->nr_blocks; i++, dpfn += HMM_REF_BLOCK_PAGES) {
+		for_each_set_bit(bit, chunk->blocks[i].bad, HMM_REF_BLOCK_PAGES)
+			rc = rc ?: xa_err(xa_store(&dm->bad, dpfn + bit, xa_mk_value(0),
+						   GFP_KERNEL));
+	}
+	return rc;
 }
 
 static void reclaim_work(struct work_struct *work)
@@ -397,6 +428,10 @@ static void reclaim_work(struct work_struct *work)
 
 	mutex_lock(&dm->grow_lock);
 	while ((chunk = take_idle(dm))) {
+		if (chunk_remember_bad(chunk)) {
+			chunk_publish(chunk);
+			break;
+		}
 		chunk_remove(chunk);
 		list_add(&chunk->idle, &removed);
 	}

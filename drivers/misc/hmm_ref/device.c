@@ -119,6 +119,8 @@ static void device_end(struct hmm_ref_device *dev)
  */
 void hmm_ref_device_remove(struct hmm_ref_device *dev)
 {
+	/* Before the nodes go: user space sees that. */
+	WRITE_ONCE(dev->gone, true);
 	hmm_ref_node_remove(&dev->node);
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);

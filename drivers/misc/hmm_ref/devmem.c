@@ -258,10 +258,7 @@ static void block_retire(struct hmm_ref_block *block)
 /* A page is bad: it leaves circulation now if it is free, or when it comes back. */
 static void block_mark_bad(struct hmm_ref_block *block, unsigned int bit)
 {
-	if (bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES)) {
-		block->chunk->dm->nr_flawed++;
-		hmm_ref_chunk_use(block->chunk);
-	}
+	block->chunk->dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
 	__set_bit(bit, block->bad);
 	block_retire(block);
 }

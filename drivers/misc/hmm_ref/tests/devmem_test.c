@@ -324,7 +324,7 @@ static void devmem_shrink(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* One page keeps its chunk, and so does a bad one, which a new chunk would hand out again. */
+/* One page keeps its chunk. A bad one does not, and is not handed out by the next chunk. */
 static void devmem_shrink_around(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -339,11 +339,11 @@ static void devmem_shrink_around(struct kunit *test)
 	}
 	dmt_retire(test, f, 5 * HMM_REF_BLOCK_PAGES);
 	dmt_shrink(test, f);
-	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 4 * HMM_REF_BLOCK_PAGES);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 2 * HMM_REF_BLOCK_PAGES);
 	dmt_compare(test, f);
 	dmt_put_all(f);
 	dmt_shrink(test, f);
-	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 2 * HMM_REF_BLOCK_PAGES);
+	KUNIT_EXPECT_EQ(test, dmt_usage(f).total, 0);
 	dmt_take_all(test, f);
 	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 1);
 	dmt_compare(test, f);
