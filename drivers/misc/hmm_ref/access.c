@@ -336,8 +336,8 @@ static bool store_if_unchanged(void *mem, unsigned int len, u64 old, u64 new)
 }
 
 /*
- * Atomic for all CPUs and devices, through any mirror. mock: real hardware has atomics in its memory
- * controller
+ * Atomic for all CPUs and devices, through any mirror. mock: real hardware has atomics in its
+ * memory controller
  */
 static void atomic_dev(struct iosys_map *mem, struct hmm_ref_atomic *cmd)
 {

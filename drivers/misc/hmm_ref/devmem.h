@@ -124,7 +124,8 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
 /**
  * struct hmm_ref_chunk - one dev_pagemap, its blocks, and the memory of the device for them
  * @dm: device memory that it belongs to
- * @users: blocks with used pages, blocks that are reserved, and tasks that look at it; covered by hmm_ref_devmem::lock, as are the next two
+ * @users: blocks with used pages, blocks that are reserved, and tasks that look at it; covered by
+ *	hmm_ref_devmem::lock, as are the next two
  * @live: from when it is complete until it is about to be freed; else nothing of it is handed out
  * @idle: on hmm_ref_devmem::idle while @users is 0
  * @first_dpfn: device page number of its first page

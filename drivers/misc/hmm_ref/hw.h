@@ -75,9 +75,9 @@ struct hmm_ref_job {
  *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep
- * @vram_map: where the CPU finds a page of that memory, for as long as it is used: the CPU stands in
- *	for the engines that load and store (access.c). A driver of hardware that has these leaves
- *	out access.c, and this. Context: any
+ * @vram_map: where the CPU finds a page of that memory, for as long as it is used: the CPU stands
+ *	in for the engines that load and store (access.c). A driver of hardware that has these
+ *	leaves out access.c, and this. Context: any
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
  *	reclaim: waits for nothing that they may hold. Return: 0; or an errno, and the device
  *	has not begun: -EAGAIN (no room now: descriptors, IOVA), -ENODEV (the device is lost)

@@ -3,9 +3,9 @@
  * Character devices.
  *
  * They are the driver's own, not of the misc class: to open one takes the mmap_lock of the process
- * for writing, which may last, and misc_open() does that with a lock held for all misc devices. Here
- * an open waits alone. It may race with removal, and then makes a file of a device that is gone,
- * which is what each file becomes then.
+ * for writing, which may last, and misc_open() does that with a lock held for all misc devices.
+ * Here an open waits alone. It may race with removal, and then makes a file of a device that is
+ * gone, which is what each file becomes then.
  */
 #include <linux/delay.h>
 #include <linux/idr.h>
@@ -123,7 +123,7 @@ void hmm_ref_node_exit(void)
 {
 	/* The core may defer the release of a device. */
 	while (!ida_is_empty(&minors))
-		msleep(1);
+		msleep(20);
 	class_unregister(&node_class);
 	unregister_chrdev_region(first, MINORS);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device on PCI: its memory is a BAR. QEMU's ivshmem-plain has one, of any size, and nothing else.
+ * A device on PCI: its memory is a BAR. QEMU's ivshmem-plain has one, of any size, and little else.
  *
  * The memory is private all the same: the struct pages are for addresses that nothing decodes, not
  * for those of the BAR, so that no CPU maps it but by this driver, with ioremap_wc().

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The simulated GPU: VRAM and the copy engine, made from kernel memory. It implements hw.h; a driver
- * for hardware replaces it.
+ * The simulated GPU: VRAM and the copy engine, made from kernel memory. It implements hw.h; a
+ * driver for hardware replaces it.
  *
  * VRAM is in pieces of PMD_SIZE: kernel memory, or a region that the CPU can access, too. A piece
  * stays as long as any of its pages can be used, so an access finds it without a lock.

@@ -3,8 +3,8 @@
  * A device on PCI is unplugged, and plugged in again, by the machine: a request of ACPI, that the
  * driver has to answer by letting go of the device, whatever processes have there.
  *
- * Stands for: a removal that is known from unbind only; pages that are lost with the device, or kept
- * from leaving it; a device that does not come again under its number.
+ * Stands for: a removal that is known from unbind only; pages that are lost with the device, or
+ * kept from leaving it; a device that does not come again under its number.
  *
  * Needs QEMU, and a way to it: scripts/vm.sh with GPUS passes on what is written to the file
  * $HMM_REF_QMP in lines that begin with $nonce.
@@ -30,54 +30,55 @@ FIXTURE(hotplug)
 	pid_t loads[LOADS];
 };
 
-static int qmp(const char *command)
+/* A command of QMP and its arguments. */
+static int request(const char *command, const char *arguments)
 {
 	const char *path = getenv("HMM_REF_QMP"), *nonce = getenv("nonce");
 	FILE *file = path && nonce ? fopen(path, "we") : NULL;
 
 	if (!file)
 		return -ENOENT;
-	fprintf(file, "\n%s qmp %s\n", nonce, command);
+	fprintf(file, "\n%s qmp {\"execute\":\"%s\",\"arguments\":{%s}}\n", nonce, command,
+		arguments);
 	return fclose(file) ? -errno : 0;
 }
 
 static int unplug(void)
 {
-	return qmp("{\"execute\":\"device_del\",\"arguments\":{\"id\":\"gpu0\"}}");
+	return request("device_del", "\"id\":\"gpu0\"");
 }
 
 static unsigned int plugged;	/* times */
 
+#define BACKEND	"\"qom-type\":\"memory-backend-ram\",\"id\":\"again%u\",\"size\":%llu,\"share\":true"
+#define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"gpu0\",\"memdev\":\"again%u\""
+
 /* QEMU 7.2 does not take the same memory again, nor give it back by itself. */
 static int plug(void)
 {
-	char command[256];
+	unsigned long long size = hmm_ref_dev_info.out_capacity;
+	char arguments[200];
 	int rc;
 
-	snprintf(command, sizeof(command),
-		 "{\"execute\":\"object-add\",\"arguments\":{\"qom-type\":\"memory-backend-ram\","
-		 "\"id\":\"again%u\",\"size\":%llu,\"share\":true}}", plugged + 1,
-		 (unsigned long long)hmm_ref_dev_info.out_capacity);
-	rc = qmp(command);
-	snprintf(command, sizeof(command),
-		 "{\"execute\":\"device_add\",\"arguments\":{\"driver\":\"ivshmem-plain\","
-		 "\"id\":\"gpu0\",\"memdev\":\"again%u\"}}", plugged + 1);
-	rc = rc ? rc : qmp(command);
-	if (plugged)
-		snprintf(command, sizeof(command),
-			 "{\"execute\":\"object-del\",\"arguments\":{\"id\":\"again%u\"}}", plugged);
-	return rc || !plugged ? rc : qmp(command);
+	snprintf(arguments, sizeof(arguments), BACKEND, plugged + 1, size);
+	rc = request("object-add", arguments);
+	snprintf(arguments, sizeof(arguments), DEVICE, plugged + 1);
+	rc = rc ? rc : request("device_add", arguments);
+	if (rc || !plugged)
+		return rc;
+	snprintf(arguments, sizeof(arguments), "\"id\":\"again%u\"", plugged);
+	return request("object-del", arguments);
 }
 
 /* Asks for it until it is so: QEMU may not be done with the last request. */
-static int wait_for(int (*request)(void), bool there)
+static int wait_for(int (*ask)(void), bool there)
 {
 	unsigned long long end = now_ms() + MEET_MS, next = 0;
 	int rc, fd;
 
 	while (now_ms() < end) {
 		if (now_ms() >= next) {
-			rc = request();
+			rc = ask();
 			if (rc)
 				return rc;
 			next = now_ms() + 5000;
@@ -85,7 +86,7 @@ static int wait_for(int (*request)(void), bool there)
 		fd = hmm_ref_open(NR);
 		if (fd >= 0)
 			close(fd);
-		if ((fd >= 0) == there)
+		if (there ? fd >= 0 : fd < 0)
 			return 0;
 		usleep(10000);
 	}

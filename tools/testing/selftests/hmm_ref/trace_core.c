@@ -15,7 +15,7 @@ FIXTURE(trace_core)
 };
 
 /* Only what this thread does. */
-static int enable(const char *instance, const char *event, bool on)
+static int set_event(const char *instance, const char *event, bool on)
 {
 	char path[128], filter[32];
 	int rc;
@@ -38,8 +38,8 @@ FIXTURE_SETUP(trace_core)
 	snprintf(self->instance, sizeof(self->instance), TRACEFS "instances/hmm_ref_core_%d",
 		 getpid());
 	ASSERT_EQ(0, mkdir(self->instance, 0700));
-	ASSERT_EQ(0, enable(self->instance, "migrate_device", true));
-	ASSERT_EQ(0, enable(self->instance, "hmm", true));
+	ASSERT_EQ(0, set_event(self->instance, "migrate_device", true));
+	ASSERT_EQ(0, set_event(self->instance, "hmm", true));
 	self->fd = test_open(0);
 	self->mem = test_map_pages(PAGES);
 	fill_pages(self->mem, PAGES, 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's file: which users may open it, what it says of the device and the kernel, and that it knows
- * no other ioctls than those of uapi.c.
+ * The device's file: which users may open it, what it says of the device and the kernel, and that
+ * it knows no other ioctls than those of uapi.c.
  *
  * Stands for: a feature that a program relies on and that is not there; a device that any user may
  * open; a number of an ioctl that is taken for another one.
