@@ -575,6 +575,7 @@ int main(int argc, char **argv)
 {
 	bool help = argc > 1 && (!strcmp(argv[1], "-l") || !strcmp(argv[1], "-h"));
 
+	bus_devices_find();
 	if (hmm_ref_probe())
 		hmm_ref_dev_info.out_page_size = sysconf(_SC_PAGESIZE);
 	if (!help && access("/dev/hmm_dmirror0", R_OK | W_OK)) {
