@@ -63,7 +63,8 @@ selftests() {
 		limit=$((one + 2 * fuzz)) ${part:+part="$part"} ${chunk:+chunk="$chunk"} \
 		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
 		${later:+later="$later"} \
-		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"}
+		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"} \
+		${HMM_REF_HOTPLUG_ROUNDS:+HMM_REF_HOTPLUG_ROUNDS="$HMM_REF_HOTPLUG_ROUNDS"}
 }
 
 hmm_tests() {
