@@ -75,6 +75,16 @@ struct shared {
 	unsigned long stop, rounds;
 };
 
+/* The freezer ends a command as a signal does: begin again. */
+#define UNINTERRUPTED(command) ({			\
+	long _rc;					\
+							\
+	do {						\
+		_rc = (command);			\
+	} while (_rc == -EINTR);			\
+	_rc;						\
+})
+
 /* Runs until it is told to stop, frozen in between, wherever it is. */
 static int use(void *arg)
 {
@@ -89,10 +99,12 @@ static int use(void *arg)
 	while (!counter_get(&shared->stop)) {
 		struct hmm_ref_migrate cmd;
 
-		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
-					  npages * page_size(), &cmd)) ||
-		    !CHECK(!dev_bad_pages(fd, mem, npages, seed)) ||
-		    !CHECK(!dev_fill_pages(fd, mem, npages, ++seed)) ||
+		if (!CHECK(!UNINTERRUPTED(_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
+							npages * page_size(), &cmd))) ||
+		    !CHECK(!UNINTERRUPTED(dev_bad_pages(fd, mem, npages, seed))))
+			return 1;
+		seed++;
+		if (!CHECK(!UNINTERRUPTED(dev_fill_pages(fd, mem, npages, seed))) ||
 		    !CHECK(!bad_pages(mem, npages, seed)))
 			return 1;
 		counter_add(&shared->rounds, 1);
