@@ -191,7 +191,7 @@ static long free_huge_pages(void)
 	if (read_file("/proc/meminfo", text, sizeof(text)) < 0)
 		return -errno;
 	line = strstr(text, "HugePages_Free:");
-	return line ? strtol(line + 15, NULL, 10) : -ENOENT;
+	return line ? strtol(strchr(line, ':') + 1, NULL, 10) : -ENOENT;
 }
 
 TEST_F(rights, holes_of_hugetlb)
@@ -374,7 +374,7 @@ static long opener_of(const char *proc, const char *pid, int fd)
 	if (rc < 0)
 		return rc;
 	line = strstr(text, "hmm_ref-opener:");
-	return line ? strtol(line + 15, NULL, 10) : -ENOENT;
+	return line ? strtol(strchr(line, ':') + 1, NULL, 10) : -ENOENT;
 }
 
 struct inside {

@@ -142,7 +142,7 @@ TEST_F(trace, formats)
 	dir = opendir(path);
 	ASSERT_NE(NULL, dir);
 	while ((entry = readdir(dir)))
-		found += !strncmp(entry->d_name, "hmm_ref_", 8);
+		found += !strncmp(entry->d_name, "hmm_ref_", strlen("hmm_ref_"));
 	closedir(dir);
 	EXPECT_EQ(ARRAY_SIZE(names), found);
 }
