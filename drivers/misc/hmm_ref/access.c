@@ -247,7 +247,7 @@ static int may_go_on(struct access *access, unsigned long addr)
  * without a detour where the buffer is present.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_client_access(struct hmm_ref_client *client, enum hmm_ref_access_op op,
 			  struct hmm_ref_access *cmd, u64 *most)
@@ -393,7 +393,7 @@ static bool try_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd
 	return ready;
 }
 
-/* A device fault of an atomic operation. Return: 0 or an errno of the uapi. */
+/* A device fault of an atomic operation. Return: 0 or -errno. */
 static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic *cmd)
 {
 	unsigned long page = cmd->addr & PAGE_MASK;
@@ -413,7 +413,7 @@ static int ready_for_atomic(struct hmm_ref_mirror *mirror, struct hmm_ref_atomic
  * @cmd: validated; the outputs are set, also on error
  *
  * Context: process context; takes mmap_lock and folio locks.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_client_atomic(struct hmm_ref_client *client, struct hmm_ref_atomic *cmd)
 {

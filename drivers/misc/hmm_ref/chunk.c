@@ -380,7 +380,7 @@ static void block_delist(struct hmm_ref_block *block)
 	dm->nr_flawed -= !!block->nr_retired;
 }
 
-/* A chunk without users whose pages are not promised; it is not live from now on. */
+/* A chunk without users and without promised pages; it is not live from now on. */
 static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;

@@ -113,7 +113,7 @@ static void device_end(struct hmm_ref_device *dev)
 
 /**
  * hmm_ref_device_remove() - end a device
- * @dev: device, whose hardware works to the end of this
+ * @dev: device; its hardware works to the end of this
  *
  * Context: may sleep, for as long as pages cannot leave the device.
  */

@@ -55,7 +55,7 @@ void hmm_ref_node_exit(void);
  * @name: of the character device and the debugfs folder
  * @unplug: an operation that has found @gone unset runs to its end
  * @gone: unbound; set once, read under @unplug
- * @fault_around: pages that a CPU fault brings back at the most; knob
+ * @fault_around: most pages that a CPU fault brings back; knob
  * @around: how many these are, from experience
  * @dm: its memory
  * @counters: totals

@@ -376,7 +376,7 @@ static inline unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 
 /**
  * hmm_ref_devmem_free_pages() - how many pages can be reserved
- * @dm: device memory, whose lock is held
+ * @dm: device memory; its lock is held
  *
  * Return: pages; negative where pages were retired that are promised.
  */

@@ -54,7 +54,7 @@ static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 /*
  * Can pages of a mapping become exclusive? The fault before make_device_exclusive()
  * writes: without this look it would allocate blocks of a file and copy huge pages, only
- * for the command to fail. Return: 0 or an errno of the uapi.
+ * for the command to fail. Return: 0 or -errno.
  */
 static int check_vma(const struct vm_area_struct *vma)
 {
@@ -74,7 +74,7 @@ static int check_vma(const struct vm_area_struct *vma)
  * To be asked before hmm_ref_mirror_make_ready(), which faults first.
  *
  * Context: takes mmap_lock.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
 				   unsigned long *end)
@@ -206,7 +206,7 @@ static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
  * The page may be taken back by the time that this returns.
  *
  * Context: process context, the mm is alive; takes mmap_lock and folio locks.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
@@ -232,7 +232,7 @@ static unsigned long dev_fault_ahead(struct hmm_ref_mirror *mirror, unsigned lon
 	return rc ? start : end;
 }
 
-/* A window. Adds to @done. Return: 0 or an errno of the uapi. */
+/* A window. Adds to @done. Return: 0 or -errno. */
 static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
 			    unsigned long end, unsigned long *done)
 {
@@ -272,7 +272,7 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
  *	on error
  *
  * Context: process context; takes mmap_lock and folio locks.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *done)

@@ -71,7 +71,7 @@ struct hmm_ref_job {
 
 /**
  * struct hmm_ref_hw_ops - what a device can do
- * @vram_alloc: provide the memory of the device pages from @dpfn on, whose content is undefined.
+ * @vram_alloc: provide the memory of the device pages from @dpfn on, with undefined content.
  *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep

@@ -354,7 +354,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
  * The struct is copied outside of the SRCU section that removal waits for: a page of it that a
  * userfaultfd's handler has yet to deliver must not keep the device from going.
  *
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 {

@@ -148,7 +148,7 @@ static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_w
 
 /*
  * Return: 0; -EAGAIN when the device has to grow first; -ENOSPC when there is too little room; or
- * an errno of the uapi.
+ * -errno.
  */
 static int move_to_device(struct hmm_ref_client *client, struct window *w,
 			  struct vm_area_struct *vma)
@@ -256,7 +256,7 @@ static int grow(struct hmm_ref_client *client, struct window *w)
 	return rc;
 }
 
-/* Return: 0, also when no more room can be made, or an errno of the uapi. */
+/* Return: 0, also when no more room can be made, or -errno. */
 static int make_room(struct hmm_ref_client *client, struct window *w)
 {
 	int rc = w->room_state == ROOM_ASSUMED ? look_closer(client, w) : 0;
@@ -271,7 +271,7 @@ static int make_room(struct hmm_ref_client *client, struct window *w)
 
 /*
  * One pass over a window. Where there is too little room it is begun again after some was made,
- * and finds, perhaps, that it takes more. Return: 0 or an errno of the uapi.
+ * and finds, perhaps, that it takes more. Return: 0 or -errno.
  */
 static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
 {
@@ -395,7 +395,7 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
  * Does at least one window. After that any signal ends it, with -EINTR.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0 or an errno of the uapi; -ERESTARTSYS when nothing was done.
+ * Return: 0 or -errno; -ERESTARTSYS when nothing was done.
  */
 int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m)
 {

@@ -326,7 +326,7 @@ static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_bloc
 	return moved;
 }
 
-/* One pass over a chunk. Return: 0 or an errno of the uapi. */
+/* One pass over a chunk. Return: 0 or -errno. */
 static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk *chunk,
 			     unsigned long *evicted)
 {
@@ -354,7 +354,7 @@ static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk
 	return rc;
 }
 
-/* One pass over all chunks. Return: 0 or an errno of the uapi. */
+/* One pass over all chunks. Return: 0 or -errno. */
 static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted)
 {
 	struct hmm_ref_chunk *chunk;
@@ -374,7 +374,7 @@ static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted
  * @tally: set, also on error
  *
  * Context: may sleep and enter reclaim.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *tally)
 {
@@ -392,7 +392,7 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *ta
 }
 
 /*
- * The pages whose numbers are the first @nr of @dpfns, in runs that end with their blocks. Pages
+ * The pages with the first @nr numbers of @dpfns, in runs that end with their blocks. Pages
  * that have left may be other data's by now, which leaves, too, or gone. Adds to @moved.
  * Return: 0 or -EINTR.
  */
@@ -456,7 +456,7 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
  * @tally: set, for the pages from @start on, also on error
  *
  * Context: process context; takes mmap_lock, may enter reclaim.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
 			unsigned long end, struct hmm_ref_tally *tally)

@@ -10,7 +10,7 @@
  * A device that disappears without notice takes its pages along: processes that touch them are
  * killed, and removal waits until none is left.
  *
- * mock: the device has no engine. The CPU copies, at the wait, by the accessors of I/O memory.
+ * The device has no engine. The CPU copies, at the wait, by the accessors of I/O memory.
  */
 #include <linux/highmem.h>
 #include <linux/idr.h>

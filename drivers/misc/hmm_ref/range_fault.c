@@ -311,7 +311,7 @@ struct dev_fault {
 
 /*
  * One attempt. What was missing and is faulted in now has to be looked at once more. Return: 0,
- * -EBUSY to try again, or an errno of the uapi.
+ * -EBUSY to try again, or -errno.
  */
 static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
 {
@@ -347,7 +347,7 @@ static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
  * that this returns. Ends exclusive access to any of them, the mirror's own, too.
  *
  * Context: process context, the mm is alive; takes mmap_lock.
- * Return: 0 or an errno of the uapi.
+ * Return: 0 or -errno.
  */
 int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, bool write, unsigned long patience)

@@ -27,7 +27,7 @@ static int grow(struct hmm_ref_devmem *dm)
 {
 	int rc = hmm_ref_devmem_add_chunk(dm);
 
-	/* Whatever the core's reason, there is no memory to be had. */
+	/* Whatever the core's reason, there is no memory. */
 	return rc && rc != -ENOSPC ? -ENOMEM : rc;
 }
 

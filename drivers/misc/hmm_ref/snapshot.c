@@ -288,7 +288,7 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  * tables, all at once.
  *
  * Context: process context; takes mmap_lock. @report may sleep.
- * Return: 0, what @report returned, or an errno of the uapi.
+ * Return: 0, what @report returned, or -errno.
  */
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_report_t report, void *arg)

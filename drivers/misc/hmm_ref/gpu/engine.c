@@ -178,7 +178,7 @@ static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
 		memset_page(copy->sys_page + i, 0, NOT_YET_COPIED, PAGE_SIZE);
 }
 
-/* Most copies are in the block of the one before, whose address is known. */
+/* Most copies are in the block of the one before: its address is known. */
 static __always_inline void do_copies(struct hmm_ref_gpu *gpu, const struct hmm_ref_job *job,
 				      void (*fn)(const struct hmm_ref_copy *copy,
 						 void *mem))

@@ -3,6 +3,9 @@
  * To open a device takes the mmap_lock of the process, which another thread may hold for long. That
  * open waits alone: others, and a removal, get by.
  *
+ * Weak: only the first open of a process takes mmap_lock. What is seen to wait may be on its way
+ * out of openat(), so that a lock which all devices share goes unnoticed.
+ *
  * Stands for: a device of the misc class, which opens its files with a lock held that all
  * misc devices share.
  */
