@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KUnit tests of the parts of hmm_ref that work without a process: a module of its own,
- * so that loading the driver does not run them.
+ * KUnit tests of the parts of hmm_ref that work without a process, and of what a process cannot
+ * bring about: a module of its own, so that loading the driver does not run them.
  *
  * The tests with a random sequence start from the parameter seed. They print it, and
  * the same seed and number of steps give the same sequence again.
@@ -34,7 +34,7 @@ unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd)
 }
 
 kunit_test_suites(&hmm_ref_pgtable_suite, &hmm_ref_devmem_suite,
-		  &hmm_ref_ioctl_suite, &hmm_ref_mirror_suite);
+		  &hmm_ref_ioctl_suite, &hmm_ref_mirror_suite, &hmm_ref_open_suite);
 
 MODULE_DESCRIPTION("KUnit tests of hmm_ref");
 MODULE_LICENSE("GPL");

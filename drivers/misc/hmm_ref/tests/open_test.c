@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * To open a device takes the mmap_lock of the process, which another thread may hold for long.
+ * That open waits alone: another device's open gets by, and so does the removal of the very device.
+ *
+ * Stands for: a device of the misc class, which opens its files with a lock held that all misc
+ * devices share.
+ *
+ * The lock is held here for as long as the test needs, which no system call can promise.
+ */
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/fs_struct.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/path.h>
+#include <linux/platform_device.h>
+
+#include "tests.h"
+
+/* Only a test that fails waits for so long. */
+#define PATIENCE	(60 * HZ)
+
+/**
+ * struct step - what a thread of its own does
+ * @mm: its address space; or NULL
+ * @path: what it opens; or NULL
+ * @device: what it unbinds, if it opens nothing
+ * @done: completed at the end
+ * @ended: the end was waited for
+ * @rc: of the open
+ */
+struct step {
+	struct mm_struct *mm;
+	const char *path;
+	struct device *device;
+	struct completion done;
+	bool ended;
+	int rc;
+};
+
+/* Kernel threads need not see any file system: the root is that of the process that loads us. */
+static struct path root;
+
+static int save_root(struct kunit_suite *suite)
+{
+	get_fs_root(current->fs, &root);
+	return 0;
+}
+
+static void forget_root(struct kunit_suite *suite)
+{
+	path_put(&root);
+}
+
+static int open_path(const char *path)
+{
+	struct file *file = file_open_root(&root, path, O_RDWR, 0);
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	fput(file);
+	return 0;
+}
+
+static int do_step(void *arg)
+{
+	struct step *step = arg;
+
+	if (step->mm)
+		kthread_use_mm(step->mm);
+	if (step->path)
+		step->rc = open_path(step->path);
+	else
+		device_release_driver(step->device);
+	if (step->mm)
+		kthread_unuse_mm(step->mm);
+	kthread_complete_and_exit(&step->done, 0);
+}
+
+static void begin(struct kunit *test, struct step *step)
+{
+	init_completion(&step->done);
+	if (IS_ERR(kthread_run(do_step, step, "hmm_ref_step"))) {
+		KUNIT_FAIL(test, "no thread");
+		complete(&step->done);
+	}
+}
+
+static void expect_end(struct kunit *test, struct step *step)
+{
+	step->ended = wait_for_completion_timeout(&step->done, PATIENCE);
+	KUNIT_EXPECT_TRUE(test, step->ended);
+}
+
+static void end(struct step *step)
+{
+	if (!step->ended)
+		wait_for_completion(&step->done);
+}
+
+/* An open of the first device that waits until end_wait(). */
+static void begin_wait(struct kunit *test, struct step *step)
+{
+	unsigned long give_up = jiffies + PATIENCE;
+
+	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	*step = (struct step){ .mm = current->mm, .path = "dev/hmm_ref0" };
+	mmap_write_lock(step->mm);
+	begin(test, step);
+	while (!mmap_lock_is_contended(step->mm) && time_before(jiffies, give_up))
+		msleep(1);
+	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(step->mm));
+}
+
+static void end_wait(struct step *step)
+{
+	mmap_write_unlock(step->mm);
+	end(step);
+}
+
+/* Without an address space an open comes as far as the driver, and fails there. */
+static void open_gets_by(struct kunit *test)
+{
+	struct step other = { .path = "dev/hmm_ref1" };
+	struct step waits;
+
+	begin_wait(test, &waits);
+	begin(test, &other);
+	expect_end(test, &other);
+	KUNIT_EXPECT_FALSE(test, completion_done(&waits.done));
+	end_wait(&waits);
+	end(&other);
+	KUNIT_EXPECT_EQ(test, waits.rc, 0);
+	KUNIT_EXPECT_EQ(test, other.rc, -EINVAL);
+}
+
+/* The file that is made then is one of a device that is gone. */
+static void removal_gets_by(struct kunit *test)
+{
+	struct step removal = {
+		.device = bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0"),
+	};
+	struct step waits;
+
+	if (!removal.device)
+		kunit_skip(test, "no simulated device");
+	begin_wait(test, &waits);
+	begin(test, &removal);
+	expect_end(test, &removal);
+	KUNIT_EXPECT_FALSE(test, completion_done(&waits.done));
+	end_wait(&waits);
+	end(&removal);
+	KUNIT_EXPECT_TRUE(test, waits.rc == 0 || waits.rc == -ENODEV);
+	KUNIT_EXPECT_EQ(test, device_attach(removal.device), 1);
+	put_device(removal.device);
+}
+
+static struct kunit_case open_cases[] = {
+	KUNIT_CASE(open_gets_by),
+	KUNIT_CASE(removal_gets_by),
+	{}
+};
+
+struct kunit_suite hmm_ref_open_suite = {
+	.name = "hmm_ref_open",
+	.suite_init = save_root,
+	.suite_exit = forget_root,
+	.test_cases = open_cases,
+};
