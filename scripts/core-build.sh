@@ -29,6 +29,7 @@ fragment() {
 	cat <<-END
 		CONFIG_PCI=y
 		CONFIG_MODULES=y
+		CONFIG_STAGING=y
 		CONFIG_DRM=m
 		CONFIG_DRM_NOUVEAU=m
 		CONFIG_DRM_NOUVEAU_SVM=y
@@ -43,6 +44,8 @@ kmake() { make -C "$tree" O="$build" -j"$(nproc)" W=1 "$@"; }
 
 # The tree shares its files with Debian's; patch replaces a file and does not write into it.
 begin() {
+	local option
+
 	rm -rf "$work"
 	mkdir -p "$build"
 	cp -al "$1" "$tree"
@@ -53,6 +56,9 @@ begin() {
 			"$tree/scripts/kconfig/merge_config.sh" -m .config "$work/fragment" &&
 			kmake olddefconfig
 	) >"$work/log" 2>&1 || die "configuration failed, see $work/log"
+	for option in CONFIG_DRM_NOUVEAU_SVM CONFIG_HSA_AMD_SVM CONFIG_TEST_HMM; do
+		grep -q "^$option=" "$build/.config" || die "$option cannot be set, see $build/.config"
+	done
 }
 
 # What a patch has compiled.
