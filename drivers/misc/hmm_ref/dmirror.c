@@ -101,30 +101,30 @@ static u64 range_end(const struct dmirror_cmd *cmd)
 	return cmd->addr + (cmd->npages << PAGE_SHIFT);
 }
 
-static int access_range(struct hmm_ref_client *client, enum hmm_ref_access_op op,
-			struct dmirror_cmd *cmd)
+static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd, bool write)
 {
-	struct hmm_ref_access access = {
+	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
-		.length = range_end(cmd) - cmd->addr,
-		.buf = cmd->buf,
+		.end = range_end(cmd),
+		.user = u64_to_user_ptr(cmd->buf),
+		.write = write,
 	};
-	int rc;
+	int rc = hmm_ref_client_access(client, &transfer);
 
-	rc = hmm_ref_client_access(client, op, &access, &cmd->out_faults);
-	cmd->out_pages = access.out_bytes >> PAGE_SHIFT;
+	cmd->out_faults = transfer.most;
+	cmd->out_pages = transfer.bytes >> PAGE_SHIFT;
 	return rc;
 }
 
 /* READ_UNLOCKED, too: no fault of ours holds mmap_lock while user space serves it. */
 static int cmd_read(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(dmf->client, HMM_REF_LOAD, cmd);
+	return access_range(dmf->client, cmd, false);
 }
 
 static int cmd_write(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
-	return access_range(dmf->client, HMM_REF_STORE, cmd);
+	return access_range(dmf->client, cmd, true);
 }
 
 static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)

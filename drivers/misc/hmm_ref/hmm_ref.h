@@ -26,7 +26,8 @@
  *               devmem.c, devmem_large.c
  *                                    the life of a device page
  *   hw.h        job.c                what the core asks of a device
- *   gpu/gpu.h   gpu/engine.c         a device: what hardware would do
+ *   gpu/gpu.h   gpu/engine.c, gpu/lsu.c
+ *                                    a device: what hardware would do
  *   base.h      compat/              the kernel as it should be
  *
  * Files, user pointers and structs of the uapi end in the files of hmm_ref.h and device.h but for
@@ -120,22 +121,29 @@ int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 
 /* ---- access.c: what the device does with a process's memory ------------- */
 
-struct hmm_ref_access;
-struct hmm_ref_atomic;
-
 /**
- * enum hmm_ref_access_op - what the device does with bytes of a process
- * @HMM_REF_LOAD: loads them
- * @HMM_REF_STORE: stores them
+ * struct hmm_ref_transfer - bytes of a process that the device loads or stores
+ * @addr: of the first one
+ * @end: of the range
+ * @user: the other side: memory of the current process
+ * @write: the device stores
+ * @bytes: how many it was
+ * @faults: device faults that it took
+ * @most: how many of these were served for one page, at the most
  */
-enum hmm_ref_access_op {
-	HMM_REF_LOAD,
-	HMM_REF_STORE,
+struct hmm_ref_transfer {
+	unsigned long addr;
+	unsigned long end;
+	void __user *user;
+	bool write;
+	u64 bytes;
+	u64 faults;
+	u64 most;
 };
 
-int hmm_ref_client_access(struct hmm_ref_client *client, enum hmm_ref_access_op op,
-			  struct hmm_ref_access *cmd, u64 *most);
-int hmm_ref_client_atomic(struct hmm_ref_client *client, struct hmm_ref_atomic *cmd);
+int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer *transfer);
+int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
+			  struct hmm_ref_word *word, u64 *faults);
 
 /* ---- stats.c ----------------------------------------------------------- */
 

@@ -16,7 +16,6 @@
 #define _HMM_REF_HW_H
 
 #include <linux/bug.h>
-#include <linux/iosys-map.h>
 
 #include "base.h"
 
@@ -70,14 +69,68 @@ struct hmm_ref_job {
 };
 
 /**
+ * struct hmm_ref_place - a byte that the device can reach
+ * @vram: it is in the device's own memory; else in system memory
+ * @offset: in the page
+ * @number: of the page: dpfn, or PFN
+ */
+struct hmm_ref_place {
+	bool vram;
+	unsigned int offset;
+	unsigned long number;
+};
+
+/**
+ * struct hmm_ref_buffer - the other side of what a device loads and stores for a command
+ * @user: memory of the current process
+ * @kernel: memory of the kernel, to be used instead; or NULL
+ */
+struct hmm_ref_buffer {
+	void __user *user;
+	void *kernel;
+};
+
+/**
+ * enum hmm_ref_word_op - what becomes of a word
+ * @HMM_REF_WORD_ADD: the operand is added
+ * @HMM_REF_WORD_EXCHANGE: the operand takes its place
+ * @HMM_REF_WORD_COMPARE_EXCHANGE: the same, if the word is that to compare
+ */
+enum hmm_ref_word_op {
+	HMM_REF_WORD_ADD,
+	HMM_REF_WORD_EXCHANGE,
+	HMM_REF_WORD_COMPARE_EXCHANGE,
+};
+
+/**
+ * struct hmm_ref_word - an atomic operation
+ * @op: what to do
+ * @len: bytes, 4 or 8
+ * @operand: of @op
+ * @compare: of a compare and exchange
+ * @old: set to what the word was before
+ */
+struct hmm_ref_word {
+	enum hmm_ref_word_op op;
+	unsigned int len;
+	u64 operand;
+	u64 compare;
+	u64 old;
+};
+
+/**
  * struct hmm_ref_hw_ops - what a device can do
  * @vram_alloc: provide the memory of the device pages from @dpfn on, with undefined content.
  *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep
- * @vram_map: where the CPU finds a page of that memory, for as long as it is used: the CPU stands
- *	in for the engines that load and store (access.c). A driver of hardware that has these
- *	leaves out access.c, and this. Context: any
+ * @move: load bytes of one page, or store them with @write. A word of @buf's kernel memory at a
+ *	multiple of its size is one load or store, as it is for a CPU. A driver of hardware whose
+ *	jobs name addresses leaves out access.c, and this. Context: the page stays, and no page
+ *	fault is served. Return: bytes moved; less than @len where the user's memory is not
+ *	present, or cannot be reached: then it takes kernel memory
+ * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device
+ *	has exclusive access to the page. Context: as @move
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
  *	reclaim: waits for nothing that they may hold. Return: 0; or an errno, and the device
  *	has not begun: -EAGAIN (no room now: descriptors, IOVA), -ENODEV (the device is lost)
@@ -89,7 +142,10 @@ struct hmm_ref_job {
 struct hmm_ref_hw_ops {
 	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
 	void (*vram_free)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
-	struct iosys_map (*vram_map)(struct hmm_ref_hw *hw, unsigned long dpfn);
+	unsigned int (*move)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			     const struct hmm_ref_buffer *buf, unsigned int len, bool write);
+	void (*atomic)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+		       struct hmm_ref_word *word);
 	int (*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
 	int (*wait)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
 };

@@ -89,14 +89,29 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return rc ?: map_rc;
 }
 
+static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd, bool write)
+{
+	struct hmm_ref_transfer transfer = {
+		.addr = cmd->addr,
+		.end = cmd->addr + cmd->length,
+		.user = u64_to_user_ptr(cmd->buf),
+		.write = write,
+	};
+	int rc = hmm_ref_client_access(client, &transfer);
+
+	cmd->out_bytes = transfer.bytes;
+	cmd->out_faults = transfer.faults;
+	return rc;
+}
+
 static int cmd_read(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_client_access(client, HMM_REF_LOAD, &cmd->access, NULL);
+	return access(client, &cmd->access, false);
 }
 
 static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_client_access(client, HMM_REF_STORE, &cmd->access, NULL);
+	return access(client, &cmd->access, true);
 }
 
 static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
@@ -223,7 +238,24 @@ static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 
 static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 {
-	return hmm_ref_client_atomic(client, &cmd->atomic);
+	static const enum hmm_ref_word_op ops[] = {
+		[HMM_REF_ATOMIC_ADD] = HMM_REF_WORD_ADD,
+		[HMM_REF_ATOMIC_EXCHANGE] = HMM_REF_WORD_EXCHANGE,
+		[HMM_REF_ATOMIC_COMPARE_EXCHANGE] = HMM_REF_WORD_COMPARE_EXCHANGE,
+	};
+	struct hmm_ref_atomic *atomic = &cmd->atomic;
+	struct hmm_ref_word word = {
+		.op = ops[atomic->op],
+		.len = atomic->length,
+		.operand = atomic->operand,
+		.compare = atomic->compare,
+	};
+	u64 faults;
+	int rc = hmm_ref_client_atomic(client, atomic->addr, &word, &faults);
+
+	atomic->out_old = word.old;
+	atomic->out_faults = faults;
+	return rc;
 }
 
 static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)

@@ -15,10 +15,12 @@
 #include <linux/highmem.h>
 #include <linux/idr.h>
 #include <linux/io.h>
+#include <linux/iosys-map.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 
 #include "fail.h"
+#include "gpu/gpu.h"
 #include "hmm_ref.h"
 #include "hw.h"
 
@@ -68,12 +70,29 @@ static void pci_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 {
 }
 
-static struct iosys_map pci_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
+static struct iosys_map vram_map(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
 {
-	struct iosys_map map;
+	struct iosys_map map = {};
 
-	iosys_map_set_vaddr_iomem(&map, vram_addr(hw, dpfn));
+	if (place->vram)
+		iosys_map_set_vaddr_iomem(&map, vram_addr(hw, place->number));
 	return map;
+}
+
+static unsigned int pci_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+{
+	struct iosys_map vram = vram_map(hw, place);
+
+	return hmm_ref_lsu_move(&vram, place, buf, len, write);
+}
+
+static void pci_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+		       struct hmm_ref_word *word)
+{
+	struct iosys_map vram = vram_map(hw, place);
+
+	hmm_ref_lsu_atomic(&vram, place, word);
 }
 
 static int pci_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
@@ -123,7 +142,8 @@ static int pci_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 static const struct hmm_ref_hw_ops pci_ops = {
 	.vram_alloc = pci_vram_alloc,
 	.vram_free = pci_vram_free,
-	.vram_map = pci_vram_map,
+	.move = pci_move,
+	.atomic = pci_atomic,
 	.submit = pci_submit,
 	.wait = pci_wait,
 };

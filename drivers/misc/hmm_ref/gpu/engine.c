@@ -127,13 +127,29 @@ static void *vram_addr(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 	return piece + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
 }
 
-/* mock: real hardware would make the access by itself */
-static struct iosys_map gpu_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
+static struct iosys_map vram_map(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
 {
-	struct iosys_map map;
+	struct iosys_map map = {};
 
-	iosys_map_set_vaddr(&map, vram_addr(to_gpu(hw), dpfn));
+	if (place->vram)
+		iosys_map_set_vaddr(&map, vram_addr(to_gpu(hw), place->number));
 	return map;
+}
+
+static unsigned int gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+{
+	struct iosys_map vram = vram_map(hw, place);
+
+	return hmm_ref_lsu_move(&vram, place, buf, len, write);
+}
+
+static void gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+		       struct hmm_ref_word *word)
+{
+	struct iosys_map vram = vram_map(hw, place);
+
+	hmm_ref_lsu_atomic(&vram, place, word);
 }
 
 /* ---- copies ------------------------------------------------------------ */
@@ -238,7 +254,8 @@ static int gpu_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 static const struct hmm_ref_hw_ops gpu_ops = {
 	.vram_alloc = gpu_vram_alloc,
 	.vram_free = gpu_vram_free,
-	.vram_map = gpu_vram_map,
+	.move = gpu_move,
+	.atomic = gpu_atomic,
 	.submit = gpu_submit,
 	.wait = gpu_wait,
 };

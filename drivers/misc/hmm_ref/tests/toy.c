@@ -6,10 +6,12 @@
  */
 #include <linux/device.h>
 #include <linux/highmem.h>
+#include <linux/iosys-map.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
 #include <linux/vmalloc.h>
 
+#include "../gpu/gpu.h"
 #include "../hmm_ref.h"
 
 static unsigned int number = 7;
@@ -32,12 +34,29 @@ static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 {
 }
 
-static struct iosys_map toy_vram_map(struct hmm_ref_hw *hw, unsigned long dpfn)
+static struct iosys_map vram_map(const struct hmm_ref_place *place)
 {
-	struct iosys_map map;
+	struct iosys_map map = {};
 
-	iosys_map_set_vaddr(&map, toy.memory + (dpfn << PAGE_SHIFT));
+	if (place->vram)
+		iosys_map_set_vaddr(&map, toy.memory + (place->number << PAGE_SHIFT));
 	return map;
+}
+
+static unsigned int toy_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+{
+	struct iosys_map vram = vram_map(place);
+
+	return hmm_ref_lsu_move(&vram, place, buf, len, write);
+}
+
+static void toy_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+		       struct hmm_ref_word *word)
+{
+	struct iosys_map vram = vram_map(place);
+
+	hmm_ref_lsu_atomic(&vram, place, word);
 }
 
 static int toy_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
@@ -70,7 +89,8 @@ static int toy_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 static const struct hmm_ref_hw_ops toy_ops = {
 	.vram_alloc = toy_vram_alloc,
 	.vram_free = toy_vram_free,
-	.vram_map = toy_vram_map,
+	.move = toy_move,
+	.atomic = toy_atomic,
 	.submit = toy_submit,
 	.wait = toy_wait,
 };
