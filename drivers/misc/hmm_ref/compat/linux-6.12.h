@@ -16,9 +16,11 @@
 #include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
 
-/* Takes the name of a namespace as a string since 6.13. */
+/* These take the name of a namespace as a string since 6.13. */
 #undef MODULE_IMPORT_NS
 #define MODULE_IMPORT_NS(ns)	MODULE_INFO(import_ns, ns)
+#undef EXPORT_SYMBOL_NS_GPL
+#define EXPORT_SYMBOL_NS_GPL(sym, ns)	__EXPORT_SYMBOL(sym, "GPL", ns)
 
 static inline struct dev_pagemap *page_pgmap(const struct page *page)
 {

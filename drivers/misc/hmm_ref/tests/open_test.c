@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/kthread.h>
+#include <linux/mman.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/path.h>
@@ -107,7 +108,9 @@ static void begin_wait(struct kunit *test, struct step *step)
 {
 	unsigned long give_up = jiffies + PATIENCE;
 
-	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
+	/* Gives the test an address space. */
+	KUNIT_ASSERT_NE(test, kunit_vm_mmap(test, NULL, 0, PAGE_SIZE, PROT_READ,
+					    MAP_PRIVATE | MAP_ANONYMOUS, 0), 0);
 	*step = (struct step){ .mm = current->mm, .path = "dev/hmm_ref0" };
 	mmap_write_lock(step->mm);
 	begin(test, step);
