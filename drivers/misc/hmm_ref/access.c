@@ -154,20 +154,19 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	struct access access = {
 		.mirror = mirror,
 		.transfer = transfer,
-		.bounce = client->bounce,
 		.ahead = PMD_SIZE,
 		.began = jiffies,
 	};
-	int rc;
+	int rc = 0;
 
 	transfer->bytes = 0;
 	transfer->faults = 0;
 	transfer->most = 0;
 	if (!access_ok(transfer->user, transfer->end - addr))
 		return -EFAULT;
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
+	access.bounce = hmm_ref_mirror_get_buffer(mirror);
+	if (!access.bounce)
+		return -ENOMEM;
 	while (!rc && addr < transfer->end) {
 		struct hmm_ref_buffer buf = { .user = transfer->user + transfer->bytes };
 		unsigned int len = min(transfer->end - addr, PAGE_SIZE - offset_in_page(addr));
@@ -187,7 +186,7 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 		if (addr < transfer->end)
 			rc = may_go_on(&access, addr);
 	}
-	mutex_unlock(&mirror->access_lock);
+	hmm_ref_mirror_put_buffer(mirror, access.bounce);
 	return rc;
 }
 
@@ -241,14 +240,10 @@ int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 			  struct hmm_ref_word *word, u64 *faults)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
-	unsigned long began;
-	int rc;
+	unsigned long began = jiffies;
+	int rc = 0;
 
 	*faults = 0;
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
-	began = jiffies;
 	while (!try_atomic(mirror, addr, word)) {
 		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
 		if (!rc)
@@ -256,6 +251,5 @@ int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 		if (rc)
 			break;
 	}
-	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

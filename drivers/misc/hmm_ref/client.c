@@ -35,9 +35,6 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	if (!client)
 		return ERR_PTR(-ENOMEM);
 	client->dev = dev;
-	client->bounce = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!client->bounce)
-		goto err_free;
 	client->owner = hmm_ref_owner_create();
 	if (!client->owner)
 		goto err_free;
@@ -61,7 +58,6 @@ err_window:
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);
 err_free:
-	kfree(client->bounce);
 	kfree(client);
 	return ERR_PTR(rc);
 }
@@ -82,7 +78,6 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
 	hmm_ref_mirror_exit(&client->mirror);
 	hmm_ref_scratch_exit(&client->scratch);
 	hmm_ref_owner_put(client->owner, 1);
-	kfree(client->bounce);
 	kfree(client);
 	hmm_ref_device_put(dev);
 }

@@ -200,7 +200,7 @@ static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
 
 /**
  * hmm_ref_mirror_make_ready() - make a page one that the device can do atomics on
- * @mirror: with its access_lock held
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @addr: page address
  *
  * The page may be taken back by the time that this returns.
@@ -212,7 +212,6 @@ int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
 {
 	struct exclusive excl = { .addr = addr };
 
-	lockdep_assert_held(&mirror->access_lock);
 	return hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE, make_ready_once, &excl);
 }
 
@@ -277,12 +276,9 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *done)
 {
-	int rc;
+	int rc = 0;
 
 	*done = 0;
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
 	while (!rc && start < end) {
 		unsigned long next = min(end, ALIGN(start + 1, PMD_SIZE));
 
@@ -291,6 +287,5 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (!rc && start < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
-	mutex_unlock(&mirror->access_lock);
 	return rc;
 }

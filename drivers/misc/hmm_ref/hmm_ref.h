@@ -67,8 +67,7 @@
  * Lock order, outermost first
  *
  *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it
- *   hmm_ref_client::migrate_lock  one migration per client; mirror::access_lock is
- *                                 its equal for device accesses, never both
+ *   hmm_ref_client::migrate_lock  one migration per client
  *   hmm_ref_devmem::room_lock     one task makes room
  *   hmm_ref_device::evict_lock    one eviction per device
  *   hmm_ref_devmem::grow_lock     one grower
@@ -98,8 +97,6 @@
  * @dev: device, referenced
  * @owner: what the pages of this client point at, referenced
  * @mirror: of the mm that opened the file
- * @bounce: a page, for a user buffer that is not present; covered by
- *	hmm_ref_mirror::access_lock
  * @migrate_lock: covers @scratch; killable
  * @scratch: for its migrations
  * @node: on hmm_ref_device::clients
@@ -108,7 +105,6 @@ struct hmm_ref_client {
 	struct hmm_ref_device *dev;
 	struct hmm_ref_owner *owner;
 	struct hmm_ref_mirror mirror;
-	void *bounce;
 	struct mutex migrate_lock;	/* scratch */
 	struct hmm_ref_scratch scratch;
 	struct list_head node;

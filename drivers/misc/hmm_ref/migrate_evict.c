@@ -422,7 +422,7 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *dpfns,
 }
 
 static int evict_window(struct hmm_ref_client *client, unsigned long start,
-			unsigned long end, struct hmm_ref_tally *tally)
+			unsigned long end, unsigned long *pfns, struct hmm_ref_tally *tally)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
@@ -430,13 +430,13 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
 	unsigned int pass;
 	int rc;
 
-	rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
+	rc = hmm_ref_mirror_resident(mirror, start, end, pfns, &resident);
 	before = resident;
 	for (pass = 0; !rc && resident && pass < EVICT_PASSES; pass++) {
-		rc = evict_these(client->dev, mirror->pfns, resident, &moved);
+		rc = evict_these(client->dev, pfns, resident, &moved);
 		if (rc)
 			break;
-		rc = hmm_ref_mirror_resident(mirror, start, end, mirror->pfns, &resident);
+		rc = hmm_ref_mirror_resident(mirror, start, end, pfns, &resident);
 	}
 	if (rc)
 		return rc;
@@ -462,12 +462,12 @@ int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
 			unsigned long end, struct hmm_ref_tally *tally)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
-	int rc;
+	unsigned long *pfns = hmm_ref_mirror_get_buffer(mirror);
+	int rc = 0;
 
 	*tally = (struct hmm_ref_tally){};
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
+	if (!pfns)
+		return -ENOMEM;
 	while (!rc && start < end) {
 		unsigned long next;
 
@@ -478,11 +478,11 @@ int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
 		start = next;
 		next = min(end, ALIGN(start + 1, PMD_SIZE));
 		if (start < end)
-			rc = evict_window(client, start, next, tally);
+			rc = evict_window(client, start, next, pfns, tally);
 		start = next;
 		if (!rc && start < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
-	mutex_unlock(&mirror->access_lock);
+	hmm_ref_mirror_put_buffer(mirror, pfns);
 	return rc;
 }

@@ -89,6 +89,20 @@ static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
 	fs_reclaim_release(GFP_KERNEL);
 }
 
+static void *alloc_buffer(void)
+{
+	static_assert(HMM_REF_BLOCK_PAGES * sizeof(unsigned long) >= PAGE_SIZE);
+	return kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(unsigned long), GFP_KERNEL_ACCOUNT);
+}
+
+static void free_buffers(struct hmm_ref_mirror *mirror)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++)
+		kvfree(mirror->spare[i]);
+}
+
 /**
  * hmm_ref_mirror_init() - start to mirror an address space
  * @mirror: to set up
@@ -106,6 +120,7 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_counters __percpu *counters,
 			struct hmm_ref_owner *owner, const bool *gone)
 {
+	unsigned int i;
 	int rc = -ENOMEM;
 
 	mirror->dm = dm;
@@ -113,14 +128,14 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	mirror->owner = owner;
 	mirror->gone = gone;
 	mutex_init(&mirror->lock);
-	mutex_init(&mirror->access_lock);
 	hmm_ref_pgtable_init(&mirror->pt);
 	mirror_prime_lockdep(mirror);
 
-	mirror->pfns = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*mirror->pfns),
-				GFP_KERNEL_ACCOUNT);
-	if (!mirror->pfns)
-		goto err_free;
+	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++) {
+		mirror->spare[i] = alloc_buffer();
+		if (!mirror->spare[i])
+			goto err_free;
+	}
 	rc = mmu_interval_notifier_insert(&mirror->notifier, mm, 0,
 					  ULONG_MAX & PAGE_MASK,
 					  &mirror_notifier_ops);
@@ -132,7 +147,7 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	return 0;
 
 err_free:
-	kvfree(mirror->pfns);
+	free_buffers(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
 	return rc;
 }
@@ -148,7 +163,7 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 	mmu_interval_notifier_remove(&mirror->notifier);
 	hmm_ref_verify_trimmed(mirror);
 	hmm_ref_pgtable_destroy(&mirror->pt);
-	kvfree(mirror->pfns);
+	free_buffers(mirror);
 }
 
 /**
@@ -235,13 +250,40 @@ int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
 }
 
 /**
- * hmm_ref_mirror_begin() - start an operation that uses the scratch memory
- * @mirror: mirror; its access_lock is held until the operation ends
+ * hmm_ref_mirror_get_buffer() - memory for one operation
+ * @mirror: mirror
  *
- * Return: 0, or -ERESTARTSYS when a signal comes first: nothing has been done, so the
- * core may start the command again.
+ * As many bytes as a page has, and as many words as a window has pages: for hmm_range_fault()'s
+ * array, or for bytes of a user. An operation that waits for user space keeps its buffer and no
+ * lock, so that others go on: the one that it waits for may be the next.
+ *
+ * Return: the buffer, or NULL.
  */
-int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror)
+void *hmm_ref_mirror_get_buffer(struct hmm_ref_mirror *mirror)
 {
-	return mutex_lock_interruptible(&mirror->access_lock) ? -ERESTARTSYS : 0;
+	unsigned int i;
+	void *buffer;
+
+	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++) {
+		buffer = xchg(&mirror->spare[i], NULL);
+		if (buffer)
+			return buffer;
+	}
+	return alloc_buffer();
+}
+
+/**
+ * hmm_ref_mirror_put_buffer() - give back a buffer
+ * @mirror: the same
+ * @buffer: not to be used any more
+ */
+void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++) {
+		if (!cmpxchg(&mirror->spare[i], NULL, buffer))
+			return;
+	}
+	kvfree(buffer);
 }

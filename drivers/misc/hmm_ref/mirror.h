@@ -24,8 +24,7 @@ struct hmm_range;
  * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
  *	TLB flush would wait for it
  * @pt: device page table
- * @access_lock: covers @pfns; any signal ends the wait for it
- * @pfns: hmm_range_fault()'s array for one window; then what a snapshot makes of it
+ * @spare: buffers that no operation uses now, see hmm_ref_mirror_get_buffer()
  */
 struct hmm_ref_mirror {
 	struct mmu_interval_notifier notifier;
@@ -35,8 +34,7 @@ struct hmm_ref_mirror {
 	const bool *gone;
 	struct mutex lock;		/* page table entries */
 	struct hmm_ref_pgtable pt;
-	struct mutex access_lock;	/* scratch memory */
-	unsigned long *pfns;
+	void *spare[2];
 };
 
 /**
@@ -129,7 +127,8 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 typedef int (*hmm_ref_attempt_t)(struct hmm_ref_mirror *mirror, void *arg);
 int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
 			 hmm_ref_attempt_t attempt, void *arg);
-int hmm_ref_mirror_begin(struct hmm_ref_mirror *mirror);
+void *hmm_ref_mirror_get_buffer(struct hmm_ref_mirror *mirror);
+void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer);
 void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
 int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);

@@ -337,7 +337,7 @@ static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
 
 /**
  * hmm_ref_mirror_fault() - a device fault
- * @mirror: whose access_lock is held
+ * @mirror: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, exclusive, in the same PMD
  * @write: for the device to write
@@ -357,15 +357,17 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 			.notifier = &mirror->notifier,
 			.start = start,
 			.end = end,
-			.hmm_pfns = mirror->pfns,
+			.hmm_pfns = hmm_ref_mirror_get_buffer(mirror),
 			.dev_private_owner = mirror->dm->pgmap_owner,
 		},
 		.write = write,
 	};
 	int rc;
 
-	lockdep_assert_held(&mirror->access_lock);
+	if (!fault.range.hmm_pfns)
+		return -ENOMEM;
 	rc = hmm_ref_mirror_retry(mirror, patience, dev_fault_once, &fault);
+	hmm_ref_mirror_put_buffer(mirror, fault.range.hmm_pfns);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
@@ -409,7 +411,7 @@ static int map_once(struct hmm_ref_mirror *mirror, void *arg)
  * one window is tried.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0, -EINTR, -ERESTARTSYS, -ENODEV or -ENOMEM.
+ * Return: 0, -EINTR, -ENODEV or -ENOMEM.
  */
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length)
@@ -418,14 +420,13 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
 		.start = start,
-		.hmm_pfns = mirror->pfns,
+		.hmm_pfns = hmm_ref_mirror_get_buffer(mirror),
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
-	int rc;
+	int rc = 0;
 
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
+	if (!range.hmm_pfns)
+		return -ENOMEM;
 	while (!rc && range.start < last) {
 		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
 		rc = hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE / 10, map_once, &range);
@@ -435,7 +436,7 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (!rc && range.start < last)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
-	mutex_unlock(&mirror->access_lock);
+	hmm_ref_mirror_put_buffer(mirror, range.hmm_pfns);
 	return rc;
 }
 

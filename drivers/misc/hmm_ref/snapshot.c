@@ -247,10 +247,9 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
  * hmm_range_fault()'s array that is still to be read. Return: 0 or an errno.
  */
 static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end)
+			   unsigned long end, unsigned long *pfns)
 {
 	const unsigned long nr = (end - start) >> PAGE_SHIFT;
-	unsigned long *const pfns = mirror->pfns;
 	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	struct hmm_range range = {
 		.notifier = &mirror->notifier,
@@ -264,7 +263,6 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 	int rc;
 
 	static_assert(sizeof(*seen) <= sizeof(*pfns));
-	lockdep_assert_held(&mirror->access_lock);
 	rc = look_locked(mirror, &range);
 	if (rc)
 		return rc;
@@ -293,14 +291,14 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_report_t report, void *arg)
 {
-	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)mirror->pfns;
+	unsigned long *pfns = hmm_ref_mirror_get_buffer(mirror);
+	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	unsigned long present = start;
 	unsigned long addr = start;
-	int rc;
+	int rc = 0;
 
-	rc = hmm_ref_mirror_begin(mirror);
-	if (rc)
-		return rc;
+	if (!pfns)
+		return -ENOMEM;
 	while (!rc && addr < end) {
 		unsigned long next = min(end, ALIGN(addr + 1, PMD_SIZE));
 		unsigned long nr = (next - addr) >> PAGE_SHIFT;
@@ -311,13 +309,13 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 		if (!rc && next <= present)
 			memset(seen, HMM_REF_AT_ABSENT, nr * sizeof(*seen));
 		else if (!rc)
-			rc = snapshot_window(mirror, addr, next);
+			rc = snapshot_window(mirror, addr, next, pfns);
 		if (!rc)
 			rc = report(arg, seen, nr);
 		if (!rc && next < end)
 			rc = hmm_ref_mirror_interrupted(mirror);
 		addr = next;
 	}
-	mutex_unlock(&mirror->access_lock);
+	hmm_ref_mirror_put_buffer(mirror, pfns);
 	return rc;
 }

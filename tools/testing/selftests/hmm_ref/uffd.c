@@ -18,6 +18,8 @@ struct handler {
 	int uffd;
 	char *mem;
 	char *page;		/* what missing pages are filled with */
+	int fd;			/* of the device, where it fetches that; or 0 */
+	char *origin;		/* from there */
 	unsigned long stop;
 	unsigned long missing;
 	unsigned long protected;
@@ -93,6 +95,23 @@ static int protect(int uffd, char *mem, unsigned long npages, bool on)
 #define test_protect(npages) \
 	ASSERT_EQ(0, protect(self->handler.uffd, self->mem, npages, true))
 
+/* Have the device read what a page is to be filled with, and do other things by the way. */
+static int fetch(struct handler *h)
+{
+	struct hmm_ref_page_state state;
+	struct hmm_ref_snapshot snapshot;
+	struct hmm_ref_atomic atomic;
+	struct hmm_ref_migrate migrate;
+
+	return _test_read(h->fd, h->origin, page_size(), h->page) ||
+	       _test_write(h->fd, h->origin, page_size(), h->page) ||
+	       _test_atomic(h->fd, HMM_REF_ATOMIC_ADD, h->origin, 8, 0, 0, &atomic) ||
+	       _test_snapshot(h->fd, h->origin, page_size(), &state, &snapshot) ||
+	       _test_migrate_all(h->fd, HMM_REF_TO_SYSTEM, h->origin, 1, &migrate) ||
+	       _test_migrate_all(h->fd, HMM_REF_TO_DEVICE, h->origin, 1, &migrate) ||
+	       _test_make_exclusive(h->fd, h->origin, 1);
+}
+
 static int handle(struct handler *h, const struct uffd_msg *msg)
 {
 	unsigned long page = msg->arg.pagefault.address & ~(page_size() - 1);
@@ -107,6 +126,8 @@ static int handle(struct handler *h, const struct uffd_msg *msg)
 		return protect(h->uffd, (char *)page, 1, false);
 	}
 	counter_add(&h->missing, 1);
+	if (h->fd && fetch(h))
+		return -EIO;
 	/* Two may have waited for the same page. */
 	return ioctl(h->uffd, UFFDIO_COPY, &copy) && errno != EEXIST ? -errno : 0;
 }
@@ -176,6 +197,47 @@ TEST_F(uffd, serves_a_device_write)
 	test_watch(MISSING);
 	test_handler_start();
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
+	test_handler_end();
+	EXPECT_EQ(PAGES, self->handler.missing);
+	test_cpu_data(self->mem, PAGES, 2);
+}
+
+/*
+ * The handler uses the file that the fault has come by. The command that waits for it must hold
+ * nothing which the handler's commands need.
+ */
+TEST_F(uffd, handler_uses_the_same_file)
+{
+	char *buf = test_map_pages(PAGES);
+	unsigned long i;
+
+	self->handler.fd = self->fd;
+	self->handler.origin = test_map_pages(1);
+	fill_pages(self->handler.origin, 1, 7);
+	test_to_device(self->fd, self->handler.origin, 1);
+	test_watch(MISSING);
+	test_handler_start();
+	test_read(self->fd, self->mem, self->size, buf);
+	for (i = 0; i < PAGES; i++)
+		ASSERT_TRUE(page_holds(buf + i * page_size(), 7, 0));
+	test_handler_end();
+	EXPECT_EQ(PAGES, self->handler.missing);
+}
+
+/* The same for the command's buffer. */
+TEST_F(uffd, handler_of_the_buffer_uses_the_same_file)
+{
+	char *mem = test_map_pages(PAGES);
+
+	self->handler.fd = self->fd;
+	self->handler.origin = test_map_pages(1);
+	fill_pages(self->handler.origin, 1, 7);
+	test_to_device(self->fd, self->handler.origin, 1);
+	fill_pages(mem, PAGES, 2);
+	test_to_device(self->fd, mem, PAGES);
+	test_watch(MISSING);
+	test_handler_start();
+	test_read(self->fd, mem, self->size, self->mem);
 	test_handler_end();
 	EXPECT_EQ(PAGES, self->handler.missing);
 	test_cpu_data(self->mem, PAGES, 2);
