@@ -90,7 +90,7 @@ unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned lo
 int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
 				unsigned long end, vm_flags_t flags, unsigned long *next)
 {
-	struct mm_struct *mm = mirror->notifier.mm;
+	struct mm_struct *mm = mirror->mm;
 	struct vm_area_struct *vma;
 
 	*next = addr;

@@ -2,11 +2,11 @@
 /*
  * The device works on a process's memory: READ, WRITE and ATOMIC.
  *
- * Each page is accessed through the device page table, under mirror->lock: what an entry
+ * Each page is accessed through the device page table, under range->lock: what an entry
  * maps stays as long as that is held. Zapping on hardware waits for the accesses under
  * way, too. Where no entry allows the access the device faults, and tries again.
  *
- * Under mirror->lock the user's buffer must not fault: a CPU fault may migrate, which
+ * Under range->lock the user's buffer must not fault: a CPU fault may migrate, which
  * takes the lock. So the device moves bytes with page faults disabled, and where the buffer is
  * not present it goes by way of a page of the kernel.
  */
@@ -30,6 +30,7 @@ static struct hmm_ref_place place_of(hmm_ref_pte_t pte, unsigned long addr)
 /* One READ or WRITE command on its way. */
 struct access {
 	struct hmm_ref_mirror *mirror;
+	struct hmm_ref_range *range;	/* of the window */
 	struct hmm_ref_transfer *transfer;
 	void *bounce;
 	unsigned long ahead;	/* bytes that a fault maps at the most */
@@ -40,21 +41,21 @@ struct access {
  * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
  * -EAGAIN for a device fault.
  */
-static int try_access(struct hmm_ref_mirror *mirror, unsigned long addr,
+static int try_access(struct hmm_ref_range *range, unsigned long addr,
 		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
 {
-	struct hmm_ref_hw *hw = mirror->dm->hw;
+	struct hmm_ref_hw *hw = range->mirror->dm->hw;
 	int rc = -EAGAIN;
 	hmm_ref_pte_t pte;
 
-	mutex_lock(&mirror->lock);
-	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	mutex_lock(&range->lock);
+	pte = hmm_ref_pgtable_lookup(&range->pt, addr);
 	if (pte & HMM_REF_PTE_VALID && (!write || pte & HMM_REF_PTE_WRITE)) {
 		struct hmm_ref_place place = place_of(pte, addr);
 
 		rc = hw->ops->move(hw, &place, buf, len, write);
 	}
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return rc;
 }
 
@@ -68,7 +69,7 @@ static int access_page(struct access *access, unsigned long addr,
 		       const struct hmm_ref_buffer *buf, unsigned int len)
 {
 	struct hmm_ref_transfer *transfer = access->transfer;
-	struct hmm_ref_mirror *mirror = access->mirror;
+	struct hmm_ref_range *range = access->range;
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long began = jiffies;
 	u64 served = 0;
@@ -81,19 +82,19 @@ static int access_page(struct access *access, unsigned long addr,
 					 page + access->ahead);
 		bool alone;
 
-		rc = try_access(mirror, addr, buf, len, transfer->write);
+		rc = try_access(range, addr, buf, len, transfer->write);
 		if (rc != -EAGAIN)
 			return rc;
-		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began,
+		rc = fault_rc ?: hmm_ref_mirror_insist(range->mirror, began,
 						       HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
-		end = hmm_ref_mirror_before_exclusive(mirror, page + PAGE_SIZE, end);
+		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE, end);
 		alone = end - page == PAGE_SIZE;
 		transfer->faults++;
-		fault_rc = hmm_ref_mirror_fault(mirror, page, end, transfer->write,
-						alone ? HMM_REF_PATIENCE :
-							HMM_REF_PATIENCE / 10);
+		fault_rc = hmm_ref_range_fault(range, page, end, transfer->write,
+					       alone ? HMM_REF_PATIENCE :
+						       HMM_REF_PATIENCE / 10);
 		if (!fault_rc)
 			transfer->most = max(transfer->most, ++served);
 		if (fault_rc && !alone) {
@@ -107,7 +108,7 @@ static int access_page(struct access *access, unsigned long addr,
 }
 
 /*
- * The user's buffer is not present. Only without mirror->lock can it be made so: a CPU
+ * The user's buffer is not present. Only without range->lock can it be made so: a CPU
  * fault there may migrate. Return: bytes done, or an errno.
  */
 static int access_bounce(struct access *access, unsigned long addr, void __user *user,
@@ -127,13 +128,25 @@ static int access_bounce(struct access *access, unsigned long addr, void __user 
 	return done ?: -EFAULT;
 }
 
-/* Any signal ends the command between two windows, and after a long time between pages. */
-static int may_go_on(struct access *access, unsigned long addr)
+/*
+ * Get to the range of an address. Any signal ends the command between two of them, and after a
+ * long time between pages.
+ */
+static int go_on(struct access *access, unsigned long addr)
 {
-	if (!IS_ALIGNED(addr, PMD_SIZE))
+	bool begins = !access->range;
+	int rc;
+
+	if (!begins && !IS_ALIGNED(addr, PMD_SIZE))
 		return hmm_ref_mirror_insist(access->mirror, access->began, MAX_JIFFY_OFFSET);
+	rc = begins ? 0 : hmm_ref_mirror_interrupted(access->mirror);
+	if (rc)
+		return rc;
+	if (!begins)
+		hmm_ref_range_put(access->range);
 	access->began = jiffies;
-	return hmm_ref_mirror_interrupted(access->mirror);
+	access->range = hmm_ref_range_get(access->mirror, addr);
+	return PTR_ERR_OR_ZERO(access->range);
 }
 
 /**
@@ -155,7 +168,6 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 		.mirror = mirror,
 		.transfer = transfer,
 		.ahead = PMD_SIZE,
-		.began = jiffies,
 	};
 	int rc = 0;
 
@@ -167,11 +179,14 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	access.bounce = hmm_ref_mirror_get_buffer(mirror);
 	if (!access.bounce)
 		return -ENOMEM;
-	while (!rc && addr < transfer->end) {
+	while (addr < transfer->end) {
 		struct hmm_ref_buffer buf = { .user = transfer->user + transfer->bytes };
 		unsigned int len = min(transfer->end - addr, PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
 
+		rc = go_on(&access, addr);
+		if (rc)
+			break;
 		/* A word is one load or store; a copy to or from the user may go by bytes. */
 		if (len > sizeof(u64))
 			done = access_page(&access, addr, &buf, len);
@@ -183,9 +198,9 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 		}
 		transfer->bytes += done;
 		addr += done;
-		if (addr < transfer->end)
-			rc = may_go_on(&access, addr);
 	}
+	if (!IS_ERR_OR_NULL(access.range))
+		hmm_ref_range_put(access.range);
 	hmm_ref_mirror_put_buffer(mirror, access.bounce);
 	return rc;
 }
@@ -193,37 +208,37 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 /* ---- atomics ----------------------------------------------------------- */
 
 /* Return: false when the device has to fault first. */
-static bool try_atomic(struct hmm_ref_mirror *mirror, unsigned long addr,
+static bool try_atomic(struct hmm_ref_range *range, unsigned long addr,
 		       struct hmm_ref_word *word)
 {
-	struct hmm_ref_hw *hw = mirror->dm->hw;
+	struct hmm_ref_hw *hw = range->mirror->dm->hw;
 	hmm_ref_pte_t pte;
 	bool ready;
 
-	mutex_lock(&mirror->lock);
-	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+	mutex_lock(&range->lock);
+	pte = hmm_ref_pgtable_lookup(&range->pt, addr);
 	ready = hmm_ref_pte_allows_atomics(pte);
 	if (ready) {
 		struct hmm_ref_place place = place_of(pte, addr);
 
 		hw->ops->atomic(hw, &place, word);
 	}
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return ready;
 }
 
 /* A device fault of an atomic operation. Return: 0 or -errno. */
-static int ready_for_atomic(struct hmm_ref_mirror *mirror, unsigned long addr, u64 *faults)
+static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64 *faults)
 {
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long end = page + PAGE_SIZE;
 	int rc;
 
-	rc = hmm_ref_mirror_check_exclusive(mirror, page, &end);
+	rc = hmm_ref_range_check_exclusive(range, page, &end);
 	if (rc)
 		return rc;
 	++*faults;
-	return hmm_ref_mirror_make_ready(mirror, page);
+	return hmm_ref_range_make_ready(range, page);
 }
 
 /**
@@ -239,17 +254,20 @@ static int ready_for_atomic(struct hmm_ref_mirror *mirror, unsigned long addr, u
 int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 			  struct hmm_ref_word *word, u64 *faults)
 {
-	struct hmm_ref_mirror *mirror = &client->mirror;
+	struct hmm_ref_range *range = hmm_ref_range_get(&client->mirror, addr);
 	unsigned long began = jiffies;
 	int rc = 0;
 
 	*faults = 0;
-	while (!try_atomic(mirror, addr, word)) {
-		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	while (!try_atomic(range, addr, word)) {
+		rc = hmm_ref_mirror_insist(range->mirror, began, HMM_REF_PATIENCE);
 		if (!rc)
-			rc = ready_for_atomic(mirror, addr, faults);
+			rc = ready_for_atomic(range, addr, faults);
 		if (rc)
 			break;
 	}
+	hmm_ref_range_put(range);
 	return rc;
 }

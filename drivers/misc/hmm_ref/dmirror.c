@@ -170,7 +170,7 @@ static int migrate_range(struct dmirror_file *dmf, struct dmirror_cmd *cmd,
 
 	m->start = cmd->addr;
 	m->end = range_end(cmd);
-	rc = check_readable(client->mirror.notifier.mm, m->start, m->end);
+	rc = check_readable(client->mirror.mm, m->start, m->end);
 	if (rc)
 		return rc;
 	m->flags = xchg(&dmf->fail_large, false) ? 0 : HMM_REF_KEEP_LARGE;
@@ -349,7 +349,7 @@ static int check_range(const struct dmirror_cmd *cmd)
 static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucmd)
 {
 	struct hmm_ref_client *client = dmf->client;
-	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct mm_struct *mm = client->mirror.mm;
 	struct dmirror_cmd cmd;
 	int srcu_idx;
 	long rc = 0;

@@ -13,7 +13,7 @@
  *   make_device_exclusive()   ... but for the event of this, which the owner tells:
  *                             the mirror, as every other mirror must obey it. Returns
  *                             with the folio locked, so the CPU cannot take it back yet
- *   map                       under mirror->lock, if the sequence is still the same
+ *   map                       under range->lock, if the sequence is still the same
  *   unlock the folio          other tasks may take it
  *
  * The folio lock does not make the check of the sequence needless: MADV_DONTNEED takes
@@ -41,13 +41,13 @@
 #include "sanity.h"
 #include "trace.h"
 
-static bool page_is_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
+static bool page_is_ready(struct hmm_ref_range *range, unsigned long addr)
 {
 	hmm_ref_pte_t pte;
 
-	mutex_lock(&mirror->lock);
-	pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
-	mutex_unlock(&mirror->lock);
+	mutex_lock(&range->lock);
+	pte = hmm_ref_pgtable_lookup(&range->pt, addr);
+	mutex_unlock(&range->lock);
 	return hmm_ref_pte_allows_atomics(pte);
 }
 
@@ -66,20 +66,20 @@ static int check_vma(const struct vm_area_struct *vma)
 }
 
 /**
- * hmm_ref_mirror_check_exclusive() - can pages of a mapping become exclusive?
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_check_exclusive() - can pages of a mapping become exclusive?
+ * @range: of the current process, or of an mm that the caller keeps alive
  * @addr: page address in the mapping
  * @end: set to the end of the mapping, if that is before
  *
- * To be asked before hmm_ref_mirror_make_ready(), which faults first.
+ * To be asked before hmm_ref_range_make_ready(), which faults first.
  *
  * Context: takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
+int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
 				   unsigned long *end)
 {
-	struct mm_struct *mm = mirror->notifier.mm;
+	struct mm_struct *mm = range->mirror->mm;
 	struct vm_area_struct *vma;
 	int rc;
 
@@ -115,11 +115,11 @@ static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *ow
 }
 
 /* Nothing is mapped in the room that was prepared. */
-static void trim(struct hmm_ref_mirror *mirror, unsigned long addr)
+static void trim(struct hmm_ref_range *range)
 {
-	mutex_lock(&mirror->lock);
-	hmm_ref_pgtable_trim(&mirror->pt, addr);
-	mutex_unlock(&mirror->lock);
+	mutex_lock(&range->lock);
+	hmm_ref_pgtable_trim(&range->pt);
+	mutex_unlock(&range->lock);
 }
 
 /*
@@ -128,43 +128,43 @@ static void trim(struct hmm_ref_mirror *mirror, unsigned long addr)
  * what it says, too, if the page was taken away before the sequence was read and would
  * need a userfaultfd's handler; or a final errno.
  */
-static int map_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr)
+static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 {
 	struct folio *folio;
 	struct page *page;
 	unsigned long seq;
 	int rc;
 
-	rc = hmm_ref_pgtable_prepare(&mirror->pt, addr, false);
+	rc = hmm_ref_pgtable_prepare(&range->pt, false);
 	if (rc)
 		return rc;
-	seq = mmu_interval_read_begin(&mirror->notifier);
-	page = take_page(mirror->notifier.mm, addr, mirror, &folio);
+	seq = mmu_interval_read_begin(&range->notifier);
+	page = take_page(range->mirror->mm, addr, range->mirror, &folio);
 	if (IS_ERR(page)) {
-		trim(mirror, addr);
+		trim(range);
 		if (page == ERR_PTR(-EFAULT) &&
-		    mmu_interval_check_retry(&mirror->notifier, seq))
+		    mmu_interval_check_retry(&range->notifier, seq))
 			return -EBUSY;
 		return PTR_ERR(page);
 	}
 
 	rc = -EBUSY;
-	mutex_lock(&mirror->lock);
-	if (!hmm_ref_owns(mirror->dm, page) &&
-	    !mmu_interval_read_retry(&mirror->notifier, seq) &&
+	mutex_lock(&range->lock);
+	if (!hmm_ref_owns(range->mirror->dm, page) &&
+	    !mmu_interval_read_retry(&range->notifier, seq) &&
 	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
-	    hmm_ref_pgtable_map(&mirror->pt, addr,
+	    hmm_ref_pgtable_map(&range->pt, addr,
 				hmm_ref_pte(page_to_pfn(page),
 					    HMM_REF_PTE_EXCLUSIVE |
 					    HMM_REF_PTE_WRITE))) {
 		/* The CPU's entry, which would tell, is gone. */
 		folio_mark_dirty(folio);
-		hmm_ref_verify_mapped(mirror, addr, addr + PAGE_SIZE);
-		hmm_ref_count(mirror->counters, exclusive, 1);
+		hmm_ref_verify_mapped(range, addr, addr + PAGE_SIZE);
+		hmm_ref_count(range->mirror->counters, exclusive, 1);
 		rc = 0;
 	}
-	hmm_ref_pgtable_trim(&mirror->pt, addr);
-	mutex_unlock(&mirror->lock);
+	hmm_ref_pgtable_trim(&range->pt);
+	mutex_unlock(&range->lock);
 	folio_unlock(folio);
 	folio_put(folio);
 	return rc;
@@ -177,62 +177,62 @@ struct exclusive {
 };
 
 /* One attempt: fault, and if that is not enough take the page. Return: 0, -EBUSY, or an errno. */
-static int make_ready_once(struct hmm_ref_mirror *mirror, void *arg)
+static int make_ready_once(struct hmm_ref_range *range, void *arg)
 {
 	struct exclusive *excl = arg;
 	int rc;
 
-	rc = hmm_ref_mirror_fault(mirror, excl->addr, excl->addr + PAGE_SIZE, true,
+	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE, true,
 				  HMM_REF_PATIENCE);
-	if (rc || page_is_ready(mirror, excl->addr))
+	if (rc || page_is_ready(range, excl->addr))
 		return rc;
-	rc = map_exclusive(mirror, excl->addr);
+	rc = map_exclusive(range, excl->addr);
 	/* Twice with nothing changed in between: the fault does not help. */
 	excl->refused = rc == -EFAULT ? excl->refused + 1 : 0;
 	if (excl->refused > 1 || (rc != -EBUSY && rc != -EFAULT))
 		return rc;
-	hmm_ref_count(mirror->counters, retries, 1);
-	atomic_long_inc(&mirror->owner->retries);
-	trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_EXCLUSIVE, excl->addr,
+	hmm_ref_count(range->mirror->counters, retries, 1);
+	atomic_long_inc(&range->mirror->owner->retries);
+	trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_EXCLUSIVE, excl->addr,
 			    ++excl->retries);
 	return -EBUSY;
 }
 
 /**
- * hmm_ref_mirror_make_ready() - make a page one that the device can do atomics on
- * @mirror: of the current process, or of an mm that the caller keeps alive
- * @addr: page address
+ * hmm_ref_range_make_ready() - make a page one that the device can do atomics on
+ * @range: of the current process, or of an mm that the caller keeps alive
+ * @addr: page address in it
  *
  * The page may be taken back by the time that this returns.
  *
  * Context: process context, the mm is alive; takes mmap_lock and folio locks.
  * Return: 0 or -errno.
  */
-int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr)
+int hmm_ref_range_make_ready(struct hmm_ref_range *range, unsigned long addr)
 {
 	struct exclusive excl = { .addr = addr };
 
-	return hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE, make_ready_once, &excl);
+	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, make_ready_once, &excl);
 }
 
 /*
  * Fault for all of a window at once, which spares each page its own. Return: the end of
  * what is faulted in: @start when that fails, and each page has to find out for itself.
  */
-static unsigned long dev_fault_ahead(struct hmm_ref_mirror *mirror, unsigned long start,
+static unsigned long dev_fault_ahead(struct hmm_ref_range *range, unsigned long start,
 				     unsigned long end)
 {
 	int rc;
 
-	end = hmm_ref_mirror_before_exclusive(mirror, start, end);
+	end = hmm_ref_range_before_exclusive(range, start, end);
 	if (end == start)
 		return start;
-	rc = hmm_ref_mirror_fault(mirror, start, end, true, HMM_REF_PATIENCE / 10);
+	rc = hmm_ref_range_fault(range, start, end, true, HMM_REF_PATIENCE / 10);
 	return rc ? start : end;
 }
 
 /* A window. Adds to @done. Return: 0 or -errno. */
-static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
+static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 			    unsigned long end, unsigned long *done)
 {
 	unsigned long began = jiffies;
@@ -243,21 +243,21 @@ static int exclusive_window(struct hmm_ref_mirror *mirror, unsigned long addr,
 	while (!rc) {
 		if (addr >= checked) {
 			checked = end;
-			rc = hmm_ref_mirror_check_exclusive(mirror, addr, &checked);
+			rc = hmm_ref_range_check_exclusive(range, addr, &checked);
 			if (rc)
 				break;
-			faulted = dev_fault_ahead(mirror, addr, checked);
+			faulted = dev_fault_ahead(range, addr, checked);
 		}
-		if (!page_is_ready(mirror, addr) &&
-		    (addr >= faulted || map_exclusive(mirror, addr)))
-			rc = hmm_ref_mirror_make_ready(mirror, addr);
+		if (!page_is_ready(range, addr) &&
+		    (addr >= faulted || map_exclusive(range, addr)))
+			rc = hmm_ref_range_make_ready(range, addr);
 		if (rc)
 			break;
 		++*done;
 		addr += PAGE_SIZE;
 		if (addr == end)
 			break;
-		rc = hmm_ref_mirror_insist(mirror, began, MAX_JIFFY_OFFSET);
+		rc = hmm_ref_mirror_insist(range->mirror, began, MAX_JIFFY_OFFSET);
 	}
 	return rc;
 }
@@ -280,9 +280,14 @@ int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 
 	*done = 0;
 	while (!rc && start < end) {
-		unsigned long next = min(end, ALIGN(start + 1, PMD_SIZE));
+		struct hmm_ref_range *range = hmm_ref_range_get(mirror, start);
+		unsigned long next;
 
-		rc = exclusive_window(mirror, start, next, done);
+		if (IS_ERR(range))
+			return PTR_ERR(range);
+		next = min(end, range->start + PMD_SIZE);
+		rc = exclusive_window(range, start, next, done);
+		hmm_ref_range_put(range);
 		start = next;
 		if (!rc && start < end)
 			rc = hmm_ref_mirror_interrupted(mirror);

@@ -48,6 +48,7 @@
  *   block       PMD_SIZE of device memory: unit of eviction and recombination
  *   chunk       what one dev_pagemap adds: an array of blocks
  *   window      at most a block's worth of user addresses, handled at a time
+ *   range       the block of user addresses that has a notifier and a page table
  *   device      as a verb's subject: the (simulated) hardware
  *
  * Lifetimes
@@ -57,6 +58,8 @@
  *   hmm_ref_client  open             the file                        release
  *   hmm_ref_owner   open             the client, each page handed    last page is
  *                                    out for it                      free
+ *   hmm_ref_range   first use        what it maps, operations        a second of neither;
+ *                                                                    release
  *   hmm_ref_chunk   reserve, slowly  its users                       none left: shrinker;
  *                                                                    unbind
  *
@@ -73,12 +76,12 @@
  *   hmm_ref_devmem::grow_lock     one grower
  *   mm->mmap_lock                 read, VMA lookup to finalize
  *   folio locks, PTL              the core's
- *   hmm_ref_mirror::lock          page table of the device; taken in reclaim, so
+ *   hmm_ref_range::lock           page table of the device, a PMD of it; taken in reclaim, so
  *                                 nothing is allocated under it
  *   hmm_ref_block::lock           free map; irqsave, taken by folio_free
  *   hmm_ref_devmem::lock          lists of blocks, reservations; irqsave, leaf
  *
- * hmm_ref_device::clients_lock is taken alone around hmm_ref_mirror::lock.
+ * hmm_ref_device::clients_lock is taken alone around hmm_ref_range::lock.
  */
 #ifndef _HMM_REF_H
 #define _HMM_REF_H

@@ -405,7 +405,7 @@ long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 	op = &hmm_ref_ops[nr];
 	if (READ_ONCE(dev->gone))
 		return -ENODEV;
-	rc = hmm_ref_get_cmd(op, client->mirror.notifier.mm, ucmd, &cmd);
+	rc = hmm_ref_get_cmd(op, client->mirror.mm, ucmd, &cmd);
 	if (rc)
 		return rc;
 	/* Where results cannot go, nothing is done that they would have to tell. */

@@ -59,6 +59,7 @@ enum window_state {
 
 /**
  * struct window - what is migrated at a time
+ * @range: of it
  * @start: user address
  * @end: user address; cut to the VMA by the look
  * @vm_flags: of the VMA
@@ -74,6 +75,7 @@ enum window_state {
  * @refused: pages of a kind that does not move
  */
 struct window {
+	struct hmm_ref_range *range;
 	unsigned long start;
 	unsigned long end;
 	vm_flags_t vm_flags;
@@ -96,10 +98,10 @@ static unsigned long window_pages(const struct window *w)
 
 /* ---- looking ----------------------------------------------------------- */
 
-static unsigned long peek(struct hmm_ref_client *client, unsigned long start,
+static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
 			  unsigned long end)
 {
-	return hmm_ref_mirror_peek(&client->mirror, start, end, client->scratch.dst);
+	return hmm_ref_range_peek(w->range, w->start, end, client->scratch.dst);
 }
 
 /*
@@ -121,15 +123,15 @@ static void look_to_device(struct hmm_ref_client *client, struct window *w,
 		w->wanted = 0;
 		return;
 	}
-	if (w->room_state != ROOM_ASSUMED || peek(client, w->start, w->start + PAGE_SIZE))
-		w->wanted -= peek(client, w->start, w->end);
+	if (w->room_state != ROOM_ASSUMED || peek(client, w, w->start + PAGE_SIZE))
+		w->wanted -= peek(client, w, w->end);
 }
 
 /* Look up the VMA, and what of it may move. Return: the VMA, or NULL. */
 static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_way way,
 				   struct window *w)
 {
-	struct vm_area_struct *vma = vma_lookup(client->mirror.notifier.mm, w->start);
+	struct vm_area_struct *vma = vma_lookup(client->mirror.mm, w->start);
 
 	if (!vma)
 		return NULL;
@@ -208,7 +210,7 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 /* Look at a window, and move what there is room for. Return: as move_to_device(). */
 static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
 {
-	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct mm_struct *mm = client->mirror.mm;
 	struct vm_area_struct *vma;
 	int rc;
 
@@ -234,7 +236,7 @@ static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way, stru
  */
 static int look_closer(struct hmm_ref_client *client, struct window *w)
 {
-	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct mm_struct *mm = client->mirror.mm;
 	int rc = 0;
 
 	if (mmap_read_lock_killable(mm))
@@ -308,10 +310,10 @@ static unsigned long count_skipped(struct hmm_ref_client *client, enum hmm_ref_w
 }
 
 static struct window window_at(struct hmm_ref_client *client,
-			       const struct hmm_ref_migration *m, unsigned long start,
-			       unsigned long end)
+			       const struct hmm_ref_migration *m, struct hmm_ref_range *range,
+			       unsigned long start, unsigned long end)
 {
-	struct window w = { .start = start, .end = end };
+	struct window w = { .range = range, .start = start, .end = end };
 
 	if (m->flags & HMM_REF_KEEP_LARGE && end - start == PMD_SIZE &&
 	    hmm_ref_has_large(&client->dev->dm))
@@ -327,13 +329,17 @@ static struct window window_at(struct hmm_ref_client *client,
 static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migration *m,
 			  unsigned long *addr)
 {
+	struct hmm_ref_range *range = hmm_ref_range_get(&client->mirror, *addr);
 	unsigned long start = *addr;
 	unsigned long end = min(m->end, ALIGN(start + 1, PMD_SIZE));
-	struct window w = window_at(client, m, start, end);
 	unsigned long handled = 0, moved, skipped = 0;
 	unsigned int tries = 1;
+	struct window w;
 	int rc;
 
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	w = window_at(client, m, range, start, end);
 	rc = fit_window(client, m->way, &w);
 	end = w.end;
 	if (w.state == WINDOW_HANDLED)
@@ -344,11 +350,12 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE && tries < MIGRATE_TRIES) {
 		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
 		tries++;
-		w = window_at(client, m, start, end);
+		w = window_at(client, m, range, start, end);
 		rc = fit_window(client, m->way, &w);
 		moved += w.moved;
 		skipped = count_skipped(client, m->way, &w, end, moved);
 	}
+	hmm_ref_range_put(range);
 	*addr = end;
 
 	/* A page that was evicted between two tries has moved twice. */
@@ -369,7 +376,7 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
 		      unsigned long *addr)
 {
 	bool to_device = m->way == HMM_REF_SYS_TO_DEV;
-	struct mm_struct *mm = client->mirror.notifier.mm;
+	struct mm_struct *mm = client->mirror.mm;
 	struct vm_area_struct *vma;
 	unsigned long next = *addr;
 

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's view of a process: the protocol, and the notifier. range_fault.c has the other
- * half, a device fault.
+ * The device's view of a process: its ranges, the protocol, and the notifier. range_fault.c has
+ * the other half, a device fault.
+ *
+ * A mirror is made of ranges, a PMD each, with a notifier and a part of the page table of its own.
+ * So faults of different ranges run side by side, and a process that changes other mappings does
+ * not make them retry. A range is made by the first operation that needs it, and ends when it has
+ * mapped nothing for a second.
  *
  * Device mappings hold no page references. What keeps them right is the protocol
  * of struct mmu_interval_notifier:
  *
- *   the core, before it changes     invalidate(): under mirror->lock set the
+ *   the core, before it changes     invalidate(): under range->lock set the
  *   CPU mappings                    sequence and zap the device's
  *   a device fault                  read the sequence; look what the CPU maps;
  *                                   fault in what is missing and look again; take
- *                                   mirror->lock; map only if the sequence is
+ *                                   range->lock; map only if the sequence is
  *                                   still the same, else start again
  *
- * Invariant: while mirror->lock is held, what the device page table maps is what
+ * Invariant: while range->lock is held, what the device page table maps is what
  * the CPU page table maps, with no more rights, or what an exclusive entry there keeps
- * for the device (exclusive.c). Who uses an entry (access.c) holds the lock meanwhile.
+ * for the device (exclusive.c). A user of an entry (access.c) holds the lock meanwhile.
  *
  * invalidate() filters one event, see own_exclusive(), and not our own migrations:
  * migrate_vma_setup() thus zaps the device before data moves, in both directions,
@@ -24,7 +29,7 @@
  * itself.
  *
  * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so when
- * a mirror is made rather than by luck.
+ * a range is made rather than by luck.
  */
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -35,6 +40,15 @@
 #include "sanity.h"
 #include "trace.h"
 
+/* A range that maps nothing ends when no operation has used it for so long. */
+#define IDLE	HZ
+
+static void watch_idle(struct hmm_ref_range *range)
+{
+	if (hmm_ref_pgtable_is_empty(&range->pt))
+		queue_delayed_work(system_dfl_wq, &range->mirror->idle, IDLE);
+}
+
 /*
  * The event by which make_device_exclusive() takes the CPU's entry away for this very
  * mirror. The page stays where it is and the device's rights grow, so what it maps
@@ -44,50 +58,202 @@
  * the page. What ends exclusive access comes without an owner.
  */
 static bool own_exclusive(const struct hmm_ref_mirror *mirror,
-			  const struct mmu_notifier_range *range)
+			  const struct mmu_notifier_range *event)
 {
-	return range->event == MMU_NOTIFY_EXCLUSIVE && range->owner == mirror;
+	return event->event == MMU_NOTIFY_EXCLUSIVE && event->owner == mirror;
 }
 
-static bool mirror_invalidate(struct mmu_interval_notifier *notifier,
-			      const struct mmu_notifier_range *range,
-			      unsigned long cur_seq)
+static bool range_invalidate(struct mmu_interval_notifier *notifier,
+			     const struct mmu_notifier_range *event,
+			     unsigned long cur_seq)
 {
-	struct hmm_ref_mirror *mirror = container_of(notifier, struct hmm_ref_mirror,
-						     notifier);
+	struct hmm_ref_range *range = container_of(notifier, struct hmm_ref_range, notifier);
+	struct hmm_ref_mirror *mirror = range->mirror;
 
-	if (own_exclusive(mirror, range))
+	if (own_exclusive(mirror, event))
 		return true;
-	if (mmu_notifier_range_blockable(range))
-		mutex_lock(&mirror->lock);
-	else if (!mutex_trylock(&mirror->lock))
+	if (mmu_notifier_range_blockable(event))
+		mutex_lock(&range->lock);
+	else if (!mutex_trylock(&range->lock))
 		return false;
 	/* The mm is dead: no operation uses it. */
-	if (range->event == MMU_NOTIFY_RELEASE)
-		hmm_ref_verify_trimmed(mirror);
+	if (event->event == MMU_NOTIFY_RELEASE)
+		hmm_ref_verify_trimmed(range);
 	mmu_interval_set_seq(notifier, cur_seq);
-	hmm_ref_pgtable_zap(&mirror->pt, range->start, range->end);
-	trace_hmm_ref_invalidate(mirror, range, cur_seq);
-	mutex_unlock(&mirror->lock);
+	hmm_ref_pgtable_zap(&range->pt, max(event->start, range->start),
+			    min(event->end, range->start + PMD_SIZE));
+	trace_hmm_ref_invalidate(mirror, event, cur_seq);
+	mutex_unlock(&range->lock);
 	hmm_ref_count(mirror->counters, invalidations, 1);
 	atomic_long_inc(&mirror->owner->invalidations);
+	watch_idle(range);
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops mirror_notifier_ops = {
-	.invalidate = mirror_invalidate,
+static const struct mmu_interval_notifier_ops range_notifier_ops = {
+	.invalidate = range_invalidate,
 };
 
+/* ---- ranges ------------------------------------------------------------ */
+
 /* Tell lockdep that reclaim takes the lock, before an allocation under it can. */
-static void mirror_prime_lockdep(struct hmm_ref_mirror *mirror)
+static void prime_lockdep(struct hmm_ref_range *range)
 {
 	if (!IS_ENABLED(CONFIG_LOCKDEP))
 		return;
 	fs_reclaim_acquire(GFP_KERNEL);
-	mutex_lock(&mirror->lock);
-	mutex_unlock(&mirror->lock);
+	mutex_lock(&range->lock);
+	mutex_unlock(&range->lock);
 	fs_reclaim_release(GFP_KERNEL);
 }
+
+/* Context: waits for invalidations under way. The mm may be dead. */
+static void range_end(struct hmm_ref_range *range)
+{
+	mmu_interval_notifier_remove(&range->notifier);
+	hmm_ref_verify_trimmed(range);
+	hmm_ref_pgtable_destroy(&range->pt);
+	kfree_rcu(range, rcu);
+}
+
+/* Return: 0, -ENOMEM, or -EBUSY when another task was first, or one is about to go. */
+static int range_add(struct hmm_ref_mirror *mirror, unsigned long index)
+{
+	struct hmm_ref_range *range = kzalloc_obj(*range, GFP_KERNEL_ACCOUNT);
+	int rc;
+
+	if (!range)
+		return -ENOMEM;
+	range->mirror = mirror;
+	range->start = index << PMD_SHIFT;
+	range->used = jiffies;
+	atomic_set(&range->users, 1);
+	mutex_init(&range->lock);
+	prime_lockdep(range);
+	rc = mmu_interval_notifier_insert(&range->notifier, mirror->mm, range->start,
+					  PMD_SIZE, &range_notifier_ops);
+	if (rc) {
+		kfree(range);
+		return rc;
+	}
+	rc = xa_insert(&mirror->ranges, index, range, GFP_KERNEL_ACCOUNT);
+	if (rc)
+		range_end(range);
+	return rc;
+}
+
+/* Return: the next range from @index on that is not about to go, referenced; or NULL. */
+static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror, unsigned long *index,
+					unsigned long last)
+{
+	struct hmm_ref_range *range;
+
+	rcu_read_lock();
+	xa_for_each_range(&mirror->ranges, *index, range, *index, last) {
+		if (atomic_inc_not_zero(&range->users))
+			break;
+	}
+	rcu_read_unlock();
+	return range;
+}
+
+/**
+ * hmm_ref_range_get() - the range of an address
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @addr: address
+ *
+ * Context: may sleep, and enter reclaim; without mmap_lock.
+ * Return: the range, for hmm_ref_range_put(), or an ERR_PTR(): -ENOMEM.
+ */
+struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr)
+{
+	unsigned long index = addr >> PMD_SHIFT;
+	struct hmm_ref_range *range;
+	int rc;
+
+	for (;;) {
+		range = range_find(mirror, &index, index);
+		if (range)
+			return range;
+		index = addr >> PMD_SHIFT;
+		rc = range_add(mirror, index);
+		if (rc && rc != -EBUSY)
+			return ERR_PTR(rc);
+		cond_resched();
+	}
+}
+
+/**
+ * hmm_ref_range_put() - end the use of a range
+ * @range: range
+ */
+void hmm_ref_range_put(struct hmm_ref_range *range)
+{
+	WRITE_ONCE(range->used, jiffies);
+	watch_idle(range);
+	atomic_dec(&range->users);
+}
+
+/*
+ * Take a range out of its mirror if nothing uses it but the caller. Return: whether that was done:
+ * no operation finds it any more.
+ */
+static bool range_take(struct hmm_ref_range *range)
+{
+	struct hmm_ref_mirror *mirror = range->mirror;
+	bool empty;
+
+	if (atomic_cmpxchg(&range->users, 2, 0) != 2)
+		return false;
+	/* Nothing maps any more, but something may have mapped since it was looked at. */
+	mutex_lock(&range->lock);
+	empty = hmm_ref_pgtable_is_empty(&range->pt);
+	mutex_unlock(&range->lock);
+	if (!empty) {
+		atomic_set(&range->users, 2);
+		return false;
+	}
+	xa_erase(&mirror->ranges, range->start >> PMD_SHIFT);
+	return true;
+}
+
+/* End ranges that have mapped nothing for long, and come again for those that do so now. */
+static void end_idle(struct work_struct *work)
+{
+	struct hmm_ref_mirror *mirror = container_of(to_delayed_work(work),
+						     struct hmm_ref_mirror, idle);
+	struct hmm_ref_range *range;
+	unsigned long index = 0;
+	bool again = false;
+
+	while ((range = range_find(mirror, &index, ULONG_MAX))) {
+		bool idle = hmm_ref_pgtable_is_empty(&range->pt);
+
+		if (idle && time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
+		    range_take(range)) {
+			range_end(range);
+		} else {
+			again |= idle;
+			atomic_dec(&range->users);
+		}
+		index++;
+		cond_resched();
+	}
+	if (again)
+		queue_delayed_work(system_dfl_wq, &mirror->idle, IDLE);
+}
+
+/* ---- mirrors ----------------------------------------------------------- */
+
+static bool ignore(struct mmu_interval_notifier *notifier,
+		   const struct mmu_notifier_range *event, unsigned long cur_seq)
+{
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops anchor_ops = {
+	.invalidate = ignore,
+};
 
 static void *alloc_buffer(void)
 {
@@ -123,22 +289,19 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	unsigned int i;
 	int rc = -ENOMEM;
 
+	mirror->mm = mm;
 	mirror->dm = dm;
 	mirror->counters = counters;
 	mirror->owner = owner;
 	mirror->gone = gone;
-	mutex_init(&mirror->lock);
-	hmm_ref_pgtable_init(&mirror->pt);
-	mirror_prime_lockdep(mirror);
-
+	xa_init_flags(&mirror->ranges, XA_FLAGS_ACCOUNT);
+	INIT_DELAYED_WORK(&mirror->idle, end_idle);
 	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++) {
 		mirror->spare[i] = alloc_buffer();
 		if (!mirror->spare[i])
 			goto err_free;
 	}
-	rc = mmu_interval_notifier_insert(&mirror->notifier, mm, 0,
-					  ULONG_MAX & PAGE_MASK,
-					  &mirror_notifier_ops);
+	rc = mmu_interval_notifier_insert(&mirror->anchor, mm, 0, PAGE_SIZE, &anchor_ops);
 	/* The core stops for any signal, and for the freezer's, which is none to a process. */
 	if (rc == -EINTR)
 		rc = -ERESTARTSYS;
@@ -148,7 +311,6 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 
 err_free:
 	free_buffers(mirror);
-	hmm_ref_pgtable_destroy(&mirror->pt);
 	return rc;
 }
 
@@ -160,9 +322,15 @@ err_free:
  */
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 {
-	mmu_interval_notifier_remove(&mirror->notifier);
-	hmm_ref_verify_trimmed(mirror);
-	hmm_ref_pgtable_destroy(&mirror->pt);
+	struct hmm_ref_range *range;
+	unsigned long index;
+
+	disable_delayed_work_sync(&mirror->idle);
+	xa_for_each(&mirror->ranges, index, range) {
+		xa_erase(&mirror->ranges, index);
+		range_end(range);
+	}
+	mmu_interval_notifier_remove(&mirror->anchor);
 	free_buffers(mirror);
 }
 
@@ -172,9 +340,16 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
  */
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 {
-	mutex_lock(&mirror->lock);
-	hmm_ref_pgtable_zap(&mirror->pt, 0, ULONG_MAX);
-	mutex_unlock(&mirror->lock);
+	struct hmm_ref_range *range;
+	unsigned long index = 0;
+
+	while ((range = range_find(mirror, &index, ULONG_MAX))) {
+		mutex_lock(&range->lock);
+		hmm_ref_pgtable_zap(&range->pt, range->start, range->start + PMD_SIZE);
+		mutex_unlock(&range->lock);
+		hmm_ref_range_put(range);
+		index++;
+	}
 }
 
 /**
@@ -221,10 +396,10 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 }
 
 /**
- * hmm_ref_mirror_retry() - try until nothing has changed meanwhile
- * @mirror: mirror
+ * hmm_ref_range_retry() - try until nothing has changed meanwhile
+ * @range: range
  * @patience: how long it may take, in jiffies
- * @attempt: reads the sequence, looks, and acts under hmm_ref_mirror::lock if the sequence is
+ * @attempt: reads the sequence, looks, and acts under hmm_ref_range::lock if the sequence is
  *	the same; returns -EBUSY to be called again
  * @arg: for @attempt
  *
@@ -234,17 +409,17 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
  * Return: what @attempt has returned; -EBUSY when the patience is over, -EINTR or -ENODEV, as
  * hmm_ref_mirror_insist().
  */
-int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
-			 hmm_ref_attempt_t attempt, void *arg)
+int hmm_ref_range_retry(struct hmm_ref_range *range, unsigned long patience,
+			hmm_ref_attempt_t attempt, void *arg)
 {
 	unsigned long began = jiffies;
 	int rc;
 
 	do {
-		rc = attempt(mirror, arg);
+		rc = attempt(range, arg);
 		if (rc != -EBUSY)
 			return rc;
-		rc = hmm_ref_mirror_insist(mirror, began, patience);
+		rc = hmm_ref_mirror_insist(range->mirror, began, patience);
 	} while (!rc);
 	return rc;
 }

@@ -5,8 +5,11 @@
 #ifndef _HMM_REF_MIRROR_H
 #define _HMM_REF_MIRROR_H
 
+#include <linux/atomic.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "counters.h"
 #include "devmem.h"
@@ -16,25 +19,50 @@ struct hmm_range;
 
 /**
  * struct hmm_ref_mirror - what the device sees of one mm
- * @notifier: covers the whole address space; @notifier.mm is the mm, kept by it
+ * @mm: which one; @anchor keeps it
+ * @anchor: the first notifier of an mm takes mmap_lock for writing. This one is made at open, so
+ *	that those of the ranges need not
  * @dm: device memory: pages of it are mapped as such
  * @counters: of the device
  * @owner: of the client, counts for it
  * @gone: the device is: operations end early
- * @lock: covers @pt's entries; a device access holds it to its end, as hardware's
- *	TLB flush would wait for it
- * @pt: device page table
+ * @ranges: struct hmm_ref_range by addr >> PMD_SHIFT
+ * @idle: ends ranges that nothing uses
  * @spare: buffers that no operation uses now, see hmm_ref_mirror_get_buffer()
  */
 struct hmm_ref_mirror {
-	struct mmu_interval_notifier notifier;
+	struct mm_struct *mm;
+	struct mmu_interval_notifier anchor;
 	struct hmm_ref_devmem *dm;
 	struct hmm_ref_counters __percpu *counters;
 	struct hmm_ref_owner *owner;
 	const bool *gone;
+	struct xarray ranges;
+	struct delayed_work idle;
+	void *spare[2];
+};
+
+/**
+ * struct hmm_ref_range - the part of a mirror that is one PMD
+ * @notifier: covers the PMD
+ * @mirror: what it is a part of; outlives it
+ * @start: address of the first page
+ * @users: one for the mirror, one per operation; 0 when the range is about to go
+ * @used: when the last operation ended, in jiffies
+ * @lock: covers @pt's entries; a device access holds it to its end, as hardware's TLB flush
+ *	would wait for it
+ * @pt: device page table
+ * @rcu: frees it
+ */
+struct hmm_ref_range {
+	struct mmu_interval_notifier notifier;
+	struct hmm_ref_mirror *mirror;
+	unsigned long start;
+	atomic_t users;
+	unsigned long used;
 	struct mutex lock;		/* page table entries */
 	struct hmm_ref_pgtable pt;
-	void *spare[2];
+	struct rcu_head rcu;
 };
 
 /**
@@ -109,34 +137,39 @@ static inline bool hmm_ref_vma_may_write(const struct vm_area_struct *vma)
 	return (vma->vm_flags & (VM_WRITE | VM_SHADOW_STACK)) == VM_WRITE;
 }
 
+/* mirror.c */
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
 			struct hmm_ref_counters __percpu *counters,
 			struct hmm_ref_owner *owner, const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
-int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
-			 unsigned long end, bool write, unsigned long patience);
-int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
-		       unsigned long length);
-unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
-					      unsigned long start, unsigned long end);
+struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr);
+void hmm_ref_range_put(struct hmm_ref_range *range);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience);
-typedef int (*hmm_ref_attempt_t)(struct hmm_ref_mirror *mirror, void *arg);
-int hmm_ref_mirror_retry(struct hmm_ref_mirror *mirror, unsigned long patience,
-			 hmm_ref_attempt_t attempt, void *arg);
+typedef int (*hmm_ref_attempt_t)(struct hmm_ref_range *range, void *arg);
+int hmm_ref_range_retry(struct hmm_ref_range *range, unsigned long patience,
+			hmm_ref_attempt_t attempt, void *arg);
 void *hmm_ref_mirror_get_buffer(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer);
-void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range);
-int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range);
-int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range);
+
+/* range_fault.c */
+void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk);
+int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk);
+int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *walk);
+int hmm_ref_range_fault(struct hmm_ref_range *range, unsigned long start,
+			unsigned long end, bool write, unsigned long patience);
+unsigned long hmm_ref_range_before_exclusive(struct hmm_ref_range *range,
+					     unsigned long start, unsigned long end);
+int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
+		       unsigned long length);
 
 /* exclusive.c */
-int hmm_ref_mirror_check_exclusive(struct hmm_ref_mirror *mirror, unsigned long addr,
-				   unsigned long *end);
-int hmm_ref_mirror_make_ready(struct hmm_ref_mirror *mirror, unsigned long addr);
+int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
+				  unsigned long *end);
+int hmm_ref_range_make_ready(struct hmm_ref_range *range, unsigned long addr);
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *done);
 
@@ -147,9 +180,8 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident);
-
-unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long start,
-				  unsigned long end, unsigned long *pfns);
+unsigned long hmm_ref_range_peek(struct hmm_ref_range *range, unsigned long start,
+				 unsigned long end, unsigned long *pfns);
 
 /* absent.c */
 unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,

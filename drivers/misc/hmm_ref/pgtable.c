@@ -2,16 +2,12 @@
 /*
  * The device's page table: two levels, as simple hardware has.
  *
- * The upper level is an xarray by PMD index. What it holds is a leaf entry, an xarray
- * value, that maps the whole PMD; or a table of PTEs. The code knows no mm and has no
- * lock of its own: the caller's lock covers the entries. That lock is taken in reclaim,
- * so entries are only written under it: room for them is made before it is taken
- * (prepare), and what has vanished by the time that it is held makes map() fail, which
+ * The upper level are the ranges of a mirror, a PMD each. What is here is the lower one, of one
+ * PMD: a leaf entry, an xarray value, that maps all of it; or a table of PTEs. The code knows no
+ * mm and has no lock of its own: the caller's lock covers the entries. That lock is taken in
+ * reclaim, so entries are only written under it: room for them is made before it is taken
+ * (prepare), and room that has vanished by the time that it is held makes map() fail, which
  * the caller answers by starting again.
- *
- * Who asks for a page mostly asks for its neighbour next, so the last answer of the upper
- * level is kept (hardware calls that a walk cache). The lock of the entries covers it, and
- * the function that takes it out of the xarray forgets it.
  *
  * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page.
  *
@@ -20,6 +16,7 @@
  * one table for a PMD of which the CPU, too, maps a page.
  */
 #include <linux/slab.h>
+#include <linux/xarray.h>
 
 #include "pgtable.h"
 #include "fail.h"
@@ -35,42 +32,9 @@ struct pt_table {
 	hmm_ref_pte_t *pte;
 };
 
-static unsigned long table_index(unsigned long addr)
-{
-	return addr >> PMD_SHIFT;
-}
-
 static unsigned long pte_index_of(unsigned long addr)
 {
 	return (addr & ~PMD_MASK) >> PAGE_SHIFT;
-}
-
-static void forget(struct hmm_ref_pgtable *pt)
-{
-	pt->last_index = ULONG_MAX;
-}
-
-/*
- * What the upper level has for an address. That it has nothing may be out of date, since
- * prepare makes room without the lock; but then nothing is mapped there, either.
- */
-static void *table_of(struct hmm_ref_pgtable *pt, unsigned long addr)
-{
-	unsigned long index = table_index(addr);
-
-	if (pt->last_index != index) {
-		pt->last = xa_load(&pt->tables, index);
-		pt->last_index = index;
-	}
-	return pt->last;
-}
-
-/* The same for a caller that writes, and needs the room. */
-static void *room_of(struct hmm_ref_pgtable *pt, unsigned long addr)
-{
-	if (!pt->last)
-		forget(pt);
-	return table_of(pt, addr);
 }
 
 static struct pt_table *table_alloc(void)
@@ -94,11 +58,10 @@ static void table_free(struct pt_table *table)
 	kfree(table);
 }
 
-/* Take a table, or a leaf, out of the upper level. */
-static void drop(struct hmm_ref_pgtable *pt, unsigned long index)
+/* prepare may make room meanwhile: it finds none, or what was there. */
+static void drop(struct hmm_ref_pgtable *pt)
 {
-	forget(pt);
-	table_free(xa_erase(&pt->tables, index));
+	table_free(xchg(&pt->table, NULL));
 }
 
 static void table_set(struct pt_table *table, unsigned long index, hmm_ref_pte_t pte)
@@ -116,61 +79,41 @@ static bool maps_nothing(const struct pt_table *table)
 }
 
 /**
- * hmm_ref_pgtable_init() - set up an empty page table
- * @pt: to set up
- */
-void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt)
-{
-	xa_init_flags(&pt->tables, XA_FLAGS_ACCOUNT);
-	forget(pt);
-}
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_init);
-
-/**
  * hmm_ref_pgtable_destroy() - free all of a page table
  * @pt: that is not used any more
  */
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 {
-	struct pt_table *table;
-	unsigned long index;
-
-	xa_for_each(&pt->tables, index, table)
-		table_free(table);
-	xa_destroy(&pt->tables);
+	drop(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_destroy);
 
 /**
  * hmm_ref_pgtable_prepare() - make room for an entry
  * @pt: page table
- * @addr: any address in the PMD
  * @leaf: for one that maps the PMD
  *
- * Room for a leaf is one that maps nothing. Whoever does not map there after all calls
+ * Room for a leaf is one that maps nothing. A caller that does not map there after all calls
  * hmm_ref_pgtable_trim().
  *
  * Context: may sleep and enter reclaim; not under the lock of the entries.
  * Return: 0 or -ENOMEM.
  */
-int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
-			    bool leaf)
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 {
 	void *room = xa_mk_value(0);
-	int rc;
 
 	if (hmm_ref_fail(HMM_REF_FAIL_MAP))
 		return -ENOMEM;
-	if (xa_load(&pt->tables, table_index(addr)))
+	if (!hmm_ref_pgtable_is_empty(pt))
 		return 0;
 	if (!leaf)
 		room = table_alloc();
 	if (!room)
 		return -ENOMEM;
-	rc = xa_insert(&pt->tables, table_index(addr), room, GFP_KERNEL_ACCOUNT);
-	if (rc)
+	if (cmpxchg(&pt->table, NULL, room))
 		table_free(room);
-	return rc == -EBUSY ? 0 : rc;
+	return 0;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
@@ -188,12 +131,12 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte)
 {
-	struct pt_table *table = room_of(pt, addr);
+	struct pt_table *table = READ_ONCE(pt->table);
 
 	if (!table)
 		return false;
 	if (xa_is_value(table)) {
-		drop(pt, table_index(addr));
+		drop(pt);
 		return false;
 	}
 	table_set(table, pte_index_of(addr), pte);
@@ -202,9 +145,8 @@ bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 
 /**
- * hmm_ref_pgtable_map_leaf() - write an entry that maps a PMD
+ * hmm_ref_pgtable_map_leaf() - write an entry that maps all of the PMD
  * @pt: page table
- * @addr: any address in the PMD
  * @pte: entry for the PMD's first page
  *
  * A table in the way is freed.
@@ -212,32 +154,25 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
  * Context: the lock of the entries; does not allocate.
  * Return: false when there is no room: prepare and try again.
  */
-bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
-			      hmm_ref_pte_t pte)
+bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte)
 {
-	struct pt_table *table = room_of(pt, addr);
-
-	if (!table)
+	if (hmm_ref_pgtable_is_empty(pt))
 		return false;
-	forget(pt);
-	/* Replaces what is there, which takes no memory. */
-	xa_store(&pt->tables, table_index(addr), xa_mk_value(pte), GFP_NOWAIT);
-	table_free(table);
+	table_free(xchg(&pt->table, xa_mk_value(pte)));
 	return true;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 
 /**
- * hmm_ref_pgtable_look() - entries of a PMD, to read
+ * hmm_ref_pgtable_look() - the entries, to read
  * @pt: page table
- * @addr: any address in the PMD
  *
  * Context: the lock of the entries, as long as they are read.
  * Return: the entries, for hmm_ref_pte_at().
  */
-struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned long addr)
+struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt)
 {
-	struct pt_table *table = table_of(pt, addr);
+	struct pt_table *table = READ_ONCE(pt->table);
 
 	if (!table)
 		return (struct hmm_ref_ptes){};
@@ -257,60 +192,50 @@ struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned lo
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr)
 {
-	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt, addr);
+	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt);
 
 	return hmm_ref_pte_at(&ptes, addr);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
 
 /**
- * hmm_ref_pgtable_zap() - unmap a range, and the rest of a leaf that it cuts
+ * hmm_ref_pgtable_zap() - unmap pages, and the rest of a leaf that they cut
  * @pt: page table
  * @start: page address
- * @end: page address, exclusive; ULONG_MAX for everything
+ * @end: page address in the same PMD, or its end; exclusive
  *
  * Context: the lock of the entries; does not allocate.
  */
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end)
 {
-	struct pt_table *table;
-	unsigned long index, i;
+	struct pt_table *table = READ_ONCE(pt->table);
+	unsigned long i;
 
-	if (start >= end)
+	if (!table || start >= end)
 		return;
-	xa_for_each_range(&pt->tables, index, table, table_index(start),
-			  table_index(end - 1)) {
-		unsigned long base = index << PMD_SHIFT;
-		unsigned long from = max(start, base);
-		unsigned long last = min(end - 1, base + PMD_SIZE - 1);
-
-		if (xa_is_value(table) ||
-		    (from == base && last == base + PMD_SIZE - 1)) {
-			drop(pt, index);
-			continue;
-		}
-		for (i = pte_index_of(from); i <= pte_index_of(last); i++)
+	if (!xa_is_value(table) && end - start < PMD_SIZE) {
+		for (i = pte_index_of(start); i <= pte_index_of(end - 1); i++)
 			table_set(table, i, 0);
-		if (maps_nothing(table))
-			drop(pt, index);
+		if (!maps_nothing(table))
+			return;
 	}
+	drop(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_zap);
 
 /**
  * hmm_ref_pgtable_trim() - free room that nothing was mapped in
  * @pt: page table
- * @addr: any address in the PMD
  *
  * Context: the lock of the entries; does not allocate.
  */
-void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr)
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt)
 {
-	struct pt_table *table = room_of(pt, addr);
+	struct pt_table *table = READ_ONCE(pt->table);
 
 	if (table && maps_nothing(table))
-		drop(pt, table_index(addr));
+		drop(pt);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
 
@@ -324,13 +249,6 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
  */
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt)
 {
-	struct pt_table *table;
-	unsigned long index;
-
-	xa_for_each(&pt->tables, index, table) {
-		if (maps_nothing(table))
-			return false;
-	}
-	return true;
+	return !pt->table || !maps_nothing(pt->table);
 }
 #endif

@@ -5,8 +5,6 @@
 #ifndef _HMM_REF_PGTABLE_H
 #define _HMM_REF_PGTABLE_H
 
-#include <linux/xarray.h>
-
 #include "base.h"
 
 /*
@@ -45,17 +43,13 @@ static inline bool hmm_ref_pte_allows_atomics(hmm_ref_pte_t pte)
 }
 
 /**
- * struct hmm_ref_pgtable - device page table of one address space
- * @tables: by addr >> PMD_SHIFT a table of PTEs, or a leaf entry as an xarray value
- * @last: what @tables had for @last_index when it was last asked
- * @last_index: ULONG_MAX when that is forgotten
+ * struct hmm_ref_pgtable - what the device's page table has for one PMD
+ * @table: a table of PTEs; a leaf entry as an xarray value; or NULL
  *
- * Entries are covered by the caller's lock; see pgtable.c.
+ * Entries are covered by the caller's lock; see pgtable.c. All zeros is a table that is empty.
  */
 struct hmm_ref_pgtable {
-	struct xarray tables;
-	void *last;
-	unsigned long last_index;
+	void *table;
 };
 
 /**
@@ -87,20 +81,23 @@ static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
 	return ptes->leaf + ((hmm_ref_pte_t)index << HMM_REF_PTE_SHIFT);
 }
 
-void hmm_ref_pgtable_init(struct hmm_ref_pgtable *pt);
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
-int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, unsigned long addr,
-			    bool leaf);
+int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf);
 bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte);
-bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, unsigned long addr,
-			      hmm_ref_pte_t pte);
-struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt, unsigned long addr);
+bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte);
+struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
-void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt, unsigned long addr);
+void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt);
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
+
+/* Does it map nothing? Without the lock that may be out of date. */
+static inline bool hmm_ref_pgtable_is_empty(const struct hmm_ref_pgtable *pt)
+{
+	return !READ_ONCE(pt->table);
+}
 
 #endif /* _HMM_REF_PGTABLE_H */

@@ -16,24 +16,24 @@
 #include "sanity.h"
 #include "trace.h"
 
-static unsigned long range_pages(const struct hmm_range *range)
+static unsigned long range_pages(const struct hmm_range *walk)
 {
-	return (range->end - range->start) >> PAGE_SHIFT;
+	return (walk->end - walk->start) >> PAGE_SHIFT;
 }
 
 /* What a device may not write is not writable, whatever the CPU's entries say. */
-static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *range)
+static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *walk)
 {
-	VMA_ITERATOR(vmi, mm, range->start);
+	VMA_ITERATOR(vmi, mm, walk->start);
 	struct vm_area_struct *vma;
 	unsigned long addr, end;
 
-	for_each_vma_range(vmi, vma, range->end) {
+	for_each_vma_range(vmi, vma, walk->end) {
 		if (hmm_ref_vma_may_write(vma))
 			continue;
-		end = min(range->end, vma->vm_end);
-		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
-			range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT] &=
+		end = min(walk->end, vma->vm_end);
+		for (addr = max(walk->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+			walk->hmm_pfns[(addr - walk->start) >> PAGE_SHIFT] &=
 				~HMM_PFN_WRITE;
 	}
 }
@@ -57,54 +57,54 @@ static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 }
 
 /**
- * hmm_ref_mirror_walk_begin() - first half of asking the core what the CPU maps
- * @mirror: whose mm is alive
- * @range: its array is cleared and its sequence set; nothing is to be faulted in
+ * hmm_ref_range_walk_begin() - first half of asking the core what the CPU maps
+ * @range: whose mm is alive
+ * @walk: its array is cleared and its sequence set; nothing is to be faulted in
  *
  * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
  *
  * Context: waits for invalidations under way, so best without mmap_lock.
  */
-void hmm_ref_mirror_walk_begin(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk)
 {
-	memset(range->hmm_pfns, 0, range_pages(range) * sizeof(*range->hmm_pfns));
-	range->notifier_seq = mmu_interval_read_begin(&mirror->notifier);
+	memset(walk->hmm_pfns, 0, range_pages(walk) * sizeof(*walk->hmm_pfns));
+	walk->notifier_seq = mmu_interval_read_begin(&range->notifier);
 }
 
 /**
- * hmm_ref_mirror_walk_locked() - the other half
- * @mirror: the same
- * @range: begun
+ * hmm_ref_range_walk_locked() - the other half
+ * @range: the same
+ * @walk: begun
  *
- * Context: mmap_lock held; takes hmm_ref_mirror::lock.
+ * Context: mmap_lock held; takes hmm_ref_range::lock.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
-int hmm_ref_mirror_walk_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *walk)
 {
-	int rc = hmm_range_fault(range);
+	int rc = hmm_range_fault(walk);
 
 	if (!rc)
-		hide_shadow_stacks(mirror->notifier.mm, range);
+		hide_shadow_stacks(range->mirror->mm, walk);
 	return rc;
 }
 
 /**
- * hmm_ref_mirror_walk() - both, and take mmap_lock
- * @mirror: whose mm is alive
- * @range: its array and sequence are set
+ * hmm_ref_range_walk() - both, and take mmap_lock
+ * @range: whose mm is alive
+ * @walk: its array is set
  *
  * Context: takes mmap_lock.
  * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
  */
-int hmm_ref_mirror_walk(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk)
 {
-	struct mm_struct *mm = mirror->notifier.mm;
+	struct mm_struct *mm = range->mirror->mm;
 	int rc;
 
-	hmm_ref_mirror_walk_begin(mirror, range);
+	hmm_ref_range_walk_begin(range, walk);
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	rc = hmm_ref_range_walk_locked(range, walk);
 	mmap_read_unlock(mm);
 	return rc;
 }
@@ -115,46 +115,46 @@ static bool suffices(unsigned long hmm_pfn, bool write)
 }
 
 /* Has the memory of one of these pages failed? Only own pages count. */
-static bool any_lost(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn,
+static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
 		     unsigned int nr)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
 	const struct hmm_ref_chunk *chunk;
 	unsigned long dpfn;
 
-	if (likely(!READ_ONCE(mirror->dm->any_lost)))
+	if (likely(!READ_ONCE(range->mirror->dm->any_lost)))
 		return false;
-	chunk = hmm_ref_own_chunk(mirror->dm, page);
+	chunk = hmm_ref_own_chunk(range->mirror->dm, page);
 	if (!chunk)
 		return false;
 	dpfn = ALIGN_DOWN(hmm_ref_chunk_dpfn(chunk, page), nr);
-	return hmm_ref_devmem_any_lost(mirror->dm, dpfn, nr);
+	return hmm_ref_devmem_any_lost(range->mirror->dm, dpfn, nr);
 }
 
 /*
  * Own pages that a device write finds read-only: their data is about to be copied. Without
  * the lock they may be gone. Return: 0, or -EIO when the data of one is lost.
  */
-static int begin_cow_breaks(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int begin_cow_breaks(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
 	unsigned long i;
 	int rc = 0;
 
-	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq))
+	mutex_lock(&range->lock);
+	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq))
 		goto out;
-	for (i = 0; i < range_pages(range); i++) {
-		unsigned long hmm_pfn = range->hmm_pfns[i];
+	for (i = 0; i < range_pages(walk); i++) {
+		unsigned long hmm_pfn = walk->hmm_pfns[i];
 
 		if (!suffices(hmm_pfn, false) || suffices(hmm_pfn, true) ||
-		    !hmm_ref_owns(mirror->dm, hmm_pfn_to_page(hmm_pfn)))
+		    !hmm_ref_owns(range->mirror->dm, hmm_pfn_to_page(hmm_pfn)))
 			continue;
-		hmm_ref_count(mirror->counters, cow_breaks, 1);
-		if (any_lost(mirror, hmm_pfn, 1))
+		hmm_ref_count(range->mirror->counters, cow_breaks, 1);
+		if (any_lost(range, hmm_pfn, 1))
 			rc = -EIO;
 	}
 out:
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return rc;
 }
 
@@ -162,21 +162,21 @@ out:
  * Fault in what does not suffice from page @first of the range on, as the CPU would: own pages
  * that are shared after fork() are copied in system memory. Return: 0 or an errno.
  */
-static int dev_fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *walk,
 			  unsigned long first, bool write)
 {
 	struct hmm_range rest = {
-		.notifier = &mirror->notifier,
-		.start = range->start + first * PAGE_SIZE,
-		.end = range->end,
-		.hmm_pfns = range->hmm_pfns + first,
-		.dev_private_owner = range->dev_private_owner,
+		.notifier = &range->notifier,
+		.start = walk->start + first * PAGE_SIZE,
+		.end = walk->end,
+		.hmm_pfns = walk->hmm_pfns + first,
+		.dev_private_owner = walk->dev_private_owner,
 		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
 	};
 	int rc;
 
 	if (write && VM_SHADOW_STACK) {
-		rc = refuse_shadow_stacks(mirror->notifier.mm, rest.start, rest.end);
+		rc = refuse_shadow_stacks(range->mirror->mm, rest.start, rest.end);
 		if (rc)
 			return rc;
 	}
@@ -186,33 +186,33 @@ static int dev_fault_from(struct hmm_ref_mirror *mirror, const struct hmm_range 
 }
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
-static int dev_fault_missing(struct hmm_ref_mirror *mirror, const struct hmm_range *range,
+static int dev_fault_missing(struct hmm_ref_range *range, const struct hmm_range *walk,
 			     bool write)
 {
 	unsigned long first = 0;
 	int rc;
 
-	while (first < range_pages(range) && suffices(range->hmm_pfns[first], write))
+	while (first < range_pages(walk) && suffices(walk->hmm_pfns[first], write))
 		first++;
-	if (first == range_pages(range))
+	if (first == range_pages(walk))
 		return 0;
-	rc = write ? begin_cow_breaks(mirror, range) : 0;
+	rc = write ? begin_cow_breaks(range, walk) : 0;
 	if (!rc)
-		rc = dev_fault_from(mirror, range, first, write);
+		rc = dev_fault_from(range, walk, first, write);
 	return rc ? rc : 1;
 }
 
 /* Does the CPU map it by a PMD, so that the device can? */
-static bool is_leaf(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
-	       !any_lost(mirror, hmm_pfn, HMM_REF_BLOCK_PAGES);
+	       !any_lost(range, hmm_pfn, HMM_REF_BLOCK_PAGES);
 }
 
-static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned long hmm_pfn)
+static inline hmm_ref_pte_t make_pte(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	struct page *page = hmm_pfn_to_page(hmm_pfn);
-	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(mirror->dm, page);
+	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(range->mirror->dm, page);
 	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
 
 	if (chunk)
@@ -222,13 +222,11 @@ static inline hmm_ref_pte_t make_pte(struct hmm_ref_mirror *mirror, unsigned lon
 }
 
 /* What holds for a page of a PMD mapping holds for the whole PMD. */
-static bool map_leaf(struct hmm_ref_mirror *mirror, unsigned long addr,
-		     unsigned long hmm_pfn)
+static bool map_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	const u64 index = (HMM_REF_BLOCK_PAGES - 1) << HMM_REF_PTE_SHIFT;
 
-	return hmm_ref_pgtable_map_leaf(&mirror->pt, addr,
-					make_pte(mirror, hmm_pfn) & ~index);
+	return hmm_ref_pgtable_map_leaf(&range->pt, make_pte(range, hmm_pfn) & ~index);
 }
 
 /* Most are already, and to find that out is cheaper here. */
@@ -245,66 +243,66 @@ static void make_dirty(struct folio *folio)
  * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
  * is not mapped.
  */
-static int map_range(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
-	unsigned long nr = range_pages(range);
+	unsigned long nr = range_pages(walk);
 	bool mapped = true;
 	unsigned long i;
 	int rc = -EBUSY;
 
-	mutex_lock(&mirror->lock);
-	if (mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) ||
+	mutex_lock(&range->lock);
+	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
 	rc = 0;
 	for (i = 0; i < nr; i++) {
-		unsigned long addr = range->start + i * PAGE_SIZE;
-		unsigned long hmm_pfn = range->hmm_pfns[i];
+		unsigned long addr = walk->start + i * PAGE_SIZE;
+		unsigned long hmm_pfn = walk->hmm_pfns[i];
 
 		if (!suffices(hmm_pfn, false))
 			continue;
-		if (any_lost(mirror, hmm_pfn, 1)) {
+		if (any_lost(range, hmm_pfn, 1)) {
 			rc = -EIO;
 			continue;
 		}
-		if (is_leaf(mirror, hmm_pfn))
-			mapped = map_leaf(mirror, addr, hmm_pfn);
+		if (is_leaf(range, hmm_pfn))
+			mapped = map_leaf(range, hmm_pfn);
 		else
-			mapped = hmm_ref_pgtable_map(&mirror->pt, addr,
-						     make_pte(mirror, hmm_pfn));
+			mapped = hmm_ref_pgtable_map(&range->pt, addr,
+						     make_pte(range, hmm_pfn));
 		if (!mapped) {
 			rc = -EBUSY;
 			break;
 		}
 		if (hmm_pfn & HMM_PFN_WRITE)
 			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
-		if (is_leaf(mirror, hmm_pfn))
+		if (is_leaf(range, hmm_pfn))
 			break;
 	}
-	hmm_ref_verify_mapped(mirror, range->start, range->end);
+	hmm_ref_verify_mapped(range, walk->start, walk->end);
 out:
-	hmm_ref_pgtable_trim(&mirror->pt, range->start);
-	mutex_unlock(&mirror->lock);
+	hmm_ref_pgtable_trim(&range->pt);
+	mutex_unlock(&range->lock);
 	return rc;
 }
 
 /* Prepare for what the walk has found. Return: 0, -ENOMEM, or -EBUSY when that is stale. */
-static int prepare(struct hmm_ref_mirror *mirror, const struct hmm_range *range)
+static int prepare(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
 	bool leaf = false;
 	bool stale;
 
 	/* The pages stay as long as none can be invalidated. */
-	mutex_lock(&mirror->lock);
-	stale = mmu_interval_read_retry(&mirror->notifier, range->notifier_seq);
+	mutex_lock(&range->lock);
+	stale = mmu_interval_read_retry(&range->notifier, walk->notifier_seq);
 	if (!stale)
-		leaf = is_leaf(mirror, range->hmm_pfns[0]);
-	mutex_unlock(&mirror->lock);
-	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&mirror->pt, range->start, leaf);
+		leaf = is_leaf(range, walk->hmm_pfns[0]);
+	mutex_unlock(&range->lock);
+	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&range->pt, leaf);
 }
 
 struct dev_fault {
-	struct hmm_range range;
+	struct hmm_range walk;
 	bool write;
 	unsigned int retries;
 };
@@ -313,31 +311,31 @@ struct dev_fault {
  * One attempt. What was missing and is faulted in now has to be looked at once more. Return: 0,
  * -EBUSY to try again, or -errno.
  */
-static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
+static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 {
 	struct dev_fault *fault = arg;
 	int rc;
 
-	rc = hmm_ref_mirror_walk(mirror, &fault->range);
+	rc = hmm_ref_range_walk(range, &fault->walk);
 	if (!rc)
-		rc = dev_fault_missing(mirror, &fault->range, fault->write);
+		rc = dev_fault_missing(range, &fault->walk, fault->write);
 	if (rc)
 		return rc < 0 ? rc : -EBUSY;
-	rc = prepare(mirror, &fault->range);
+	rc = prepare(range, &fault->walk);
 	if (!rc)
-		rc = map_range(mirror, &fault->range);
+		rc = map_range(range, &fault->walk);
 	if (rc == -EBUSY) {
-		hmm_ref_count(mirror->counters, retries, 1);
-		atomic_long_inc(&mirror->owner->retries);
-		trace_hmm_ref_retry(mirror->dm, HMM_REF_RETRY_FAULT, fault->range.start,
+		hmm_ref_count(range->mirror->counters, retries, 1);
+		atomic_long_inc(&range->mirror->owner->retries);
+		trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_FAULT, fault->walk.start,
 				    ++fault->retries);
 	}
 	return rc;
 }
 
 /**
- * hmm_ref_mirror_fault() - a device fault
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_fault() - a device fault
+ * @range: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, exclusive, in the same PMD
  * @write: for the device to write
@@ -349,12 +347,13 @@ static int dev_fault_once(struct hmm_ref_mirror *mirror, void *arg)
  * Context: process context, the mm is alive; takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
-			 unsigned long end, bool write, unsigned long patience)
+int hmm_ref_range_fault(struct hmm_ref_range *range, unsigned long start,
+			unsigned long end, bool write, unsigned long patience)
 {
+	struct hmm_ref_mirror *mirror = range->mirror;
 	struct dev_fault fault = {
-		.range = {
-			.notifier = &mirror->notifier,
+		.walk = {
+			.notifier = &range->notifier,
 			.start = start,
 			.end = end,
 			.hmm_pfns = hmm_ref_mirror_get_buffer(mirror),
@@ -364,39 +363,39 @@ int hmm_ref_mirror_fault(struct hmm_ref_mirror *mirror, unsigned long start,
 	};
 	int rc;
 
-	if (!fault.range.hmm_pfns)
+	if (!fault.walk.hmm_pfns)
 		return -ENOMEM;
-	rc = hmm_ref_mirror_retry(mirror, patience, dev_fault_once, &fault);
-	hmm_ref_mirror_put_buffer(mirror, fault.range.hmm_pfns);
+	rc = hmm_ref_range_retry(range, patience, dev_fault_once, &fault);
+	hmm_ref_mirror_put_buffer(mirror, fault.walk.hmm_pfns);
 	hmm_ref_count(mirror->counters, device_faults, 1);
 	atomic_long_inc(&mirror->owner->device_faults);
 	trace_hmm_ref_device_fault(mirror, start, end, write, rc);
 	return rc;
 }
 
-static bool none_suffices(const struct hmm_range *range)
+static bool none_suffices(const struct hmm_range *walk)
 {
 	unsigned long i;
 
-	for (i = 0; i < range_pages(range); i++)
-		if (suffices(range->hmm_pfns[i], false))
+	for (i = 0; i < range_pages(walk); i++)
+		if (suffices(walk->hmm_pfns[i], false))
 			return false;
 	return true;
 }
 
 /* Map what is there of a window. Return: 0, -EBUSY, -EINTR, -ENODEV or -ENOMEM. */
-static int map_once(struct hmm_ref_mirror *mirror, void *arg)
+static int map_once(struct hmm_ref_range *range, void *arg)
 {
-	struct hmm_range *range = arg;
+	struct hmm_range *walk = arg;
 	int rc;
 
-	rc = hmm_ref_mirror_walk(mirror, range);
-	if (!rc && none_suffices(range))
+	rc = hmm_ref_range_walk(range, walk);
+	if (!rc && none_suffices(walk))
 		return 0;
 	if (!rc)
-		rc = prepare(mirror, range);
+		rc = prepare(range, walk);
 	if (!rc)
-		rc = map_range(mirror, range);
+		rc = map_range(range, walk);
 	/* A page that has lost its data is left to a fault. */
 	return rc == -EIO ? 0 : rc;
 }
@@ -417,50 +416,57 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length)
 {
 	unsigned long last = start + length;
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
+	struct hmm_range walk = {
 		.start = start,
 		.hmm_pfns = hmm_ref_mirror_get_buffer(mirror),
 		.dev_private_owner = mirror->dm->pgmap_owner,
 	};
 	int rc = 0;
 
-	if (!range.hmm_pfns)
+	if (!walk.hmm_pfns)
 		return -ENOMEM;
-	while (!rc && range.start < last) {
-		range.end = min(last, ALIGN(range.start + 1, PMD_SIZE));
-		rc = hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE / 10, map_once, &range);
-		range.start = range.end;
+	while (!rc && walk.start < last) {
+		struct hmm_ref_range *range = hmm_ref_range_get(mirror, walk.start);
+
+		if (IS_ERR(range)) {
+			rc = PTR_ERR(range);
+			break;
+		}
+		walk.notifier = &range->notifier;
+		walk.end = min(last, range->start + PMD_SIZE);
+		rc = hmm_ref_range_retry(range, HMM_REF_PATIENCE / 10, map_once, &walk);
+		hmm_ref_range_put(range);
+		walk.start = walk.end;
 		if (rc == -EBUSY)
 			rc = 0;
-		if (!rc && range.start < last)
+		if (!rc && walk.start < last)
 			rc = hmm_ref_mirror_interrupted(mirror);
 	}
-	hmm_ref_mirror_put_buffer(mirror, range.hmm_pfns);
+	hmm_ref_mirror_put_buffer(mirror, walk.hmm_pfns);
 	return rc;
 }
 
 /**
- * hmm_ref_mirror_before_exclusive() - how far may a fault reach?
- * @mirror: mirror
- * @start: page address
- * @end: page address, in the same PMD or its end
+ * hmm_ref_range_before_exclusive() - how far may a fault reach?
+ * @range: range
+ * @start: page address in it
+ * @end: page address in it, or its end
  *
  * Return: the first page of the range that a fault would lose exclusive access to, or
  * @end.
  */
-unsigned long hmm_ref_mirror_before_exclusive(struct hmm_ref_mirror *mirror,
-					      unsigned long start, unsigned long end)
+unsigned long hmm_ref_range_before_exclusive(struct hmm_ref_range *range,
+					     unsigned long start, unsigned long end)
 {
 	struct hmm_ref_ptes ptes;
 	unsigned long addr;
 
-	mutex_lock(&mirror->lock);
-	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
+	mutex_lock(&range->lock);
+	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (addr = start; addr < end; addr += PAGE_SIZE) {
 		if (hmm_ref_pte_at(&ptes, addr) & HMM_REF_PTE_EXCLUSIVE)
 			break;
 	}
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return addr;
 }

@@ -167,33 +167,34 @@ static void verify_device_page(struct hmm_ref_devmem *dm, unsigned long dpfn)
 
 /**
  * hmm_ref_verify_mapped() - what a device maps belongs to the process
- * @mirror: mirror
+ * @range: range
  * @start: page address
  * @end: page address, exclusive
  *
  * The CPU maps the same pages as long as the lock is held, so they are in use.
  *
- * Context: hmm_ref_mirror::lock, right after the entries were written.
+ * Context: hmm_ref_range::lock, right after the entries were written.
  */
-void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end)
 {
+	struct hmm_ref_devmem *dm = range->mirror->dm;
 	unsigned long addr;
 
-	lockdep_assert_held(&mirror->lock);
+	lockdep_assert_held(&range->lock);
 	for (addr = start; addr < end; addr += PAGE_SIZE) {
-		hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&mirror->pt, addr);
+		hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&range->pt, addr);
 		unsigned long number = hmm_ref_pte_number(pte);
 
 		if (!(pte & HMM_REF_PTE_VALID)) {
 			sane(!pte);
 		} else if (pte & HMM_REF_PTE_DEVICE) {
 			sane(!(pte & HMM_REF_PTE_EXCLUSIVE));
-			verify_device_page(mirror->dm, number);
+			verify_device_page(dm, number);
 		} else {
 			sane(pfn_valid(number));
 			sane(page_count(pfn_to_page(number)));
-			sane(!hmm_ref_owns(mirror->dm, pfn_to_page(number)));
+			sane(!hmm_ref_owns(dm, pfn_to_page(number)));
 			sane(!(pte & HMM_REF_PTE_EXCLUSIVE) ||
 			     pte & HMM_REF_PTE_WRITE);
 		}
@@ -249,11 +250,11 @@ void hmm_ref_verify_job(const struct hmm_ref_job *job)
 
 /**
  * hmm_ref_verify_trimmed() - no room is left that nothing is mapped in
- * @mirror: that no operation uses
+ * @range: that no operation uses
  *
  * Context: takes no lock; no entry is written meanwhile.
  */
-void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror)
+void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 {
-	sane(hmm_ref_pgtable_is_trimmed(&mirror->pt));
+	sane(hmm_ref_pgtable_is_trimmed(&range->pt));
 }

@@ -12,7 +12,7 @@ struct hmm_ref_block;
 struct hmm_ref_chunk;
 struct hmm_ref_devmem;
 struct hmm_ref_job;
-struct hmm_ref_mirror;
+struct hmm_ref_range;
 
 #ifdef CONFIG_HMM_REF_SANITY
 void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
@@ -22,10 +22,10 @@ void hmm_ref_verify_last_put(struct folio *folio);
 void hmm_ref_verify_block(const struct hmm_ref_block *block);
 void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm);
-void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror, unsigned long start,
+void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end);
 void hmm_ref_verify_job(const struct hmm_ref_job *job);
-void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror);
+void hmm_ref_verify_trimmed(struct hmm_ref_range *range);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -35,10 +35,10 @@ static inline void hmm_ref_verify_last_put(struct folio *folio) {}
 static inline void hmm_ref_verify_block(const struct hmm_ref_block *block) {}
 static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
-static inline void hmm_ref_verify_mapped(struct hmm_ref_mirror *mirror,
+static inline void hmm_ref_verify_mapped(struct hmm_ref_range *range,
 					 unsigned long start, unsigned long end) {}
 static inline void hmm_ref_verify_job(const struct hmm_ref_job *job) {}
-static inline void hmm_ref_verify_trimmed(struct hmm_ref_mirror *mirror) {}
+static inline void hmm_ref_verify_trimmed(struct hmm_ref_range *range) {}
 #endif
 
 #endif /* _HMM_REF_SANITY_H */

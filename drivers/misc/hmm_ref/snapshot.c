@@ -3,7 +3,7 @@
  * Looking at a process's memory without faulting anything in.
  *
  * hmm_range_fault() without a fault request reports what the CPU maps. Under
- * mirror->lock, with the sequence unchanged, that is true of one moment, together
+ * range->lock, with the sequence unchanged, that is true of one moment, together
  * with what the device maps. It does not look into mappings without read
  * permission. What it reports nothing of may be many things: a hole, a page that is swapped out,
  * on its way, or another device's alone. Only what it calls an error can be told apart further,
@@ -14,9 +14,9 @@
 #include "fail.h"
 #include "mirror.h"
 
-static unsigned long range_pages(const struct hmm_range *range)
+static unsigned long range_pages(const struct hmm_range *walk)
 {
-	return (range->end - range->start) >> PAGE_SHIFT;
+	return (walk->end - walk->start) >> PAGE_SHIFT;
 }
 
 /* An error has no number, so here it has a reason. */
@@ -29,61 +29,61 @@ static unsigned long explain_error(const struct vm_area_struct *vma, unsigned lo
 	return HMM_PFN_ERROR | HMM_REF_AT_SPECIAL;
 }
 
-static void explain_errors(struct mm_struct *mm, const struct hmm_range *range)
+static void explain_errors(struct mm_struct *mm, const struct hmm_range *walk)
 {
 	struct vm_area_struct *vma = NULL;
 	unsigned long i;
 
-	for (i = 0; i < range_pages(range); i++) {
-		unsigned long addr = range->start + i * PAGE_SIZE;
+	for (i = 0; i < range_pages(walk); i++) {
+		unsigned long addr = walk->start + i * PAGE_SIZE;
 
-		if (!(range->hmm_pfns[i] & HMM_PFN_ERROR))
+		if (!(walk->hmm_pfns[i] & HMM_PFN_ERROR))
 			continue;
 		if (!vma || addr >= vma->vm_end)
 			vma = find_vma(mm, addr);
-		range->hmm_pfns[i] = explain_error(vma, addr);
+		walk->hmm_pfns[i] = explain_error(vma, addr);
 	}
 }
 
 /* Return: 0, -EINTR, or -EBUSY when the range changed meanwhile. */
-static int walk_and_explain(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+static int walk_and_explain(struct hmm_ref_range *range, struct hmm_range *walk)
 {
-	struct mm_struct *mm = mirror->notifier.mm;
+	struct mm_struct *mm = range->mirror->mm;
 	int rc;
 
-	hmm_ref_mirror_walk_begin(mirror, range);
+	hmm_ref_range_walk_begin(range, walk);
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	rc = hmm_ref_mirror_walk_locked(mirror, range);
+	rc = hmm_ref_range_walk_locked(range, walk);
 	if (!rc)
-		explain_errors(mm, range);
+		explain_errors(mm, walk);
 	mmap_read_unlock(mm);
 	return rc;
 }
 
-static int look_once(struct hmm_ref_mirror *mirror, void *arg)
+static int look_once(struct hmm_ref_range *range, void *arg)
 {
-	struct hmm_range *range = arg;
+	struct hmm_range *walk = arg;
 	int rc;
 
-	rc = walk_and_explain(mirror, range);
+	rc = walk_and_explain(range, walk);
 	if (rc)
 		return rc;
-	mutex_lock(&mirror->lock);
-	if (!mmu_interval_read_retry(&mirror->notifier, range->notifier_seq) &&
+	mutex_lock(&range->lock);
+	if (!mmu_interval_read_retry(&range->notifier, walk->notifier_seq) &&
 	    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		return 0;
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return -EBUSY;
 }
 
 /*
- * What the CPU maps in a range of at most a window. Return: 0 with mirror->lock held:
+ * What the CPU maps in a range of at most a window. Return: 0 with range->lock held:
  * until it is dropped, that stays true; or an errno.
  */
-static int look_locked(struct hmm_ref_mirror *mirror, struct hmm_range *range)
+static int look_locked(struct hmm_ref_range *range, struct hmm_range *walk)
 {
-	return hmm_ref_mirror_retry(mirror, HMM_REF_PATIENCE, look_once, range);
+	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, look_once, walk);
 }
 
 /* The page that the core reports. Only HMM_PFN_VALID says that there is one. */
@@ -102,15 +102,15 @@ static inline bool is_trapped(unsigned long hmm_pfn)
 }
 
 /* The block of the device that a page is in, or NULL. The page stays meanwhile. */
-static struct hmm_ref_block *own_block(const struct hmm_ref_mirror *mirror,
+static struct hmm_ref_block *own_block(const struct hmm_ref_range *range,
 				       unsigned long hmm_pfn)
 {
 	struct page *page = seen_page(hmm_pfn);
-	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(mirror->dm, page) : NULL;
+	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(range->mirror->dm, page) : NULL;
 
 	if (!chunk)
 		return NULL;
-	return hmm_ref_devmem_block(mirror->dm, hmm_ref_chunk_dpfn(chunk, page));
+	return hmm_ref_devmem_block(range->mirror->dm, hmm_ref_chunk_dpfn(chunk, page));
 }
 
 /**
@@ -125,14 +125,14 @@ static struct hmm_ref_block *own_block(const struct hmm_ref_mirror *mirror,
  * A snapshot: by the time it returns it may have changed.
  *
  * Context: takes mmap_lock.
- * Return: 0, -EINTR, -ENODEV or -EBUSY.
+ * Return: 0, -EINTR, -ENODEV, -ENOMEM or -EBUSY.
  */
 int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident)
 {
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
+	struct hmm_ref_range *range = hmm_ref_range_get(mirror, start);
+	struct hmm_range walk = {
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
@@ -142,72 +142,76 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	int rc;
 
 	*resident = 0;
-	rc = look_locked(mirror, &range);
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	walk.notifier = &range->notifier;
+	rc = look_locked(range, &walk);
 	if (rc)
-		return rc;
-	for (i = 0; i < range_pages(&range); i++) {
+		goto out;
+	for (i = 0; i < range_pages(&walk); i++) {
 		struct page *page = seen_page(pfns[i]);
 
 		if (page && hmm_ref_owns(mirror->dm, page))
 			pfns[(*resident)++] = hmm_ref_page_dpfn(page);
 	}
-	mutex_unlock(&mirror->lock);
-	return 0;
+	mutex_unlock(&range->lock);
+out:
+	hmm_ref_range_put(range);
+	return rc;
 }
 
 /* Count the pages that are on the device, and have eviction turn to others first. */
-static unsigned long spare_resident(struct hmm_ref_mirror *mirror,
-				    const struct hmm_range *range)
+static unsigned long spare_resident(struct hmm_ref_range *range,
+				    const struct hmm_range *walk)
 {
 	struct hmm_ref_block *last = NULL;
 	unsigned long resident = 0;
 	unsigned long i;
 
-	for (i = 0; i < range_pages(range); i++) {
-		struct hmm_ref_block *block = own_block(mirror, range->hmm_pfns[i]);
+	for (i = 0; i < range_pages(walk); i++) {
+		struct hmm_ref_block *block = own_block(range, walk->hmm_pfns[i]);
 
 		resident += !!block;
 		if (block && block != last)
-			hmm_ref_devmem_touch(mirror->dm, block);
+			hmm_ref_devmem_touch(range->mirror->dm, block);
 		last = block;
 	}
 	return resident;
 }
 
 /**
- * hmm_ref_mirror_peek() - how many pages are on the device, as far as one look tells
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_peek() - how many pages are on the device, as far as one look tells
+ * @range: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
  * @pfns: scratch memory, an element per page
  *
- * What happens anywhere in the address space counts as a change here, too, and a task that
- * changes something may wait for mmap_lock. So this looks once.
+ * A task that changes something may wait for mmap_lock. So this looks once.
  *
  * Context: mmap_lock held for read.
  * Return: number of pages; 0 when the range changed meanwhile.
  */
-unsigned long hmm_ref_mirror_peek(struct hmm_ref_mirror *mirror, unsigned long start,
-				  unsigned long end, unsigned long *pfns)
+unsigned long hmm_ref_range_peek(struct hmm_ref_range *range, unsigned long start,
+				 unsigned long end, unsigned long *pfns)
 {
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
+	struct hmm_range walk = {
+		.notifier = &range->notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
-		.dev_private_owner = mirror->dm->pgmap_owner,
+		.dev_private_owner = range->mirror->dm->pgmap_owner,
 	};
 	unsigned long resident = 0;
 
-	hmm_ref_mirror_walk_begin(mirror, &range);
-	if (hmm_ref_mirror_walk_locked(mirror, &range))
+	hmm_ref_range_walk_begin(range, &walk);
+	if (hmm_ref_range_walk_locked(range, &walk))
 		return 0;
 	/* The pages stay as long as none can be invalidated. */
-	mutex_lock(&mirror->lock);
-	if (!mmu_interval_read_retry(&mirror->notifier, range.notifier_seq) &&
+	mutex_lock(&range->lock);
+	if (!mmu_interval_read_retry(&range->notifier, walk.notifier_seq) &&
 	    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
-		resident = spare_resident(mirror, &range);
-	mutex_unlock(&mirror->lock);
+		resident = spare_resident(range, &walk);
+	mutex_unlock(&range->lock);
 	return resident;
 }
 
@@ -249,10 +253,10 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
 static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns)
 {
+	struct hmm_ref_range *range = hmm_ref_range_get(mirror, start);
 	const unsigned long nr = (end - start) >> PAGE_SHIFT;
 	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
-	struct hmm_range range = {
-		.notifier = &mirror->notifier,
+	struct hmm_range walk = {
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
@@ -263,14 +267,19 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 	int rc;
 
 	static_assert(sizeof(*seen) <= sizeof(*pfns));
-	rc = look_locked(mirror, &range);
+	if (IS_ERR(range))
+		return PTR_ERR(range);
+	walk.notifier = &range->notifier;
+	rc = look_locked(range, &walk);
 	if (rc)
-		return rc;
-	ptes = hmm_ref_pgtable_look(&mirror->pt, start);
+		goto out;
+	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (i = 0; i < nr; i++)
 		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE), pfns[i]);
-	mutex_unlock(&mirror->lock);
-	return 0;
+	mutex_unlock(&range->lock);
+out:
+	hmm_ref_range_put(range);
+	return rc;
 }
 
 /**

@@ -124,14 +124,14 @@ static int hide_wrong_pfns(struct hmm_range *range)
 	int rc = 0;
 
 	/* The pages stay as long as none can be invalidated. */
-	mutex_lock(&mirror->lock);
+	mutex_lock(&range->lock);
 	if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
 		rc = -EBUSY;
 	} else {
 		hide_secrets(range);
 		hide_untold_writes(range);
 	}
-	mutex_unlock(&mirror->lock);
+	mutex_unlock(&range->lock);
 	return rc;
 }
 
@@ -139,7 +139,7 @@ static int hide_wrong_pfns(struct hmm_range *range)
  * hmm_ref_compat_range_fault() - hmm_range_fault() that reports pages as they are
  * @range: as for hmm_range_fault(), with the notifier of a mirror
  *
- * Context: mmap_lock held; takes hmm_ref_mirror::lock.
+ * Context: mmap_lock held; takes hmm_ref_range::lock.
  * Return: as hmm_range_fault().
  */
 int hmm_ref_compat_range_fault(struct hmm_range *range)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of the device's page tables goes with what they map: a process that maps a page,
+ * Memory of the device's page tables, and of the ranges that they are part of, goes with what they
+ * map: a process that maps a page,
  * has the device access it, and unmaps it, again and again elsewhere, uses no more
  * kernel memory in the end than in the beginning.
  *
@@ -10,7 +11,7 @@
 #include "hmm_ref_utils.h"
 
 #define TURNS		1024UL
-#define TABLE		4096UL	/* bytes, at the least */
+#define RANGE		128UL	/* bytes, at the least, without its table */
 #define CGROUP_ROOT	"/sys/fs/cgroup/"
 #define CGROUP		CGROUP_ROOT "hmm_ref_page_tables/"
 
@@ -95,7 +96,7 @@ static long wait_for_slab(long most)
 
 TEST_F(page_tables, end_with_what_they_map)
 {
-	const long spare = TURNS * TABLE / 4;
+	const long spare = TURNS * RANGE;
 	long before, after;
 	unsigned long i;
 

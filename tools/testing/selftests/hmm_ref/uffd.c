@@ -203,11 +203,12 @@ TEST_F(uffd, serves_a_device_write)
 }
 
 /*
- * The handler uses the file that the fault has come by. The command that waits for it must hold
- * nothing which the handler's commands need.
+ * The handler uses the file that the fault has come by: a fault of the device, and one of a
+ * command's buffer. What waits for it must hold nothing that the handler's commands need.
  */
 TEST_F(uffd, handler_uses_the_same_file)
 {
+	size_t half = self->size / 2;
 	char *buf = test_map_pages(PAGES);
 	unsigned long i;
 
@@ -217,30 +218,15 @@ TEST_F(uffd, handler_uses_the_same_file)
 	test_to_device(self->fd, self->handler.origin, 1);
 	test_watch(MISSING);
 	test_handler_start();
-	test_read(self->fd, self->mem, self->size, buf);
-	for (i = 0; i < PAGES; i++)
+	test_read(self->fd, self->mem, half, buf);
+	for (i = 0; i < PAGES / 2; i++)
 		ASSERT_TRUE(page_holds(buf + i * page_size(), 7, 0));
+	fill_pages(buf, PAGES / 2, 2);
+	test_to_device(self->fd, buf, PAGES / 2);
+	test_read(self->fd, buf, half, self->mem + half);
 	test_handler_end();
 	EXPECT_EQ(PAGES, self->handler.missing);
-}
-
-/* The same for the command's buffer. */
-TEST_F(uffd, handler_of_the_buffer_uses_the_same_file)
-{
-	char *mem = test_map_pages(PAGES);
-
-	self->handler.fd = self->fd;
-	self->handler.origin = test_map_pages(1);
-	fill_pages(self->handler.origin, 1, 7);
-	test_to_device(self->fd, self->handler.origin, 1);
-	fill_pages(mem, PAGES, 2);
-	test_to_device(self->fd, mem, PAGES);
-	test_watch(MISSING);
-	test_handler_start();
-	test_read(self->fd, mem, self->size, self->mem);
-	test_handler_end();
-	EXPECT_EQ(PAGES, self->handler.missing);
-	test_cpu_data(self->mem, PAGES, 2);
+	test_cpu_data(self->mem + half, PAGES / 2, 2);
 }
 
 /* A page on the device is not missing, until it is thrown away. */
