@@ -157,8 +157,8 @@ TEST_F(reclaim, while_migrating)
 		test_to_device(self->fd, self->mem, npages);
 		test_dev_data(self->fd, self->mem, npages, 1);
 		test_to_system(self->fd, self->mem, npages);
-		met += memory(self->fd) < (long)npages;
 		test_cpu_data(self->mem, npages, 1);
+		met += memory(self->fd) < (long)npages;
 	}
 	counter_set(&stop, 1);
 	EXPECT_EQ(0, worker_wait(&shrinker));
