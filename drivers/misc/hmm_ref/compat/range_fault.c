@@ -119,25 +119,25 @@ static void hide_untold_writes(struct hmm_range *range)
 /* Return: 0, or -EBUSY when the range changed meanwhile. */
 static int hide_wrong_pfns(struct hmm_range *range)
 {
-	struct hmm_ref_mirror *mirror = container_of(range->notifier, struct hmm_ref_mirror,
-						     notifier);
+	struct hmm_ref_range *of_mirror = container_of(range->notifier, struct hmm_ref_range,
+						       notifier);
 	int rc = 0;
 
 	/* The pages stay as long as none can be invalidated. */
-	mutex_lock(&range->lock);
+	mutex_lock(&of_mirror->lock);
 	if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
 		rc = -EBUSY;
 	} else {
 		hide_secrets(range);
 		hide_untold_writes(range);
 	}
-	mutex_unlock(&range->lock);
+	mutex_unlock(&of_mirror->lock);
 	return rc;
 }
 
 /**
  * hmm_ref_compat_range_fault() - hmm_range_fault() that reports pages as they are
- * @range: as for hmm_range_fault(), with the notifier of a mirror
+ * @range: as for hmm_range_fault(), with the notifier of a mirror's range
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
  * Return: as hmm_range_fault().
