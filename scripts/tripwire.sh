@@ -30,6 +30,7 @@ rcu:.* (detected|self-detected).* stall|rcu.* kthread (starved|timer wakeup)
 watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected memory leak
 kmemleak: .*([Dd]isabled|Cannot allocate a kmemleak_object|pool empty|[Uu]nknown object|object by alias|exceeded)
 cannot create duplicate filename|debugfs: .*already (exists|present)
+DMA fault at|DMAR: .*[Ff]ault|DMA-API: .*(out of memory|disabl|exceeded)
 kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
 # A function in a call trace says nothing: what made the kernel print the trace comes before it.
 FRAME='^(\[[^]]*\])* +(\? )?[^ ]+\+0x[0-9a-f]+/0x[0-9a-f]+'

@@ -11,7 +11,7 @@
  * not present it goes by way of a page of the kernel.
  */
 #include <linux/mm.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 
 #include "hmm_ref.h"
 
@@ -41,9 +41,10 @@ struct access {
  * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
  * -EAGAIN for a device fault.
  */
-static int try_access(struct hmm_ref_range *range, unsigned long addr,
-		      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+static int try_access(struct hmm_ref_range *range, unsigned long addr, struct iov_iter *iter,
+		      unsigned int len)
 {
+	bool write = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_hw *hw = range->mirror->dm->hw;
 	int rc = -EAGAIN;
 	hmm_ref_pte_t pte;
@@ -53,7 +54,7 @@ static int try_access(struct hmm_ref_range *range, unsigned long addr,
 	if (pte & HMM_REF_PTE_VALID && (!write || pte & HMM_REF_PTE_WRITE)) {
 		struct hmm_ref_place place = place_of(pte, addr);
 
-		rc = hw->ops->move(hw, &place, buf, len, write);
+		rc = hw->ops->move(hw, &place, iter, len);
 	}
 	mutex_unlock(&range->lock);
 	return rc;
@@ -65,9 +66,10 @@ static int try_access(struct hmm_ref_range *range, unsigned long addr,
  * because a page further on is bad or the range does not stay as it is, the page alone
  * has to do, and the next faults look less far. Return: bytes done, or an errno.
  */
-static int access_page(struct access *access, unsigned long addr,
-		       const struct hmm_ref_buffer *buf, unsigned int len)
+static int access_page(struct access *access, unsigned long addr, struct iov_iter *iter,
+		       unsigned int len)
 {
+	bool write = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_transfer *transfer = access->transfer;
 	struct hmm_ref_range *range = access->range;
 	unsigned long page = addr & PAGE_MASK;
@@ -82,7 +84,7 @@ static int access_page(struct access *access, unsigned long addr,
 					 page + access->ahead);
 		bool alone;
 
-		rc = try_access(range, addr, buf, len, transfer->write);
+		rc = try_access(range, addr, iter, len);
 		if (rc != -EAGAIN)
 			return rc;
 		rc = fault_rc ?: hmm_ref_mirror_insist(range->mirror, began,
@@ -92,7 +94,7 @@ static int access_page(struct access *access, unsigned long addr,
 		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE, end);
 		alone = end - page == PAGE_SIZE;
 		transfer->faults++;
-		fault_rc = hmm_ref_range_fault(range, page, end, transfer->write,
+		fault_rc = hmm_ref_range_fault(range, page, end, write,
 					       alone ? HMM_REF_PATIENCE :
 						       HMM_REF_PATIENCE / 10);
 		if (!fault_rc)
@@ -111,20 +113,24 @@ static int access_page(struct access *access, unsigned long addr,
  * The user's buffer is not present. Only without range->lock can it be made so: a CPU
  * fault there may migrate. Return: bytes done, or an errno.
  */
-static int access_bounce(struct access *access, unsigned long addr, void __user *user,
-			 unsigned int len)
+static int access_bounce(struct access *access, unsigned long addr, unsigned int len)
 {
-	struct hmm_ref_buffer buf = { .kernel = access->bounce };
-	bool write = access->transfer->write;
+	struct iov_iter *user = &access->transfer->iter;
+	struct kvec kvec = { .iov_base = access->bounce, .iov_len = len };
+	bool write = iov_iter_rw(user) == ITER_SOURCE;
+	struct iov_iter iter;
 	int done;
 
 	if (write)
-		len -= copy_from_user(buf.kernel, user, len);
+		len = copy_from_iter(access->bounce, len, user);
 	if (!len)
 		return -EFAULT;
-	done = access_page(access, addr, &buf, len);
-	if (done > 0 && !write)
-		done -= copy_to_user(user, buf.kernel, done);
+	iov_iter_kvec(&iter, iov_iter_rw(user), &kvec, 1, len);
+	done = access_page(access, addr, &iter, len);
+	if (write && done < 0)
+		iov_iter_revert(user, len);
+	else if (!write && done > 0)
+		done = copy_to_iter(access->bounce, done, user);
 	return done ?: -EFAULT;
 }
 
@@ -174,13 +180,10 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	transfer->bytes = 0;
 	transfer->faults = 0;
 	transfer->most = 0;
-	if (!access_ok(transfer->user, transfer->end - addr))
-		return -EFAULT;
 	access.bounce = hmm_ref_mirror_get_buffer(mirror);
 	if (!access.bounce)
 		return -ENOMEM;
 	while (addr < transfer->end) {
-		struct hmm_ref_buffer buf = { .user = transfer->user + transfer->bytes };
 		unsigned int len = min(transfer->end - addr, PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
 
@@ -189,9 +192,9 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 			break;
 		/* A word is one load or store; a copy to or from the user may go by bytes. */
 		if (len > sizeof(u64))
-			done = access_page(&access, addr, &buf, len);
+			done = access_page(&access, addr, &transfer->iter, len);
 		if (!done)
-			done = access_bounce(&access, addr, buf.user, len);
+			done = access_bounce(&access, addr, len);
 		if (done < 0) {
 			rc = done;
 			break;

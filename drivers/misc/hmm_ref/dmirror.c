@@ -34,6 +34,7 @@
 #include <uapi/hmm_ref.h>
 
 #include "hmm_ref.h"
+#include "ioctl.h"
 
 /* ---- the interface ----------------------------------------------------- */
 
@@ -106,11 +107,11 @@ static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd, 
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = range_end(cmd),
-		.user = u64_to_user_ptr(cmd->buf),
-		.write = write,
 	};
-	int rc = hmm_ref_client_access(client, &transfer);
+	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
 
+	if (!rc)
+		rc = hmm_ref_client_access(client, &transfer);
 	cmd->out_faults = transfer.most;
 	cmd->out_pages = transfer.bytes >> PAGE_SHIFT;
 	return rc;

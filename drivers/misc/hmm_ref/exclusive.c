@@ -77,7 +77,7 @@ static int check_vma(const struct vm_area_struct *vma)
  * Return: 0 or -errno.
  */
 int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
-				   unsigned long *end)
+				  unsigned long *end)
 {
 	struct mm_struct *mm = range->mirror->mm;
 	struct vm_area_struct *vma;
@@ -183,7 +183,7 @@ static int make_ready_once(struct hmm_ref_range *range, void *arg)
 	int rc;
 
 	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE, true,
-				  HMM_REF_PATIENCE);
+				 HMM_REF_PATIENCE);
 	if (rc || page_is_ready(range, excl->addr))
 		return rc;
 	rc = map_exclusive(range, excl->addr);

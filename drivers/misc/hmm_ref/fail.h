@@ -16,7 +16,10 @@ struct dentry;
  * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
  * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
  * @HMM_REF_FAIL_QUEUE: queueing a batch of copies
+ * @HMM_REF_FAIL_DMA: mapping system memory for a batch of copies
  * @HMM_REF_FAIL_COPY: a batch of copies
+ * @HMM_REF_FAIL_ONE_COPY: one copy of a batch
+ * @HMM_REF_FAIL_HANG: none: the copy engine does not end with a batch
  * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
  * @HMM_REF_FAIL_MAP: room in the device page table
  * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
@@ -28,7 +31,10 @@ enum hmm_ref_fail_class {
 	HMM_REF_FAIL_HANDOUT,
 	HMM_REF_FAIL_LARGE,
 	HMM_REF_FAIL_QUEUE,
+	HMM_REF_FAIL_DMA,
 	HMM_REF_FAIL_COPY,
+	HMM_REF_FAIL_ONE_COPY,
+	HMM_REF_FAIL_HANG,
 	HMM_REF_FAIL_PAGE,
 	HMM_REF_FAIL_MAP,
 	HMM_REF_FAIL_RETRY,

@@ -26,7 +26,7 @@
  *               devmem.c, devmem_large.c
  *                                    the life of a device page
  *   hw.h        job.c                what the core asks of a device
- *   gpu/gpu.h   gpu/engine.c, gpu/lsu.c
+ *   gpu/gpu.h   gpu/engine.c, gpu/lsu.c, gpu/vram.c
  *                                    a device: what hardware would do
  *   base.h      compat/              the kernel as it should be
  *
@@ -88,6 +88,7 @@
 
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/uio.h>
 
 #include "device.h"
 #include "migrate.h"
@@ -124,8 +125,7 @@ int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
  * struct hmm_ref_transfer - bytes of a process that the device loads or stores
  * @addr: of the first one
  * @end: of the range
- * @user: the other side: memory of the current process
- * @write: the device stores
+ * @iter: the other side, which moves on; a source when the device stores
  * @bytes: how many it was
  * @faults: device faults that it took
  * @most: how many of these were served for one page, at the most
@@ -133,8 +133,7 @@ int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
 struct hmm_ref_transfer {
 	unsigned long addr;
 	unsigned long end;
-	void __user *user;
-	bool write;
+	struct iov_iter iter;
 	u64 bytes;
 	u64 faults;
 	u64 most;

@@ -6,22 +6,27 @@
  * A driver for other hardware embeds a struct hmm_ref_hw and fills in its ops. gpu/ does so for
  * a GPU that is simulated.
  *
- * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, submit, wait. The
- * descriptors are in an array of the caller, which says how many fit. Between submit and the return
- * of wait the pages of a batch belong to the device: none is used, unlocked or freed, and the
- * destinations hold nothing. The result counts for the whole batch: after an error no
- * destination holds valid data.
+ * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, all to the device or
+ * all from it, submit, wait. The descriptors are in an array of the caller, which says how many
+ * fit. Between submit and the return of wait the pages of a batch belong to the device: none is
+ * used, unlocked or freed, and the destinations hold nothing. The core maps system memory for DMA
+ * before the device learns the address, and unmaps it after the fence. Each descriptor has a
+ * result of its own.
  */
 #ifndef _HMM_REF_HW_H
 #define _HMM_REF_HW_H
 
 #include <linux/bug.h>
+#include <linux/xarray.h>
 
 #include "base.h"
 
+struct device;
+struct dma_fence;
 struct hmm_ref_devmem;
 struct hmm_ref_hw;
 struct hmm_ref_job;
+struct iov_iter;
 struct page;
 
 /**
@@ -40,13 +45,19 @@ enum hmm_ref_copy_op {
  * struct hmm_ref_copy - one descriptor
  * @op: what to do
  * @nr: pages, contiguous on both sides
+ * @rc: out: 0, or the errno of this copy: its destination holds no data
  * @dpfn: device memory, in one block
- * @sys_page: the first of the other side's pages, if there is one
+ * @addr: DMA address of the other side, if there is one
+ * @sys_page: the first of the other side's pages; NULL to clear. Not for the device to use
+ *
+ * Small, as a CPU fault has an array of them on its stack.
  */
 struct hmm_ref_copy {
 	enum hmm_ref_copy_op op;
-	unsigned int nr;
+	unsigned short nr;
+	short rc;
 	unsigned long dpfn;
+	dma_addr_t addr;
 	struct page *sys_page;
 };
 
@@ -57,6 +68,7 @@ struct hmm_ref_copy {
  * @size: how many fit
  * @nr: how many were added
  * @rc: 0, or the errno that the batch has failed with before it was submitted, or when
+ * @fence: signals when the device has let go of the pages
  *
  * Lives on the stack of the task that waits.
  */
@@ -66,6 +78,7 @@ struct hmm_ref_job {
 	unsigned int size;
 	unsigned int nr;
 	int rc;
+	struct dma_fence *fence;
 };
 
 /**
@@ -78,16 +91,6 @@ struct hmm_ref_place {
 	bool vram;
 	unsigned int offset;
 	unsigned long number;
-};
-
-/**
- * struct hmm_ref_buffer - the other side of what a device loads and stores for a command
- * @user: memory of the current process
- * @kernel: memory of the kernel, to be used instead; or NULL
- */
-struct hmm_ref_buffer {
-	void __user *user;
-	void *kernel;
 };
 
 /**
@@ -124,43 +127,68 @@ struct hmm_ref_word {
  *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep
- * @move: load bytes of one page, or store them with @write. A word of @buf's kernel memory at a
- *	multiple of its size is one load or store, as it is for a CPU. A driver of hardware whose
- *	jobs name addresses leaves out access.c, and this. Context: the page stays, and no page
- *	fault is served. Return: bytes moved; less than @len where the user's memory is not
- *	present, or cannot be reached: then it takes kernel memory
+ * @move: load @len bytes of one page to @iter, or store them from there if that is a source. A word
+ *	of the kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
+ *	A driver of hardware whose jobs name addresses leaves out access.c, and this. Context: the
+ *	page stays, and no page fault is served. Return: bytes moved; less than @len where memory
+ *	of a user is not present, or cannot be reached: then it takes the kernel's
  * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device
  *	has exclusive access to the page. Context: as @move
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
- *	reclaim: waits for nothing that they may hold. Return: 0; or an errno, and the device
- *	has not begun: -EAGAIN (no room now: descriptors, IOVA), -ENODEV (the device is lost)
- * @wait: wait until a batch that was queued is complete. Context: as @submit; sleeps for a bounded
- *	time, and needs no memory. Return: 0; or an errno, and the device has let go of the pages,
- *	whose content is undefined: -EIO (memory that cannot be read), -ETIMEDOUT (the device hung,
- *	and was reset), -ENODEV
+ *	reclaim: waits for nothing that they may hold. Return: a fence, which signals after the rc
+ *	of each descriptor is set, with the error of one of those that failed: -EIO (memory that
+ *	cannot be read), -EFAULT (an address that is not mapped), -ETIMEDOUT (reset), -ENODEV; or
+ *	an ERR_PTR(), and the device has not begun: -EAGAIN, -ENOMEM (no room for descriptors
+ *	now), -ENODEV (the device is lost)
+ * @help: do for a task that waits for a fence what the device has not begun; NULL for hardware
+ * @reset: stop the device, whatever it does. Only then the fence of what it was at signals, with
+ *	-ETIMEDOUT; others may succeed. Context: as @submit; sleeps for a bounded time
  */
 struct hmm_ref_hw_ops {
 	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
 	void (*vram_free)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
 	unsigned int (*move)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			     const struct hmm_ref_buffer *buf, unsigned int len, bool write);
+			     struct iov_iter *iter, unsigned int len);
 	void (*atomic)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
 		       struct hmm_ref_word *word);
-	int (*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
-	int (*wait)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
+	struct dma_fence *(*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
+	void (*help)(struct hmm_ref_hw *hw, struct dma_fence *fence);
+	void (*reset)(struct hmm_ref_hw *hw);
 };
 
 /**
  * struct hmm_ref_hw - a device, as the core sees it
  * @ops: what it can do
+ * @dev: that system memory is mapped for
  * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ * @mapped: in sanity mode, the pages of DMA addresses that are mapped, and which way: a value
  *
  * Embedded in the device's own structure, which outlives the struct hmm_ref_devmem that uses it.
  */
 struct hmm_ref_hw {
 	const struct hmm_ref_hw_ops *ops;
+	struct device *dev;
 	int node;
+#ifdef CONFIG_HMM_REF_SANITY
+	struct xarray mapped;
+#endif
 };
+
+/**
+ * hmm_ref_hw_init() - set up a device
+ * @hw: device
+ * @ops: what it can do
+ * @dev: that system memory is mapped for; its DMA mask is set
+ * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ */
+static inline void hmm_ref_hw_init(struct hmm_ref_hw *hw, const struct hmm_ref_hw_ops *ops,
+				   struct device *dev, int node)
+{
+	*hw = (struct hmm_ref_hw){ .ops = ops, .dev = dev, .node = node };
+#ifdef CONFIG_HMM_REF_SANITY
+	xa_init(&hw->mapped);
+#endif
+}
 
 /**
  * hmm_ref_job_begin() - start a batch of copies

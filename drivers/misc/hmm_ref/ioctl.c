@@ -89,16 +89,34 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	return rc ?: map_rc;
 }
 
+/**
+ * hmm_ref_transfer_begin() - the user's side of a READ or WRITE
+ * @transfer: whose range is set
+ * @write: the device stores
+ * @user: memory of the current process, as much as the range
+ *
+ * Return: 0 or -EFAULT.
+ */
+int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write, void __user *user)
+{
+	size_t length = transfer->end - transfer->addr;
+
+	if (!access_ok(user, length))
+		return -EFAULT;
+	iov_iter_ubuf(&transfer->iter, write ? ITER_SOURCE : ITER_DEST, user, length);
+	return 0;
+}
+
 static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd, bool write)
 {
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = cmd->addr + cmd->length,
-		.user = u64_to_user_ptr(cmd->buf),
-		.write = write,
 	};
-	int rc = hmm_ref_client_access(client, &transfer);
+	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
 
+	if (!rc)
+		rc = hmm_ref_client_access(client, &transfer);
 	cmd->out_bytes = transfer.bytes;
 	cmd->out_faults = transfer.faults;
 	return rc;

@@ -1,10 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Batches of copies: what the core does around the device's ops. See hw.h.
+ *
+ *   submit   map system memory for DMA; hand the descriptors to the device
+ *   wait     until the fence signals, or for so long that the device must hang: then it is
+ *            reset, which ends what it does, and the fence signals; unmap
+ *
+ * Only tasks in ioctls, CPU faults and workers wait. Notifiers and shrinkers do not.
  */
+#include <linux/dma-fence.h>
+#include <linux/dma-mapping.h>
+#include <linux/module.h>
+
 #include "devmem.h"
 #include "fail.h"
 #include "sanity.h"
+
+/* A device that is only slow, on a machine that is, must not be reset. */
+static unsigned int copy_timeout = 60000;
+module_param(copy_timeout, uint, 0644);
+MODULE_PARM_DESC(copy_timeout, "milliseconds after which a batch of copies hangs (default 60000)");
+
+/* A batch goes one way. */
+static enum dma_data_direction direction(const struct hmm_ref_job *job)
+{
+	return job->ring[0].op == HMM_REF_COPY_OUT ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+}
+
+/* Unmap the first @nr of them. */
+static void unmap(const struct hmm_ref_job *job, unsigned int nr)
+{
+	const struct hmm_ref_copy *copy, *end = job->ring + nr;
+	enum dma_data_direction dir = direction(job);
+	struct hmm_ref_hw *hw = job->dm->hw;
+	struct device *dev = hw->dev;
+
+	for (copy = job->ring; copy < end; copy++) {
+		if (!copy->sys_page)
+			continue;
+		hmm_ref_forget_mapping(hw, copy->addr, copy->nr);
+		dma_unmap_page(dev, copy->addr, copy->nr * PAGE_SIZE, dir);
+	}
+}
+
+/* Return: 0, or -EAGAIN when there is no room for addresses now, with nothing mapped. */
+static int map(const struct hmm_ref_job *job)
+{
+	struct hmm_ref_copy *copy, *end = job->ring + job->nr;
+	enum dma_data_direction dir = direction(job);
+	struct hmm_ref_hw *hw = job->dm->hw;
+	struct device *dev = hw->dev;
+
+	if (hmm_ref_fail(HMM_REF_FAIL_DMA))
+		return -EAGAIN;
+	for (copy = job->ring; copy < end; copy++) {
+		if (!copy->sys_page)
+			continue;
+		copy->addr = dma_map_page(dev, copy->sys_page, 0, copy->nr * PAGE_SIZE, dir);
+		if (dma_mapping_error(dev, copy->addr)) {
+			unmap(job, copy - job->ring);
+			return -EAGAIN;
+		}
+		hmm_ref_note_mapping(hw, copy->addr, copy->nr, dir);
+	}
+	return 0;
+}
 
 /**
  * hmm_ref_job_submit() - have the device begin with what was added
@@ -19,25 +79,55 @@ void hmm_ref_job_submit(struct hmm_ref_job *job)
 	if (!job->nr || job->rc)
 		return;
 	hmm_ref_verify_job(job);
-	job->rc = hmm_ref_fail(HMM_REF_FAIL_QUEUE) ? -EAGAIN : hw->ops->submit(hw, job);
+	job->rc = hmm_ref_fail(HMM_REF_FAIL_QUEUE) ? -EAGAIN : map(job);
+	if (job->rc)
+		return;
+	job->fence = hw->ops->submit(hw, job);
+	if (!IS_ERR(job->fence))
+		return;
+	job->rc = PTR_ERR(job->fence);
+	unmap(job, job->nr);
+}
+
+/* Until the device has let go of the pages. */
+static void wait_for_device(struct hmm_ref_hw *hw, struct dma_fence *fence)
+{
+	if (hw->ops->help)
+		hw->ops->help(hw, fence);
+	if (dma_fence_is_signaled(fence))
+		return;
+	if (dma_fence_wait_timeout(fence, false, msecs_to_jiffies(READ_ONCE(copy_timeout))))
+		return;
+	dev_warn(hw->dev, "copies hang, the device is reset\n");
+	hw->ops->reset(hw);
+	dma_fence_wait(fence, false);
 }
 
 /**
  * hmm_ref_job_wait() - wait until a batch is complete
- * @job: batch that was submitted
+ * @job: batch that was submitted; the rc of each descriptor is set
  *
- * Context: as hmm_ref_hw_ops::wait.
- * Return: 0, or an errno of submit or wait: then no destination is valid.
+ * Context: as hmm_ref_hw_ops::submit; sleeps for a bounded time.
+ * Return: 0; or an errno of one that has failed: then only the descriptors tell which destinations
+ * hold data.
  */
 int hmm_ref_job_wait(struct hmm_ref_job *job)
 {
-	struct hmm_ref_hw *hw = job->dm->hw;
+	unsigned int i;
 	int rc;
 
-	if (!job->nr || job->rc)
+	if (!job->nr)
 		return job->rc;
+	if (job->rc) {
+		for (i = 0; i < job->nr; i++)
+			job->ring[i].rc = job->rc;
+		return job->rc;
+	}
 	hmm_ref_verify_job(job);
-	rc = hw->ops->wait(hw, job);
+	wait_for_device(job->dm->hw, job->fence);
 	hmm_ref_verify_job(job);
-	return rc;
+	rc = dma_fence_get_status(job->fence);
+	unmap(job, job->nr);
+	dma_fence_put(job->fence);
+	return min(rc, 0);
 }

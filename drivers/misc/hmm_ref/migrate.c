@@ -119,6 +119,35 @@ static int abandon_lost(struct hmm_ref_move *move)
 	return rc;
 }
 
+/*
+ * The same for a destination whose copy has failed. The descriptors are in the order of the
+ * entries. Return: 0; an errno of one of them; or -E2BIG as above.
+ */
+static int abandon_failed(struct hmm_ref_move *move)
+{
+	const struct hmm_ref_copy *copy = move->job.ring, *end = copy + move->job.nr;
+	unsigned long *dst = move->args.dst;
+	unsigned long i;
+	int rc = 0;
+
+	for (i = 0; i < move->args.npages; i++) {
+		if (!dst[i])
+			continue;
+		if (copy == end) {
+			rc = move->job.rc;
+		} else if (copy->rc) {
+			rc = copy->rc;
+			if (rc == -EIO && copy->op == HMM_REF_COPY_OUT &&
+			    dst[i] & MIGRATE_PFN_COMPOUND)
+				rc = -E2BIG;
+		}
+		if (copy == end || copy->rc)
+			abandon(&dst[i], 1);
+		copy += copy < end;
+	}
+	return rc;
+}
+
 /* ---- counting ---------------------------------------------------------- */
 
 /* After migrate_vma_pages(): how many pages are on the device now? */
@@ -172,15 +201,15 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
  * @move: what to move and how to fill; its moved is set
  *
  * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
- * Return: 0; what @move->fill has returned; an errno of struct hmm_ref_hw_ops when a copy has
- * failed, and nothing has moved; -E2BIG when the memory of a large folio has failed in part, and
- * the folio stays; or what setup says, -EINVAL for a VMA that does not migrate, and nothing was
+ * Return: 0; what @move->fill has returned; an errno of struct hmm_ref_copy when copies have
+ * failed, and what they were for stays; -E2BIG when a large folio stays whose pages may be read
+ * one by one; or what setup says, -EINVAL for a VMA that does not migrate, and nothing was
  * done.
  */
 int hmm_ref_migrate(struct hmm_ref_move *move)
 {
 	struct migrate_vma *args = &move->args;
-	int rc, hw_rc;
+	int rc;
 
 	/* Unmap and lock the source pages. What others use does not get MIGRATE_PFN_MIGRATE. */
 	move->moved = 0;
@@ -196,14 +225,11 @@ int hmm_ref_migrate(struct hmm_ref_move *move)
 	rc = move->fill(move);
 	hmm_ref_job_submit(&move->job);
 
-	/* Abandon what holds no data: all of it when a copy has failed. */
-	hw_rc = hmm_ref_job_wait(&move->job);
-	if (hw_rc) {
-		abandon(args->dst, args->npages);
-		rc = hw_rc;
-	} else if (abandon_lost(move)) {
+	/* Abandon what holds no data. */
+	if (hmm_ref_job_wait(&move->job))
+		rc = abandon_failed(move);
+	if (abandon_lost(move))
 		rc = -E2BIG;
-	}
 
 	/* Commit page by page. The core may refuse, and clears MIGRATE_PFN_MIGRATE then. */
 	if (args->vma)

@@ -10,19 +10,17 @@
  * A device that disappears without notice takes its pages along: processes that touch them are
  * killed, and removal waits until none is left.
  *
- * The device has no engine. The CPU copies, at the wait, by the accessors of I/O memory.
+ * The device has no engine: it uses that of gpu/, by the accessors of I/O memory.
  */
-#include <linux/highmem.h>
+#include <linux/dma-mapping.h>
 #include <linux/idr.h>
 #include <linux/io.h>
-#include <linux/iosys-map.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 
 #include "fail.h"
 #include "gpu/gpu.h"
 #include "hmm_ref.h"
-#include "hw.h"
 
 #define VRAM_BAR	2
 #define DEVICE_IVSHMEM	0x1110
@@ -33,14 +31,14 @@ MODULE_PARM_DESC(pci, "use the memory of ivshmem devices (default N)");
 
 /**
  * struct pci_gpu - one device
- * @hw: what the core sees of it
+ * @gpu: with its engines
  * @pdev: on the bus
  * @vram: its memory
  * @size: bytes of that
  * @index: number of the device among those on PCI
  */
 struct pci_gpu {
-	struct hmm_ref_hw hw;
+	struct hmm_ref_gpu gpu;
 	struct pci_dev *pdev;
 	void __iomem *vram;
 	u64 size;
@@ -51,15 +49,22 @@ static DEFINE_IDA(indices);
 
 /* ---- hardware ---------------------------------------------------------- */
 
-static void __iomem *vram_addr(struct hmm_ref_hw *hw, unsigned long dpfn)
+static struct pci_gpu *to_pci_gpu(struct hmm_ref_hw *hw)
 {
-	return container_of(hw, struct pci_gpu, hw)->vram + (dpfn << PAGE_SHIFT);
+	return container_of(hmm_ref_to_gpu(hw), struct pci_gpu, gpu);
+}
+
+static struct iosys_map pci_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
+{
+	void __iomem *vram = to_pci_gpu(&gpu->hw)->vram;
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR_IOMEM(vram + (dpfn << PAGE_SHIFT));
 }
 
 /* It is all there from the start. */
 static int pci_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
 {
-	struct pci_gpu *gpu = container_of(hw, struct pci_gpu, hw);
+	struct pci_gpu *gpu = to_pci_gpu(hw);
 
 	if (hmm_ref_fail(HMM_REF_FAIL_VRAM) || dpfn + nr > gpu->size >> PAGE_SHIFT)
 		return -ENOMEM;
@@ -70,82 +75,19 @@ static void pci_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 {
 }
 
-static struct iosys_map vram_map(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
+static bool pci_is_present(struct hmm_ref_gpu *gpu)
 {
-	struct iosys_map map = {};
-
-	if (place->vram)
-		iosys_map_set_vaddr_iomem(&map, vram_addr(hw, place->number));
-	return map;
-}
-
-static unsigned int pci_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
-{
-	struct iosys_map vram = vram_map(hw, place);
-
-	return hmm_ref_lsu_move(&vram, place, buf, len, write);
-}
-
-static void pci_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-		       struct hmm_ref_word *word)
-{
-	struct iosys_map vram = vram_map(hw, place);
-
-	hmm_ref_lsu_atomic(&vram, place, word);
-}
-
-static int pci_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
-{
-	return 0;
-}
-
-static void copy_page_io(enum hmm_ref_copy_op op, void __iomem *mem, struct page *sys_page)
-{
-	void *sys = kmap_local_page(sys_page);
-
-	if (op == HMM_REF_COPY_OUT)
-		memcpy_fromio(sys, mem, PAGE_SIZE);
-	else
-		memcpy_toio(mem, sys, PAGE_SIZE);
-	kunmap_local(sys);
-}
-
-static void run_copy(struct hmm_ref_hw *hw, const struct hmm_ref_copy *copy)
-{
-	void __iomem *mem = vram_addr(hw, copy->dpfn);
-	unsigned int i;
-
-	if (copy->op == HMM_REF_COPY_ZERO) {
-		memset_io(mem, 0, copy->nr * PAGE_SIZE);
-		return;
-	}
-	for (i = 0; i < copy->nr; i++)
-		copy_page_io(copy->op, mem + i * PAGE_SIZE, copy->sys_page + i);
-}
-
-static int pci_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
-{
-	struct pci_gpu *gpu = container_of(hw, struct pci_gpu, hw);
-	unsigned int i;
-
-	if (hmm_ref_fail(HMM_REF_FAIL_COPY))
-		return -EIO;
-	for (i = 0; i < job->nr; i++)
-		run_copy(hw, &job->ring[i]);
-	/* What was written combined has to be there before others are told. */
-	wmb();
-	/* What a device that has disappeared answers is no data. */
-	return pci_device_is_present(gpu->pdev) ? 0 : -ENODEV;
+	return pci_device_is_present(container_of(gpu, struct pci_gpu, gpu)->pdev);
 }
 
 static const struct hmm_ref_hw_ops pci_ops = {
 	.vram_alloc = pci_vram_alloc,
 	.vram_free = pci_vram_free,
-	.move = pci_move,
-	.atomic = pci_atomic,
-	.submit = pci_submit,
-	.wait = pci_wait,
+	.move = hmm_ref_gpu_move,
+	.atomic = hmm_ref_gpu_atomic,
+	.submit = hmm_ref_gpu_submit,
+	.help = hmm_ref_gpu_help,
+	.reset = hmm_ref_gpu_reset,
 };
 
 /* ---- driver ------------------------------------------------------------ */
@@ -156,6 +98,10 @@ static int map_vram(struct pci_dev *pdev, struct pci_gpu *gpu)
 
 	if (rc)
 		return rc;
+	rc = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (rc)
+		return rc;
+	pci_set_master(pdev);
 	rc = pcim_request_region(pdev, VRAM_BAR, pci_name(pdev));
 	if (rc)
 		return rc;
@@ -183,23 +129,31 @@ static int hmm_ref_pci_probe(struct pci_dev *pdev, const struct pci_device_id *i
 	if (gpu->index < 0)
 		return gpu->index;
 	gpu->pdev = pdev;
-	gpu->hw.ops = &pci_ops;
-	gpu->hw.node = dev_to_node(&pdev->dev);
-	params.hw = &gpu->hw;
+	gpu->gpu.vram = pci_vram;
+	gpu->gpu.is_present = pci_is_present;
+	rc = hmm_ref_gpu_init(&gpu->gpu, &pci_ops, &pdev->dev, dev_to_node(&pdev->dev));
+	if (rc)
+		goto err_index;
+	params.hw = &gpu->gpu.hw;
 	params.capacity = gpu->size;
 	hmm_ref_sim_number_others(&params, gpu->index);
 	dev = hmm_ref_device_add(&pdev->dev, &params);
-	if (IS_ERR(dev))
-		ida_free(&indices, gpu->index);
-	return PTR_ERR_OR_ZERO(dev);
+	if (!IS_ERR(dev))
+		return 0;
+	rc = PTR_ERR(dev);
+	hmm_ref_gpu_exit(&gpu->gpu);
+err_index:
+	ida_free(&indices, gpu->index);
+	return rc;
 }
 
 static void hmm_ref_pci_remove(struct pci_dev *pdev)
 {
 	struct hmm_ref_device *dev = pci_get_drvdata(pdev);
-	struct pci_gpu *gpu = container_of(dev->dm.hw, struct pci_gpu, hw);
+	struct pci_gpu *gpu = to_pci_gpu(dev->dm.hw);
 
 	hmm_ref_device_remove(dev);
+	hmm_ref_gpu_exit(&gpu->gpu);
 	ida_free(&indices, gpu->index);
 }
 

@@ -258,3 +258,49 @@ void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 {
 	sane(hmm_ref_pgtable_is_trimmed(&range->pt));
 }
+
+/**
+ * hmm_ref_note_mapping() - note what is mapped for DMA
+ * @hw: device
+ * @addr: DMA address of the first page
+ * @nr: pages, none of which is mapped already
+ * @direction: which way
+ *
+ * Context: may sleep.
+ */
+void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			  enum dma_data_direction direction)
+{
+	unsigned long index = addr >> PAGE_SHIFT, end = index + nr;
+
+	for (; index < end; index++)
+		sane(!xa_store(&hw->mapped, index, xa_mk_value(direction),
+			       GFP_NOIO | __GFP_NOFAIL));
+}
+
+/**
+ * hmm_ref_forget_mapping() - note what is mapped no more
+ * @hw: device
+ * @addr: DMA address of the first page
+ * @nr: pages
+ */
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr)
+{
+	unsigned long index = addr >> PAGE_SHIFT, end = index + nr;
+
+	for (; index < end; index++)
+		sane(xa_erase(&hw->mapped, index));
+}
+
+/**
+ * hmm_ref_is_mapped() - may a device use a DMA address?
+ * @hw: device
+ * @addr: address
+ * @direction: which way
+ *
+ * Return: whether it is mapped so.
+ */
+bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr, enum dma_data_direction direction)
+{
+	return xa_load(&hw->mapped, addr >> PAGE_SHIFT) == xa_mk_value(direction);
+}

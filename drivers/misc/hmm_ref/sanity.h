@@ -5,12 +5,14 @@
 #ifndef _HMM_REF_SANITY_H
 #define _HMM_REF_SANITY_H
 
+#include <linux/dma-direction.h>
 #include <linux/types.h>
 
 struct folio;
 struct hmm_ref_block;
 struct hmm_ref_chunk;
 struct hmm_ref_devmem;
+struct hmm_ref_hw;
 struct hmm_ref_job;
 struct hmm_ref_range;
 
@@ -26,6 +28,11 @@ void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end);
 void hmm_ref_verify_job(const struct hmm_ref_job *job);
 void hmm_ref_verify_trimmed(struct hmm_ref_range *range);
+void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			  enum dma_data_direction direction);
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr);
+bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
+		       enum dma_data_direction direction);
 #else
 static inline void hmm_ref_verify_idle(const struct hmm_ref_block *block,
 				       unsigned int bit, unsigned int nr) {}
@@ -39,6 +46,15 @@ static inline void hmm_ref_verify_mapped(struct hmm_ref_range *range,
 					 unsigned long start, unsigned long end) {}
 static inline void hmm_ref_verify_job(const struct hmm_ref_job *job) {}
 static inline void hmm_ref_verify_trimmed(struct hmm_ref_range *range) {}
+static inline void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+					enum dma_data_direction direction) {}
+static inline void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+					  unsigned int nr) {}
+static inline bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
+				     enum dma_data_direction direction)
+{
+	return true;
+}
 #endif
 
 #endif /* _HMM_REF_SANITY_H */

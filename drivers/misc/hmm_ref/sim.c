@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/dma-mapping.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/sizes.h>
@@ -85,12 +86,16 @@ static int sim_probe(struct platform_device *pdev)
 	const struct coherent_region *region = dev_get_platdata(&pdev->dev);
 	struct hmm_ref_device_params params = hmm_ref_device_params;
 	struct hmm_ref_device *dev;
+	int rc;
 
 	params.id = pdev->id;
 	params.index = region->start ? pdev->id - ndevices : pdev->id;
 	params.coherent_base = region->start;
 	params.capacity = region->start ? region->size : capacity;
-	params.hw = hmm_ref_gpu_create(dev_to_node(&pdev->dev), region->start);
+	rc = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	if (rc)
+		return rc;
+	params.hw = hmm_ref_gpu_create(&pdev->dev, dev_to_node(&pdev->dev), region->start);
 	if (!params.hw)
 		return -ENOMEM;
 	dev = hmm_ref_device_add(&pdev->dev, &params);

@@ -1,303 +1,397 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The simulated GPU: VRAM and the copy engine, made from kernel memory. It implements hw.h; a
- * driver for hardware replaces it.
+ * The copy engine: it copies between the memory of a GPU and system memory, which it knows by DMA
+ * addresses only. Each is resolved at the moment of the access, as an IOMMU does; one that is not
+ * mapped is a DMA fault.
  *
- * VRAM is in pieces of PMD_SIZE: kernel memory, or a region that the CPU can access, too. A piece
- * stays as long as any of its pages can be used, so an access finds it without a lock.
+ * mock: real hardware has engines of its own. Here a kind engine leaves its work to the task that
+ * waits, so that the wait costs no switch of tasks. It can be unkind, by parameters and fault
+ * attributes, as far as the contract of hw.h allows:
  *
- * mock: the engine has no thread of its own. The waiter does the copies, so the wait needs
- * no memory, may be done with folios locked, and costs no switch of tasks. A late engine
- * (module parameter late_engine, on in sanity mode) is as hostile as the contract allows:
- * submit fills the destinations with a pattern, another task does the copies while the
- * waiter sleeps, and a batch that fails leaves the pattern.
+ *   late       submit fills the destinations with a pattern, and another task does the copies
+ *   reordered  of a batch the last copy comes first, and a batch may overtake others
+ *   slow       each batch takes a while
+ *   fail_copy, fail_one_copy
+ *              a batch, or one copy of it, fails: its destination keeps the pattern
+ *   fail_hang  the engine does not end with a batch, until it is reset
  *
- * The content of a page that was not copied or cleared since it was handed out
- * is what its last owner left there. The caller that has it handed out fills it.
+ * Late and reordered are on in sanity mode. What an engine does is a section in which fences
+ * signal: it allocates nothing and takes no lock that a task may hold which waits.
  */
-#include <linux/gfp.h>
+#include <linux/delay.h>
+#include <linux/dma-direct.h>
 #include <linux/highmem.h>
-#include <linux/io.h>
-#include <linux/iosys-map.h>
+#include <linux/iommu.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
-#include <linux/workqueue.h>
-#include <linux/xarray.h>
 
 #include "gpu.h"
 #include "../fail.h"
-#include "../hw.h"
-
-/* Not worth any effort. */
-#define GFP_LARGE_VRAM	((GFP_KERNEL | __GFP_NOWARN) & ~__GFP_DIRECT_RECLAIM)
+#include "../sanity.h"
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
 static bool late_engine = IS_ENABLED(CONFIG_HMM_REF_SANITY);
 module_param(late_engine, bool, 0644);
-MODULE_PARM_DESC(late_engine,
-		 "copy in another task, not before the wait (default Y in sanity mode)");
+MODULE_PARM_DESC(late_engine, "copy in another task (default Y in sanity mode)");
+
+static bool reordered_engine = IS_ENABLED(CONFIG_HMM_REF_SANITY);
+module_param(reordered_engine, bool, 0644);
+MODULE_PARM_DESC(reordered_engine, "copy in another order (default Y in sanity mode)");
+
+static unsigned int slow_engine;
+module_param(slow_engine, uint, 0644);
+MODULE_PARM_DESC(slow_engine, "microseconds that a batch of copies takes at least (default 0)");
 
 /**
- * struct hmm_ref_gpu - one simulated GPU
- * @hw: what the core sees of it
- * @vram: PMD_SIZE of memory by dpfn >> HMM_REF_BLOCK_ORDER, as the kernel maps it
- * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU whose
- *	memory is its own
- * @queue: makes copies when the engine is late
+ * struct batch - copies that are queued
+ * @fence: signals when they are done; its release frees the batch
+ * @lock: of the fence
+ * @node: in hmm_ref_gpu::queue
+ * @ring: descriptors, which are the core's again when the fence signals
+ * @nr: how many
+ * @is_queued: the engine does them, not the task that waits
+ * @hangs: the engine will not end with them
  */
-struct hmm_ref_gpu {
-	struct hmm_ref_hw hw;
-	struct xarray vram;
-	phys_addr_t coherent_base;
-	struct workqueue_struct *queue;
+struct batch {
+	struct dma_fence fence;
+	spinlock_t lock;	/* fence */
+	struct list_head node;
+	struct hmm_ref_copy *ring;
+	unsigned int nr;
+	bool is_queued;
+	bool hangs;
 };
 
-static struct hmm_ref_gpu *to_gpu(struct hmm_ref_hw *hw)
+static const char *driver_name(struct dma_fence *fence)
 {
-	return container_of(hw, struct hmm_ref_gpu, hw);
+	return "hmm_ref";
 }
 
-/* ---- VRAM -------------------------------------------------------------- */
-
-/* mock: real hardware has its memory on board. Large pages are there as a rule, and cost less. */
-static void *alloc_piece(struct hmm_ref_gpu *gpu, unsigned long index)
+static const char *timeline_name(struct dma_fence *fence)
 {
-	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
-	struct page *page = NULL;
-
-	if (hmm_ref_fail(HMM_REF_FAIL_VRAM))
-		return NULL;
-	if (gpu->coherent_base)
-		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
-	if (HMM_REF_BLOCK_ORDER <= MAX_PAGE_ORDER)
-		page = alloc_pages_node(gpu->hw.node, GFP_LARGE_VRAM, HMM_REF_BLOCK_ORDER);
-	return page ? page_address(page) : vmalloc_huge_node(PMD_SIZE, gfp, gpu->hw.node);
+	return "copy engine";
 }
 
-static void free_piece(struct hmm_ref_gpu *gpu, void *piece)
+static const struct dma_fence_ops batch_fence_ops = {
+	.get_driver_name = driver_name,
+	.get_timeline_name = timeline_name,
+};
+
+/* ---- system memory ----------------------------------------------------- */
+
+/* mock: an IOMMU would do that. Return: the page behind a DMA address, mapped; or NULL. */
+static __always_inline void *map_addr(struct hmm_ref_hw *hw, struct iommu_domain *domain,
+				      dma_addr_t addr, enum dma_data_direction direction)
 {
-	if (gpu->coherent_base)
-		memunmap(piece);
-	else if (is_vmalloc_addr(piece))
-		vfree(piece);
-	else
-		free_pages((unsigned long)piece, HMM_REF_BLOCK_ORDER);
-}
+	phys_addr_t phys = 0;
 
-static void free_pieces(struct hmm_ref_gpu *gpu, unsigned long first, unsigned long end)
-{
-	for (; first < end; first++)
-		free_piece(gpu, xa_erase(&gpu->vram, first));
-}
-
-static int gpu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
-{
-	unsigned long first = dpfn >> HMM_REF_BLOCK_ORDER;
-	unsigned long end = (dpfn + nr) >> HMM_REF_BLOCK_ORDER;
-	struct hmm_ref_gpu *gpu = to_gpu(hw);
-	unsigned long index;
-
-	for (index = first; index < end; index++) {
-		void *piece = alloc_piece(gpu, index);
-
-		if (!piece)
-			break;
-		if (xa_insert(&gpu->vram, index, piece, GFP_KERNEL)) {
-			free_piece(gpu, piece);
-			break;
-		}
-	}
-	if (index == end)
-		return 0;
-	free_pieces(gpu, first, index);
-	return -ENOMEM;
-}
-
-static void gpu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
-{
-	free_pieces(to_gpu(hw), dpfn >> HMM_REF_BLOCK_ORDER, (dpfn + nr) >> HMM_REF_BLOCK_ORDER);
-}
-
-static void *vram_addr(struct hmm_ref_gpu *gpu, unsigned long dpfn)
-{
-	void *piece = xa_load(&gpu->vram, dpfn >> HMM_REF_BLOCK_ORDER);
-
-	return piece + ((dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT);
-}
-
-static struct iosys_map vram_map(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
-{
-	struct iosys_map map = {};
-
-	if (place->vram)
-		iosys_map_set_vaddr(&map, vram_addr(to_gpu(hw), place->number));
-	return map;
-}
-
-static unsigned int gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
-{
-	struct iosys_map vram = vram_map(hw, place);
-
-	return hmm_ref_lsu_move(&vram, place, buf, len, write);
-}
-
-static void gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-		       struct hmm_ref_word *word)
-{
-	struct iosys_map vram = vram_map(hw, place);
-
-	hmm_ref_lsu_atomic(&vram, place, word);
+	if (domain)
+		phys = iommu_iova_to_phys(domain, addr);
+	else if (hmm_ref_is_mapped(hw, addr, direction))
+		phys = dma_to_phys(hw->dev, addr);
+	if (likely(phys))
+		return kmap_local_pfn(PHYS_PFN(phys));
+	dev_err(hw->dev, "DMA fault at %pad\n", &addr);
+	return NULL;
 }
 
 /* ---- copies ------------------------------------------------------------ */
 
-static __always_inline void copy_one(enum hmm_ref_copy_op op, void *mem,
-				     struct page *sys_page)
-{
-	void *sys = kmap_local_page(sys_page);
+/* Memory of the GPU: as the CPU maps it, and how. */
+struct vram {
+	void *mem;
+	bool is_iomem;
+};
 
-	if (op == HMM_REF_COPY_OUT)
-		copy_page(sys, mem);
+static void fill_vram(struct vram vram, int value, size_t len)
+{
+	if (vram.is_iomem)
+		memset_io((void __iomem __force *)vram.mem, value, len);
 	else
-		copy_page(mem, sys);
-	kunmap_local(sys);
+		memset(vram.mem, value, len);
 }
 
-static inline void run_copy(const struct hmm_ref_copy *copy, void *mem)
+static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram vram, void *sys)
 {
-	const enum hmm_ref_copy_op op = copy->op;
-	struct page *sys_page = copy->sys_page;
+	void __iomem *io = (void __iomem __force *)vram.mem;
+
+	if (op == HMM_REF_COPY_OUT) {
+		if (vram.is_iomem)
+			memcpy_fromio(sys, io, PAGE_SIZE);
+		else
+			copy_page(sys, vram.mem);
+	} else {
+		if (vram.is_iomem)
+			memcpy_toio(io, sys, PAGE_SIZE);
+		else
+			copy_page(vram.mem, sys);
+	}
+}
+
+/* Return: true when an address is not mapped. */
+static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
+				     const struct hmm_ref_copy *copy, struct vram vram)
+{
+	enum hmm_ref_copy_op op = copy->op;
+	enum dma_data_direction direction = op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
+								    DMA_FROM_DEVICE;
+	dma_addr_t addr = copy->addr;
 	unsigned int nr = copy->nr;
 
 	if (op == HMM_REF_COPY_ZERO) {
-		memset(mem, 0, nr * PAGE_SIZE);
-		return;
+		fill_vram(vram, 0, nr * PAGE_SIZE);
+		return false;
 	}
 	do {
-		copy_one(op, mem, sys_page++);
-		mem += PAGE_SIZE;
+		void *sys = map_addr(hw, domain, addr, direction);
+
+		if (!sys)
+			return true;
+		copy_page_sys(op, vram, sys);
+		kunmap_local(sys);
+		addr += PAGE_SIZE;
+		vram.mem += PAGE_SIZE;
 	} while (--nr);
+	return false;
 }
 
-static void poison_copy(const struct hmm_ref_copy *copy, void *mem)
+static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
+			const struct hmm_ref_copy *copy, struct vram vram)
 {
+	dma_addr_t addr = copy->addr;
 	unsigned int i;
 
 	if (copy->op != HMM_REF_COPY_OUT) {
-		memset(mem, NOT_YET_COPIED, copy->nr * PAGE_SIZE);
-		return;
+		fill_vram(vram, NOT_YET_COPIED, copy->nr * PAGE_SIZE);
+		return false;
 	}
-	for (i = 0; i < copy->nr; i++)
-		memset_page(copy->sys_page + i, 0, NOT_YET_COPIED, PAGE_SIZE);
+	for (i = 0; i < copy->nr; i++, addr += PAGE_SIZE) {
+		void *sys = map_addr(hw, domain, addr, DMA_FROM_DEVICE);
+
+		if (!sys)
+			return true;
+		memset(sys, NOT_YET_COPIED, PAGE_SIZE);
+		kunmap_local(sys);
+	}
+	return false;
 }
 
-/* Most copies are in the block of the one before: its address is known. */
-static __always_inline void do_copies(struct hmm_ref_gpu *gpu, const struct hmm_ref_job *job,
-				      void (*fn)(const struct hmm_ref_copy *copy,
-						 void *mem))
+/*
+ * For each copy of a batch, the last one first if @reverse. Most are in the block of the one
+ * before: its address is known. Return: 0, or the errno of one that failed.
+ */
+static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct batch *batch, bool reverse,
+				     bool (*fn)(struct hmm_ref_hw *hw,
+						struct iommu_domain *domain,
+						const struct hmm_ref_copy *copy,
+						struct vram vram))
 {
-	const struct hmm_ref_copy *copy = job->ring, *end = copy + job->nr;
+	struct iommu_domain *domain = iommu_get_domain_for_dev(gpu->hw.dev);
+	struct hmm_ref_copy *copy = reverse ? batch->ring + batch->nr - 1 : batch->ring;
 	unsigned long first = LONG_MAX;
-	void *base = NULL;
+	struct vram block = {};
+	unsigned int left;
+	int rc = 0;
 
-	for (; copy < end; copy++) {
+	for (left = batch->nr; left; left--, copy += reverse ? -1 : 1) {
+		struct vram vram;
+
 		if (copy->dpfn - first >= HMM_REF_BLOCK_PAGES) {
+			struct iosys_map map;
+
 			first = ALIGN_DOWN(copy->dpfn, HMM_REF_BLOCK_PAGES);
-			base = vram_addr(gpu, first);
+			map = gpu->vram(gpu, first);
+			block = (struct vram){ map.vaddr, map.is_iomem };
 		}
-		fn(copy, base + ((copy->dpfn - first) << PAGE_SHIFT));
+		vram.mem = block.mem + ((copy->dpfn - first) << PAGE_SHIFT);
+		vram.is_iomem = block.is_iomem;
+		if (likely(!copy->rc && !fn(&gpu->hw, domain, copy, vram)))
+			continue;
+		rc = copy->rc ?: -EFAULT;
+		copy->rc = rc;
 	}
+	return rc;
 }
 
-/* mock: real hardware would have a doorbell rung, and use no CPU */
-static int gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+/* None of them holds data. */
+static int fail_all(struct batch *batch, int rc)
 {
-	if (READ_ONCE(late_engine))
-		do_copies(to_gpu(hw), job, poison_copy);
-	return 0;
+	unsigned int i;
+
+	for (i = 0; i < batch->nr; i++)
+		batch->ring[i].rc = rc;
+	return rc;
 }
 
-struct late_job {
-	struct work_struct work;
-	struct hmm_ref_gpu *gpu;
-	const struct hmm_ref_job *job;
-};
-
-static void late_work(struct work_struct *work)
+static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 {
-	struct late_job *late = container_of(work, struct late_job, work);
-
-	do_copies(late->gpu, late->job, run_copy);
-}
-
-/* mock: real hardware would signal a fence; its error counts, too */
-static int gpu_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
-{
-	struct late_job late = { .gpu = to_gpu(hw), .job = job };
+	int rc;
 
 	if (hmm_ref_fail(HMM_REF_FAIL_COPY))
-		return -EIO;
-	if (!READ_ONCE(late_engine)) {
-		do_copies(late.gpu, job, run_copy);
-		return 0;
-	}
-	INIT_WORK_ONSTACK(&late.work, late_work);
-	queue_work(late.gpu->queue, &late.work);
-	flush_work(&late.work);
-	destroy_work_on_stack(&late.work);
-	return 0;
+		return fail_all(batch, -EIO);
+	if (hmm_ref_fail(HMM_REF_FAIL_ONE_COPY))
+		batch->ring[batch->nr / 2].rc = -EIO;
+	rc = do_copies(gpu, batch, READ_ONCE(reordered_engine), run_copy);
+	/* What was written combined has to be there before others are told. */
+	wmb();
+	/* What a device that has disappeared answers is no data. */
+	if (gpu->is_present && !gpu->is_present(gpu))
+		return fail_all(batch, -ENODEV);
+	return rc;
 }
 
-static const struct hmm_ref_hw_ops gpu_ops = {
-	.vram_alloc = gpu_vram_alloc,
-	.vram_free = gpu_vram_free,
-	.move = gpu_move,
-	.atomic = gpu_atomic,
-	.submit = gpu_submit,
-	.wait = gpu_wait,
-};
+static void complete_batch(struct batch *batch, int rc)
+{
+	if (rc)
+		dma_fence_set_error(&batch->fence, rc);
+	dma_fence_signal(&batch->fence);
+}
+
+/* ---- the engine -------------------------------------------------------- */
+
+static struct batch *take(struct hmm_ref_gpu *gpu)
+{
+	struct batch *batch;
+
+	spin_lock(&gpu->lock);
+	batch = list_first_entry_or_null(&gpu->queue, struct batch, node);
+	if (batch)
+		list_del(&batch->node);
+	spin_unlock(&gpu->lock);
+	return batch;
+}
+
+/* Return: -ETIMEDOUT, after a reset. */
+static int hang(struct hmm_ref_gpu *gpu, struct batch *batch)
+{
+	unsigned int resets = READ_ONCE(gpu->resets);
+
+	wait_event(gpu->reset, READ_ONCE(gpu->resets) != resets);
+	return fail_all(batch, -ETIMEDOUT);
+}
+
+static void run_engine(struct work_struct *work)
+{
+	struct hmm_ref_gpu *gpu = container_of(work, struct hmm_ref_gpu, engine);
+	bool cookie = dma_fence_begin_signalling();
+	struct batch *batch;
+
+	while ((batch = take(gpu))) {
+		unsigned int delay = READ_ONCE(slow_engine);
+
+		if (delay)
+			fsleep(delay);
+		complete_batch(batch, batch->hangs ? hang(gpu, batch) : run(gpu, batch));
+		dma_fence_put(&batch->fence);
+	}
+	dma_fence_end_signalling(cookie);
+}
+
+/**
+ * hmm_ref_gpu_submit() - hmm_ref_hw_ops::submit
+ * @hw: of a struct hmm_ref_gpu
+ * @job: batch
+ *
+ * Return: its fence, or an ERR_PTR().
+ */
+struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+{
+	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+	bool late = READ_ONCE(late_engine);
+
+	if (!batch)
+		return ERR_PTR(-ENOMEM);
+	spin_lock_init(&batch->lock);
+	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, gpu->context,
+		       atomic64_inc_return(&gpu->seqno));
+	batch->ring = job->ring;
+	batch->nr = job->nr;
+	batch->hangs = hmm_ref_fail(HMM_REF_FAIL_HANG);
+	batch->is_queued = late || batch->hangs || READ_ONCE(slow_engine);
+	if (!batch->is_queued)
+		return &batch->fence;
+
+	if (late)
+		do_copies(gpu, batch, false, poison_copy);
+	dma_fence_get(&batch->fence);
+	spin_lock(&gpu->lock);
+	if (READ_ONCE(reordered_engine))
+		list_add(&batch->node, &gpu->queue);
+	else
+		list_add_tail(&batch->node, &gpu->queue);
+	spin_unlock(&gpu->lock);
+	queue_work(gpu->workqueue, &gpu->engine);
+	return &batch->fence;
+}
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_submit, "HMM_REF");
+
+/**
+ * hmm_ref_gpu_help() - hmm_ref_hw_ops::help
+ * @hw: of a struct hmm_ref_gpu
+ * @fence: that hmm_ref_gpu_submit() has returned
+ */
+void hmm_ref_gpu_help(struct hmm_ref_hw *hw, struct dma_fence *fence)
+{
+	struct batch *batch = container_of(fence, struct batch, fence);
+
+	if (!batch->is_queued)
+		complete_batch(batch, run(hmm_ref_to_gpu(hw), batch));
+}
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_help, "HMM_REF");
+
+/**
+ * hmm_ref_gpu_reset() - hmm_ref_hw_ops::reset
+ * @hw: of a struct hmm_ref_gpu
+ */
+void hmm_ref_gpu_reset(struct hmm_ref_hw *hw)
+{
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+
+	WRITE_ONCE(gpu->resets, gpu->resets + 1);
+	wake_up_all(&gpu->reset);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_reset, "HMM_REF");
 
 /* ---- life -------------------------------------------------------------- */
 
 /**
- * hmm_ref_gpu_create() - make a GPU
+ * hmm_ref_gpu_init() - set up a GPU
+ * @gpu: whose vram and is_present the caller has set
+ * @ops: of the device
+ * @dev: that system memory is mapped for; its DMA mask is set
  * @node: NUMA node that it is near to, or NUMA_NO_NODE
- * @coherent_base: physical address of memory that the CPU can access, too; or 0
  *
- * Return: what the core sees of it, or NULL.
+ * Return: 0 or -ENOMEM.
  */
-struct hmm_ref_hw *hmm_ref_gpu_create(int node, phys_addr_t coherent_base)
+int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
+		     struct device *dev, int node)
 {
-	struct hmm_ref_gpu *gpu = kzalloc_obj(*gpu, GFP_KERNEL);
-
-	if (!gpu)
-		return NULL;
-	gpu->hw.ops = &gpu_ops;
-	gpu->hw.node = node;
-	gpu->coherent_base = coherent_base;
-	xa_init(&gpu->vram);
-	gpu->queue = alloc_workqueue("hmm_ref_gpu", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
-	if (!gpu->queue) {
-		kfree(gpu);
-		return NULL;
-	}
-	return &gpu->hw;
+	hmm_ref_hw_init(&gpu->hw, ops, dev, node);
+	INIT_WORK(&gpu->engine, run_engine);
+	spin_lock_init(&gpu->lock);
+	INIT_LIST_HEAD(&gpu->queue);
+	init_waitqueue_head(&gpu->reset);
+	gpu->resets = 0;
+	gpu->context = dma_fence_context_alloc(1);
+	atomic64_set(&gpu->seqno, 0);
+	/* Not freezable: tasks that are about to freeze wait for it. */
+	gpu->workqueue = alloc_workqueue("hmm_ref_gpu", WQ_UNBOUND | WQ_MEM_RECLAIM, 1);
+	return gpu->workqueue ? 0 : -ENOMEM;
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_create);
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_init, "HMM_REF");
 
 /**
- * hmm_ref_gpu_destroy() - free a GPU
- * @hw: what hmm_ref_gpu_create() has returned, without VRAM
+ * hmm_ref_gpu_exit() - end a GPU
+ * @gpu: all of whose fences have signalled
  */
-void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw)
+void hmm_ref_gpu_exit(struct hmm_ref_gpu *gpu)
 {
-	struct hmm_ref_gpu *gpu = to_gpu(hw);
-
-	destroy_workqueue(gpu->queue);
-	xa_destroy(&gpu->vram);
-	kfree(gpu);
+	destroy_workqueue(gpu->workqueue);
+#ifdef CONFIG_HMM_REF_SANITY
+	WARN_ON(!xa_empty(&gpu->hw.mapped));
+	xa_destroy(&gpu->hw.mapped);
+#endif
 }
-EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_destroy);
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_exit, "HMM_REF");

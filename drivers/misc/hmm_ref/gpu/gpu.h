@@ -1,26 +1,73 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The simulated GPU: its memory and its engines. What hardware would be.
+ *
+ * The engines serve any device whose memory the CPU can map: those on PCI, too, which have none.
  */
 #ifndef _HMM_REF_GPU_H
 #define _HMM_REF_GPU_H
 
-#include <linux/types.h>
+#include <linux/dma-fence.h>
+#include <linux/iosys-map.h>
+#include <linux/list.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
 
-struct hmm_ref_buffer;
-struct hmm_ref_hw;
-struct hmm_ref_place;
-struct hmm_ref_word;
-struct iosys_map;
+#include "../hw.h"
 
-struct hmm_ref_hw *hmm_ref_gpu_create(int node, phys_addr_t coherent_base);
-void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw);
+/**
+ * struct hmm_ref_gpu - one GPU
+ * @hw: what the core sees of it
+ * @vram: finds a page of its memory, for as long as that can be used
+ * @is_present: is it still there? NULL for one that always is
+ * @workqueue: runs @engine
+ * @engine: takes batches off @queue
+ * @lock: covers @queue
+ * @queue: batches that the engine has not begun
+ * @resets: how often it was reset
+ * @reset: woken by that
+ * @context: of its fences
+ * @seqno: of the last of them
+ */
+struct hmm_ref_gpu {
+	struct hmm_ref_hw hw;
+	struct iosys_map (*vram)(struct hmm_ref_gpu *gpu, unsigned long dpfn);
+	bool (*is_present)(struct hmm_ref_gpu *gpu);
+	struct workqueue_struct *workqueue;
+	struct work_struct engine;
+	spinlock_t lock;	/* queue */
+	struct list_head queue;
+	unsigned int resets;
+	wait_queue_head_t reset;
+	u64 context;
+	atomic64_t seqno;
+};
 
-/* ---- lsu.c: loads and stores, of any device whose memory the CPU can map --- */
+static inline struct hmm_ref_gpu *hmm_ref_to_gpu(struct hmm_ref_hw *hw)
+{
+	return container_of(hw, struct hmm_ref_gpu, hw);
+}
 
-unsigned int hmm_ref_lsu_move(const struct iosys_map *vram, const struct hmm_ref_place *place,
-			      const struct hmm_ref_buffer *buf, unsigned int len, bool write);
-void hmm_ref_lsu_atomic(const struct iosys_map *vram, const struct hmm_ref_place *place,
+/* ---- engine.c: copies -------------------------------------------------- */
+
+int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
+		     struct device *dev, int node);
+void hmm_ref_gpu_exit(struct hmm_ref_gpu *gpu);
+struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
+void hmm_ref_gpu_help(struct hmm_ref_hw *hw, struct dma_fence *fence);
+void hmm_ref_gpu_reset(struct hmm_ref_hw *hw);
+
+/* ---- lsu.c: loads and stores ------------------------------------------- */
+
+unsigned int hmm_ref_gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			      struct iov_iter *iter, unsigned int len);
+void hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
 			struct hmm_ref_word *word);
+
+/* ---- vram.c: a GPU that is simulated as a whole ------------------------- */
+
+struct hmm_ref_hw *hmm_ref_gpu_create(struct device *dev, int node, phys_addr_t coherent_base);
+void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw);
 
 #endif /* _HMM_REF_GPU_H */

@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mock: real hardware has engines that load and store, a link that takes them to system memory,
- * and atomics in its memory controller. Here the CPU does that for all devices, the ones with a
- * bus of their own, too: their ops tell where the memory is.
+ * Loads, stores and atomics. mock: real hardware has engines for these, a link that takes them to
+ * system memory, and atomics in its memory controller. Here the CPU does all that.
  */
 #include <linux/delay.h>
 #include <linux/export.h>
 #include <linux/highmem.h>
-#include <linux/iosys-map.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 
 #include "gpu.h"
-#include "../hw.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
-static struct iosys_map map_place(const struct iosys_map *vram,
-				  const struct hmm_ref_place *place)
+static struct iosys_map map_place(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
 {
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	struct iosys_map mem;
 
 	if (place->vram)
-		mem = *vram;
+		mem = gpu->vram(gpu, place->number);
 	else
 		iosys_map_set_vaddr(&mem, kmap_local_pfn(place->number));
 	iosys_map_incr(&mem, place->offset);
@@ -79,46 +76,48 @@ static void move_kernel(struct iosys_map *mem, void *kernel, unsigned int len, b
 	}
 }
 
-/* Return: bytes that were moved before a page of the user was not present. */
-static unsigned int move_user(struct iosys_map *mem, void __user *user, unsigned int len,
-			      bool write)
+static unsigned int move_kvec(struct iosys_map *mem, struct iov_iter *iter, unsigned int len)
 {
-	unsigned long unmoved;
+	const struct kvec *kvec = iter->kvec;
 
+	move_kernel(mem, kvec->iov_base + iter->iov_offset, len, iov_iter_rw(iter) == ITER_SOURCE);
+	iov_iter_advance(iter, len);
+	return len;
+}
+
+/* A page of the user that is not present ends it. */
+static unsigned int move_user(struct iosys_map *mem, struct iov_iter *iter, unsigned int len)
+{
 	if (mem->is_iomem)
 		return 0;
 	pagefault_disable();
-	if (write)
-		unmoved = __copy_from_user_inatomic(mem->vaddr, user, len);
+	if (iov_iter_rw(iter) == ITER_SOURCE)
+		len = copy_from_iter(mem->vaddr, len, iter);
 	else
-		unmoved = __copy_to_user_inatomic(user, mem->vaddr, len);
+		len = copy_to_iter(mem->vaddr, len, iter);
 	pagefault_enable();
-	return len - unmoved;
+	return len;
 }
 
 /**
- * hmm_ref_lsu_move() - hmm_ref_hw_ops::move for memory that the CPU can map
- * @vram: the page of the device's memory, if @place is in it
+ * hmm_ref_gpu_move() - hmm_ref_hw_ops::move
+ * @hw: of a struct hmm_ref_gpu
  * @place: what the device loads from, or stores to
- * @buf: the other side
+ * @iter: the other side: memory of the user, or of the kernel in one piece
  * @len: bytes
- * @write: store
  *
  * Return: bytes moved.
  */
-unsigned int hmm_ref_lsu_move(const struct iosys_map *vram, const struct hmm_ref_place *place,
-			      const struct hmm_ref_buffer *buf, unsigned int len, bool write)
+unsigned int hmm_ref_gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
+			      struct iov_iter *iter, unsigned int len)
 {
-	struct iosys_map mem = map_place(vram, place);
+	struct iosys_map mem = map_place(hw, place);
 
-	if (buf->kernel)
-		move_kernel(&mem, buf->kernel, len, write);
-	else
-		len = move_user(&mem, buf->user, len, write);
+	len = iov_iter_is_kvec(iter) ? move_kvec(&mem, iter, len) : move_user(&mem, iter, len);
 	unmap_place(&mem, place);
 	return len;
 }
-EXPORT_SYMBOL_NS_GPL(hmm_ref_lsu_move, "HMM_REF");
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_move, "HMM_REF");
 
 /* ---- atomics ----------------------------------------------------------- */
 
@@ -190,15 +189,15 @@ static void atomic_sys(struct iosys_map *mem, struct hmm_ref_word *word)
 }
 
 /**
- * hmm_ref_lsu_atomic() - hmm_ref_hw_ops::atomic for memory that the CPU can map
- * @vram: the page of the device's memory, if @place is in it
+ * hmm_ref_gpu_atomic() - hmm_ref_hw_ops::atomic
+ * @hw: of a struct hmm_ref_gpu
  * @place: where the word is
  * @word: what to do with it
  */
-void hmm_ref_lsu_atomic(const struct iosys_map *vram, const struct hmm_ref_place *place,
+void hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
 			struct hmm_ref_word *word)
 {
-	struct iosys_map mem = map_place(vram, place);
+	struct iosys_map mem = map_place(hw, place);
 
 	if (place->vram)
 		atomic_vram(&mem, word);
@@ -206,4 +205,4 @@ void hmm_ref_lsu_atomic(const struct iosys_map *vram, const struct hmm_ref_place
 		atomic_sys(&mem, word);
 	unmap_place(&mem, place);
 }
-EXPORT_SYMBOL_NS_GPL(hmm_ref_lsu_atomic, "HMM_REF");
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_atomic, "HMM_REF");

@@ -339,7 +339,7 @@ int dmt_init(struct kunit *test)
 	}
 	prandom_seed_state(&f->rnd, 1);
 	rc = -ENOMEM;
-	params.hw = hmm_ref_gpu_create(NUMA_NO_NODE, 0);
+	params.hw = hmm_ref_gpu_create(NULL, NUMA_NO_NODE, 0);
 	if (!params.hw)
 		goto err;
 	rc = hmm_ref_devmem_init(&f->dm, &params);

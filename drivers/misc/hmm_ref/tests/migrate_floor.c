@@ -20,6 +20,8 @@
  * Out counts: migrated is what moved, skipped what setup had collected and did not move,
  * already the rest. Nothing looks for pages that KSM has merged (compat/setup.c).
  */
+#include <linux/dma-fence.h>
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/ioport.h>
@@ -50,6 +52,9 @@ static struct {
 	struct dev_pagemap pagemap;
 	struct resource *region;
 	char *storage;
+	struct device *device;	/* that system memory is mapped for */
+	u64 context;		/* of the fences */
+	atomic64_t seqno;
 } dev = {
 	.lock = __SPIN_LOCK_UNLOCKED(dev.lock),
 };
@@ -136,35 +141,85 @@ static unsigned long nr_pages(unsigned long src)
 	return src & MIGRATE_PFN_COMPOUND ? PMD_PAGES : 1;
 }
 
+/*
+ * A device would be given DMA addresses, and signal a fence when it is done. That costs what it
+ * costs, though here the CPU copies at once.
+ */
+struct batch {
+	struct dma_fence fence;
+	spinlock_t lock;	/* fence */
+};
+
+static const char *fence_name(struct dma_fence *fence)
+{
+	return "hmm_ref_floor";
+}
+
+static const struct dma_fence_ops fence_ops = {
+	.get_driver_name = fence_name,
+	.get_timeline_name = fence_name,
+};
+
+static struct batch *begin_batch(void)
+{
+	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO);
+
+	if (batch) {
+		spin_lock_init(&batch->lock);
+		dma_fence_init(&batch->fence, &fence_ops, &batch->lock, dev.context,
+			       atomic64_inc_return(&dev.seqno));
+	}
+	return batch;
+}
+
+static void end_batch(struct batch *batch)
+{
+	dma_fence_signal(&batch->fence);
+	dma_fence_wait_timeout(&batch->fence, false, MAX_SCHEDULE_TIMEOUT);
+	dma_fence_put(&batch->fence);
+}
+
 /* Fill a device page, or all of a block, from system memory; clear it for a hole. */
-static void copy_in(struct page *dev_page, struct page *sys_page, unsigned long nr)
+static bool copy_in(struct page *dev_page, struct page *sys_page, unsigned long nr)
 {
 	void *to = storage_of(dev_page);
+	dma_addr_t addr;
 	unsigned long i;
 
 	if (!sys_page) {
 		memset(to, 0, nr << PAGE_SHIFT);
-		return;
+		return true;
 	}
+	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT, DMA_TO_DEVICE);
+	if (dma_mapping_error(dev.device, addr))
+		return false;
 	for (i = 0; i < nr; i++) {
 		void *from = kmap_local_page(sys_page + i);
 
 		copy_page(to + (i << PAGE_SHIFT), from);
 		kunmap_local(from);
 	}
+	dma_unmap_page(dev.device, addr, nr << PAGE_SHIFT, DMA_TO_DEVICE);
+	return true;
 }
 
-static void copy_out(struct page *sys_page, const struct page *dev_page, unsigned long nr)
+static bool copy_out(struct page *sys_page, const struct page *dev_page, unsigned long nr)
 {
 	void *from = storage_of(dev_page);
+	dma_addr_t addr;
 	unsigned long i;
 
+	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT, DMA_FROM_DEVICE);
+	if (dma_mapping_error(dev.device, addr))
+		return false;
 	for (i = 0; i < nr; i++) {
 		void *to = kmap_local_page(sys_page + i);
 
 		copy_page(to, from + (i << PAGE_SHIFT));
 		kunmap_local(to);
 	}
+	dma_unmap_page(dev.device, addr, nr << PAGE_SHIFT, DMA_FROM_DEVICE);
+	return true;
 }
 
 /* Return: 0, or -ENOMEM when there are too few device pages of the kind. */
@@ -184,8 +239,12 @@ static int fill_device(struct migrate_vma *args)
 		dev_page = next;
 		next = dev_page->zone_device_data;
 		zone_device_folio_init((struct folio *)dev_page, &dev.pagemap, order);
-		copy_in(dev_page, migrate_pfn_to_page(args->src[i]), 1UL << order);
-		args->dst[i] = migrate_pfn(page_to_pfn(dev_page)) | compound;
+		if (copy_in(dev_page, migrate_pfn_to_page(args->src[i]), 1UL << order)) {
+			args->dst[i] = migrate_pfn(page_to_pfn(dev_page)) | compound;
+		} else {
+			unlock_page(dev_page);
+			put_page(dev_page);
+		}
 	}
 	for (; i < args->npages; i++) {
 		if (args->src[i] & MIGRATE_PFN_MIGRATE)
@@ -210,9 +269,12 @@ static int fill_system(struct migrate_vma *args)
 					args->start + (i << PAGE_SHIFT));
 		if (!folio)
 			return -ENOMEM;
+		if (!copy_out(folio_page(folio, 0), migrate_pfn_to_page(args->src[i]),
+			      nr_pages(args->src[i]))) {
+			folio_put(folio);
+			return -ENOMEM;
+		}
 		__folio_set_locked(folio);
-		copy_out(folio_page(folio, 0), migrate_pfn_to_page(args->src[i]),
-			 nr_pages(args->src[i]));
 		args->dst[i] = migrate_pfn(folio_pfn(folio)) | compound;
 	}
 	return 0;
@@ -223,6 +285,7 @@ static int migrate_window(struct migrate_vma *args, bool to_device,
 			  struct hmm_ref_migrate *cmd)
 {
 	unsigned long tried = 0, moved = 0;
+	struct batch *batch;
 	unsigned long i;
 	int rc;
 
@@ -235,7 +298,13 @@ static int migrate_window(struct migrate_vma *args, bool to_device,
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
-	rc = to_device ? fill_device(args) : fill_system(args);
+	batch = begin_batch();
+	if (batch) {
+		rc = to_device ? fill_device(args) : fill_system(args);
+		end_batch(batch);
+	} else {
+		rc = -ENOMEM;
+	}
 	migrate_vma_pages(args);
 	for (i = 0; cmd && i < args->npages; i++) {
 		if (!args->dst[i])
@@ -449,8 +518,15 @@ static int __init floor_init(void)
 	rc = misc_register(&floor_misc);
 	if (rc)
 		goto err_pages;
+	dev.device = floor_misc.this_device;
+	dev.context = dma_fence_context_alloc(1);
+	rc = dma_coerce_mask_and_coherent(dev.device, DMA_BIT_MASK(64));
+	if (rc)
+		goto err_misc;
 	return 0;
 
+err_misc:
+	misc_deregister(&floor_misc);
 err_pages:
 	free_pages_all();
 err_storage:

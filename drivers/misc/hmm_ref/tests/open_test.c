@@ -115,7 +115,7 @@ static void begin_wait(struct kunit *test, struct step *step)
 	mmap_write_lock(step->mm);
 	begin(test, step);
 	while (!mmap_lock_is_contended(step->mm) && time_before(jiffies, give_up))
-		msleep(1);
+		msleep(20);
 	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(step->mm));
 }
 

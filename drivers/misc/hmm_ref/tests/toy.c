@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A driver for another device, which links what hmm_ref exports: all that it takes.
+ * A driver for another device, which links what hmm_ref exports, its engines, too: all that it
+ * takes.
  *
  * The device is 64 MiB of kernel memory. It can be used as any other of hmm_ref, by its number.
  */
 #include <linux/device.h>
-#include <linux/highmem.h>
-#include <linux/iosys-map.h>
+#include <linux/dma-mapping.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
 #include <linux/vmalloc.h>
@@ -19,7 +19,7 @@ module_param(number, uint, 0444);
 MODULE_PARM_DESC(number, "of the device: /dev/hmm_refNUMBER (default 7)");
 
 static struct toy {
-	struct hmm_ref_hw hw;
+	struct hmm_ref_gpu gpu;
 	struct device *parent;
 	struct hmm_ref_device *dev;
 	void *memory;
@@ -34,65 +34,19 @@ static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 {
 }
 
-static struct iosys_map vram_map(const struct hmm_ref_place *place)
+static struct iosys_map toy_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	struct iosys_map map = {};
-
-	if (place->vram)
-		iosys_map_set_vaddr(&map, toy.memory + (place->number << PAGE_SHIFT));
-	return map;
-}
-
-static unsigned int toy_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			     const struct hmm_ref_buffer *buf, unsigned int len, bool write)
-{
-	struct iosys_map vram = vram_map(place);
-
-	return hmm_ref_lsu_move(&vram, place, buf, len, write);
-}
-
-static void toy_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-		       struct hmm_ref_word *word)
-{
-	struct iosys_map vram = vram_map(place);
-
-	hmm_ref_lsu_atomic(&vram, place, word);
-}
-
-static int toy_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
-{
-	return 0;
-}
-
-static void toy_copy(const struct hmm_ref_copy *copy, unsigned int i)
-{
-	void *mem = toy.memory + ((copy->dpfn + i) << PAGE_SHIFT);
-
-	if (copy->op == HMM_REF_COPY_ZERO)
-		clear_page(mem);
-	else if (copy->op == HMM_REF_COPY_IN)
-		memcpy_from_page(mem, copy->sys_page + i, 0, PAGE_SIZE);
-	else
-		memcpy_to_page(copy->sys_page + i, 0, mem, PAGE_SIZE);
-}
-
-static int toy_wait(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
-{
-	unsigned int c, i;
-
-	for (c = 0; c < job->nr; c++)
-		for (i = 0; i < job->ring[c].nr; i++)
-			toy_copy(&job->ring[c], i);
-	return 0;
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(toy.memory + (dpfn << PAGE_SHIFT));
 }
 
 static const struct hmm_ref_hw_ops toy_ops = {
 	.vram_alloc = toy_vram_alloc,
 	.vram_free = toy_vram_free,
-	.move = toy_move,
-	.atomic = toy_atomic,
-	.submit = toy_submit,
-	.wait = toy_wait,
+	.move = hmm_ref_gpu_move,
+	.atomic = hmm_ref_gpu_atomic,
+	.submit = hmm_ref_gpu_submit,
+	.help = hmm_ref_gpu_help,
+	.reset = hmm_ref_gpu_reset,
 };
 
 static int __init toy_init(void)
@@ -108,8 +62,12 @@ static int __init toy_init(void)
 		rc = PTR_ERR(toy.parent);
 		goto err_memory;
 	}
-	toy.hw = (struct hmm_ref_hw){ .ops = &toy_ops, .node = NUMA_NO_NODE };
-	params.hw = &toy.hw;
+	toy.gpu.vram = toy_vram;
+	rc = dma_coerce_mask_and_coherent(toy.parent, DMA_BIT_MASK(64)) ?:
+	     hmm_ref_gpu_init(&toy.gpu, &toy_ops, toy.parent, NUMA_NO_NODE);
+	if (rc)
+		goto err_parent;
+	params.hw = &toy.gpu.hw;
 	params.id = number;
 	params.index = UINT_MAX;
 	params.capacity = SZ_64M;
@@ -117,6 +75,8 @@ static int __init toy_init(void)
 	if (!IS_ERR(toy.dev))
 		return 0;
 	rc = PTR_ERR(toy.dev);
+	hmm_ref_gpu_exit(&toy.gpu);
+err_parent:
 	root_device_unregister(toy.parent);
 err_memory:
 	vfree(toy.memory);
@@ -126,6 +86,7 @@ err_memory:
 static void __exit toy_exit(void)
 {
 	hmm_ref_device_remove(toy.dev);
+	hmm_ref_gpu_exit(&toy.gpu);
 	root_device_unregister(toy.parent);
 	vfree(toy.memory);
 }

@@ -121,7 +121,7 @@ TEST_F(swap, reclaim_of_a_huge_page)
 	char *mem;
 
 	if (kernel_before(6, 15))
-		SKIP(return, "before 6.15 no page of a large folio but the first becomes exclusive");
+		SKIP(return, "before 6.15 a large folio has one page that becomes exclusive");
 	if (reclaim_begin())
 		SKIP(return, "no memory.reclaim: cgroup2 with its memory controller");
 	mem = map_variant(self->fd, true);

@@ -14,7 +14,10 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		32UL
+#define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
 #define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_ONE_COPY	"/sys/kernel/debug/hmm_ref/fail_one_copy/"
+#define FAIL_HANG	"/sys/kernel/debug/hmm_ref/fail_hang/"
 #define FAIL_RETRY	"/sys/kernel/debug/hmm_ref/fail_retry/"
 #define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
 #define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
@@ -42,8 +45,12 @@ FIXTURE_TEARDOWN_PARENT(fail)
 	if (access(FAIL_COPY "probability", F_OK))
 		return;
 	EXPECT_EQ(0, attr_disarm(FAIL_COPY));
+	EXPECT_EQ(0, attr_disarm(FAIL_ONE_COPY));
+	EXPECT_EQ(0, attr_disarm(FAIL_HANG));
 	EXPECT_EQ(0, attr_disarm(FAIL_RETRY));
 	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
+	EXPECT_EQ(0, write_file(COPY_TIMEOUT, COPY_TIMEOUT_DEFAULT));
+	EXPECT_EQ(0, write_file(SLOW_ENGINE, "0"));
 	if (!access(FAIL_PAGE "probability", F_OK))
 		EXPECT_EQ(0, attr_disarm(FAIL_PAGE));
 	leak_check_end(_metadata, &self->leak);
@@ -132,6 +139,74 @@ TEST_F(fail, copy_to_system)
 	test_to_system(self->fd, self->mem, PAGES);
 	test_cpu_data(self->mem, PAGES, 1);
 }
+
+/* ---- one copy of a batch --------------------------------------------------------- */
+
+/* All but one page move, and that one stays as it is. */
+TEST_F(fail, one_copy_to_device)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
+	test_err_migrate(EIO, self->fd, HMM_REF_TO_DEVICE, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES - 1, cmd.out_migrated);
+	EXPECT_EQ(1, cmd.out_skipped);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES - 1);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+TEST_F(fail, one_copy_to_system)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
+	test_err_migrate(EIO, self->fd, HMM_REF_TO_SYSTEM, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(PAGES - 1, cmd.out_migrated);
+	EXPECT_EQ(1, cmd.out_skipped);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* ---- an engine that hangs, or is slow -------------------------------------------- */
+
+/* The engine is reset, the pages stay where they are, and all works again. */
+TEST_F(fail, engine_hangs)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, write_file(COPY_TIMEOUT, "100"));
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
+	test_err_migrate(ETIMEDOUT, self->fd, HMM_REF_TO_DEVICE, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
+	test_err_migrate(ETIMEDOUT, self->fd, HMM_REF_TO_SYSTEM, self->mem,
+			 PAGES * page_size(), &cmd);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* The engine takes longer than anyone waits for it: it is not done before it has let go. */
+TEST_F(fail, engine_is_slow)
+{
+	ASSERT_EQ(0, write_file(COPY_TIMEOUT, "10"));
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "100000"));
+	test_to_device(self->fd, self->mem, PAGES);
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_to_system(self->fd, self->mem, PAGES);
+	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* ---- neighbours ------------------------------------------------------------------ */
 
 /* The batch fails, the page alone does not: the process notices nothing. */
 TEST_F(fail, copy_of_a_neighbour)

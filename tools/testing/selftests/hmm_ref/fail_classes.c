@@ -126,6 +126,29 @@ FIXTURE_VARIANT_ADD(always, queue_old_release) {
 	.old = true,
 };
 
+/* No room for DMA addresses: the same. */
+FIXTURE_VARIANT_ADD(always, dma_to_device) {
+	.class = "dma", .run = run_to_device, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_large) {
+	.class = "dma", .large = true, .run = run_to_device, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_to_system) {
+	.class = "dma", .state = ON_DEVICE, .run = run_to_system, .rc = -EAGAIN,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_cpu) {
+	.class = "dma", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGALRM,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_large_cpu) {
+	.class = "dma", .large = true, .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGALRM,
+};
+
 FIXTURE_VARIANT_ADD(always, copy_to_device) {
 	.class = "copy", .run = run_to_device, .rc = -EIO,
 };
@@ -161,6 +184,37 @@ FIXTURE_VARIANT_ADD(always, copy_cpu) {
 
 FIXTURE_VARIANT_ADD(always, copy_file_read) {
 	.class = "copy", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
+};
+
+/* Of each batch one copy fails. */
+FIXTURE_VARIANT_ADD(always, one_copy_to_device) {
+	.class = "one_copy", .run = run_to_device, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, one_copy_large) {
+	.class = "one_copy", .large = true, .run = run_to_device, .rc = -EIO,
+};
+
+FIXTURE_VARIANT_ADD(always, one_copy_to_system) {
+	.class = "one_copy", .state = ON_DEVICE, .run = run_to_system, .rc = -EIO,
+};
+
+/* The engine hangs with each batch, and is reset each time. */
+FIXTURE_VARIANT_ADD(always, hang_to_device) {
+	.class = "hang", .run = run_to_device, .rc = -ETIMEDOUT,
+};
+
+FIXTURE_VARIANT_ADD(always, hang_large) {
+	.class = "hang", .large = true, .run = run_to_device, .rc = -ETIMEDOUT,
+};
+
+FIXTURE_VARIANT_ADD(always, hang_to_system) {
+	.class = "hang", .state = ON_DEVICE, .run = run_to_system, .rc = -ETIMEDOUT,
+};
+
+FIXTURE_VARIANT_ADD(always, hang_cpu) {
+	.class = "hang", .state = ON_DEVICE, .run = run_touch, .cpu = true,
+	.rc = CHILD_SIGNAL + SIGBUS,
 };
 
 FIXTURE_VARIANT_ADD(always, page_to_device) { .class = "page", .run = run_to_device };
@@ -249,6 +303,8 @@ FIXTURE_SETUP(always)
 	if (access(self->attr, F_OK))
 		SKIP(return, "no %s: CONFIG_FAULT_INJECTION_DEBUG_FS", self->attr);
 	leak_check_begin(_metadata, &self->leak);
+	if (!strcmp(variant->class, "hang"))
+		ASSERT_EQ(0, write_file(COPY_TIMEOUT, "100"));
 	self->job = (struct job) {
 		.run = variant->run, .state = variant->state, .large = variant->large,
 		.fresh = variant->fresh,
@@ -266,6 +322,7 @@ FIXTURE_TEARDOWN_PARENT(always)
 	if (!self->attr[0] || access(self->attr, F_OK))
 		return;
 	EXPECT_EQ(0, attr_disarm(self->attr));
+	EXPECT_EQ(0, write_file(COPY_TIMEOUT, COPY_TIMEOUT_DEFAULT));
 	leak_check_end(_metadata, &self->leak);
 }
 

@@ -16,7 +16,8 @@
 
 static const char *const fail_classes[] = {
 	"fail_chunk", "fail_vram", "fail_handout", "fail_large",
-	"fail_queue", "fail_copy", "fail_page", "fail_map", "fail_retry",
+	"fail_queue", "fail_dma", "fail_copy", "fail_one_copy", "fail_hang",
+	"fail_page", "fail_map", "fail_retry",
 };
 
 /* Where a function of the kernel begins and ends. Return: whether it is known. */
@@ -66,7 +67,9 @@ static inline int fail_setup(void)
 	unsigned int i;
 	int rc;
 
-	rc = write_file(DEBUGFS "failslab/ignore-gfp-wait", "N");
+	/* An engine that hangs is to be reset soon. */
+	rc = write_file(COPY_TIMEOUT, "100");
+	rc = rc ? rc : write_file(DEBUGFS "failslab/ignore-gfp-wait", "N");
 	rc = rc ? rc : write_file(DEBUGFS "failslab/verbose", "0");
 	rc = rc ? rc : write_file(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N");
 	rc = rc ? rc : write_file(DEBUGFS "fail_page_alloc/ignore-gfp-highmem", "N");
@@ -105,7 +108,8 @@ static inline int fail_more(int times, bool copy)
 			rc = attr_arm(path, 0, times);
 	}
 	for (i = 0; !rc && i < ARRAY_SIZE(fail_classes); i++) {
-		if (times && !copy && !strcmp(fail_classes[i], "fail_copy"))
+		if (times && !copy && (strstr(fail_classes[i], "copy") ||
+				       !strcmp(fail_classes[i], "fail_hang")))
 			continue;
 		snprintf(path, sizeof(path), FAIL_DIR "%s/", fail_classes[i]);
 		rc = times ? attr_arm(path, 0, times) : attr_disarm(path);

@@ -43,6 +43,10 @@
 /* Until those who race have met, at the latest: on a busy host that may take its time. */
 #define MEET_MS			120000
 
+/* In milliseconds. */
+#define COPY_TIMEOUT		"/sys/module/hmm_ref/parameters/copy_timeout"
+#define COPY_TIMEOUT_DEFAULT	"60000"
+
 /* ---- asserting forms ------------------------------------------------------ */
 
 #define test_info(fd, cmd)	ASSERT_EQ(0, _test_info(fd, cmd))

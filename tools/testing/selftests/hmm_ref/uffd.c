@@ -206,7 +206,7 @@ TEST_F(uffd, serves_a_device_write)
  * The handler uses the file that the fault has come by: a fault of the device, and one of a
  * command's buffer. What waits for it must hold nothing that the handler's commands need.
  */
-TEST_F(uffd, handler_uses_the_same_file)
+TEST_F_TIMEOUT(uffd, handler_uses_the_same_file, 20)
 {
 	size_t half = self->size / 2;
 	char *buf = test_map_pages(PAGES);

@@ -131,16 +131,19 @@ TEST_F(windows, one_that_stays)
 	}
 }
 
-/* The copies of one window fail: those before it have moved, and none behind it. */
+/*
+ * The copies of one window fail: those before it have moved, and none behind it. A huge page that
+ * cannot be read is tried once more, page by page.
+ */
 static void fail_window(struct __test_metadata *_metadata, int fd, char *mem,
-			unsigned int direction, unsigned int bad)
+			unsigned int direction, unsigned int bad, bool huge)
 {
 	unsigned int there = direction == HMM_REF_TO_DEVICE ? HMM_REF_PAGE_DEVICE :
 							      HMM_REF_PAGE_SYSTEM;
 	unsigned long before = bad * block_pages();
 	struct hmm_ref_migrate cmd;
 
-	ASSERT_EQ(0, attr_arm(FAIL_COPY, bad, 1));
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, bad, huge && direction == HMM_REF_TO_SYSTEM ? 2 : 1));
 	test_err_migrate(EIO, fd, direction, mem, BLOCKS * block_size(), &cmd);
 	EXPECT_EQ(before, cmd.out_migrated);
 	EXPECT_EQ(0, cmd.out_already);
@@ -150,15 +153,17 @@ static void fail_window(struct __test_metadata *_metadata, int fd, char *mem,
 
 TEST_F(windows, copies_fail)
 {
+	bool huge = variant->advice == MADV_HUGEPAGE &&
+		    hmm_ref_dev_info.out_folio_size > page_size();
 	unsigned int bad;
 
 	if (access(FAIL_COPY "probability", F_OK))
 		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
 	fill_pages(self->mem, self->npages, 1);
 	for (bad = 0; bad < BLOCKS; bad++) {
-		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE, bad);
+		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_DEVICE, bad, huge);
 		test_to_device(self->fd, self->mem, self->npages);
-		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM, bad);
+		fail_window(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM, bad, huge);
 		test_to_system(self->fd, self->mem, self->npages);
 		test_cpu_data(self->mem, self->npages, 1);
 	}

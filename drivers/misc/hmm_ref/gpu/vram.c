@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * VRAM of a GPU that is simulated as a whole, made from kernel memory.
+ *
+ * It is in pieces of PMD_SIZE: kernel memory, or a region that the CPU can access, too. A piece
+ * stays as long as any of its pages can be used, so an access finds it without a lock.
+ *
+ * The content of a page that was not copied or cleared since it was handed out
+ * is what its last owner left there. The caller that has it handed out fills it.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include <linux/xarray.h>
+
+#include "gpu.h"
+#include "../fail.h"
+
+/* Not worth any effort. */
+#define GFP_LARGE_VRAM	((GFP_KERNEL | __GFP_NOWARN) & ~__GFP_DIRECT_RECLAIM)
+
+/**
+ * struct sim_gpu - one simulated GPU
+ * @gpu: with its engines
+ * @pieces: PMD_SIZE of memory by dpfn >> HMM_REF_BLOCK_ORDER, as the kernel maps it
+ * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU whose
+ *	memory is its own
+ */
+struct sim_gpu {
+	struct hmm_ref_gpu gpu;
+	struct xarray pieces;
+	phys_addr_t coherent_base;
+};
+
+static struct sim_gpu *to_sim(struct hmm_ref_hw *hw)
+{
+	return container_of(hmm_ref_to_gpu(hw), struct sim_gpu, gpu);
+}
+
+/* ---- VRAM -------------------------------------------------------------- */
+
+/* mock: real hardware has its memory on board. Large pages are there as a rule, and cost less. */
+static void *alloc_piece(struct sim_gpu *gpu, unsigned long index)
+{
+	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	struct page *page = NULL;
+
+	if (hmm_ref_fail(HMM_REF_FAIL_VRAM))
+		return NULL;
+	if (gpu->coherent_base)
+		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
+	if (HMM_REF_BLOCK_ORDER <= MAX_PAGE_ORDER)
+		page = alloc_pages_node(gpu->gpu.hw.node, GFP_LARGE_VRAM, HMM_REF_BLOCK_ORDER);
+	return page ? page_address(page) : vmalloc_huge_node(PMD_SIZE, gfp, gpu->gpu.hw.node);
+}
+
+static void free_piece(struct sim_gpu *gpu, void *piece)
+{
+	if (gpu->coherent_base)
+		memunmap(piece);
+	else if (is_vmalloc_addr(piece))
+		vfree(piece);
+	else
+		free_pages((unsigned long)piece, HMM_REF_BLOCK_ORDER);
+}
+
+static void free_pieces(struct sim_gpu *gpu, unsigned long first, unsigned long end)
+{
+	for (; first < end; first++)
+		free_piece(gpu, xa_erase(&gpu->pieces, first));
+}
+
+static int sim_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+{
+	unsigned long first = dpfn >> HMM_REF_BLOCK_ORDER;
+	unsigned long end = (dpfn + nr) >> HMM_REF_BLOCK_ORDER;
+	struct sim_gpu *gpu = to_sim(hw);
+	unsigned long index;
+
+	for (index = first; index < end; index++) {
+		void *piece = alloc_piece(gpu, index);
+
+		if (!piece)
+			break;
+		if (xa_insert(&gpu->pieces, index, piece, GFP_KERNEL)) {
+			free_piece(gpu, piece);
+			break;
+		}
+	}
+	if (index == end)
+		return 0;
+	free_pieces(gpu, first, index);
+	return -ENOMEM;
+}
+
+static void sim_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+{
+	free_pieces(to_sim(hw), dpfn >> HMM_REF_BLOCK_ORDER, (dpfn + nr) >> HMM_REF_BLOCK_ORDER);
+}
+
+static struct iosys_map sim_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
+{
+	void *piece = xa_load(&to_sim(&gpu->hw)->pieces, dpfn >> HMM_REF_BLOCK_ORDER);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(piece + ((dpfn & (HMM_REF_BLOCK_PAGES - 1))
+							       << PAGE_SHIFT));
+}
+
+static const struct hmm_ref_hw_ops sim_ops = {
+	.vram_alloc = sim_vram_alloc,
+	.vram_free = sim_vram_free,
+	.move = hmm_ref_gpu_move,
+	.atomic = hmm_ref_gpu_atomic,
+	.submit = hmm_ref_gpu_submit,
+	.help = hmm_ref_gpu_help,
+	.reset = hmm_ref_gpu_reset,
+};
+
+/* ---- life -------------------------------------------------------------- */
+
+/**
+ * hmm_ref_gpu_create() - make a GPU
+ * @dev: that system memory is mapped for; NULL for one that copies nothing
+ * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ * @coherent_base: physical address of memory that the CPU can access, too; or 0
+ *
+ * Return: what the core sees of it, or NULL.
+ */
+struct hmm_ref_hw *hmm_ref_gpu_create(struct device *dev, int node, phys_addr_t coherent_base)
+{
+	struct sim_gpu *gpu = kzalloc_obj(*gpu, GFP_KERNEL);
+
+	if (!gpu)
+		return NULL;
+	gpu->gpu.vram = sim_vram;
+	gpu->coherent_base = coherent_base;
+	xa_init(&gpu->pieces);
+	if (!hmm_ref_gpu_init(&gpu->gpu, &sim_ops, dev, node))
+		return &gpu->gpu.hw;
+	kfree(gpu);
+	return NULL;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_create);
+
+/**
+ * hmm_ref_gpu_destroy() - free a GPU
+ * @hw: what hmm_ref_gpu_create() has returned, without VRAM
+ */
+void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw)
+{
+	struct sim_gpu *gpu = to_sim(hw);
+
+	hmm_ref_gpu_exit(&gpu->gpu);
+	xa_destroy(&gpu->pieces);
+	kfree(gpu);
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_destroy);
