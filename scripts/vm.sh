@@ -101,11 +101,15 @@ add_gpus() {
 			-global PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off)
 		return
 	fi
+	# Behind an IOMMU, which forgets an address as soon as it is unmapped.
+	machine=q35
+	QEMU+=(-device intel-iommu)
 	for ((gpu = 0; gpu < GPUS; gpu++)); do
 		QEMU+=(-object "memory-backend-ram,id=vram$gpu,size=256M,share=on"
-			-device "ivshmem-plain,id=gpu$gpu,memdev=vram$gpu")
+			-device "pcie-root-port,id=port$gpu,chassis=$((gpu + 1)),slot=$((gpu + 1))"
+			-device "ivshmem-plain,id=gpu$gpu,memdev=vram$gpu,bus=port$gpu")
 	done
-	APPEND+=("gpus=$GPUS")
+	APPEND+=("gpus=$GPUS" intel_iommu=on iommu.strict=1)
 	# For the job to plug and unplug them.
 	qmp=$PRODUCTS/$log.qmp
 	rm -f "$qmp".{in,out}
@@ -130,12 +134,14 @@ describe_machine() {
 	mem=$(megabytes "$MEM")
 	mem=$((mem / NUMA * NUMA))
 	QEMU=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot
-		-machine pc -smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/$log.cpio")
+		-smp "$SMP,sockets=$SMP" -m "${mem}M" -kernel "$PRODUCTS/bzImage" -initrd "$PRODUCTS/$log.cpio")
 	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
 	choose_accel
 	add_nodes
 	add_windows
+	machine=pc
 	add_gpus
+	QEMU+=(-machine "$machine")
 }
 
 # --- one run --------------------------------------------------------------------

@@ -51,7 +51,7 @@ static int unplug(void)
 static unsigned int plugged;	/* times */
 
 #define BACKEND	"\"qom-type\":\"memory-backend-ram\",\"id\":\"again%u\",\"size\":%llu,\"share\":true"
-#define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"gpu0\",\"memdev\":\"again%u\""
+#define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"gpu0\",\"bus\":\"port0\",\"memdev\":\"again%u\""
 
 /* QEMU 7.2 does not take the same memory again, nor give it back by itself. */
 static int plug(void)
