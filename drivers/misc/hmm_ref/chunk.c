@@ -16,6 +16,7 @@
  * longer live, both under dm->lock. Until then RCU keeps the block. Bad pages are remembered: a new
  * chunk in that place would hand them out again.
  */
+#include <linux/dma-mapping.h>
 #include <linux/ioport.h>
 #include <linux/log2.h>
 #include <linux/slab.h>
@@ -509,7 +510,9 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->hw = params->hw;
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
-	dm->large = params->large;
+	/* A bounce buffer takes no large page. */
+	dm->large = params->large &&
+		    (!dm->hw->dev || dma_max_mapping_size(dm->hw->dev) >= PMD_SIZE);
 	dm->coherent_base = params->coherent_base;
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;

@@ -182,6 +182,9 @@ static int make_ready_once(struct hmm_ref_range *range, void *arg)
 	struct exclusive *excl = arg;
 	int rc;
 
+	/* A fault would take it away from another thread, which would do the same. */
+	if (page_is_ready(range, excl->addr))
+		return 0;
 	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE, true,
 				 HMM_REF_PATIENCE);
 	if (rc || page_is_ready(range, excl->addr))

@@ -89,18 +89,22 @@ void hmm_ref_job_submit(struct hmm_ref_job *job)
 	unmap(job, job->nr);
 }
 
+static unsigned long timeout(void)
+{
+	return max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
+}
+
 /* Until the device has let go of the pages. */
 static void wait_for_device(struct hmm_ref_hw *hw, struct dma_fence *fence)
 {
 	if (hw->ops->help)
 		hw->ops->help(hw, fence);
-	if (dma_fence_is_signaled(fence))
-		return;
-	if (dma_fence_wait_timeout(fence, false, msecs_to_jiffies(READ_ONCE(copy_timeout))))
-		return;
-	dev_warn(hw->dev, "copies hang, the device is reset\n");
-	hw->ops->reset(hw);
-	dma_fence_wait(fence, false);
+	while (!dma_fence_is_signaled(fence) &&
+	       !dma_fence_wait_timeout(fence, false, timeout())) {
+		/* It may be at another batch, and hang in this one next. */
+		dev_warn(hw->dev, "copies hang, the device is reset\n");
+		hw->ops->reset(hw);
+	}
 }
 
 /**

@@ -145,6 +145,9 @@ static int abandon_failed(struct hmm_ref_move *move)
 			abandon(&dst[i], 1);
 		copy += copy < end;
 	}
+	/* A large hole is filled with all of its pages, or with none. */
+	if (move->args.src[0] & MIGRATE_PFN_COMPOUND && !migrate_pfn_to_page(move->args.src[0]))
+		abandon(dst, move->args.npages);
 	return rc;
 }
 

@@ -108,6 +108,8 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	unsigned long first = pfn, last = pfn + npages;
 	struct eviction eviction = {};
 	struct hmm_ref_move *move = &eviction.move;
+	unsigned long moved;
+	int rc;
 
 	lockdep_assert_held(&dev->evict_lock);
 	widen(&first, &last);
@@ -120,10 +122,18 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	memset(move->args.dst, 0, move->args.npages * sizeof(*move->args.dst));
 	move->fill = fill_evicted;
 	move->cause = HMM_REF_BY_EVICTION;
-	hmm_ref_migrate(move);
+	rc = hmm_ref_migrate(move);
 	*tried += eviction.tried;
-	hmm_ref_count(dev->counters, evicted, move->moved);
-	return move->moved;
+	moved = move->moved;
+	/* What cannot be copied in one piece may be in several. */
+	if (rc && eviction.whole) {
+		eviction.whole = false;
+		memset(move->args.dst, 0, move->args.npages * sizeof(*move->args.dst));
+		hmm_ref_migrate(move);
+		moved += move->moved;
+	}
+	hmm_ref_count(dev->counters, evicted, moved);
+	return moved;
 }
 
 /* ---- eviction for room, or of all -------------------------------------- */

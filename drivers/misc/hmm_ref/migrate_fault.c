@@ -162,6 +162,7 @@ static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf
 	set_range(&fault, addr, hmm_ref_fault_around(dev, addr));
 	rc = hmm_ref_migrate(&fault.move);
 	if (rc && rc != -ENOMEM && rc != -EINVAL) { /* a neighbour may be to blame */
+		*moved += fault.move.moved;
 		set_range(&fault, addr, 1);
 		rc = hmm_ref_migrate(&fault.move);
 	}

@@ -201,20 +201,15 @@ void hmm_ref_range_put(struct hmm_ref_range *range)
 static bool range_take(struct hmm_ref_range *range)
 {
 	struct hmm_ref_mirror *mirror = range->mirror;
-	bool empty;
+	bool taken;
 
-	if (atomic_cmpxchg(&range->users, 2, 0) != 2)
-		return false;
-	/* Nothing maps any more, but something may have mapped since it was looked at. */
+	/* To map something takes the lock, and to be a user. */
 	mutex_lock(&range->lock);
-	empty = hmm_ref_pgtable_is_empty(&range->pt);
+	taken = hmm_ref_pgtable_is_empty(&range->pt) && atomic_cmpxchg(&range->users, 2, 0) == 2;
 	mutex_unlock(&range->lock);
-	if (!empty) {
-		atomic_set(&range->users, 2);
-		return false;
-	}
-	xa_erase(&mirror->ranges, range->start >> PMD_SHIFT);
-	return true;
+	if (taken)
+		xa_erase(&mirror->ranges, range->start >> PMD_SHIFT);
+	return taken;
 }
 
 /* End ranges that have mapped nothing for long, and come again for those that do so now. */

@@ -246,6 +246,7 @@ static void make_dirty(struct folio *folio)
 static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
 	unsigned long nr = range_pages(walk);
+	struct hmm_ref_ptes ptes;
 	bool mapped = true;
 	unsigned long i;
 	int rc = -EBUSY;
@@ -255,11 +256,15 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
 	rc = 0;
+	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (i = 0; i < nr; i++) {
 		unsigned long addr = walk->start + i * PAGE_SIZE;
 		unsigned long hmm_pfn = walk->hmm_pfns[i];
 
 		if (!suffices(hmm_pfn, false))
+			continue;
+		/* Another thread's exclusive access has not moved the sequence. */
+		if (hmm_ref_pte_at(&ptes, addr) & HMM_REF_PTE_EXCLUSIVE)
 			continue;
 		if (any_lost(range, hmm_pfn, 1)) {
 			rc = -EIO;

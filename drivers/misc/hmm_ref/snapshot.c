@@ -223,6 +223,11 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
 
 	if (hmm_pfn & HMM_PFN_ERROR)
 		return (struct hmm_ref_seen){ .at = hmm_pfn & ~HMM_PFN_FLAGS };
+	/* It may have become exclusive since it was looked at. */
+	if (pte & HMM_REF_PTE_EXCLUSIVE) {
+		seen.at = HMM_REF_AT_SYSTEM;
+		return seen;
+	}
 	if (!page) {
 		/* Exclusive to the device: only its page table tells. */
 		if (pte & HMM_REF_PTE_VALID)

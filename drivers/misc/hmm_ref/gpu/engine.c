@@ -255,7 +255,13 @@ static struct batch *take(struct hmm_ref_gpu *gpu)
 	struct batch *batch;
 
 	spin_lock(&gpu->lock);
-	batch = list_first_entry_or_null(&gpu->queue, struct batch, node);
+	/* None is overtaken for ever. */
+	if (list_empty(&gpu->queue))
+		batch = NULL;
+	else if (!READ_ONCE(reordered_engine) || gpu->turn++ % 4)
+		batch = list_first_entry(&gpu->queue, struct batch, node);
+	else
+		batch = list_last_entry(&gpu->queue, struct batch, node);
 	if (batch)
 		list_del(&batch->node);
 	spin_unlock(&gpu->lock);
@@ -313,8 +319,10 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 	if (!batch->is_queued)
 		return &batch->fence;
 
-	if (late)
+	if (late) {
 		do_copies(gpu, batch, false, poison_copy);
+		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+	}
 	dma_fence_get(&batch->fence);
 	spin_lock(&gpu->lock);
 	if (READ_ONCE(reordered_engine))
@@ -369,10 +377,16 @@ int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
 		     struct device *dev, int node)
 {
 	hmm_ref_hw_init(&gpu->hw, ops, dev, node);
+#if defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
+	/* The engine is a CPU: it sees what is in the caches. */
+	if (dev)
+		dev->dma_coherent = true;
+#endif
 	INIT_WORK(&gpu->engine, run_engine);
 	spin_lock_init(&gpu->lock);
 	INIT_LIST_HEAD(&gpu->queue);
 	init_waitqueue_head(&gpu->reset);
+	gpu->turn = 0;
 	gpu->resets = 0;
 	gpu->context = dma_fence_context_alloc(1);
 	atomic64_set(&gpu->seqno, 0);

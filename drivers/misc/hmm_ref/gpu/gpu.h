@@ -23,8 +23,9 @@
  * @is_present: is it still there? NULL for one that always is
  * @workqueue: runs @engine
  * @engine: takes batches off @queue
- * @lock: covers @queue
+ * @lock: covers @queue and @turn
  * @queue: batches that the engine has not begun
+ * @turn: of a reordered engine: batches that it has begun
  * @resets: how often it was reset
  * @reset: woken by that
  * @context: of its fences
@@ -36,8 +37,9 @@ struct hmm_ref_gpu {
 	bool (*is_present)(struct hmm_ref_gpu *gpu);
 	struct workqueue_struct *workqueue;
 	struct work_struct engine;
-	spinlock_t lock;	/* queue */
+	spinlock_t lock;	/* queue, turn */
 	struct list_head queue;
+	unsigned int turn;
 	unsigned int resets;
 	wait_queue_head_t reset;
 	u64 context;

@@ -173,6 +173,23 @@ TEST_F(fail, one_copy_to_system)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
+/* With a file of its own. Whether it moves is not what this is about. */
+static int migrate_there(void *arg)
+{
+	struct hmm_ref_migrate cmd;
+	int fd = hmm_ref_open(0);
+	char *mem;
+	int rc;
+
+	mem = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	fill_pages(mem, 1, 3);
+	rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, page_size(), &cmd);
+	close(fd);
+	return !CHECK(!rc || rc == -ETIMEDOUT) || !CHECK(page_holds(mem, 3, 0));
+}
+
 /* ---- an engine that hangs, or is slow -------------------------------------------- */
 
 /* The engine is reset, the pages stay where they are, and all works again. */
@@ -193,6 +210,23 @@ TEST_F(fail, engine_hangs)
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
 	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
 	test_cpu_data(self->mem, PAGES, 1);
+}
+
+/* Three tasks, three batches that hang: each reset ends one of them, whichever it is. */
+TEST_F(fail, engine_hangs_again)
+{
+	struct worker workers[3];
+	unsigned int i;
+
+	ASSERT_EQ(0, write_file(COPY_TIMEOUT, "1000"));
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 3));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, worker_start(&workers[i], migrate_there, NULL));
+		usleep(200000);
+	}
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, worker_wait(&workers[i]));
+	ASSERT_EQ(0, attr_disarm(FAIL_HANG));
 }
 
 /* The engine takes longer than anyone waits for it: it is not done before it has let go. */
