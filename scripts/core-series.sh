@@ -180,6 +180,7 @@ script_test() {
 	rm "$work.out"
 }
 
+"$here/packages.sh" check
 lock_cache
 tree=$(CORE_PATCHES=0 "$here/source.sh")
 begin
