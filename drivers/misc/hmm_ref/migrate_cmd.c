@@ -59,7 +59,7 @@ enum window_state {
 
 /**
  * struct window - what is migrated at a time
- * @range: of it
+ * @range: of it, where it may have pages on the device; or NULL
  * @start: user address
  * @end: user address; cut to the VMA by the look
  * @vm_flags: of the VMA
@@ -101,6 +101,8 @@ static unsigned long window_pages(const struct window *w)
 static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
 			  unsigned long end)
 {
+	if (!w->range)
+		return 0;
 	return hmm_ref_range_peek(w->range, w->start, end, client->scratch.dst);
 }
 
@@ -327,18 +329,21 @@ static struct window window_at(struct hmm_ref_client *client,
  * first one had counts.
  */
 static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migration *m,
-			  unsigned long *addr)
+			  unsigned long *addr, bool readable)
 {
-	struct hmm_ref_range *range = hmm_ref_range_get(&client->mirror, *addr);
 	unsigned long start = *addr;
 	unsigned long end = min(m->end, ALIGN(start + 1, PMD_SIZE));
 	unsigned long handled = 0, moved, skipped = 0;
+	struct hmm_ref_range *range = NULL;
 	unsigned int tries = 1;
 	struct window w;
 	int rc;
 
-	if (IS_ERR(range))
-		return PTR_ERR(range);
+	if (readable && m->way == HMM_REF_SYS_TO_DEV) {
+		range = hmm_ref_range_get(&client->mirror, start);
+		if (IS_ERR(range))
+			return PTR_ERR(range);
+	}
 	w = window_at(client, m, range, start, end);
 	rc = fit_window(client, m->way, &w);
 	end = w.end;
@@ -355,7 +360,8 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 		moved += w.moved;
 		skipped = count_skipped(client, m->way, &w, end, moved);
 	}
-	hmm_ref_range_put(range);
+	if (range)
+		hmm_ref_range_put(range);
 	*addr = end;
 
 	/* A page that was evicted between two tries has moved twice. */
@@ -370,10 +376,11 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 
 /*
  * Go over holes that need no look at each of their windows: nothing comes back from where
- * nothing is, and no hole of a file is filled. @addr is moved on. Return: 0 or -EINTR.
+ * nothing is, and no hole of a file is filled. @addr is moved on, and @readable set to whether
+ * the mapping is. Return: 0 or -EINTR.
  */
 static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m,
-		      unsigned long *addr)
+		      unsigned long *addr, bool *readable)
 {
 	bool to_device = m->way == HMM_REF_SYS_TO_DEV;
 	struct mm_struct *mm = client->mirror.mm;
@@ -383,6 +390,7 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	vma = vma_lookup(mm, next);
+	*readable = vma && vma->vm_flags & VM_READ;
 	if (vma && !vma_is_dax(vma) && !(to_device && vma_is_anonymous(vma)))
 		next = hmm_ref_next_present(vma, next, min(m->end, vma->vm_end));
 	mmap_read_unlock(mm);
@@ -407,6 +415,7 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
 int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m)
 {
 	unsigned long addr = m->start;
+	bool readable = false;
 	u64 begin = 0;
 	int rc = 0;
 
@@ -417,9 +426,9 @@ int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migratio
 		begin = ktime_get_ns();
 	trace_hmm_ref_migrate_begin(client, m);
 	while (addr < m->end && !rc) {
-		rc = skip_holes(client, m, &addr);
+		rc = skip_holes(client, m, &addr, &readable);
 		if (!rc && addr < m->end)
-			rc = migrate_window(client, m, &addr);
+			rc = migrate_window(client, m, &addr, readable);
 		if (!rc && addr < m->end)
 			rc = hmm_ref_mirror_interrupted(&client->mirror);
 	}

@@ -431,8 +431,12 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 	if (!walk.hmm_pfns)
 		return -ENOMEM;
 	while (!rc && walk.start < last) {
-		struct hmm_ref_range *range = hmm_ref_range_get(mirror, walk.start);
+		struct hmm_ref_range *range;
 
+		rc = hmm_ref_mirror_next_present(mirror, walk.start, last, 0, &walk.start);
+		if (rc || walk.start == last)
+			break;
+		range = hmm_ref_range_get(mirror, walk.start);
 		if (IS_ERR(range)) {
 			rc = PTR_ERR(range);
 			break;

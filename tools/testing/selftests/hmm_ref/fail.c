@@ -11,7 +11,7 @@
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #define PAGES		32UL
 #define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
@@ -188,6 +188,25 @@ static int migrate_there(void *arg)
 	rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, page_size(), &cmd);
 	close(fd);
 	return !CHECK(!rc || rc == -ETIMEDOUT) || !CHECK(page_holds(mem, 3, 0));
+}
+
+/*
+ * A huge page that cannot be copied in one piece is evicted in several, but for the page whose copy
+ * fails each time.
+ */
+TEST_F(fail, evicted_in_pieces)
+{
+	char *mem = map_variant(self->fd, true);
+	struct hmm_ref_evict cmd;
+
+	if (!mem || !keeps_large())
+		SKIP(return, "no huge pages on the device");
+	test_to_device(self->fd, mem, block_pages());
+	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, -1));
+	ASSERT_EQ(0, _test_evict(self->fd, mem, block_size(), &cmd));
+	ASSERT_EQ(0, attr_disarm(FAIL_ONE_COPY));
+	EXPECT_LE(block_pages() / 2, cmd.out_evicted);
+	test_cpu_data(mem, block_pages(), 1);
 }
 
 /* ---- an engine that hangs, or is slow -------------------------------------------- */

@@ -358,9 +358,8 @@ TEST_F(trace, fdinfo)
 	other_zaps = fdinfo_number(other, "invalidations");
 	test_stats(self->fd, &after);
 	EXPECT_LT(0, count_zaps(self->mem));
-	/* Each file is told of what it has a range for: the other one has none at first. */
+	/* Each file is told of what it has a range for. The other one may have none. */
 	EXPECT_LT(0, zaps);
-	EXPECT_LT(0, other_zaps);
 	EXPECT_LE(count_zaps(self->mem), zaps + other_zaps);
 	EXPECT_LE(zaps + other_zaps, after.out_invalidations - before.out_invalidations);
 	/* The pages are not the other file's. */
