@@ -477,26 +477,6 @@ TEST_F(contention, two_files)
 	count_end(_metadata, &self->contention, c, 2, false);
 }
 
-/* Nor need two threads of one file, which have it together. */
-TEST_F(contention, two_threads_of_a_file)
-{
-	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
-	struct counting c[2] = {};
-	unsigned int i;
-
-	for (i = 0; i < 2; i++)
-		count_start(_metadata, &c[i], &self->contention, device_main, self->fd);
-	while (now_ms() < end || counter_get(&c[0].count) < 100 || counter_get(&c[1].count) < 100)
-		usleep(10000);
-	counter_set(&self->contention.stop, 1);
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, worker_wait(&c[i].worker));
-	TH_LOG("%lu and %lu times, %lu and %lu faults", c[0].count, c[1].count, c[0].faults,
-	       c[1].faults);
-	/* Something else may take the page back, but not each time. */
-	EXPECT_GT((c[0].count + c[1].count) / 4, c[0].faults + c[1].faults);
-}
-
 /* There two files need not take it from each other. */
 TEST_F(contention, two_files_in_device_memory)
 {
