@@ -30,8 +30,9 @@ rcu:.* (detected|self-detected).* stall|rcu.* kthread (starved|timer wakeup)
 watchdog: .*lockup|hung_task:|workqueue lockup|unreferenced object|suspected memory leak
 kmemleak: .*([Dd]isabled|Cannot allocate a kmemleak_object|pool empty|[Uu]nknown object|object by alias|exceeded)
 cannot create duplicate filename|debugfs: .*already (exists|present)
-DMA fault at|DMAR: .*[Ff]ault|DMA-API: .*(out of memory|disabl|exceeded)
+DMA fault at|DMAR: .*[Ff]ault|DMA-API: (debugging out of memory|exceeded|.*device driver)
 kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
+# "DMA-API: cacheline tracking ENOMEM" comes of allocations that are made to fail.
 # A function in a call trace says nothing: what made the kernel print the trace comes before it.
 FRAME='^(\[[^]]*\])* +(\? )?[^ ]+\+0x[0-9a-f]+/0x[0-9a-f]+'
 OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'
