@@ -50,6 +50,9 @@ kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_
 kmemleak: Cannot allocate a kmemleak_object structure
 sysfs: cannot create duplicate filename '/devices/x'
 debugfs: x already exists in hmm_ref
+hmm_ref hmm_ref.0: DMA fault at 0x0000000001234000
+DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0x1234000
+DMA-API: debugging out of memory - disabling
 kobject (0): tried to init an initialized object, something is seriously wrong.
 kobject_add_internal failed for x with -EEXIST, do not register it twice
 x invoked oom-killer: gfp_mask=0x0, order=0, oom_score_adj=0
@@ -62,6 +65,8 @@ kmemleak: Cannot allocate a scan area, scanning the full object
 kmemleak: Kernel memory leak detector initialized (mem pool available: 15000)
 kmemleak: Automatic memory scanning thread started
 FAULT_INJECTION: forcing a failure.
+DMA-API: preallocated 65536 debug entries
+DMA-API: cacheline tracking ENOMEM, dma-debug disabled
 debugfs: loaded
 Memory failure: 0x1234: recovery action for free page: Recovered
 lockdep: 1234 classes
