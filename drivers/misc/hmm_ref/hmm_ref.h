@@ -128,7 +128,7 @@ int hmm_ref_check_range(u64 addr, u64 length, unsigned int align);
  * @iter: the other side, which moves on; a source when the device stores
  * @bytes: how many it was
  * @faults: device faults that it took
- * @most: how many of these were served for one page, at the most
+ * @most: device faults of the page that needed the most
  */
 struct hmm_ref_transfer {
 	unsigned long addr;

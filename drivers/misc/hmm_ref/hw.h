@@ -129,7 +129,7 @@ struct hmm_ref_word {
  *	batch is under way. Context: may sleep
  * @move: load @len bytes of one page to @iter, or store them from there if that is a source. A word
  *	of the kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
- *	A driver of hardware whose jobs name addresses leaves out access.c, and this. Context: the
+ *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context: the
  *	page stays, and no page fault is served. Return: bytes moved; less than @len where memory
  *	of a user is not present, or cannot be reached: then it takes the kernel's
  * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device

@@ -91,7 +91,7 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 /**
  * hmm_ref_transfer_begin() - the user's side of a READ or WRITE
- * @transfer: whose range is set
+ * @transfer: its range is set
  * @write: the device stores
  * @user: memory of the current process, as much as the range
  *

@@ -57,13 +57,18 @@ static int map(const struct hmm_ref_job *job)
 		if (!copy->sys_page)
 			continue;
 		copy->addr = dma_map_page(dev, copy->sys_page, 0, copy->nr * PAGE_SIZE, dir);
-		if (dma_mapping_error(dev, copy->addr)) {
-			unmap(job, copy - job->ring);
-			return -EAGAIN;
+		if (dma_mapping_error(dev, copy->addr))
+			goto err_unmap;
+		if (hmm_ref_note_mapping(hw, copy->addr, copy->nr, dir)) {
+			dma_unmap_page(dev, copy->addr, copy->nr * PAGE_SIZE, dir);
+			goto err_unmap;
 		}
-		hmm_ref_note_mapping(hw, copy->addr, copy->nr, dir);
 	}
 	return 0;
+
+err_unmap:
+	unmap(job, copy - job->ring);
+	return -EAGAIN;
 }
 
 /**

@@ -120,7 +120,7 @@ static int abandon_lost(struct hmm_ref_move *move)
 }
 
 /*
- * The same for a destination whose copy has failed. The descriptors are in the order of the
+ * The same for a destination with a copy that has failed. The descriptors are in the order of the
  * entries. Return: 0; an errno of one of them; or -E2BIG as above.
  */
 static int abandon_failed(struct hmm_ref_move *move)
@@ -205,7 +205,7 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
  *
  * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
  * Return: 0; what @move->fill has returned; an errno of struct hmm_ref_copy when copies have
- * failed, and what they were for stays; -E2BIG when a large folio stays whose pages may be read
+ * failed, and what they were for stays; -E2BIG when a large folio stays and its pages may be read
  * one by one; or what setup says, -EINVAL for a VMA that does not migrate, and nothing was
  * done.
  */

@@ -58,7 +58,7 @@ static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 
 /**
  * hmm_ref_range_walk_begin() - first half of asking the core what the CPU maps
- * @range: whose mm is alive
+ * @range: of an mm that is alive
  * @walk: its array is cleared and its sequence set; nothing is to be faulted in
  *
  * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
@@ -90,7 +90,7 @@ int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *wal
 
 /**
  * hmm_ref_range_walk() - both, and take mmap_lock
- * @range: whose mm is alive
+ * @range: of an mm that is alive
  * @walk: its array is set
  *
  * Context: takes mmap_lock.

@@ -267,15 +267,25 @@ void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
  * @direction: which way
  *
  * Context: may sleep.
+ * Return: 0; or -ENOMEM, and none of them is noted.
  */
-void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			  enum dma_data_direction direction)
+int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			 enum dma_data_direction direction)
 {
-	unsigned long index = addr >> PAGE_SHIFT, end = index + nr;
+	unsigned long first = addr >> PAGE_SHIFT;
+	unsigned int i;
+	void *old;
 
-	for (; index < end; index++)
-		sane(!xa_store(&hw->mapped, index, xa_mk_value(direction),
-			       GFP_NOIO | __GFP_NOFAIL));
+	for (i = 0; i < nr; i++) {
+		old = xa_store(&hw->mapped, first + i, xa_mk_value(direction),
+			       GFP_NOIO | __GFP_NOWARN);
+		if (xa_is_err(old)) {
+			hmm_ref_forget_mapping(hw, addr, i);
+			return -ENOMEM;
+		}
+		sane(!old);
+	}
+	return 0;
 }
 
 /**

@@ -28,8 +28,8 @@ void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end);
 void hmm_ref_verify_job(const struct hmm_ref_job *job);
 void hmm_ref_verify_trimmed(struct hmm_ref_range *range);
-void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			  enum dma_data_direction direction);
+int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			 enum dma_data_direction direction);
 void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr);
 bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
 		       enum dma_data_direction direction);
@@ -46,8 +46,12 @@ static inline void hmm_ref_verify_mapped(struct hmm_ref_range *range,
 					 unsigned long start, unsigned long end) {}
 static inline void hmm_ref_verify_job(const struct hmm_ref_job *job) {}
 static inline void hmm_ref_verify_trimmed(struct hmm_ref_range *range) {}
-static inline void hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-					enum dma_data_direction direction) {}
+static inline int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+				       enum dma_data_direction direction)
+{
+	return 0;
+}
+
 static inline void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
 					  unsigned int nr) {}
 static inline bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,

@@ -366,7 +366,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_reset, "HMM_REF");
 
 /**
  * hmm_ref_gpu_init() - set up a GPU
- * @gpu: whose vram and is_present the caller has set
+ * @gpu: with vram and is_present set
  * @ops: of the device
  * @dev: that system memory is mapped for; its DMA mask is set
  * @node: NUMA node that it is near to, or NUMA_NO_NODE
@@ -398,7 +398,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_init, "HMM_REF");
 
 /**
  * hmm_ref_gpu_exit() - end a GPU
- * @gpu: all of whose fences have signalled
+ * @gpu: with no fence that has not signalled
  */
 void hmm_ref_gpu_exit(struct hmm_ref_gpu *gpu)
 {

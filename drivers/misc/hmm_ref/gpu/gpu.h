@@ -2,7 +2,7 @@
 /*
  * The simulated GPU: its memory and its engines. What hardware would be.
  *
- * The engines serve any device whose memory the CPU can map: those on PCI, too, which have none.
+ * The engines serve any device with memory that the CPU can map: those on PCI, too.
  */
 #ifndef _HMM_REF_GPU_H
 #define _HMM_REF_GPU_H
