@@ -59,7 +59,7 @@ enum window_state {
 
 /**
  * struct window - what is migrated at a time
- * @range: of it, where it may have pages on the device; or NULL
+ * @range: to look at it, where it may have pages on the device; or NULL
  * @start: user address
  * @end: user address; cut to the VMA by the look
  * @vm_flags: of the VMA
@@ -334,13 +334,13 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 	unsigned long start = *addr;
 	unsigned long end = min(m->end, ALIGN(start + 1, PMD_SIZE));
 	unsigned long handled = 0, moved, skipped = 0;
-	struct hmm_ref_range *range = NULL;
+	struct hmm_ref_range temporary, *range = NULL;
 	unsigned int tries = 1;
 	struct window w;
 	int rc;
 
 	if (readable && m->way == HMM_REF_SYS_TO_DEV) {
-		range = hmm_ref_range_get(&client->mirror, start);
+		range = hmm_ref_range_get_to_look(&client->mirror, start, &temporary);
 		if (IS_ERR(range))
 			return PTR_ERR(range);
 	}
@@ -361,7 +361,7 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 		skipped = count_skipped(client, m->way, &w, end, moved);
 	}
 	if (range)
-		hmm_ref_range_put(range);
+		hmm_ref_range_put_to_look(range, &temporary);
 	*addr = end;
 
 	/* A page that was evicted between two tries has moved twice. */

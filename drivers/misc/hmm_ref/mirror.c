@@ -5,8 +5,8 @@
  *
  * A mirror is made of ranges, a PMD each, with a notifier and a part of the page table of its own.
  * So faults of different ranges run side by side, and a process that changes other mappings does
- * not make them retry. A range is made by the first operation that needs it, and ends when it has
- * mapped nothing for a second.
+ * not make them retry. A range is made by the first operation that maps, and ends when it has
+ * mapped nothing for a second. An operation that only looks where there is none has one of its own.
  *
  * Device mappings hold no page references. What keeps them right is the protocol
  * of struct mmu_interval_notifier:
@@ -116,22 +116,31 @@ static void range_end(struct hmm_ref_range *range)
 	kfree_rcu(range, rcu);
 }
 
+/* Return: 0, or an errno of the core. */
+static int range_init(struct hmm_ref_range *range, struct hmm_ref_mirror *mirror,
+		      unsigned long index)
+{
+	*range = (struct hmm_ref_range){
+		.mirror = mirror,
+		.start = index << PMD_SHIFT,
+		.used = jiffies,
+		.users = ATOMIC_INIT(1),
+	};
+	mutex_init(&range->lock);
+	prime_lockdep(range);
+	return mmu_interval_notifier_insert(&range->notifier, mirror->mm, range->start, PMD_SIZE,
+					    &range_notifier_ops);
+}
+
 /* Return: 0, -ENOMEM, or -EBUSY when another task was first, or one is about to go. */
 static int range_add(struct hmm_ref_mirror *mirror, unsigned long index)
 {
-	struct hmm_ref_range *range = kzalloc_obj(*range, GFP_KERNEL_ACCOUNT);
+	struct hmm_ref_range *range = kmalloc_obj(*range, GFP_KERNEL_ACCOUNT);
 	int rc;
 
 	if (!range)
 		return -ENOMEM;
-	range->mirror = mirror;
-	range->start = index << PMD_SHIFT;
-	range->used = jiffies;
-	atomic_set(&range->users, 1);
-	mutex_init(&range->lock);
-	prime_lockdep(range);
-	rc = mmu_interval_notifier_insert(&range->notifier, mirror->mm, range->start,
-					  PMD_SIZE, &range_notifier_ops);
+	rc = range_init(range, mirror, index);
 	if (rc) {
 		kfree(range);
 		return rc;
@@ -192,6 +201,65 @@ void hmm_ref_range_put(struct hmm_ref_range *range)
 	WRITE_ONCE(range->used, jiffies);
 	watch_idle(range);
 	atomic_dec(&range->users);
+}
+
+/**
+ * hmm_ref_range_get_to_look() - a range for an address that nothing will be mapped at
+ * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @addr: address
+ * @temporary: memory for a range, if the mirror has none there: a look makes none that stays
+ *
+ * Context: may sleep; without mmap_lock.
+ * Return: the range, for hmm_ref_range_put_to_look(), or an ERR_PTR().
+ */
+struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
+						struct hmm_ref_range *temporary)
+{
+	unsigned long index = addr >> PMD_SHIFT;
+	struct hmm_ref_range *range = range_find(mirror, &index, index);
+	int rc;
+
+	if (range)
+		return range;
+	rc = range_init(temporary, mirror, addr >> PMD_SHIFT);
+	return rc ? ERR_PTR(rc) : temporary;
+}
+
+/**
+ * hmm_ref_range_put_to_look() - end the use of such a range
+ * @range: range
+ * @temporary: the same memory
+ *
+ * Context: waits for invalidations under way.
+ */
+void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range *temporary)
+{
+	if (range == temporary)
+		mmu_interval_notifier_remove(&range->notifier);
+	else
+		hmm_ref_range_put(range);
+}
+
+/**
+ * hmm_ref_range_is_current() - whether a range has all that the device maps there
+ * @range: range to look
+ * @temporary: the same memory
+ *
+ * Return: false when the mirror has got a range since.
+ */
+bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary)
+{
+	struct hmm_ref_range *other;
+	bool current_one = true;
+
+	if (range != temporary)
+		return true;
+	rcu_read_lock();
+	other = xa_load(&range->mirror->ranges, range->start >> PMD_SHIFT);
+	if (other && atomic_read(&other->users))
+		current_one = false;
+	rcu_read_unlock();
+	return current_one;
 }
 
 /*

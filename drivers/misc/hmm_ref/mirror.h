@@ -146,6 +146,10 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
 struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr);
 void hmm_ref_range_put(struct hmm_ref_range *range);
+struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
+						struct hmm_ref_range *temporary);
+void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range *temporary);
+bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience);

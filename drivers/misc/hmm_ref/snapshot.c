@@ -131,7 +131,8 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident)
 {
-	struct hmm_ref_range *range = hmm_ref_range_get(mirror, start);
+	struct hmm_ref_range temporary;
+	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
 	struct hmm_range walk = {
 		.start = start,
 		.end = end,
@@ -156,7 +157,7 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 	}
 	mutex_unlock(&range->lock);
 out:
-	hmm_ref_range_put(range);
+	hmm_ref_range_put_to_look(range, &temporary);
 	return rc;
 }
 
@@ -253,12 +254,14 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
 
 /*
  * Look at a window, all of it at one moment. In place: nothing that is seen lands on an element of
- * hmm_range_fault()'s array that is still to be read. Return: 0 or an errno.
+ * hmm_range_fault()'s array that is still to be read. Return: 0; -EAGAIN when the device may map
+ * pages there by now, and the range does not know; or an errno.
  */
-static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
-			   unsigned long end, unsigned long *pfns)
+static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
+			 unsigned long end, unsigned long *pfns)
 {
-	struct hmm_ref_range *range = hmm_ref_range_get(mirror, start);
+	struct hmm_ref_range temporary;
+	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
 	const unsigned long nr = (end - start) >> PAGE_SHIFT;
 	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	struct hmm_range walk = {
@@ -281,9 +284,22 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (i = 0; i < nr; i++)
 		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE), pfns[i]);
+	rc = hmm_ref_range_is_current(range, &temporary) ? 0 : -EAGAIN;
 	mutex_unlock(&range->lock);
 out:
-	hmm_ref_range_put(range);
+	hmm_ref_range_put_to_look(range, &temporary);
+	return rc;
+}
+
+/* A range that has come stays for longer than a look takes. Return: 0 or an errno. */
+static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
+			   unsigned long end, unsigned long *pfns)
+{
+	int rc;
+
+	do {
+		rc = snapshot_once(mirror, start, end, pfns);
+	} while (rc == -EAGAIN);
 	return rc;
 }
 

@@ -25,7 +25,6 @@ struct sweeper {
 	int nth;		/* open files */
 	int make_it_fail;
 	const int *expected;	/* the errors of the variant */
-	bool looks;		/* and no memory, where a range has to be made for a look */
 };
 
 FIXTURE(nth)
@@ -334,8 +333,6 @@ FIXTURE_SETUP(nth)
 	self->sweeper.nth = fail_nth_open();
 	self->sweeper.make_it_fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
 	self->sweeper.expected = variant->errors;
-	self->sweeper.looks = variant->run == run_snapshot || variant->run == run_old_snapshot ||
-			      variant->run == run_old_check;
 	if (self->sweeper.nth < 0 || self->sweeper.make_it_fail < 0 || fail_setup())
 		SKIP(return, "no fail-nth: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC");
 	/* Each round fills the device. */
@@ -393,8 +390,6 @@ static int one_round(struct __test_metadata *_metadata, const struct sweeper *sw
 	/* Copies fail in two ways. */
 	if (rc == -ETIMEDOUT)
 		rc = -EIO;
-	if (sweeper->looks && rc == -ENOMEM)
-		rc = 0;
 	ASSERT_TRUE(!rc || -rc == sweeper->expected[0] ||
 		    -rc == sweeper->expected[1] || -rc == sweeper->expected[2]) {
 		TH_LOG("point %d, and then %d: %s", nth, more, strerror(-rc));

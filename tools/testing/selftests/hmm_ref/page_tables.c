@@ -113,6 +113,51 @@ TEST_F(page_tables, end_with_what_they_map)
 	EXPECT_GE(before + spare, after);
 }
 
+/* A page of each block is looked at, and nothing is mapped for the device. */
+FIXTURE(looks)
+{
+	struct leak_check leak;
+	char *base;
+	int fd;
+};
+
+FIXTURE_SETUP(looks)
+{
+	unsigned long i;
+
+	write_file(CGROUP_ROOT "cgroup.subtree_control", "+memory");
+	if ((mkdir(CGROUP, 0755) && errno != EEXIST) ||
+	    write_file(CGROUP "cgroup.procs", "0") || slab_bytes() < 0)
+		SKIP(return, "no memory cgroup at " CGROUP_ROOT);
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(0);
+	self->base = test_map_blocks(TURNS);
+	ASSERT_EQ(0, madvise(self->base, TURNS * block_size(), MADV_NOHUGEPAGE));
+	for (i = 0; i < TURNS; i++)
+		self->base[i * block_size()] = 1;
+}
+
+FIXTURE_TEARDOWN_PARENT(looks)
+{
+	leak_check_end(_metadata, &self->leak);
+	rmdir(CGROUP);
+}
+
+TEST_F(looks, leave_nothing)
+{
+	struct hmm_ref_snapshot cmd;
+	struct hmm_ref_page_state state;
+	long before, after;
+	unsigned long i;
+
+	before = slab_bytes();
+	for (i = 0; i < TURNS; i++)
+		test_snapshot(self->fd, self->base + i * block_size(), page_size(), &state, &cmd);
+	after = slab_bytes();
+	TH_LOG("%ld bytes before, %ld after", before, after);
+	EXPECT_GE(before + (long)(TURNS * RANGE), after);
+}
+
 int main(int argc, char **argv)
 {
 	return hmm_ref_test_main(argc, argv);
