@@ -2,28 +2,18 @@
 /*
  * The device works on a process's memory: READ, WRITE and ATOMIC.
  *
- * Each page is accessed through the device page table, under range->lock: what an entry
- * maps stays as long as that is held. Zapping on hardware waits for the accesses under
- * way, too. Where no entry allows the access the device faults, and tries again.
+ * The device accesses each page through its page table, without a lock of the driver: what an entry
+ * maps stays until the flush that follows a zap has waited for the access (range_map.c). Where no
+ * entry allows the access the device faults, and tries again.
  *
- * Under range->lock the user's buffer must not fault: a CPU fault may migrate, which
- * takes the lock. So the device moves bytes with page faults disabled, and where the buffer is
- * not present it goes by way of a page of the kernel.
+ * An access must not serve a page fault of the user's buffer: a CPU fault may migrate, and the
+ * flush would wait for the access. So the device moves bytes with page faults disabled, and where
+ * the buffer is not present it goes by way of a page of the kernel.
  */
 #include <linux/mm.h>
 #include <linux/uio.h>
 
 #include "hmm_ref.h"
-
-/* The byte at @addr, which an entry maps. */
-static struct hmm_ref_place place_of(hmm_ref_pte_t pte, unsigned long addr)
-{
-	return (struct hmm_ref_place){
-		.vram = pte & HMM_REF_PTE_DEVICE,
-		.offset = offset_in_page(addr),
-		.number = hmm_ref_pte_number(pte),
-	};
-}
 
 /* ---- loads and stores -------------------------------------------------- */
 
@@ -38,29 +28,6 @@ struct access {
 };
 
 /*
- * Access bytes of one page. Return: how many; 0 when the user's buffer is not present,
- * -EAGAIN for a device fault.
- */
-static int try_access(struct hmm_ref_range *range, unsigned long addr, struct iov_iter *iter,
-		      unsigned int len)
-{
-	bool write = iov_iter_rw(iter) == ITER_SOURCE;
-	struct hmm_ref_hw *hw = range->mirror->dm->hw;
-	int rc = -EAGAIN;
-	hmm_ref_pte_t pte;
-
-	mutex_lock(&range->lock);
-	pte = hmm_ref_pgtable_lookup(&range->pt, addr);
-	if (pte & HMM_REF_PTE_VALID && (!write || pte & HMM_REF_PTE_WRITE)) {
-		struct hmm_ref_place place = place_of(pte, addr);
-
-		rc = hw->ops->move(hw, &place, iter, len);
-	}
-	mutex_unlock(&range->lock);
-	return rc;
-}
-
-/*
  * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
  * what is left of the request, as far as @access->ahead. Where that does not work out,
  * because a page further on is bad or the range does not stay as it is, the page alone
@@ -72,6 +39,8 @@ static int access_page(struct access *access, unsigned long addr, struct iov_ite
 	bool write = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_transfer *transfer = access->transfer;
 	struct hmm_ref_range *range = access->range;
+	struct hmm_ref_mirror *mirror = range->mirror;
+	struct hmm_ref_hw *hw = mirror->dm->hw;
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long began = jiffies;
 	u64 served = 0;
@@ -84,11 +53,10 @@ static int access_page(struct access *access, unsigned long addr, struct iov_ite
 					 page + access->ahead);
 		bool alone;
 
-		rc = try_access(range, addr, iter, len);
-		if (rc != -EAGAIN)
+		rc = hw->ops->move(hw, &mirror->space, addr, iter, len);
+		if (rc != -EFAULT)
 			return rc;
-		rc = fault_rc ?: hmm_ref_mirror_insist(range->mirror, began,
-						       HMM_REF_PATIENCE);
+		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
 		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE, end);
@@ -110,8 +78,8 @@ static int access_page(struct access *access, unsigned long addr, struct iov_ite
 }
 
 /*
- * The user's buffer is not present. Only without range->lock can it be made so: a CPU
- * fault there may migrate. Return: bytes done, or an errno.
+ * The user's buffer is not present, and is made so without an access under way. Return: bytes
+ * done, or an errno.
  */
 static int access_bounce(struct access *access, unsigned long addr, unsigned int len)
 {
@@ -210,26 +178,6 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 
 /* ---- atomics ----------------------------------------------------------- */
 
-/* Return: false when the device has to fault first. */
-static bool try_atomic(struct hmm_ref_range *range, unsigned long addr,
-		       struct hmm_ref_word *word)
-{
-	struct hmm_ref_hw *hw = range->mirror->dm->hw;
-	hmm_ref_pte_t pte;
-	bool ready;
-
-	mutex_lock(&range->lock);
-	pte = hmm_ref_pgtable_lookup(&range->pt, addr);
-	ready = hmm_ref_pte_allows_atomics(pte);
-	if (ready) {
-		struct hmm_ref_place place = place_of(pte, addr);
-
-		hw->ops->atomic(hw, &place, word);
-	}
-	mutex_unlock(&range->lock);
-	return ready;
-}
-
 /* A device fault of an atomic operation. Return: 0 or -errno. */
 static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64 *faults)
 {
@@ -257,15 +205,20 @@ static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64
 int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 			  struct hmm_ref_word *word, u64 *faults)
 {
-	struct hmm_ref_range *range = hmm_ref_range_get(&client->mirror, addr);
+	struct hmm_ref_mirror *mirror = &client->mirror;
+	struct hmm_ref_range *range = hmm_ref_range_get(mirror, addr);
+	struct hmm_ref_hw *hw = mirror->dm->hw;
 	unsigned long began = jiffies;
-	int rc = 0;
+	int rc;
 
 	*faults = 0;
 	if (IS_ERR(range))
 		return PTR_ERR(range);
-	while (!try_atomic(range, addr, word)) {
-		rc = hmm_ref_mirror_insist(range->mirror, began, HMM_REF_PATIENCE);
+	for (;;) {
+		rc = hw->ops->atomic(hw, &mirror->space, addr, word);
+		if (rc != -EFAULT)
+			break;
+		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
 		if (!rc)
 			rc = ready_for_atomic(range, addr, faults);
 		if (rc)

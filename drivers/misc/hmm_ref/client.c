@@ -72,6 +72,8 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
 {
 	struct hmm_ref_device *dev = client->dev;
 
+	/* As long as it is in the list a device that goes waits for that. */
+	hmm_ref_mirror_zap_all(&client->mirror);
 	mutex_lock(&dev->clients_lock);
 	list_del(&client->node);
 	mutex_unlock(&dev->clients_lock);

@@ -19,6 +19,7 @@
  * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
  * can stay awake. The device wakes up empty.
  */
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/pm.h>
@@ -193,6 +194,9 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 		dev_err(parent, "no device memory: %d\n", rc);
 		goto err_scratch;
 	}
+	dev->dm.needs_bounce_buffers = dma_addressing_limited(params->hw->dev);
+	if (dev->dm.needs_bounce_buffers)
+		dev_notice(parent, "DMA needs bounce buffers, so no process can open the device\n");
 	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
 	if (rc) {
 		/* A process may have opened it all the same. */

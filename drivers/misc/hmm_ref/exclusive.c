@@ -118,7 +118,7 @@ static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *ow
 static void trim(struct hmm_ref_range *range)
 {
 	mutex_lock(&range->lock);
-	hmm_ref_pgtable_trim(&range->pt);
+	hmm_ref_range_trim(range);
 	mutex_unlock(&range->lock);
 }
 
@@ -135,7 +135,7 @@ static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 	unsigned long seq;
 	int rc;
 
-	rc = hmm_ref_pgtable_prepare(&range->pt, false);
+	rc = hmm_ref_range_prepare(range, false, true);
 	if (rc)
 		return rc;
 	seq = mmu_interval_read_begin(&range->notifier);
@@ -152,18 +152,16 @@ static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 	mutex_lock(&range->lock);
 	if (!hmm_ref_owns(range->mirror->dm, page) &&
 	    !mmu_interval_read_retry(&range->notifier, seq) &&
-	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
-	    hmm_ref_pgtable_map(&range->pt, addr,
-				hmm_ref_pte(page_to_pfn(page),
-					    HMM_REF_PTE_EXCLUSIVE |
-					    HMM_REF_PTE_WRITE))) {
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) && hmm_ref_range_is_ready(range, false, true))
+		rc = hmm_ref_range_map(range, addr, page,
+				       HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE, false);
+	if (!rc) {
 		/* The CPU's entry, which would tell, is gone. */
 		folio_mark_dirty(folio);
 		hmm_ref_verify_mapped(range, addr, addr + PAGE_SIZE);
 		hmm_ref_count(range->mirror->counters, exclusive, 1);
-		rc = 0;
 	}
-	hmm_ref_pgtable_trim(&range->pt);
+	hmm_ref_range_trim(range);
 	mutex_unlock(&range->lock);
 	folio_unlock(folio);
 	folio_put(folio);

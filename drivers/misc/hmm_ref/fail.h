@@ -16,7 +16,7 @@ struct dentry;
  * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
  * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
  * @HMM_REF_FAIL_QUEUE: queueing a batch of copies
- * @HMM_REF_FAIL_DMA: mapping system memory for a batch of copies
+ * @HMM_REF_FAIL_DMA: mapping system memory for DMA: for a batch of copies, or a page for the device
  * @HMM_REF_FAIL_COPY: a batch of copies
  * @HMM_REF_FAIL_ONE_COPY: one copy of a batch
  * @HMM_REF_FAIL_HANG: none: the copy engine does not end with a batch

@@ -20,6 +20,7 @@
 #include <linux/xarray.h>
 
 #include "base.h"
+#include "pgtable.h"
 
 struct device;
 struct dma_fence;
@@ -82,15 +83,14 @@ struct hmm_ref_job {
 };
 
 /**
- * struct hmm_ref_place - a byte that the device can reach
- * @vram: it is in the device's own memory; else in system memory
- * @offset: in the page
- * @number: of the page: dpfn, or PFN
+ * struct hmm_ref_space - an address space, as the device sees it
+ * @walk: read the entry of a page address. Hardware does so by itself, in memory. Context: an RCU
+ *	read-side critical section. Return: the entry, 0 when nothing is mapped
+ *
+ * A device may keep what it has read until a flush.
  */
-struct hmm_ref_place {
-	bool vram;
-	unsigned int offset;
-	unsigned long number;
+struct hmm_ref_space {
+	hmm_ref_pte_t (*walk)(struct hmm_ref_space *space, unsigned long addr);
 };
 
 /**
@@ -129,11 +129,15 @@ struct hmm_ref_word {
  *	batch is under way. Context: may sleep
  * @move: load @len bytes of one page to @iter, or store them from there if that is a source. A word
  *	of the kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
- *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context: the
- *	page stays, and no page fault is served. Return: bytes moved; less than @len where memory
- *	of a user is not present, or cannot be reached: then it takes the kernel's
+ *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context: no
+ *	page fault is served. Return: bytes moved; less than @len where memory of a user is not
+ *	present, or cannot be reached: then it takes the kernel's; -EFAULT when no entry allows it,
+ *	a device fault; -EIO when the entry has an address that is not mapped
  * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device
- *	has exclusive access to the page. Context: as @move
+ *	has exclusive access to the page. Context: as @move. Return: 0, -EFAULT or -EIO
+ * @flush: forget the entries of pages from @start to before @end. Context: called with the lock
+ *	of the range, in reclaim, and where nothing may sleep: waits for nothing but accesses. When
+ *	it returns none goes on that has begun with such an entry
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
  *	reclaim: waits for nothing that they may hold. Return: a fence, which signals after the rc
  *	of each descriptor is set, with the error of one of those that failed: -EIO (memory that
@@ -147,10 +151,12 @@ struct hmm_ref_word {
 struct hmm_ref_hw_ops {
 	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
 	void (*vram_free)(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr);
-	unsigned int (*move)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			     struct iov_iter *iter, unsigned int len);
-	void (*atomic)(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-		       struct hmm_ref_word *word);
+	int (*move)(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		    struct iov_iter *iter, unsigned int len);
+	int (*atomic)(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		      struct hmm_ref_word *word);
+	void (*flush)(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
+		      unsigned long end);
 	struct dma_fence *(*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
 	void (*help)(struct hmm_ref_hw *hw, struct dma_fence *fence);
 	void (*reset)(struct hmm_ref_hw *hw);
@@ -161,7 +167,7 @@ struct hmm_ref_hw_ops {
  * @ops: what it can do
  * @dev: that system memory is mapped for
  * @node: NUMA node that it is near to, or NUMA_NO_NODE
- * @mapped: in sanity mode, the pages of DMA addresses that are mapped, and which way: a value
+ * @mapped: in sanity mode, how often pages of DMA addresses are mapped, and which way: a value
  *
  * Embedded in the device's own structure, which outlives the struct hmm_ref_devmem that uses it.
  */

@@ -38,7 +38,7 @@ static void unmap(const struct hmm_ref_job *job, unsigned int nr)
 	for (copy = job->ring; copy < end; copy++) {
 		if (!copy->sys_page)
 			continue;
-		hmm_ref_forget_mapping(hw, copy->addr, copy->nr);
+		hmm_ref_forget_mapping(hw, copy->addr, copy->nr, dir);
 		dma_unmap_page(dev, copy->addr, copy->nr * PAGE_SIZE, dir);
 	}
 }

@@ -112,6 +112,8 @@ static void __exit hmm_ref_exit(void)
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
+	/* Page tables are freed by functions of the module. */
+	rcu_barrier();
 }
 
 module_init(hmm_ref_init);

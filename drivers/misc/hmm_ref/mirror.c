@@ -20,7 +20,8 @@
  *
  * Invariant: while range->lock is held, what the device page table maps is what
  * the CPU page table maps, with no more rights, or what an exclusive entry there keeps
- * for the device (exclusive.c). A user of an entry (access.c) holds the lock meanwhile.
+ * for the device (exclusive.c). The device accesses what an entry maps without the lock: a zap
+ * ends with a flush, which waits for such accesses (range_map.c).
  *
  * invalidate() filters one event, see own_exclusive(), and not our own migrations:
  * migrate_vma_setup() thus zaps the device before data moves, in both directions,
@@ -80,8 +81,8 @@ static bool range_invalidate(struct mmu_interval_notifier *notifier,
 	if (event->event == MMU_NOTIFY_RELEASE)
 		hmm_ref_verify_trimmed(range);
 	mmu_interval_set_seq(notifier, cur_seq);
-	hmm_ref_pgtable_zap(&range->pt, max(event->start, range->start),
-			    min(event->end, range->start + PMD_SIZE));
+	hmm_ref_range_zap(range, max(event->start, range->start),
+			  min(event->end, range->start + PMD_SIZE));
 	trace_hmm_ref_invalidate(mirror, event, cur_seq);
 	mutex_unlock(&range->lock);
 	hmm_ref_count(mirror->counters, invalidations, 1);
@@ -112,7 +113,7 @@ static void range_end(struct hmm_ref_range *range)
 {
 	mmu_interval_notifier_remove(&range->notifier);
 	hmm_ref_verify_trimmed(range);
-	hmm_ref_pgtable_destroy(&range->pt);
+	hmm_ref_range_unmap_all(range);
 	kfree_rcu(range, rcu);
 }
 
@@ -308,6 +309,15 @@ static void end_idle(struct work_struct *work)
 
 /* ---- mirrors ----------------------------------------------------------- */
 
+/* What hardware would read in memory. The range stays for the RCU read-side critical section. */
+static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr)
+{
+	struct hmm_ref_mirror *mirror = container_of(space, struct hmm_ref_mirror, space);
+	struct hmm_ref_range *range = xa_load(&mirror->ranges, addr >> PMD_SHIFT);
+
+	return range ? hmm_ref_pgtable_lookup(&range->pt, addr) : 0;
+}
+
 static bool ignore(struct mmu_interval_notifier *notifier,
 		   const struct mmu_notifier_range *event, unsigned long cur_seq)
 {
@@ -342,7 +352,8 @@ static void free_buffers(struct hmm_ref_mirror *mirror)
  * @gone: the device's flag
  *
  * Context: takes mmap_lock for writing.
- * Return: 0 or a negative errno.
+ * Return: 0 or a negative errno: -EOPNOTSUPP where DMA would go by way of bounce buffers, since
+ * neither side would see what the other writes.
  */
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
@@ -352,11 +363,14 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	unsigned int i;
 	int rc = -ENOMEM;
 
+	if (dm->needs_bounce_buffers)
+		return -EOPNOTSUPP;
 	mirror->mm = mm;
 	mirror->dm = dm;
 	mirror->counters = counters;
 	mirror->owner = owner;
 	mirror->gone = gone;
+	mirror->space.walk = walk;
 	xa_init_flags(&mirror->ranges, XA_FLAGS_ACCOUNT);
 	INIT_DELAYED_WORK(&mirror->idle, end_idle);
 	for (i = 0; i < ARRAY_SIZE(mirror->spare); i++) {
@@ -399,17 +413,22 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 
 /**
  * hmm_ref_mirror_zap_all() - unmap everything from the device
- * @mirror: mirror that no operation uses any more, as no sequence is moved
+ * @mirror: mirror
+ *
+ * No sequence is moved: a device fault that is under way may map pages again. Where there is none
+ * the mirror does not use the device any more.
+ *
+ * Context: may sleep.
  */
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 {
 	struct hmm_ref_range *range;
 	unsigned long index = 0;
 
+	/* A range that is about to end is found no more, and has DMA to unmap. */
+	cancel_delayed_work_sync(&mirror->idle);
 	while ((range = range_find(mirror, &index, ULONG_MAX))) {
-		mutex_lock(&range->lock);
-		hmm_ref_pgtable_zap(&range->pt, range->start, range->start + PMD_SIZE);
-		mutex_unlock(&range->lock);
+		hmm_ref_range_unmap_all(range);
 		hmm_ref_range_put(range);
 		index++;
 	}

@@ -6,6 +6,7 @@
 #define _HMM_REF_MIRROR_H
 
 #include <linux/atomic.h>
+#include <linux/hmm-dma.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/workqueue.h>
@@ -13,6 +14,7 @@
 
 #include "counters.h"
 #include "devmem.h"
+#include "hw.h"
 #include "pgtable.h"
 
 struct hmm_range;
@@ -26,6 +28,7 @@ struct hmm_range;
  * @counters: of the device
  * @owner: of the client, counts for it
  * @gone: the device is: operations end early
+ * @space: what the device sees
  * @ranges: struct hmm_ref_range by addr >> PMD_SHIFT
  * @idle: ends ranges that nothing uses
  * @spare: buffers that no operation uses now, see hmm_ref_mirror_get_buffer()
@@ -37,6 +40,7 @@ struct hmm_ref_mirror {
 	struct hmm_ref_counters __percpu *counters;
 	struct hmm_ref_owner *owner;
 	const bool *gone;
+	struct hmm_ref_space space;
 	struct xarray ranges;
 	struct delayed_work idle;
 	void *spare[2];
@@ -49,9 +53,9 @@ struct hmm_ref_mirror {
  * @start: address of the first page
  * @users: one for the mirror, one per operation; 0 when the range is about to go
  * @used: when the last operation ended, in jiffies
- * @lock: covers @pt's entries; a device access holds it to its end, as hardware's TLB flush
- *	would wait for it
+ * @lock: covers the entries of @pt, and @dma
  * @pt: device page table
+ * @dma: system memory that it maps, page by page or as a whole; all zeros before the first
  * @rcu: frees it
  */
 struct hmm_ref_range {
@@ -60,8 +64,9 @@ struct hmm_ref_range {
 	unsigned long start;
 	atomic_t users;
 	unsigned long used;
-	struct mutex lock;		/* page table entries */
+	struct mutex lock;		/* page table entries, DMA */
 	struct hmm_ref_pgtable pt;
+	struct hmm_dma_map dma;
 	struct rcu_head rcu;
 };
 
@@ -158,6 +163,15 @@ int hmm_ref_range_retry(struct hmm_ref_range *range, unsigned long patience,
 			hmm_ref_attempt_t attempt, void *arg);
 void *hmm_ref_mirror_get_buffer(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer);
+
+/* range_map.c */
+int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma);
+bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma);
+int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,
+		      u64 bits, bool leaf);
+void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigned long end);
+void hmm_ref_range_trim(struct hmm_ref_range *range);
+void hmm_ref_range_unmap_all(struct hmm_ref_range *range);
 
 /* range_fault.c */
 void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk);

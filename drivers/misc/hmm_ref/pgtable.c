@@ -9,12 +9,17 @@
  * (prepare), and room that has vanished by the time that it is held makes map() fail, which
  * the caller answers by starting again.
  *
- * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page.
+ * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A leaf and a table are
+ * not written over one another: the caller zaps first, since the device may use what is there.
+ *
+ * The device reads entries without the lock, in an RCU read-side critical section: one that it has
+ * read is valid until the flush that follows the zap, see range_map.c.
  *
  * Invariant: but for room between prepare and the map or trim that follows it, a table has
  * a valid entry, and a leaf is one. So memory is bounded by what is mapped: at most
  * one table for a PMD of which the CPU, too, maps a page.
  */
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
@@ -23,11 +28,13 @@
 
 /**
  * struct pt_table - entries of one PMD
+ * @rcu: frees it: the device may be reading
  * @nr_valid: how many are valid
  * @pte: what hardware would read, HMM_REF_BLOCK_PAGES of them: the count is not for it,
  *	and beside it would double the allocation
  */
 struct pt_table {
+	struct rcu_head rcu;
 	unsigned int nr_valid;
 	hmm_ref_pte_t *pte;
 };
@@ -50,25 +57,31 @@ static struct pt_table *table_alloc(void)
 	return NULL;
 }
 
-static void table_free(struct pt_table *table)
+static void table_free(struct rcu_head *rcu)
 {
-	if (!table || xa_is_value(table))
-		return;
+	struct pt_table *table = container_of(rcu, struct pt_table, rcu);
+
 	kfree(table->pte);
 	kfree(table);
+}
+
+static void table_put(struct pt_table *table)
+{
+	if (table && !xa_is_value(table))
+		call_rcu(&table->rcu, table_free);
 }
 
 /* prepare may make room meanwhile: it finds none, or what was there. */
 static void drop(struct hmm_ref_pgtable *pt)
 {
-	table_free(xchg(&pt->table, NULL));
+	table_put(xchg(&pt->table, NULL));
 }
 
 static void table_set(struct pt_table *table, unsigned long index, hmm_ref_pte_t pte)
 {
 	table->nr_valid -= table->pte[index] & HMM_REF_PTE_VALID;
 	table->nr_valid += pte & HMM_REF_PTE_VALID;
-	table->pte[index] = pte;
+	WRITE_ONCE(table->pte[index], pte);
 }
 
 static bool maps_nothing(const struct pt_table *table)
@@ -112,54 +125,52 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 	if (!room)
 		return -ENOMEM;
 	if (cmpxchg(&pt->table, NULL, room))
-		table_free(room);
+		table_put(room);
 	return 0;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
 /**
- * hmm_ref_pgtable_map() - write an entry
+ * hmm_ref_pgtable_is_ready() - whether there is room for an entry
  * @pt: page table
+ * @leaf: for one that maps the PMD
+ *
+ * Context: the lock of the entries; stays true as long as it is held, and nothing is zapped.
+ * Return: false when there is none, or another kind is in the way: zap, prepare and try again.
+ */
+bool hmm_ref_pgtable_is_ready(struct hmm_ref_pgtable *pt, bool leaf)
+{
+	const struct pt_table *table = READ_ONCE(pt->table);
+
+	return table && xa_is_value(table) == leaf;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_is_ready);
+
+/**
+ * hmm_ref_pgtable_map() - write an entry
+ * @pt: page table that is ready for one
  * @addr: page address
  * @pte: entry that is valid
  *
- * A leaf in the way is zapped.
- *
  * Context: the lock of the entries; does not allocate.
- * Return: false when there is no table: prepare and try again.
  */
-bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
+void hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte)
 {
-	struct pt_table *table = READ_ONCE(pt->table);
-
-	if (!table)
-		return false;
-	if (xa_is_value(table)) {
-		drop(pt);
-		return false;
-	}
-	table_set(table, pte_index_of(addr), pte);
-	return true;
+	table_set(pt->table, pte_index_of(addr), pte);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 
 /**
  * hmm_ref_pgtable_map_leaf() - write an entry that maps all of the PMD
- * @pt: page table
+ * @pt: page table that is ready for one
  * @pte: entry for the PMD's first page
  *
- * A table in the way is freed.
- *
  * Context: the lock of the entries; does not allocate.
- * Return: false when there is no room: prepare and try again.
  */
-bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte)
+void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte)
 {
-	if (hmm_ref_pgtable_is_empty(pt))
-		return false;
-	table_free(xchg(&pt->table, xa_mk_value(pte)));
-	return true;
+	WRITE_ONCE(pt->table, xa_mk_value(pte));
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 
@@ -167,7 +178,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
  * hmm_ref_pgtable_look() - the entries, to read
  * @pt: page table
  *
- * Context: the lock of the entries, as long as they are read.
+ * Context: the lock of the entries, or RCU, as long as they are read.
  * Return: the entries, for hmm_ref_pte_at().
  */
 struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt)
@@ -186,7 +197,7 @@ struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt)
  * @pt: page table
  * @addr: page address
  *
- * Context: the lock of the entries.
+ * Context: the lock of the entries, or RCU.
  * Return: the entry, 0 when nothing is mapped.
  */
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,

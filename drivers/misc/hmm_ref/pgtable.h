@@ -8,14 +8,14 @@
 #include "base.h"
 
 /*
- * An entry holds the page's number, on the device or in system memory, above the
- * bits that tell which and what the device may do.
+ * An entry holds the page's number, on the device or of its DMA address in system memory, above
+ * the bits that tell which and what the device may do.
  */
 typedef u64 hmm_ref_pte_t;
 
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
-#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else a pfn */
+#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else of a DMA page */
 #define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* no CPU maps the page */
 #define HMM_REF_PTE_SHIFT	4
 #define HMM_REF_PTE_BITS	(BIT_ULL(HMM_REF_PTE_SHIFT) - 1)
@@ -75,7 +75,7 @@ static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
 	unsigned long index = (addr >> PAGE_SHIFT) & (HMM_REF_BLOCK_PAGES - 1);
 
 	if (ptes->pte)
-		return ptes->pte[index];
+		return READ_ONCE(ptes->pte[index]);
 	if (!(ptes->leaf & HMM_REF_PTE_VALID))
 		return 0;
 	return ptes->leaf + ((hmm_ref_pte_t)index << HMM_REF_PTE_SHIFT);
@@ -83,9 +83,10 @@ static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
 
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt);
 int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf);
-bool hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
+bool hmm_ref_pgtable_is_ready(struct hmm_ref_pgtable *pt, bool leaf);
+void hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte);
-bool hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte);
+void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte);
 struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);

@@ -209,26 +209,6 @@ static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 	       !any_lost(range, hmm_pfn, HMM_REF_BLOCK_PAGES);
 }
 
-static inline hmm_ref_pte_t make_pte(struct hmm_ref_range *range, unsigned long hmm_pfn)
-{
-	struct page *page = hmm_pfn_to_page(hmm_pfn);
-	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(range->mirror->dm, page);
-	u64 bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
-
-	if (chunk)
-		return hmm_ref_pte(hmm_ref_chunk_dpfn(chunk, page),
-				   bits | HMM_REF_PTE_DEVICE);
-	return hmm_ref_pte(page_to_pfn(page), bits);
-}
-
-/* What holds for a page of a PMD mapping holds for the whole PMD. */
-static bool map_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
-{
-	const u64 index = (HMM_REF_BLOCK_PAGES - 1) << HMM_REF_PTE_SHIFT;
-
-	return hmm_ref_pgtable_map_leaf(&range->pt, make_pte(range, hmm_pfn) & ~index);
-}
-
 /* Most are already, and to find that out is cheaper here. */
 static void make_dirty(struct folio *folio)
 {
@@ -236,30 +216,54 @@ static void make_dirty(struct folio *folio)
 		folio_mark_dirty(folio);
 }
 
+/* What has to be prepared for, to map what a walk has found. */
+struct needs {
+	bool leaf;
+	bool dma;	/* of pages that are not the device's own */
+};
+
+/* Context: hmm_ref_range::lock, with the sequence unchanged: the pages stay. */
+static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range *walk)
+{
+	struct needs needs = { .leaf = is_leaf(range, walk->hmm_pfns[0]) };
+	unsigned long nr = needs.leaf ? 1 : range_pages(walk);
+	unsigned long i;
+
+	for (i = 0; i < nr && !needs.dma; i++)
+		needs.dma = suffices(walk->hmm_pfns[i], false) &&
+			    !hmm_ref_owns(range->mirror->dm, hmm_pfn_to_page(walk->hmm_pfns[i]));
+	return needs;
+}
+
 /*
  * Map what the range fault has found to be present. The sequence tells that all of it still is
  * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
  * that was prepared is used, or freed.
- * Return: 0, -EBUSY when it is stale, -EIO when the memory of a page has failed: that one
- * is not mapped.
+ * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -EIO when
+ * the memory of a page has failed: that one is not mapped.
  */
 static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
-	unsigned long nr = range_pages(walk);
 	struct hmm_ref_ptes ptes;
-	bool mapped = true;
-	unsigned long i;
+	struct needs needs;
+	unsigned long i, nr;
 	int rc = -EBUSY;
 
 	mutex_lock(&range->lock);
 	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
+	needs = needs_of(range, walk);
+	if (!hmm_ref_range_is_ready(range, needs.leaf, needs.dma))
+		goto out;
 	rc = 0;
 	ptes = hmm_ref_pgtable_look(&range->pt);
+	nr = needs.leaf ? 1 : range_pages(walk);
 	for (i = 0; i < nr; i++) {
 		unsigned long addr = walk->start + i * PAGE_SIZE;
 		unsigned long hmm_pfn = walk->hmm_pfns[i];
+		struct page *page = hmm_pfn_to_page(hmm_pfn);
+		int map_rc;
 
 		if (!suffices(hmm_pfn, false))
 			continue;
@@ -270,40 +274,38 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 			rc = -EIO;
 			continue;
 		}
-		if (is_leaf(range, hmm_pfn))
-			mapped = map_leaf(range, hmm_pfn);
-		else
-			mapped = hmm_ref_pgtable_map(&range->pt, addr,
-						     make_pte(range, hmm_pfn));
-		if (!mapped) {
-			rc = -EBUSY;
+		map_rc = hmm_ref_range_map(range, addr, page,
+					   hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0,
+					   needs.leaf);
+		if (map_rc) {
+			rc = map_rc;
 			break;
 		}
 		if (hmm_pfn & HMM_PFN_WRITE)
-			make_dirty(page_folio(hmm_pfn_to_page(hmm_pfn)));
-		if (is_leaf(range, hmm_pfn))
-			break;
+			make_dirty(page_folio(page));
 	}
 	hmm_ref_verify_mapped(range, walk->start, walk->end);
 out:
-	hmm_ref_pgtable_trim(&range->pt);
+	hmm_ref_range_trim(range);
 	mutex_unlock(&range->lock);
 	return rc;
 }
 
-/* Prepare for what the walk has found. Return: 0, -ENOMEM, or -EBUSY when that is stale. */
+/*
+ * Prepare for what the walk has found. Return: 0, -ENOMEM, -EOPNOTSUPP, or -EBUSY when that is
+ * stale.
+ */
 static int prepare(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
-	bool leaf = false;
+	struct needs needs = {};
 	bool stale;
 
-	/* The pages stay as long as none can be invalidated. */
 	mutex_lock(&range->lock);
 	stale = mmu_interval_read_retry(&range->notifier, walk->notifier_seq);
 	if (!stale)
-		leaf = is_leaf(range, walk->hmm_pfns[0]);
+		needs = needs_of(range, walk);
 	mutex_unlock(&range->lock);
-	return stale ? -EBUSY : hmm_ref_pgtable_prepare(&range->pt, leaf);
+	return stale ? -EBUSY : hmm_ref_range_prepare(range, needs.leaf, needs.dma);
 }
 
 struct dev_fault {

@@ -165,6 +165,19 @@ static void verify_device_page(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	sane(page_count(pfn_to_page(hmm_ref_block_pfn(block) + bit)));
 }
 
+static void verify_system_page(struct hmm_ref_range *range, unsigned long addr)
+{
+	unsigned long index = (addr - range->start) / range->dma.dma_entry_size;
+	unsigned long entry = range->dma.pfn_list[index];
+	unsigned long pfn = page_to_pfn(hmm_pfn_to_page(entry));
+
+	pfn += (addr >> PAGE_SHIFT) & ((range->dma.dma_entry_size >> PAGE_SHIFT) - 1);
+	sane(entry & HMM_PFN_DMA_MAPPED);
+	sane(pfn_valid(pfn));
+	sane(page_count(pfn_to_page(pfn)));
+	sane(!hmm_ref_owns(range->mirror->dm, pfn_to_page(pfn)));
+}
+
 /**
  * hmm_ref_verify_mapped() - what a device maps belongs to the process
  * @range: range
@@ -192,9 +205,7 @@ void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			sane(!(pte & HMM_REF_PTE_EXCLUSIVE));
 			verify_device_page(dm, number);
 		} else {
-			sane(pfn_valid(number));
-			sane(page_count(pfn_to_page(number)));
-			sane(!hmm_ref_owns(dm, pfn_to_page(number)));
+			verify_system_page(range, addr);
 			sane(!(pte & HMM_REF_PTE_EXCLUSIVE) ||
 			     pte & HMM_REF_PTE_WRITE);
 		}
@@ -259,14 +270,42 @@ void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 	sane(hmm_ref_pgtable_is_trimmed(&range->pt));
 }
 
+/*
+ * How often a page is mapped, by direction: 20 bits for each, as it may be mapped for several
+ * mirrors, and copied.
+ */
+static unsigned long mapped_once(enum dma_data_direction direction)
+{
+	return 1UL << (20 * direction);
+}
+
+static unsigned long times_mapped(unsigned long count, enum dma_data_direction direction)
+{
+	return count >> (20 * direction) & GENMASK(19, 0);
+}
+
+/* Return: 0 or -ENOMEM. */
+static int count_mapping(struct hmm_ref_hw *hw, unsigned long index, long change)
+{
+	unsigned long flags, count;
+	void *entry;
+
+	xa_lock_irqsave(&hw->mapped, flags);
+	entry = xa_load(&hw->mapped, index);
+	count = (entry ? xa_to_value(entry) : 0) + change;
+	entry = __xa_store(&hw->mapped, index, count ? xa_mk_value(count) : NULL,
+			   GFP_NOWAIT | __GFP_NOWARN);
+	xa_unlock_irqrestore(&hw->mapped, flags);
+	return xa_err(entry);
+}
+
 /**
  * hmm_ref_note_mapping() - note what is mapped for DMA
  * @hw: device
  * @addr: DMA address of the first page
- * @nr: pages, none of which is mapped already
+ * @nr: pages
  * @direction: which way
  *
- * Context: may sleep.
  * Return: 0; or -ENOMEM, and none of them is noted.
  */
 int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
@@ -274,16 +313,12 @@ int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr
 {
 	unsigned long first = addr >> PAGE_SHIFT;
 	unsigned int i;
-	void *old;
 
 	for (i = 0; i < nr; i++) {
-		old = xa_store(&hw->mapped, first + i, xa_mk_value(direction),
-			       GFP_NOIO | __GFP_NOWARN);
-		if (xa_is_err(old)) {
-			hmm_ref_forget_mapping(hw, addr, i);
-			return -ENOMEM;
-		}
-		sane(!old);
+		if (!count_mapping(hw, first + i, mapped_once(direction)))
+			continue;
+		hmm_ref_forget_mapping(hw, addr, i, direction);
+		return -ENOMEM;
 	}
 	return 0;
 }
@@ -293,13 +328,17 @@ int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr
  * @hw: device
  * @addr: DMA address of the first page
  * @nr: pages
+ * @direction: which way
  */
-void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr)
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			    enum dma_data_direction direction)
 {
 	unsigned long index = addr >> PAGE_SHIFT, end = index + nr;
 
-	for (; index < end; index++)
-		sane(xa_erase(&hw->mapped, index));
+	for (; index < end; index++) {
+		sane(hmm_ref_is_mapped(hw, (dma_addr_t)index << PAGE_SHIFT, direction));
+		count_mapping(hw, index, -mapped_once(direction));
+	}
 }
 
 /**
@@ -308,9 +347,12 @@ void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int
  * @addr: address
  * @direction: which way
  *
- * Return: whether it is mapped so.
+ * Return: whether it is mapped so, or both ways.
  */
 bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr, enum dma_data_direction direction)
 {
-	return xa_load(&hw->mapped, addr >> PAGE_SHIFT) == xa_mk_value(direction);
+	void *entry = xa_load(&hw->mapped, addr >> PAGE_SHIFT);
+
+	return entry && (times_mapped(xa_to_value(entry), direction) ||
+			 times_mapped(xa_to_value(entry), DMA_BIDIRECTIONAL));
 }

@@ -30,7 +30,8 @@ void hmm_ref_verify_job(const struct hmm_ref_job *job);
 void hmm_ref_verify_trimmed(struct hmm_ref_range *range);
 int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
 			 enum dma_data_direction direction);
-void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr);
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+			    enum dma_data_direction direction);
 bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
 		       enum dma_data_direction direction);
 #else
@@ -53,7 +54,8 @@ static inline int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, u
 }
 
 static inline void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
-					  unsigned int nr) {}
+					  unsigned int nr,
+					  enum dma_data_direction direction) {}
 static inline bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
 				     enum dma_data_direction direction)
 {

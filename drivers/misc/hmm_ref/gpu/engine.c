@@ -19,15 +19,12 @@
  * signal: it allocates nothing and takes no lock that a task may hold which waits.
  */
 #include <linux/delay.h>
-#include <linux/dma-direct.h>
-#include <linux/highmem.h>
-#include <linux/iommu.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 
 #include "gpu.h"
+#include "iommu.h"
 #include "../fail.h"
-#include "../sanity.h"
 
 #define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
 
@@ -78,24 +75,6 @@ static const struct dma_fence_ops batch_fence_ops = {
 	.get_timeline_name = timeline_name,
 };
 
-/* ---- system memory ----------------------------------------------------- */
-
-/* mock: an IOMMU would do that. Return: the page behind a DMA address, mapped; or NULL. */
-static __always_inline void *map_addr(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-				      dma_addr_t addr, enum dma_data_direction direction)
-{
-	phys_addr_t phys = 0;
-
-	if (domain)
-		phys = iommu_iova_to_phys(domain, addr);
-	else if (hmm_ref_is_mapped(hw, addr, direction))
-		phys = dma_to_phys(hw->dev, addr);
-	if (likely(phys))
-		return kmap_local_pfn(PHYS_PFN(phys));
-	dev_err(hw->dev, "DMA fault at %pad\n", &addr);
-	return NULL;
-}
-
 /* ---- copies ------------------------------------------------------------ */
 
 /* Memory of the GPU: as the CPU maps it, and how. */
@@ -144,7 +123,7 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 		return false;
 	}
 	do {
-		void *sys = map_addr(hw, domain, addr, direction);
+		void *sys = hmm_ref_gpu_map_addr(hw, domain, addr, direction);
 
 		if (!sys)
 			return true;
@@ -167,7 +146,7 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 		return false;
 	}
 	for (i = 0; i < copy->nr; i++, addr += PAGE_SIZE) {
-		void *sys = map_addr(hw, domain, addr, DMA_FROM_DEVICE);
+		void *sys = hmm_ref_gpu_map_addr(hw, domain, addr, DMA_FROM_DEVICE);
 
 		if (!sys)
 			return true;
@@ -386,6 +365,7 @@ int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
 	spin_lock_init(&gpu->lock);
 	INIT_LIST_HEAD(&gpu->queue);
 	init_waitqueue_head(&gpu->reset);
+	hmm_ref_gpu_mmu_init(gpu);
 	gpu->turn = 0;
 	gpu->resets = 0;
 	gpu->context = dma_fence_context_alloc(1);

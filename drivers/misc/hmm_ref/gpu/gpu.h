@@ -16,6 +16,20 @@
 
 #include "../hw.h"
 
+#define HMM_REF_TLB_SIZE	64
+
+/**
+ * struct hmm_ref_translation - what the MMU has read
+ * @space: of which address space
+ * @page: address >> PAGE_SHIFT
+ * @pte: entry; 0 for a slot that is free
+ */
+struct hmm_ref_translation {
+	struct hmm_ref_space *space;
+	unsigned long page;
+	hmm_ref_pte_t pte;
+};
+
 /**
  * struct hmm_ref_gpu - one GPU
  * @hw: what the core sees of it
@@ -28,6 +42,10 @@
  * @turn: of a reordered engine: batches that it has begun
  * @resets: how often it was reset
  * @reset: woken by that
+ * @accesses: for reading: a load, store or atomic is under way; for writing: none is
+ * @tlb_lock: covers @tlb
+ * @tlb: entries that the MMU has read, by page
+ * @link_lock: a store to system memory, or an atomic there: each is one to the others
  * @context: of its fences
  * @seqno: of the last of them
  */
@@ -42,6 +60,10 @@ struct hmm_ref_gpu {
 	unsigned int turn;
 	unsigned int resets;
 	wait_queue_head_t reset;
+	rwlock_t accesses;
+	spinlock_t tlb_lock;	/* tlb */
+	struct hmm_ref_translation tlb[HMM_REF_TLB_SIZE];
+	spinlock_t link_lock;	/* words of system memory */
 	u64 context;
 	atomic64_t seqno;
 };
@@ -60,12 +82,20 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 void hmm_ref_gpu_help(struct hmm_ref_hw *hw, struct dma_fence *fence);
 void hmm_ref_gpu_reset(struct hmm_ref_hw *hw);
 
+/* ---- mmu.c: translations ----------------------------------------------- */
+
+void hmm_ref_gpu_mmu_init(struct hmm_ref_gpu *gpu);
+hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
+				    unsigned long addr, bool (*allows)(hmm_ref_pte_t pte));
+void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
+		       unsigned long end);
+
 /* ---- lsu.c: loads and stores ------------------------------------------- */
 
-unsigned int hmm_ref_gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			      struct iov_iter *iter, unsigned int len);
-void hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			struct hmm_ref_word *word);
+int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		     struct iov_iter *iter, unsigned int len);
+int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		       struct hmm_ref_word *word);
 
 /* ---- vram.c: a GPU that is simulated as a whole ------------------------- */
 

@@ -5,30 +5,50 @@
  */
 #include <linux/delay.h>
 #include <linux/export.h>
-#include <linux/highmem.h>
 #include <linux/uio.h>
 
 #include "gpu.h"
+#include "iommu.h"
 
 #define ROUND_TRIP_NS	1000	/* of a device access to system memory */
 
-static struct iosys_map map_place(struct hmm_ref_hw *hw, const struct hmm_ref_place *place)
-{
-	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+/**
+ * struct target - what an access works on
+ * @mem: memory, as the CPU maps it
+ * @vram: it is the GPU's own
+ */
+struct target {
 	struct iosys_map mem;
+	bool vram;
+};
 
-	if (place->vram)
-		mem = gpu->vram(gpu, place->number);
-	else
-		iosys_map_set_vaddr(&mem, kmap_local_pfn(place->number));
-	iosys_map_incr(&mem, place->offset);
-	return mem;
+/* Return: false, with a line in the log, when the address of the entry is not mapped. */
+static bool map_target(struct hmm_ref_gpu *gpu, hmm_ref_pte_t pte, unsigned long addr,
+		       enum dma_data_direction direction, struct target *target)
+{
+	struct iommu_domain *domain;
+	dma_addr_t dma;
+	void *sys;
+
+	target->vram = pte & HMM_REF_PTE_DEVICE;
+	if (target->vram) {
+		target->mem = gpu->vram(gpu, hmm_ref_pte_number(pte));
+	} else {
+		domain = iommu_get_domain_for_dev(gpu->hw.dev);
+		dma = (dma_addr_t)hmm_ref_pte_number(pte) << PAGE_SHIFT;
+		sys = hmm_ref_gpu_map_addr(&gpu->hw, domain, dma, direction);
+		if (!sys)
+			return false;
+		iosys_map_set_vaddr(&target->mem, sys);
+	}
+	iosys_map_incr(&target->mem, offset_in_page(addr));
+	return true;
 }
 
-static void unmap_place(const struct iosys_map *mem, const struct hmm_ref_place *place)
+static void unmap_target(const struct target *target)
 {
-	if (!place->vram)
-		kunmap_local(mem->vaddr);
+	if (!target->vram)
+		kunmap_local(target->mem.vaddr);
 }
 
 /* ---- loads and stores -------------------------------------------------- */
@@ -60,27 +80,20 @@ static void move_bytes(struct iosys_map *mem, void *kernel, unsigned int len, bo
 		iosys_map_memcpy_from(kernel, mem, 0, len);
 }
 
-/* Stores to memory behind a bus, which has no atomic operations of its own. */
-static DEFINE_SPINLOCK(bus_lock);
-
-static void move_kernel(struct iosys_map *mem, void *kernel, unsigned int len, bool write)
+/*
+ * A store excludes an atomic where that is not one operation: behind a bus, which has none, and in
+ * system memory.
+ */
+static bool excludes_atomics(const struct target *target)
 {
-	bool exclude = write && mem->is_iomem;
-
-	if (exclude)
-		spin_lock(&bus_lock);
-	move_bytes(mem, kernel, len, write);
-	if (exclude) {
-		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
-		spin_unlock(&bus_lock);
-	}
+	return target->mem.is_iomem || !target->vram;
 }
 
 static unsigned int move_kvec(struct iosys_map *mem, struct iov_iter *iter, unsigned int len)
 {
 	const struct kvec *kvec = iter->kvec;
 
-	move_kernel(mem, kvec->iov_base + iter->iov_offset, len, iov_iter_rw(iter) == ITER_SOURCE);
+	move_bytes(mem, kvec->iov_base + iter->iov_offset, len, iov_iter_rw(iter) == ITER_SOURCE);
 	iov_iter_advance(iter, len);
 	return len;
 }
@@ -99,23 +112,65 @@ static unsigned int move_user(struct iosys_map *mem, struct iov_iter *iter, unsi
 	return len;
 }
 
+static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target, struct iov_iter *iter,
+			 unsigned int len)
+{
+	bool exclude = iov_iter_rw(iter) == ITER_SOURCE && excludes_atomics(target);
+
+	if (exclude)
+		spin_lock(&gpu->link_lock);
+	if (iov_iter_is_kvec(iter))
+		len = move_kvec(&target->mem, iter, len);
+	else
+		len = move_user(&target->mem, iter, len);
+	if (exclude) {
+		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+		spin_unlock(&gpu->link_lock);
+	}
+	return len;
+}
+
+static bool allows_loads(hmm_ref_pte_t pte)
+{
+	return pte & HMM_REF_PTE_VALID;
+}
+
+static bool allows_stores(hmm_ref_pte_t pte)
+{
+	return pte & HMM_REF_PTE_VALID && pte & HMM_REF_PTE_WRITE;
+}
+
 /**
  * hmm_ref_gpu_move() - hmm_ref_hw_ops::move
  * @hw: of a struct hmm_ref_gpu
- * @place: what the device loads from, or stores to
+ * @space: address space
+ * @addr: what the device loads from, or stores to
  * @iter: the other side: memory of the user, or of the kernel in one piece
  * @len: bytes
  *
- * Return: bytes moved.
+ * Return: bytes moved, -EFAULT or -EIO.
  */
-unsigned int hmm_ref_gpu_move(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			      struct iov_iter *iter, unsigned int len)
+int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		     struct iov_iter *iter, unsigned int len)
 {
-	struct iosys_map mem = map_place(hw, place);
+	bool store = iov_iter_rw(iter) == ITER_SOURCE;
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+	struct target target;
+	hmm_ref_pte_t pte;
+	int rc = -EFAULT;
 
-	len = iov_iter_is_kvec(iter) ? move_kvec(&mem, iter, len) : move_user(&mem, iter, len);
-	unmap_place(&mem, place);
-	return len;
+	read_lock(&gpu->accesses);
+	pte = hmm_ref_gpu_translate(gpu, space, addr, store ? allows_stores : allows_loads);
+	if (!pte)
+		goto out;
+	rc = -EIO;
+	if (!map_target(gpu, pte, addr, store ? DMA_FROM_DEVICE : DMA_TO_DEVICE, &target))
+		goto out;
+	rc = move(gpu, &target, iter, len);
+	unmap_target(&target);
+out:
+	read_unlock(&gpu->accesses);
+	return rc;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_move, "HMM_REF");
 
@@ -158,17 +213,17 @@ static bool store_if_unchanged(void *mem, const struct hmm_ref_word *word, u64 n
 }
 
 /* Atomic for all CPUs and devices, through any mirror. */
-static void atomic_vram(struct iosys_map *mem, struct hmm_ref_word *word)
+static void atomic_vram(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hmm_ref_word *word)
 {
 	u64 new;
 
 	if (mem->is_iomem) {
-		spin_lock(&bus_lock);
+		spin_lock(&gpu->link_lock);
 		load(mem, word);
 		if (result(word, &new))
 			store(mem, word, new);
 		wmb(); /* as above */
-		spin_unlock(&bus_lock);
+		spin_unlock(&gpu->link_lock);
 		return;
 	}
 	do {
@@ -177,32 +232,51 @@ static void atomic_vram(struct iosys_map *mem, struct hmm_ref_word *word)
 }
 
 /* A link without atomics: a load, a round trip, a store. Only exclusive access makes it atomic. */
-static void atomic_sys(struct iosys_map *mem, struct hmm_ref_word *word)
+static void atomic_sys(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hmm_ref_word *word)
 {
 	u64 new;
 
+	spin_lock(&gpu->link_lock);
 	load(mem, word);
-	if (!result(word, &new))
-		return;
-	ndelay(ROUND_TRIP_NS);
-	store(mem, word, new);
+	if (result(word, &new)) {
+		ndelay(ROUND_TRIP_NS);
+		store(mem, word, new);
+	}
+	spin_unlock(&gpu->link_lock);
 }
 
 /**
  * hmm_ref_gpu_atomic() - hmm_ref_hw_ops::atomic
  * @hw: of a struct hmm_ref_gpu
- * @place: where the word is
+ * @space: address space
+ * @addr: of the word
  * @word: what to do with it
+ *
+ * Return: 0, -EFAULT or -EIO.
  */
-void hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, const struct hmm_ref_place *place,
-			struct hmm_ref_word *word)
+int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
+		       struct hmm_ref_word *word)
 {
-	struct iosys_map mem = map_place(hw, place);
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+	struct target target;
+	hmm_ref_pte_t pte;
+	int rc = -EFAULT;
 
-	if (place->vram)
-		atomic_vram(&mem, word);
+	read_lock(&gpu->accesses);
+	pte = hmm_ref_gpu_translate(gpu, space, addr, hmm_ref_pte_allows_atomics);
+	if (!pte)
+		goto out;
+	rc = -EIO;
+	if (!map_target(gpu, pte, addr, DMA_BIDIRECTIONAL, &target))
+		goto out;
+	if (target.vram)
+		atomic_vram(gpu, &target.mem, word);
 	else
-		atomic_sys(&mem, word);
-	unmap_place(&mem, place);
+		atomic_sys(gpu, &target.mem, word);
+	unmap_target(&target);
+	rc = 0;
+out:
+	read_unlock(&gpu->accesses);
+	return rc;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_atomic, "HMM_REF");

@@ -113,6 +113,7 @@ static const struct hmm_ref_hw_ops sim_ops = {
 	.vram_free = sim_vram_free,
 	.move = hmm_ref_gpu_move,
 	.atomic = hmm_ref_gpu_atomic,
+	.flush = hmm_ref_gpu_flush,
 	.submit = hmm_ref_gpu_submit,
 	.help = hmm_ref_gpu_help,
 	.reset = hmm_ref_gpu_reset,

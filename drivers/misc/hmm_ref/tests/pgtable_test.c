@@ -4,8 +4,8 @@
  * there is.
  *
  * What the model says of every function is the contract in pgtable.c, return values
- * included: a leaf goes as a whole when a part of it is zapped or mapped by a page, PTEs
- * go to the page, and a table goes with its last one.
+ * included: a leaf goes as a whole when a part of it is zapped, PTEs go to the page, a table goes
+ * with its last one, and none is ready for the other kind.
  */
 #include <linux/xarray.h>
 
@@ -65,23 +65,23 @@ static void do_prepare(struct kunit *test, struct model *m, bool leaf)
 static void do_map(struct kunit *test, struct model *m, unsigned int page,
 		   hmm_ref_pte_t pte)
 {
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_map(&m->pt, addr_of(m, page), pte),
-			    m->room == TABLE, "map page %u, room %d", page, m->room);
-	if (m->room == TABLE)
-		m->pte[page] = pte;
-	else
-		clear_all(m, NONE);
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, false), m->room == TABLE,
+			    "page %u, room %d", page, m->room);
+	if (m->room != TABLE)
+		return;
+	hmm_ref_pgtable_map(&m->pt, addr_of(m, page), pte);
+	m->pte[page] = pte;
 }
 
 static void do_map_leaf(struct kunit *test, struct model *m, hmm_ref_pte_t pte)
 {
 	unsigned int i;
 
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_map_leaf(&m->pt, pte), m->room != NONE,
-			    "map_leaf, room %d", m->room);
-	if (m->room == NONE)
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, true), m->room == LEAF,
+			    "leaf, room %d", m->room);
+	if (m->room != LEAF)
 		return;
-	m->room = LEAF;
+	hmm_ref_pgtable_map_leaf(&m->pt, pte);
 	for (i = 0; i < NR_PAGES; i++)
 		m->pte[i] = hmm_ref_pte(hmm_ref_pte_number(pte) + i, pte & HMM_REF_PTE_BITS);
 }
@@ -255,7 +255,7 @@ static void pgtable_zap_leaf(struct kunit *test)
 	}
 }
 
-/* A page that is mapped in a leaf's place drops the leaf, and a leaf drops the pages. */
+/* A table is not ready for a leaf, nor a leaf for a page, before it is zapped. */
 static void pgtable_replace(struct kunit *test)
 {
 	struct model *m = test->priv;
@@ -270,9 +270,14 @@ static void pgtable_replace(struct kunit *test)
 	compare(test, m);
 	do_map(test, m, 5, hmm_ref_pte(3, 0));
 	compare(test, m);
+	do_zap(m, 5, 6);
 	do_prepare(test, m, false);
 	do_map(test, m, 5, hmm_ref_pte(3, HMM_REF_PTE_EXCLUSIVE));
 	compare(test, m);
+	do_map_leaf(test, m, hmm_ref_pte(1024, 0));
+	compare(test, m);
+	do_zap(m, 0, NR_PAGES);
+	do_prepare(test, m, true);
 	do_map_leaf(test, m, hmm_ref_pte(1024, 0));
 	compare(test, m);
 }

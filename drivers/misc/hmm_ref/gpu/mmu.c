@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The simulated MMU, which keeps what it has read of page tables.
+ *
+ * An access holds gpu->accesses for reading, from the translation to its end. A flush holds it for
+ * writing: no access goes on, and the next one reads the page table.
+ */
+#include <linux/export.h>
+#include <linux/rcupdate.h>
+#include <linux/string.h>
+
+#include "gpu.h"
+
+/**
+ * hmm_ref_gpu_mmu_init() - set up the MMU
+ * @gpu: GPU
+ */
+void hmm_ref_gpu_mmu_init(struct hmm_ref_gpu *gpu)
+{
+	rwlock_init(&gpu->accesses);
+	spin_lock_init(&gpu->tlb_lock);
+	memset(gpu->tlb, 0, sizeof(gpu->tlb));
+	spin_lock_init(&gpu->link_lock);
+}
+
+/**
+ * hmm_ref_gpu_translate() - find an entry that allows an access
+ * @gpu: GPU
+ * @space: address space
+ * @addr: address
+ * @allows: whether an entry does
+ *
+ * An entry that does not is read anew: it may have become better since, which takes no flush.
+ *
+ * Context: hmm_ref_gpu::accesses held for reading, as long as the entry is used.
+ * Return: the entry, or 0.
+ */
+hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
+				    unsigned long addr, bool (*allows)(hmm_ref_pte_t pte))
+{
+	unsigned long page = addr >> PAGE_SHIFT;
+	struct hmm_ref_translation *slot = &gpu->tlb[page % HMM_REF_TLB_SIZE];
+	hmm_ref_pte_t pte = 0;
+
+	spin_lock(&gpu->tlb_lock);
+	if (slot->page == page && slot->space == space)
+		pte = slot->pte;
+	spin_unlock(&gpu->tlb_lock);
+	if (allows(pte))
+		return pte;
+	rcu_read_lock();
+	pte = space->walk(space, addr);
+	rcu_read_unlock();
+	if (!allows(pte))
+		return 0;
+	spin_lock(&gpu->tlb_lock);
+	*slot = (struct hmm_ref_translation){ .space = space, .page = page, .pte = pte };
+	spin_unlock(&gpu->tlb_lock);
+	return pte;
+}
+
+/**
+ * hmm_ref_gpu_flush() - hmm_ref_hw_ops::flush
+ * @hw: of a struct hmm_ref_gpu
+ * @space: address space
+ * @start: page address
+ * @end: page address, exclusive
+ */
+void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
+		       unsigned long end)
+{
+	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
+	unsigned int i;
+
+	write_lock(&gpu->accesses);
+	for (i = 0; i < HMM_REF_TLB_SIZE; i++) {
+		struct hmm_ref_translation *slot = &gpu->tlb[i];
+
+		if (slot->space == space && slot->page >= start >> PAGE_SHIFT &&
+		    slot->page < end >> PAGE_SHIFT)
+			*slot = (struct hmm_ref_translation){};
+	}
+	write_unlock(&gpu->accesses);
+}
+EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_flush, "HMM_REF");

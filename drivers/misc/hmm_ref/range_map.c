@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a range maps for the device: entries of the page table, DMA addresses and translations.
+ *
+ *   map   map the page for DMA; write the entry, with the DMA address
+ *   zap   clear the entry; flush: no access with the old translation is under way, and none
+ *         begins; unmap the page from DMA
+ *
+ * In this order the device never has an address that is not mapped. All of it is done under
+ * range->lock, which is taken in reclaim: memory for entries and for DMA is allocated before
+ * (prepare), and what has vanished by the time that the lock is held has the caller start again.
+ *
+ * A table of PTEs maps pages for DMA one by one, a leaf all of them at once. Pages of the device
+ * itself are not mapped for DMA.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/hmm.h>
+#include <linux/hmm-dma.h>
+#include <linux/pci-p2pdma.h>
+
+#include "fail.h"
+#include "mirror.h"
+#include "sanity.h"
+
+/* ---- DMA --------------------------------------------------------------- */
+
+static size_t entry_size(bool leaf)
+{
+	return leaf ? PMD_SIZE : PAGE_SIZE;
+}
+
+static unsigned int entry_pages(const struct hmm_ref_range *range)
+{
+	return range->dma.dma_entry_size >> PAGE_SHIFT;
+}
+
+/* Return: 0, -ENOMEM, or -EOPNOTSUPP when bounce buffers would be used. */
+static int prepare_dma(struct hmm_ref_range *range, bool leaf)
+{
+	struct device *dev = range->mirror->dm->hw->dev;
+	struct hmm_dma_map map = {};
+	int rc;
+
+	if (READ_ONCE(range->dma.dma_entry_size) == entry_size(leaf))
+		return 0;
+	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES, entry_size(leaf));
+	if (rc)
+		return rc;
+	mutex_lock(&range->lock);
+	if (range->dma.dma_entry_size != map.dma_entry_size) {
+		hmm_ref_range_zap(range, range->start, range->start + PMD_SIZE);
+		swap(range->dma, map);
+	}
+	mutex_unlock(&range->lock);
+	if (map.dma_entry_size)
+		hmm_dma_map_free(dev, &map);
+	return 0;
+}
+
+/* Return: the DMA address, the same as before for a page that is mapped; or DMA_MAPPING_ERROR. */
+static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index, unsigned long pfn)
+{
+	unsigned long *entry = &range->dma.pfn_list[index];
+	struct hmm_ref_hw *hw = range->mirror->dm->hw;
+	struct pci_p2pdma_map_state state = {};
+	bool is_new = !(*entry & HMM_PFN_DMA_MAPPED);
+	dma_addr_t addr;
+
+	if (is_new) {
+		if (hmm_ref_fail(HMM_REF_FAIL_DMA))
+			return DMA_MAPPING_ERROR;
+		*entry = pfn | HMM_PFN_VALID;
+	}
+	addr = hmm_dma_map_pfn(hw->dev, &range->dma, index, &state);
+	if (addr == DMA_MAPPING_ERROR || !is_new)
+		return addr;
+	if (!hmm_ref_note_mapping(hw, addr, entry_pages(range), DMA_BIDIRECTIONAL))
+		return addr;
+	hmm_dma_unmap_pfn(hw->dev, &range->dma, index);
+	return DMA_MAPPING_ERROR;
+}
+
+/* A page that is mapped has the same address when it is mapped again. */
+static dma_addr_t mapped_addr(struct hmm_ref_range *range, unsigned int index)
+{
+	struct pci_p2pdma_map_state state = {};
+
+	return hmm_dma_map_pfn(range->mirror->dm->hw->dev, &range->dma, index, &state);
+}
+
+static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned int end)
+{
+	struct hmm_ref_hw *hw = range->mirror->dm->hw;
+	unsigned int i;
+
+	for (i = first; i < end; i++) {
+		if (!(range->dma.pfn_list[i] & HMM_PFN_DMA_MAPPED))
+			continue;
+		if (IS_ENABLED(CONFIG_HMM_REF_SANITY))
+			hmm_ref_forget_mapping(hw, mapped_addr(range, i), entry_pages(range),
+					       DMA_BIDIRECTIONAL);
+		hmm_dma_unmap_pfn(hw->dev, &range->dma, i);
+	}
+}
+
+/* ---- entries ----------------------------------------------------------- */
+
+/**
+ * hmm_ref_range_prepare() - make room for entries
+ * @range: range
+ * @leaf: for one that maps all of it
+ * @dma: of system memory
+ *
+ * A caller that does not map after all calls hmm_ref_range_trim().
+ *
+ * Context: may sleep and enter reclaim; takes hmm_ref_range::lock.
+ * Return: 0, -ENOMEM, or -EOPNOTSUPP when DMA would go by way of bounce buffers.
+ */
+int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
+{
+	int rc = dma ? prepare_dma(range, leaf) : 0;
+
+	return rc ?: hmm_ref_pgtable_prepare(&range->pt, leaf);
+}
+
+/**
+ * hmm_ref_range_is_ready() - whether there is room for entries
+ * @range: range
+ * @leaf: for one that maps all of it
+ * @dma: of system memory
+ *
+ * Zaps what is in the way.
+ *
+ * Context: hmm_ref_range::lock; stays true as long as it is held.
+ * Return: false when there is none: prepare, and try again.
+ */
+bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
+{
+	if (hmm_ref_pgtable_is_ready(&range->pt, leaf))
+		return !dma || range->dma.dma_entry_size == entry_size(leaf);
+	hmm_ref_range_zap(range, range->start, range->start + PMD_SIZE);
+	return false;
+}
+
+/**
+ * hmm_ref_range_map() - map a page, or all of a range
+ * @range: that is ready for it
+ * @addr: page address
+ * @page: what is there; stays as long as it is mapped
+ * @bits: HMM_REF_PTE_WRITE, HMM_REF_PTE_EXCLUSIVE
+ * @leaf: map all of the range, which has pages that are contiguous
+ *
+ * Context: hmm_ref_range::lock; does not allocate.
+ * Return: 0; or -ENOMEM when there is no room for DMA addresses now.
+ */
+int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,
+		      u64 bits, bool leaf)
+{
+	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(range->mirror->dm, page);
+	unsigned long index = (addr - range->start) >> PAGE_SHIFT;
+	unsigned long skip = leaf ? index : 0;
+	dma_addr_t dma;
+	hmm_ref_pte_t pte;
+
+	if (chunk) {
+		pte = hmm_ref_pte(hmm_ref_chunk_dpfn(chunk, page) - skip,
+				  bits | HMM_REF_PTE_DEVICE);
+	} else {
+		dma = map_dma(range, index - skip, page_to_pfn(page) - skip);
+		if (dma == DMA_MAPPING_ERROR)
+			return -ENOMEM;
+		pte = hmm_ref_pte(dma >> PAGE_SHIFT, bits);
+	}
+	if (leaf)
+		hmm_ref_pgtable_map_leaf(&range->pt, pte);
+	else
+		hmm_ref_pgtable_map(&range->pt, addr, pte);
+	return 0;
+}
+
+/**
+ * hmm_ref_range_zap() - unmap pages
+ * @range: range
+ * @start: page address
+ * @end: page address in the range, or its end; exclusive
+ *
+ * If a leaf maps one of them, all of it goes. When this returns the device accesses none of them.
+ *
+ * Context: hmm_ref_range::lock, also where nothing may sleep; does not allocate.
+ */
+void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigned long end)
+{
+	struct hmm_ref_mirror *mirror = range->mirror;
+	struct hmm_ref_hw *hw = mirror->dm->hw;
+	bool leaf = hmm_ref_pgtable_is_ready(&range->pt, true);
+	unsigned int first = 0, last = 1;
+
+	lockdep_assert_held(&range->lock);
+	if (hmm_ref_pgtable_is_empty(&range->pt) || start >= end)
+		return;
+	if (leaf) {
+		start = range->start;
+		end = start + PMD_SIZE;
+	} else {
+		first = (start - range->start) >> PAGE_SHIFT;
+		last = (end - range->start) >> PAGE_SHIFT;
+	}
+	hmm_ref_pgtable_zap(&range->pt, start, end);
+	hw->ops->flush(hw, &mirror->space, start, end);
+	if (range->dma.dma_entry_size == entry_size(leaf))
+		unmap_dma(range, first, last);
+}
+
+/**
+ * hmm_ref_range_trim() - free room that nothing was mapped in
+ * @range: range
+ *
+ * Context: hmm_ref_range::lock; does not allocate.
+ */
+void hmm_ref_range_trim(struct hmm_ref_range *range)
+{
+	hmm_ref_pgtable_trim(&range->pt);
+}
+
+/**
+ * hmm_ref_range_unmap_all() - unmap all of a range, and free the memory for that
+ * @range: range
+ *
+ * Leaves nothing that needs the device, which may go.
+ *
+ * Context: may sleep; takes hmm_ref_range::lock.
+ */
+void hmm_ref_range_unmap_all(struct hmm_ref_range *range)
+{
+	mutex_lock(&range->lock);
+	hmm_ref_range_zap(range, range->start, range->start + PMD_SIZE);
+	hmm_ref_pgtable_destroy(&range->pt);
+	if (range->dma.dma_entry_size)
+		hmm_dma_map_free(range->mirror->dm->hw->dev, &range->dma);
+	range->dma = (struct hmm_dma_map){};
+	mutex_unlock(&range->lock);
+}
