@@ -181,7 +181,7 @@ static inline int patiently(struct race *race, int fd, bool write, void *addr,
 }
 
 /*
- * A device that reads more than a word copies bytes (uapi.rst, "What is atomic"): of a word
+ * A device that reads more than a word copies bytes (uapi.rst, "Atomicity"): of a word
  * that a CPU turns from zero into @whole meanwhile, it may have some bytes of each.
  */
 static inline bool is_part_of(unsigned long word, unsigned long whole)
