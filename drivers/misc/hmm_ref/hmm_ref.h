@@ -18,16 +18,16 @@
  *                                    how pages move
  *   mirror.h    exclusive.c          what the device has to itself
  *               snapshot.c           what is where
- *               range_fault.c, absent.c, mirror.c
+ *               range_fault.c, range_map.c, absent.c, mirror.c
  *                                    how it gets to see it
- *   pgtable.h   pgtable.c            the device's page table
  *   devmem.h    reserve.c            device pages that are promised
  *               chunk.c, audit.c     how many device pages there are, in what state
  *               devmem.c, devmem_large.c
  *                                    the life of a device page
  *   hw.h        job.c                what the core asks of a device
- *   gpu/gpu.h   gpu/engine.c, gpu/lsu.c, gpu/vram.c
+ *   gpu/gpu.h   gpu/engine.c, gpu/lsu.c, gpu/mmu.c, gpu/vram.c
  *                                    a device: what hardware would do
+ *   pgtable.h   pgtable.c            the device's page table
  *   base.h      compat/              the kernel as it should be
  *
  * Files, user pointers and structs of the uapi end in the files of hmm_ref.h and device.h but for

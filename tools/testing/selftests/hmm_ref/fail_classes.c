@@ -149,6 +149,23 @@ FIXTURE_VARIANT_ADD(always, dma_large_cpu) {
 	.rc = CHILD_SIGNAL + SIGALRM,
 };
 
+FIXTURE_VARIANT_ADD(always, dma_read) {
+	.class = "dma", .run = run_read, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_large_read) {
+	.class = "dma", .large = true, .run = run_read, .rc = -ENOMEM,
+};
+
+FIXTURE_VARIANT_ADD(always, dma_write) {
+	.class = "dma", .run = run_write, .rc = -ENOMEM,
+};
+
+/* The device's own memory takes none. */
+FIXTURE_VARIANT_ADD(always, dma_write_on_device) {
+	.class = "dma", .state = ON_DEVICE, .run = run_write,
+};
+
 FIXTURE_VARIANT_ADD(always, copy_to_device) {
 	.class = "copy", .run = run_to_device, .rc = -EIO,
 };
