@@ -17,6 +17,22 @@
 
 /* ---- loads and stores -------------------------------------------------- */
 
+/* Return: as hmm_ref_hw_ops::move; -ENODEV when the device is gone. */
+static int move(struct hmm_ref_mirror *mirror, unsigned long addr, struct iov_iter *iter,
+		unsigned int len)
+{
+	struct hmm_ref_devmem *dm = mirror->dm;
+	int section, rc;
+
+	if (!hmm_ref_hw_enter(dm, &section))
+		return -ENODEV;
+	rc = dm->hw->ops->move(dm->hw, &mirror->space, addr, iter, len);
+	if (rc == -ENODEV)
+		hmm_ref_devmem_lose_all(dm);
+	hmm_ref_hw_exit(dm, section);
+	return rc;
+}
+
 /* One READ or WRITE command on its way. */
 struct access {
 	struct hmm_ref_mirror *mirror;
@@ -40,7 +56,6 @@ static int access_page(struct access *access, unsigned long addr, struct iov_ite
 	struct hmm_ref_transfer *transfer = access->transfer;
 	struct hmm_ref_range *range = access->range;
 	struct hmm_ref_mirror *mirror = range->mirror;
-	struct hmm_ref_hw *hw = mirror->dm->hw;
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long began = jiffies;
 	u64 served = 0;
@@ -53,7 +68,7 @@ static int access_page(struct access *access, unsigned long addr, struct iov_ite
 					 page + access->ahead);
 		bool alone;
 
-		rc = hw->ops->move(hw, &mirror->space, addr, iter, len);
+		rc = move(mirror, addr, iter, len);
 		if (rc != -EFAULT)
 			return rc;
 		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
@@ -178,6 +193,21 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 
 /* ---- atomics ----------------------------------------------------------- */
 
+/* Return: as hmm_ref_hw_ops::atomic; -ENODEV when the device is gone. */
+static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr, struct hmm_ref_word *word)
+{
+	struct hmm_ref_devmem *dm = mirror->dm;
+	int section, rc;
+
+	if (!hmm_ref_hw_enter(dm, &section))
+		return -ENODEV;
+	rc = dm->hw->ops->atomic(dm->hw, &mirror->space, addr, word);
+	if (rc == -ENODEV)
+		hmm_ref_devmem_lose_all(dm);
+	hmm_ref_hw_exit(dm, section);
+	return rc;
+}
+
 /* A device fault of an atomic operation. Return: 0 or -errno. */
 static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64 *faults)
 {
@@ -207,7 +237,6 @@ int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	struct hmm_ref_range *range = hmm_ref_range_get(mirror, addr);
-	struct hmm_ref_hw *hw = mirror->dm->hw;
 	unsigned long began = jiffies;
 	int rc;
 
@@ -215,7 +244,7 @@ int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 	for (;;) {
-		rc = hw->ops->atomic(hw, &mirror->space, addr, word);
+		rc = atomic(mirror, addr, word);
 		if (rc != -EFAULT)
 			break;
 		rc = hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);

@@ -30,4 +30,7 @@
 /* How long it does so with a signal pending that is not fatal. */
 #define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
 
+/* How long a device that goes has for a batch of copies, before it is reset. */
+#define HMM_REF_LAST_PATIENCE	(2UL * HZ)
+
 #endif /* _HMM_REF_BASE_H */

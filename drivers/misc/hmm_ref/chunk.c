@@ -304,8 +304,8 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	unsigned long first_dpfn, nr_pages;
 	struct hmm_ref_chunk *chunk;
 	struct resource *region;
+	int section, rc;
 	u32 index;
-	int rc;
 
 	lockdep_assert_held(&dm->grow_lock);
 	rc = xa_alloc(&dm->chunks, &index, NULL, XA_LIMIT(0, last), GFP_KERNEL);
@@ -323,12 +323,17 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 		goto err_free;
 	chunk->region = region;
 	chunk->dpfn_offset = first_dpfn - PHYS_PFN(region->start);
+	rc = -ENODEV;
+	if (!hmm_ref_hw_enter(dm, &section))
+		goto err_free;
 	rc = ops->vram_alloc(dm->hw, first_dpfn, nr_pages);
 	if (rc)
-		goto err_free;
+		goto err_exit;
 	rc = chunk_map(chunk);
 	if (rc)
 		goto err_vram;
+	chunk->has_vram = true;
+	hmm_ref_hw_exit(dm, section);
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_add(chunk);
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
@@ -338,11 +343,23 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 
 err_vram:
 	ops->vram_free(dm->hw, first_dpfn, nr_pages);
+err_exit:
+	hmm_ref_hw_exit(dm, section);
 err_free:
 	chunk_free(chunk);
 err_index:
 	xa_erase(&dm->chunks, index);
 	return rc;
+}
+
+/* A device that is gone has none. */
+static void chunk_free_vram(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_hw *hw = chunk->dm->hw;
+
+	if (chunk->has_vram)
+		hw->ops->vram_free(hw, chunk->first_dpfn, chunk_pages(chunk));
+	chunk->has_vram = false;
 }
 
 /*
@@ -356,7 +373,7 @@ static void chunk_remove(struct hmm_ref_chunk *chunk)
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_remove(chunk);
 	memunmap_pages(&chunk->pagemap);
-	dm->hw->ops->vram_free(dm->hw, chunk->first_dpfn, chunk_pages(chunk));
+	chunk_free_vram(chunk);
 	xa_erase(&dm->chunks, chunk->first_dpfn >> dm->chunk_shift);
 }
 
@@ -528,9 +545,12 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	INIT_LIST_HEAD(&dm->idle);
 	INIT_WORK(&dm->reclaim, reclaim_work);
 
-	rc = coherent ? add_region(dm) : 0;
+	rc = init_srcu_struct(&dm->hw_users);
 	if (rc)
 		return rc;
+	rc = coherent ? add_region(dm) : 0;
+	if (rc)
+		goto err_srcu;
 	dm->shrinker = shrinker_alloc(0, "%s", params->name);
 	if (!dm->shrinker) {
 		rc = -ENOMEM;
@@ -544,6 +564,8 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 
 err_chunks:
 	free_chunks(dm);
+err_srcu:
+	cleanup_srcu_struct(&dm->hw_users);
 	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
@@ -564,13 +586,52 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 
 /**
- * hmm_ref_devmem_restart() - hand out again
+ * hmm_ref_devmem_lose_all() - the device is lost, and with it the data of all pages
+ * @dm: device memory
+ *
+ * A CPU touch of a page is SIGBUS from now on.
+ *
+ * Context: any but interrupts.
+ */
+void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&dm->lock, flags);
+	WRITE_ONCE(dm->lost, true);
+	WRITE_ONCE(dm->stopped, true);
+	spin_unlock_irqrestore(&dm->lock, flags);
+}
+
+/**
+ * hmm_ref_devmem_end_hw() - stop to use the device
  * @dm: stopped
+ *
+ * Pages may be in use: their data is lost. What the device maps is to be zapped yet.
+ *
+ * Context: may sleep, until no task uses the device.
+ */
+void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned long index;
+
+	WRITE_ONCE(dm->hw_gone, true);
+	synchronize_srcu(&dm->hw_users);
+	mutex_lock(&dm->grow_lock);
+	xa_for_each(&dm->chunks, index, chunk)
+		chunk_free_vram(chunk);
+	mutex_unlock(&dm->grow_lock);
+}
+
+/**
+ * hmm_ref_devmem_restart() - hand out again
+ * @dm: stopped; stays so if the device is lost
  */
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
 {
 	spin_lock_irq(&dm->lock);
-	WRITE_ONCE(dm->stopped, false);
+	WRITE_ONCE(dm->stopped, dm->lost);
 	spin_unlock_irq(&dm->lock);
 }
 
@@ -585,5 +646,6 @@ void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 	shrinker_free(dm->shrinker);
 	cancel_work_sync(&dm->reclaim);
 	free_chunks(dm);
+	cleanup_srcu_struct(&dm->hw_users);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_exit);

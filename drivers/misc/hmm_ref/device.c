@@ -5,15 +5,18 @@
  * Going is the hard part, and its order matters:
  *
  *   stop              nothing is handed out any more
- *   gone              operations that begin now fail with -ENODEV ...
- *   synchronize_srcu  ... and those under way have ended
- *   zap the mirrors   the device accesses nothing any more
+ *   gone              operations that begin now fail with -ENODEV
  *   evict             processes get their data back to system memory
+ *   end the hardware  no task uses it any more (hmm_ref_hw_enter())
+ *   zap the mirrors   the device maps nothing any more, for DMA neither
  *   memunmap, free    the struct pages go
  *
- * There is no way to go on with pages left: processes would lose their data. No lock is
- * held while it waits. Open files keep struct hmm_ref_device, and their notifiers, until
- * they are closed; the module stays for as long.
+ * All but the last step ends in time, whatever happens: the bus waits for it. A page that does not
+ * leave for GIVE_UP, as something holds it, or the device does not work, is lost: a CPU touch is
+ * SIGBUS from then on. Its struct page stays until the last process has unmapped it, and an
+ * operation that waits for user space may go on waiting; the last step is done after them, by a
+ * worker, and the module stays for as long. Open files keep struct hmm_ref_device, and their
+ * notifiers, until they are closed.
  *
  * A system that sleeps takes the power from a device's memory, so suspend does as much of
  * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
@@ -28,8 +31,8 @@
 #include "fault_around.h"
 #include "hmm_ref.h"
 
-/* Without progress for so long, the log says what is waited for. */
-#define GIVE_UP		(10 * HZ)
+/* Without progress for so long, pages are lost, or the system does not sleep. */
+#define GIVE_UP		(10UL * HZ)
 
 /* ---- files ------------------------------------------------------------- */
 
@@ -97,26 +100,70 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
 
-/* Nothing leads to the device any more but files that are open, or being opened. */
-static void device_end(struct hmm_ref_device *dev)
+/* Runs when operations that had begun before it was gone have ended. */
+static void operations_ended(struct rcu_head *rcu)
 {
-	hmm_ref_devmem_stop(&dev->dm);
-	WRITE_ONCE(dev->gone, true);
-	synchronize_srcu(&dev->unplug);
-	hmm_ref_clients_zap(dev);
-	while (!hmm_ref_evict_all(dev, GIVE_UP))
-		pr_warn("%s: waiting for %lu pages to leave the device\n", dev->name,
-			hmm_ref_devmem_used(&dev->dm));
+	complete_all(&container_of(rcu, struct hmm_ref_device, unplug_rcu)->unused);
+}
+
+/* What is left needs the struct pages and this module, and no hardware. */
+static void device_finish(struct hmm_ref_device *dev)
+{
 	hmm_ref_devmem_exit(&dev->dm);
 	hmm_ref_scratch_exit(&dev->evict_scratch);
 	hmm_ref_device_put(dev);
 }
 
+static bool device_is_unused(struct hmm_ref_device *dev)
+{
+	return completion_done(&dev->unused) && !hmm_ref_devmem_used(&dev->dm);
+}
+
+static void finish_later(struct work_struct *work)
+{
+	struct hmm_ref_device *dev = container_of(to_delayed_work(work), struct hmm_ref_device,
+						  finish);
+
+	if (!device_is_unused(dev)) {
+		queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
+		return;
+	}
+	pr_info("%s: the last page that was lost is free\n", dev->name);
+	device_finish(dev);
+	module_put(THIS_MODULE);
+}
+
+/* Nothing leads to the device any more but files that are open, or being opened. */
+static void device_end(struct hmm_ref_device *dev)
+{
+	unsigned long began = jiffies;
+	unsigned long left;
+
+	hmm_ref_devmem_stop(&dev->dm);
+	WRITE_ONCE(dev->gone, true);
+	call_srcu(&dev->unplug, &dev->unplug_rcu, operations_ended);
+	if (!hmm_ref_evict_all(dev, GIVE_UP)) {
+		pr_warn("%s: %lu pages are lost\n", dev->name, hmm_ref_devmem_used(&dev->dm));
+		hmm_ref_devmem_lose_all(&dev->dm);
+	}
+	left = began + GIVE_UP - jiffies;
+	wait_for_completion_timeout(&dev->unused, (long)left > 0 ? left : 1);
+	hmm_ref_devmem_end_hw(&dev->dm);
+	hmm_ref_clients_zap(dev);
+	if (device_is_unused(dev)) {
+		device_finish(dev);
+		return;
+	}
+	__module_get(THIS_MODULE);
+	queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
+}
+
 /**
  * hmm_ref_device_remove() - end a device
- * @dev: device; its hardware works to the end of this
+ * @dev: device; its hardware is not used after this
  *
- * Context: may sleep, for as long as pages cannot leave the device.
+ * Context: may sleep: until all pages have left the device, or none has for 10 seconds, or it is
+ * lost. Waits for no user space.
  */
 void hmm_ref_device_remove(struct hmm_ref_device *dev)
 {
@@ -147,6 +194,8 @@ static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *p
 	dev->fault_around = params->fault_around;
 	mutex_init(&dev->evict_lock);
 	dev->last_room = jiffies;
+	init_completion(&dev->unused);
+	INIT_DELAYED_WORK(&dev->finish, finish_later);
 	mutex_init(&dev->clients_lock);
 	INIT_LIST_HEAD(&dev->clients);
 	dev->counters = alloc_percpu(struct hmm_ref_counters);

@@ -6,6 +6,7 @@
 #define _HMM_REF_DEVICE_H
 
 #include <linux/cdev.h>
+#include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -13,6 +14,7 @@
 #include <linux/percpu.h>
 #include <linux/sizes.h>
 #include <linux/srcu.h>
+#include <linux/workqueue.h>
 
 #include "counters.h"
 #include "devmem.h"
@@ -55,6 +57,9 @@ void hmm_ref_node_exit(void);
  * @name: of the character device and the debugfs folder
  * @unplug: an operation that has found @gone unset runs to its end
  * @gone: unbound; set once, read under @unplug
+ * @unplug_rcu: for the end of the operations
+ * @unused: that has come
+ * @finish: frees what is left when no page is used any more
  * @fault_around: most pages that a CPU fault brings back; knob
  * @around: how many these are, from experience
  * @dm: its memory
@@ -75,6 +80,9 @@ struct hmm_ref_device {
 	char name[16];
 	struct srcu_struct unplug;
 	bool gone;
+	struct rcu_head unplug_rcu;
+	struct completion unused;
+	struct delayed_work finish;
 	u32 fault_around;
 	struct hmm_ref_around __percpu *around;
 	struct hmm_ref_devmem dm;
@@ -112,6 +120,7 @@ struct hmm_ref_device_params {
 	u64 chunk_size;
 };
 
+extern struct workqueue_struct *hmm_ref_workqueue;
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 extern const struct dev_pm_ops hmm_ref_pm_ops;
 

@@ -13,6 +13,7 @@
 #include <linux/refcount.h>
 #include <linux/shrinker.h>
 #include <linux/spinlock.h>
+#include <linux/srcu.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -133,6 +134,7 @@ static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
  * @nr_blocks: elements of @blocks; the last chunk may be cut by the capacity
  * @blocks: constant array
  * @region: address space taken for the struct pages
+ * @has_vram: the device has memory for it; covered by hmm_ref_devmem::grow_lock
  * @pagemap: what the core knows of it; ends in a flexible array, so last
  */
 struct hmm_ref_chunk {
@@ -145,6 +147,7 @@ struct hmm_ref_chunk {
 	unsigned int nr_blocks;
 	struct hmm_ref_block *blocks;
 	struct resource *region;
+	bool has_vram;
 	struct dev_pagemap pagemap;
 };
 
@@ -156,7 +159,9 @@ struct hmm_ref_chunk {
  * @large: large folios stay whole
  * @coherent_base: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
- * @hw: the device, which outlives this
+ * @hw: the device
+ * @hw_users: SRCU: @hw is being used; see hmm_ref_hw_enter()
+ * @hw_gone: it is not used any more; set once
  * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
  * @chunks: chunks by dpfn >> @chunk_shift; changes under @grow_lock, and is read under RCU
@@ -167,6 +172,7 @@ struct hmm_ref_chunk {
  * @lock: covers the rest
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages that have lost their data; never unset
+ * @lost: the device is: nothing in its memory can be read; never unset
  * @needs_bounce_buffers: the device does not reach all of system memory
  * @retired: bad pages that are neither free nor used
  * @nr_flawed: blocks with a bad page, which are never whole again
@@ -190,6 +196,8 @@ struct hmm_ref_devmem {
 	phys_addr_t coherent_base;
 	const struct dev_pagemap_ops *ops;
 	struct hmm_ref_hw *hw;
+	struct srcu_struct hw_users;
+	bool hw_gone;
 	unsigned long capacity;
 	unsigned int chunk_shift;
 	struct xarray chunks;
@@ -200,6 +208,7 @@ struct hmm_ref_devmem {
 	spinlock_t lock;		/* lists and reservations */
 	bool stopped;
 	bool any_lost;
+	bool lost;
 	bool needs_bounce_buffers;
 	unsigned long retired;
 	unsigned long nr_flawed;
@@ -213,6 +222,35 @@ struct hmm_ref_devmem {
 	struct shrinker *shrinker;
 	struct work_struct reclaim;
 };
+
+/**
+ * hmm_ref_hw_enter() - begin to use the device
+ * @dm: device memory
+ * @section: out: for hmm_ref_hw_exit()
+ *
+ * Between the two the device stays. What is done there waits for the device, and for locks under
+ * which it is used, but for no user space: removal waits for the end.
+ *
+ * Return: false when the device is gone.
+ */
+static inline bool hmm_ref_hw_enter(struct hmm_ref_devmem *dm, int *section)
+{
+	*section = srcu_read_lock(&dm->hw_users);
+	if (likely(!READ_ONCE(dm->hw_gone)))
+		return true;
+	srcu_read_unlock(&dm->hw_users, *section);
+	return false;
+}
+
+/**
+ * hmm_ref_hw_exit() - end the use of the device
+ * @dm: device memory
+ * @section: what hmm_ref_hw_enter() has set
+ */
+static inline void hmm_ref_hw_exit(struct hmm_ref_devmem *dm, int section)
+{
+	srcu_read_unlock(&dm->hw_users, section);
+}
 
 /**
  * struct hmm_ref_devmem_params - what hmm_ref_devmem_init() needs to know
@@ -298,6 +336,8 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm);
 void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk);

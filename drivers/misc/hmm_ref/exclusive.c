@@ -122,6 +122,33 @@ static void trim(struct hmm_ref_range *range)
 	mutex_unlock(&range->lock);
 }
 
+/* Return: 0; -EBUSY when the page has changed since @seq; -ENOMEM or -ENODEV. */
+static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct page *page,
+		     unsigned long seq)
+{
+	struct hmm_ref_devmem *dm = range->mirror->dm;
+	int rc = -EBUSY;
+	int section;
+
+	if (!hmm_ref_hw_enter(dm, &section))
+		return -ENODEV;
+	mutex_lock(&range->lock);
+	if (!hmm_ref_owns(dm, page) && !mmu_interval_read_retry(&range->notifier, seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) && hmm_ref_range_is_ready(range, false, true))
+		rc = hmm_ref_range_map(range, addr, page,
+				       HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE, false);
+	if (!rc) {
+		/* The CPU's entry, which would tell, is gone. */
+		folio_mark_dirty(page_folio(page));
+		hmm_ref_verify_mapped(range, addr, addr + PAGE_SIZE);
+		hmm_ref_count(range->mirror->counters, exclusive, 1);
+	}
+	hmm_ref_range_trim(range);
+	mutex_unlock(&range->lock);
+	hmm_ref_hw_exit(dm, section);
+	return rc;
+}
+
 /*
  * One attempt on a page that has just been faulted in for writing. Return: 0; -EBUSY
  * when it has changed since: fault again; -EFAULT when the core cannot fault it, which is
@@ -148,21 +175,7 @@ static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 		return PTR_ERR(page);
 	}
 
-	rc = -EBUSY;
-	mutex_lock(&range->lock);
-	if (!hmm_ref_owns(range->mirror->dm, page) &&
-	    !mmu_interval_read_retry(&range->notifier, seq) &&
-	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) && hmm_ref_range_is_ready(range, false, true))
-		rc = hmm_ref_range_map(range, addr, page,
-				       HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE, false);
-	if (!rc) {
-		/* The CPU's entry, which would tell, is gone. */
-		folio_mark_dirty(folio);
-		hmm_ref_verify_mapped(range, addr, addr + PAGE_SIZE);
-		hmm_ref_count(range->mirror->counters, exclusive, 1);
-	}
-	hmm_ref_range_trim(range);
-	mutex_unlock(&range->lock);
+	rc = map_taken(range, addr, page, seq);
 	folio_unlock(folio);
 	folio_put(folio);
 	return rc;

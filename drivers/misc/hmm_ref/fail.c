@@ -42,6 +42,7 @@ static const char *const fail_names[] = {
 	[HMM_REF_FAIL_COPY] = "fail_copy",
 	[HMM_REF_FAIL_ONE_COPY] = "fail_one_copy",
 	[HMM_REF_FAIL_HANG] = "fail_hang",
+	[HMM_REF_FAIL_LOST] = "fail_lost",
 	[HMM_REF_FAIL_PAGE] = "fail_page",
 	[HMM_REF_FAIL_MAP] = "fail_map",
 	[HMM_REF_FAIL_RETRY] = "fail_retry",

@@ -20,6 +20,7 @@ struct dentry;
  * @HMM_REF_FAIL_COPY: a batch of copies
  * @HMM_REF_FAIL_ONE_COPY: one copy of a batch
  * @HMM_REF_FAIL_HANG: none: the copy engine does not end with a batch
+ * @HMM_REF_FAIL_LOST: none: the device is lost, until it is bound again
  * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
  * @HMM_REF_FAIL_MAP: room in the device page table
  * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
@@ -35,6 +36,7 @@ enum hmm_ref_fail_class {
 	HMM_REF_FAIL_COPY,
 	HMM_REF_FAIL_ONE_COPY,
 	HMM_REF_FAIL_HANG,
+	HMM_REF_FAIL_LOST,
 	HMM_REF_FAIL_PAGE,
 	HMM_REF_FAIL_MAP,
 	HMM_REF_FAIL_RETRY,

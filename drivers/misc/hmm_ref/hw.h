@@ -70,6 +70,7 @@ struct hmm_ref_copy {
  * @nr: how many were added
  * @rc: 0, or the errno that the batch has failed with before it was submitted, or when
  * @fence: signals when the device has let go of the pages
+ * @section: from submit to wait the device is used; see hmm_ref_hw_enter()
  *
  * Lives on the stack of the task that waits.
  */
@@ -80,6 +81,7 @@ struct hmm_ref_job {
 	unsigned int nr;
 	int rc;
 	struct dma_fence *fence;
+	int section;
 };
 
 /**
@@ -132,9 +134,10 @@ struct hmm_ref_word {
  *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context: no
  *	page fault is served. Return: bytes moved; less than @len where memory of a user is not
  *	present, or cannot be reached: then it takes the kernel's; -EFAULT when no entry allows it,
- *	a device fault; -EIO when the entry has an address that is not mapped
+ *	a device fault; -EIO when the entry has an address that is not mapped; -ENODEV when the
+ *	device is lost, and what @iter got is no data
  * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device
- *	has exclusive access to the page. Context: as @move. Return: 0, -EFAULT or -EIO
+ *	has exclusive access to the page. Context: as @move. Return: 0, -EFAULT, -EIO or -ENODEV
  * @flush: forget the entries of pages from @start to before @end. Context: called with the lock
  *	of the range, in reclaim, and where nothing may sleep: waits for nothing but accesses. When
  *	it returns none goes on that has begun with such an entry

@@ -83,32 +83,55 @@ void hmm_ref_job_submit(struct hmm_ref_job *job)
 
 	if (!job->nr || job->rc)
 		return;
+	if (!hmm_ref_hw_enter(job->dm, &job->section)) {
+		job->rc = -ENODEV;
+		return;
+	}
 	hmm_ref_verify_job(job);
 	job->rc = hmm_ref_fail(HMM_REF_FAIL_QUEUE) ? -EAGAIN : map(job);
 	if (job->rc)
-		return;
+		goto err_exit;
 	job->fence = hw->ops->submit(hw, job);
 	if (!IS_ERR(job->fence))
 		return;
 	job->rc = PTR_ERR(job->fence);
 	unmap(job, job->nr);
+	if (job->rc == -ENODEV)
+		hmm_ref_devmem_lose_all(job->dm);
+err_exit:
+	hmm_ref_hw_exit(job->dm, job->section);
 }
 
-static unsigned long timeout(void)
+/* When a batch that was begun at @began hangs, in jiffies. A device that goes has little time. */
+static unsigned long deadline(const struct hmm_ref_devmem *dm, unsigned long began)
 {
-	return max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
+	unsigned long patience = max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
+
+	if (READ_ONCE(dm->stopped))
+		patience = min(patience, HMM_REF_LAST_PATIENCE);
+	return began + patience;
 }
 
 /* Until the device has let go of the pages. */
-static void wait_for_device(struct hmm_ref_hw *hw, struct dma_fence *fence)
+static void wait_for_device(const struct hmm_ref_devmem *dm, struct dma_fence *fence)
 {
+	struct hmm_ref_hw *hw = dm->hw;
+	unsigned long began = jiffies;
+
 	if (hw->ops->help)
 		hw->ops->help(hw, fence);
-	while (!dma_fence_is_signaled(fence) &&
-	       !dma_fence_wait_timeout(fence, false, timeout())) {
+	while (!dma_fence_is_signaled(fence)) {
+		unsigned long left = deadline(dm, began) - jiffies;
+
+		if ((long)left > 0) {
+			dma_fence_wait_timeout(fence, false, min(left, HZ));
+			continue;
+		}
 		/* It may be at another batch, and hang in this one next. */
 		dev_warn(hw->dev, "copies hang, the device is reset\n");
 		hw->ops->reset(hw);
+		began = jiffies;
+		dma_fence_wait_timeout(fence, false, 1);
 	}
 }
 
@@ -133,10 +156,13 @@ int hmm_ref_job_wait(struct hmm_ref_job *job)
 		return job->rc;
 	}
 	hmm_ref_verify_job(job);
-	wait_for_device(job->dm->hw, job->fence);
+	wait_for_device(job->dm, job->fence);
 	hmm_ref_verify_job(job);
 	rc = dma_fence_get_status(job->fence);
 	unmap(job, job->nr);
 	dma_fence_put(job->fence);
+	if (rc == -ENODEV)
+		hmm_ref_devmem_lose_all(job->dm);
+	hmm_ref_hw_exit(job->dm, job->section);
 	return min(rc, 0);
 }

@@ -71,6 +71,9 @@ static int check_params(void)
 
 /* ---- module ------------------------------------------------------------ */
 
+/* What outlives a device. */
+struct workqueue_struct *hmm_ref_workqueue;
+
 static int __init hmm_ref_init(void)
 {
 	int rc = check_params();
@@ -80,9 +83,12 @@ static int __init hmm_ref_init(void)
 	rc = hmm_ref_dmirror_check();
 	if (rc)
 		return rc;
+	hmm_ref_workqueue = alloc_workqueue("hmm_ref", WQ_UNBOUND, 0);
+	if (!hmm_ref_workqueue)
+		return -ENOMEM;
 	rc = hmm_ref_fault_init();
 	if (rc)
-		return rc;
+		goto err_workqueue;
 	rc = hmm_ref_node_init();
 	if (rc)
 		goto err_fault;
@@ -102,6 +108,8 @@ err_debugfs:
 	hmm_ref_node_exit();
 err_fault:
 	hmm_ref_fault_exit();
+err_workqueue:
+	destroy_workqueue(hmm_ref_workqueue);
 	return rc;
 }
 
@@ -112,6 +120,8 @@ static void __exit hmm_ref_exit(void)
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
+	/* It has put the module's last reference, and may be about to return. */
+	destroy_workqueue(hmm_ref_workqueue);
 	/* Page tables are freed by functions of the module. */
 	rcu_barrier();
 }

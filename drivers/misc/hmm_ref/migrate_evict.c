@@ -263,7 +263,7 @@ int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
  * @timeout: jiffies without progress until it gives up
  *
  * Pages that someone holds locked, and faults in flight, take their time; a system
- * without memory, or an engine that fails, too.
+ * without memory, or an engine that fails, too. A device that is lost does not get empty.
  *
  * Return: whether the device is empty.
  */
@@ -275,7 +275,7 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 	unsigned long moved;
 
 	while (hmm_ref_devmem_used(&dev->dm)) {
-		if (time_after(jiffies, end))
+		if (time_after(jiffies, end) || READ_ONCE(dev->dm.lost))
 			return false;
 		mutex_lock(&dev->evict_lock);
 		block = hmm_ref_devmem_victim(&dev->dm);

@@ -23,7 +23,8 @@
  *   VM_FAULT_OOM    no memory for the page itself, twice, which is not the process's
  *                   fault: it touches it again. The kernel, which may touch it for the
  *                   process, does not, and says -EFAULT; hence the second time
- *   VM_FAULT_SIGBUS the data cannot be read, even alone; never other data instead
+ *   VM_FAULT_SIGBUS the data cannot be read, even alone, or the device is lost; never other data
+ *                   instead
  *   VM_FAULT_HWPOISON
  *                   the same, as the memory of this page has failed
  */
@@ -240,7 +241,9 @@ vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf)
 	unsigned long moved = 0;
 	vm_fault_t result;
 
-	if (is_lost(dm, vmf))
+	if (READ_ONCE(dm->lost))
+		result = VM_FAULT_SIGBUS;
+	else if (is_lost(dm, vmf))
 		result = VM_FAULT_HWPOISON;
 	else if (vmf->pte)
 		result = cpu_fault_pte(dev, vmf, &moved);

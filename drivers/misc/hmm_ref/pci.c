@@ -7,8 +7,7 @@
  *
  * ivshmem is for others, too. So nothing binds to it unless the module's parameter pci asks for it.
  *
- * A device that disappears without notice takes its pages along: processes that touch them are
- * killed, and removal waits until none is left.
+ * A device that disappears without notice takes its pages along: a touch of them is SIGBUS.
  *
  * The device has no engine: it uses that of gpu/, by the accessors of I/O memory.
  */

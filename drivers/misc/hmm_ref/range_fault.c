@@ -239,16 +239,20 @@ static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range
  * Map what the range fault has found to be present. The sequence tells that all of it still is
  * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
  * that was prepared is used, or freed.
- * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -EIO when
- * the memory of a page has failed: that one is not mapped.
+ * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -ENODEV, or
+ * -EIO when the memory of a page has failed: that one is not mapped.
  */
 static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
+	struct hmm_ref_devmem *dm = range->mirror->dm;
 	struct hmm_ref_ptes ptes;
 	struct needs needs;
 	unsigned long i, nr;
 	int rc = -EBUSY;
+	int section;
 
+	if (!hmm_ref_hw_enter(dm, &section))
+		return -ENODEV;
 	mutex_lock(&range->lock);
 	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
@@ -288,12 +292,13 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 out:
 	hmm_ref_range_trim(range);
 	mutex_unlock(&range->lock);
+	hmm_ref_hw_exit(dm, section);
 	return rc;
 }
 
 /*
- * Prepare for what the walk has found. Return: 0, -ENOMEM, -EOPNOTSUPP, or -EBUSY when that is
- * stale.
+ * Prepare for what the walk has found. Return: 0, -ENOMEM, -EOPNOTSUPP, -ENODEV, or -EBUSY when
+ * that is stale.
  */
 static int prepare(struct hmm_ref_range *range, const struct hmm_range *walk)
 {

@@ -114,12 +114,18 @@ static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned 
  * A caller that does not map after all calls hmm_ref_range_trim().
  *
  * Context: may sleep and enter reclaim; takes hmm_ref_range::lock.
- * Return: 0, -ENOMEM, or -EOPNOTSUPP when DMA would go by way of bounce buffers.
+ * Return: 0, -ENOMEM, -ENODEV when the device is gone, or -EOPNOTSUPP when DMA would go by way of
+ * bounce buffers.
  */
 int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 {
-	int rc = dma ? prepare_dma(range, leaf) : 0;
+	struct hmm_ref_devmem *dm = range->mirror->dm;
+	int section, rc;
 
+	if (!hmm_ref_hw_enter(dm, &section))
+		return -ENODEV;
+	rc = dma ? prepare_dma(range, leaf) : 0;
+	hmm_ref_hw_exit(dm, section);
 	return rc ?: hmm_ref_pgtable_prepare(&range->pt, leaf);
 }
 
@@ -150,7 +156,7 @@ bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
  * @bits: HMM_REF_PTE_WRITE, HMM_REF_PTE_EXCLUSIVE
  * @leaf: map all of the range, which has pages that are contiguous
  *
- * Context: hmm_ref_range::lock; does not allocate.
+ * Context: hmm_ref_range::lock; between hmm_ref_hw_enter() and hmm_ref_hw_exit(); does not allocate.
  * Return: 0; or -ENOMEM when there is no room for DMA addresses now.
  */
 int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,

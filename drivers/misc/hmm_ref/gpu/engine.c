@@ -14,6 +14,7 @@
  *   fail_copy, fail_one_copy
  *              a batch, or one copy of it, fails: its destination keeps the pattern
  *   fail_hang  the engine does not end with a batch, until it is reset
+ *   fail_lost  the GPU is lost, with all that is in its memory
  *
  * Late and reordered are on in sanity mode. What an engine does is a section in which fences
  * signal: it allocates nothing and takes no lock that a task may hold which waits.
@@ -209,13 +210,14 @@ static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 
 	if (hmm_ref_fail(HMM_REF_FAIL_COPY))
 		return fail_all(batch, -EIO);
+	if (hmm_ref_fail(HMM_REF_FAIL_LOST))
+		WRITE_ONCE(gpu->lost, true);
 	if (hmm_ref_fail(HMM_REF_FAIL_ONE_COPY))
 		batch->ring[batch->nr / 2].rc = -EIO;
 	rc = do_copies(gpu, batch, READ_ONCE(reordered_engine), run_copy);
 	/* What was written combined has to be there before others are told. */
 	wmb();
-	/* What a device that has disappeared answers is no data. */
-	if (gpu->is_present && !gpu->is_present(gpu))
+	if (hmm_ref_gpu_is_lost(gpu))
 		return fail_all(batch, -ENODEV);
 	return rc;
 }
@@ -367,6 +369,7 @@ int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
 	init_waitqueue_head(&gpu->reset);
 	hmm_ref_gpu_mmu_init(gpu);
 	gpu->turn = 0;
+	gpu->lost = false;
 	gpu->resets = 0;
 	gpu->context = dma_fence_context_alloc(1);
 	atomic64_set(&gpu->seqno, 0);

@@ -40,6 +40,7 @@ struct hmm_ref_translation {
  * @lock: covers @queue and @turn
  * @queue: batches that the engine has not begun
  * @turn: of a reordered engine: batches that it has begun
+ * @lost: it answers nothing any more
  * @resets: how often it was reset
  * @reset: woken by that
  * @accesses: for reading: a load, store or atomic is under way; for writing: none is
@@ -58,6 +59,7 @@ struct hmm_ref_gpu {
 	spinlock_t lock;	/* queue, turn */
 	struct list_head queue;
 	unsigned int turn;
+	bool lost;
 	unsigned int resets;
 	wait_queue_head_t reset;
 	rwlock_t accesses;
@@ -67,6 +69,12 @@ struct hmm_ref_gpu {
 	u64 context;
 	atomic64_t seqno;
 };
+
+/* What a device that has disappeared answers is no data: to be asked after it was read. */
+static inline bool hmm_ref_gpu_is_lost(struct hmm_ref_gpu *gpu)
+{
+	return READ_ONCE(gpu->lost) || (gpu->is_present && !gpu->is_present(gpu));
+}
 
 static inline struct hmm_ref_gpu *hmm_ref_to_gpu(struct hmm_ref_hw *hw)
 {

@@ -148,7 +148,7 @@ static bool allows_stores(hmm_ref_pte_t pte)
  * @iter: the other side: memory of the user, or of the kernel in one piece
  * @len: bytes
  *
- * Return: bytes moved, -EFAULT or -EIO.
+ * Return: bytes moved, -EFAULT, -EIO or -ENODEV.
  */
 int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
 		     struct iov_iter *iter, unsigned int len)
@@ -168,6 +168,8 @@ int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigne
 		goto out;
 	rc = move(gpu, &target, iter, len);
 	unmap_target(&target);
+	if (hmm_ref_gpu_is_lost(gpu))
+		rc = -ENODEV;
 out:
 	read_unlock(&gpu->accesses);
 	return rc;
@@ -252,7 +254,7 @@ static void atomic_sys(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hm
  * @addr: of the word
  * @word: what to do with it
  *
- * Return: 0, -EFAULT or -EIO.
+ * Return: 0, -EFAULT, -EIO or -ENODEV.
  */
 int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
 		       struct hmm_ref_word *word)
@@ -274,7 +276,7 @@ int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsig
 	else
 		atomic_sys(gpu, &target.mem, word);
 	unmap_target(&target);
-	rc = 0;
+	rc = hmm_ref_gpu_is_lost(gpu) ? -ENODEV : 0;
 out:
 	read_unlock(&gpu->accesses);
 	return rc;

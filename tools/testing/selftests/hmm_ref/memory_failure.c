@@ -262,14 +262,14 @@ TEST_F(failure, touched_by_child)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-/* Unbind waits for processes that map lost data: this one must not. */
+/* Unbind waits a while for processes that map lost data: this one must not map it. */
 static int unbind(void *lost)
 {
 	return !CHECK(!munmap(lost, page_size())) ||
 	       !CHECK(!device_unbind(0));
 }
 
-/* Unbind takes what can be read, and waits for the process to give up the rest. */
+/* Unbind takes what can be read. */
 TEST_F(failure, unbind)
 {
 	pid_t pid;
