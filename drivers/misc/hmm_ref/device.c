@@ -285,7 +285,8 @@ static int hmm_ref_suspend(struct device *device)
 
 	hmm_ref_devmem_stop(&dev->dm);
 	hmm_ref_clients_zap(dev);
-	if (hmm_ref_evict_all(dev, GIVE_UP))
+	/* A device that is lost has nothing left to lose. */
+	if (hmm_ref_evict_all(dev, GIVE_UP) || READ_ONCE(dev->dm.lost))
 		return 0;
 	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));
 	hmm_ref_resume(device);

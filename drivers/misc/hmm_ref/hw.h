@@ -131,8 +131,8 @@ struct hmm_ref_word {
  *	batch is under way. Context: may sleep
  * @move: load @len bytes of one page to @iter, or store them from there if that is a source. A word
  *	of the kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
- *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context: no
- *	page fault is served. Return: bytes moved; less than @len where memory of a user is not
+ *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context:
+ *	no page fault is served. Return: bytes moved; less than @len where memory of a user is not
  *	present, or cannot be reached: then it takes the kernel's; -EFAULT when no entry allows it,
  *	a device fault; -EIO when the entry has an address that is not mapped; -ENODEV when the
  *	device is lost, and what @iter got is no data

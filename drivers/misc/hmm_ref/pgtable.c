@@ -9,8 +9,8 @@
  * (prepare), and room that has vanished by the time that it is held makes map() fail, which
  * the caller answers by starting again.
  *
- * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A leaf and a table are
- * not written over one another: the caller zaps first, since the device may use what is there.
+ * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A leaf and a table
+ * are not written over one another: the caller zaps first, since the device may use what is there.
  *
  * The device reads entries without the lock, in an RCU read-side critical section: one that it has
  * read is valid until the flush that follows the zap, see range_map.c.

@@ -156,7 +156,8 @@ bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
  * @bits: HMM_REF_PTE_WRITE, HMM_REF_PTE_EXCLUSIVE
  * @leaf: map all of the range, which has pages that are contiguous
  *
- * Context: hmm_ref_range::lock; between hmm_ref_hw_enter() and hmm_ref_hw_exit(); does not allocate.
+ * Context: hmm_ref_range::lock, between hmm_ref_hw_enter() and hmm_ref_hw_exit(); does not
+ * allocate.
  * Return: 0; or -ENOMEM when there is no room for DMA addresses now.
  */
 int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,

@@ -73,12 +73,12 @@ FIXTURE_TEARDOWN_PARENT(lost)
 
 static int touch(void *mem)
 {
-	return *(volatile char *)mem;
+	return touch_read(mem);
 }
 
 static int write_to(void *mem)
 {
-	*(volatile char *)mem = 1;
+	touch_write(mem, 1);
 	return 0;
 }
 
