@@ -328,6 +328,9 @@ static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 	struct dev_fault *fault = arg;
 	int rc;
 
+	/* The core would find its pages, and fail with another errno. */
+	if (READ_ONCE(range->mirror->dm->lost))
+		return -ENODEV;
 	rc = hmm_ref_range_walk(range, &fault->walk);
 	if (!rc)
 		rc = dev_fault_missing(range, &fault->walk, fault->write);

@@ -506,6 +506,24 @@ static inline void leak_check_end(struct __test_metadata *_metadata,
 	}
 }
 
+/*
+ * Opens the last device of private memory. While pages of such a device are lost, or commands wait,
+ * a successor can be bound all the same: coherent memory is at one place.
+ */
+static inline int open_private(unsigned int devices, unsigned int *nr)
+{
+	struct hmm_ref_info info;
+	int fd;
+
+	for (*nr = devices; (*nr)--; close(fd)) {
+		fd = hmm_ref_open(*nr);
+		if (fd < 0 || (!_test_info(fd, &info) &&
+			       info.out_memory_type == HMM_REF_MEMORY_PRIVATE))
+			return fd;
+	}
+	return -ENODEV;
+}
+
 /* ---- devices that can be filled ---------------------------------------------- */
 
 #define CAPACITY_MAX	(256UL << 20)

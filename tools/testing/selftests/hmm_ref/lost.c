@@ -32,21 +32,6 @@ static long references(void)
 	return read_file(REFCNT, text, sizeof(text)) < 0 ? -1 : atol(text);
 }
 
-/* A device whose memory a successor need not have at the same place: the last private one. */
-static int open_private(unsigned int devices, unsigned int *nr)
-{
-	struct hmm_ref_info info;
-	int fd;
-
-	for (*nr = devices; (*nr)--; close(fd)) {
-		fd = hmm_ref_open(*nr);
-		if (fd < 0 || (!_test_info(fd, &info) &&
-			       info.out_memory_type == HMM_REF_MEMORY_PRIVATE))
-			return fd;
-	}
-	return -ENODEV;
-}
-
 FIXTURE_SETUP(lost)
 {
 	if (attr_disarm(FAIL_LOST) || !device_can_unbind(0))
