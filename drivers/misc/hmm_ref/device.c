@@ -22,6 +22,7 @@
  * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
  * can stay awake. The device wakes up empty.
  */
+#include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/module.h>
@@ -119,10 +120,14 @@ static bool device_is_unused(struct hmm_ref_device *dev)
 	return completion_done(&dev->unused) && !hmm_ref_devmem_used(&dev->dm);
 }
 
+/* Devices that are gone, with something left. */
+static atomic_t unfinished;
+
 static void finish_later(struct work_struct *work)
 {
 	struct hmm_ref_device *dev = container_of(to_delayed_work(work), struct hmm_ref_device,
 						  finish);
+	bool keeps_module = dev->keeps_module;
 
 	if (!device_is_unused(dev)) {
 		queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
@@ -130,7 +135,20 @@ static void finish_later(struct work_struct *work)
 	}
 	pr_info("%s: the last page that was lost is free\n", dev->name);
 	device_finish(dev);
-	module_put(THIS_MODULE);
+	atomic_dec(&unfinished);
+	if (keeps_module)
+		module_put(THIS_MODULE);
+}
+
+/**
+ * hmm_ref_devices_finish() - wait for what is left of devices
+ *
+ * Context: unload, when there are no devices.
+ */
+void hmm_ref_devices_finish(void)
+{
+	while (atomic_read(&unfinished))
+		msleep(20);
 }
 
 /* Nothing leads to the device any more but files that are open, or being opened. */
@@ -154,7 +172,9 @@ static void device_end(struct hmm_ref_device *dev)
 		device_finish(dev);
 		return;
 	}
-	__module_get(THIS_MODULE);
+	atomic_inc(&unfinished);
+	/* Not if this is the unload itself, which then waits. */
+	dev->keeps_module = try_module_get(THIS_MODULE);
 	queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
 }
 

@@ -60,6 +60,7 @@ void hmm_ref_node_exit(void);
  * @unplug_rcu: for the end of the operations
  * @unused: that has come
  * @finish: frees what is left when no page is used any more
+ * @keeps_module: until then, by a reference
  * @fault_around: most pages that a CPU fault brings back; knob
  * @around: how many these are, from experience
  * @dm: its memory
@@ -83,6 +84,7 @@ struct hmm_ref_device {
 	struct rcu_head unplug_rcu;
 	struct completion unused;
 	struct delayed_work finish;
+	bool keeps_module;
 	u32 fault_around;
 	struct hmm_ref_around __percpu *around;
 	struct hmm_ref_devmem dm;
@@ -128,6 +130,7 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 					  const struct hmm_ref_device_params *params);
 void hmm_ref_device_remove(struct hmm_ref_device *dev);
 void hmm_ref_device_put(struct hmm_ref_device *dev);
+void hmm_ref_devices_finish(void);
 
 /* ---- main.c, sim.c: the module, and simulated devices ------------------- */
 

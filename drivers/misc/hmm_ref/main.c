@@ -103,6 +103,7 @@ static int __init hmm_ref_init(void)
 
 err_sim:
 	hmm_ref_sim_exit();
+	hmm_ref_devices_finish();
 err_debugfs:
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
@@ -117,6 +118,7 @@ static void __exit hmm_ref_exit(void)
 {
 	hmm_ref_pci_exit();
 	hmm_ref_sim_exit();
+	hmm_ref_devices_finish();
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
