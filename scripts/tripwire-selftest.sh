@@ -108,11 +108,15 @@ mapfile -t harmless <<<"$HARMLESS"
 oom=("${splats[@]: -2}")
 expected='[    1.000000] hmm_ref test: OOM kills are expected'
 over='[    2.000000] hmm_ref test: no more OOM kills'
+dma_expected='[    1.000000] hmm_ref test: a DMA fault of 0000:00:03.0 at 0xffff000 is expected'
+dma_over='[    2.000000] hmm_ref test: no more DMA faults'
+dma=('[    1.500000] DMAR: DRHD: handling fault status reg 2'
+	'[    1.500000] DMAR: [DMA Write NO_PASID] Request device [0000:00:03.0] fault addr 0xffff000 [fault reason 0x05] PTE Write access is not set')
 frames=('[    1.500000]  ? page_table_check_set+0x168/0x580'
 	'[    1.500000][   T66]  __page_table_check_ptes_set+0x16a/0x3b0')
 
 echo "@begin tripwire-selftest"
-echo "1..$((${#splats[@]} + 15))"
+echo "1..$((${#splats[@]} + 27))"
 for splat in "${splats[@]}"; do
 	expect fail "$splat" "$(with "[    1.000000] $splat")"
 done
@@ -140,5 +144,22 @@ expect fail "another splat among OOM kills" "$(with "$expected" 'BUG: x' "$over"
 expect pass "a name of a function in their call trace" "$(with "$expected" "${oom[@]}" "${frames[@]}" "$over")"
 expect fail "a splat that names a function" "$(with "$expected" "${frames[@]}" \
 	'[    1.500000] WARNING: mm/page_table_check.c:100 at page_table_check_set+0x168/0x580' "$over")"
+
+# A DMA fault that a test asks for.
+expect pass "a DMA fault that is announced" "$(with "$dma_expected" "${dma[@]}" "$dma_over")"
+expect fail "a DMA fault before it is announced" "$(with "${dma[@]}" "$dma_expected" "${dma[@]}" "$dma_over")"
+expect fail "a DMA fault after the end of that" "$(with "$dma_expected" "${dma[@]}" "$dma_over" "${dma[@]}")"
+expect fail "a DMA fault that is announced and does not come" "$(with "$dma_expected" "$dma_over")"
+expect fail "a DMA fault that comes twice" "$(with "$dma_expected" "${dma[@]}" "${dma[@]}" "$dma_over")"
+expect fail "a DMA fault at another address" "$(with "$dma_expected" "${dma[@]/0xffff000/0xfffe000}" "$dma_over")"
+expect fail "a DMA fault of another device" "$(with "$dma_expected" "${dma[@]/03.0/04.0}" "$dma_over")"
+expect fail "another splat next to a DMA fault" "$(with "$dma_expected" "${dma[@]}" 'BUG: x' "$dma_over")"
+expect fail "a DMA fault that is expected to the end" "$(with "$dma_expected" "${dma[@]}")"
+expect pass "two DMA faults that are announced" "$(with "$dma_expected" "${dma[@]}" "$dma_over" \
+	"${dma_expected/0xffff000/0xfffe000}" "${dma[@]/0xffff000/0xfffe000}" "$dma_over")"
+expect fail "the second of two that does not come" "$(with "$dma_expected" "${dma[@]}" "$dma_over" \
+	"$dma_expected" "$dma_over")"
+printf '%s\n' "$FIRST" "$dma_expected" >"$work/log"
+expect pass "a DMA fault that a guest is about to have" --running "$work/log"
 echo "@end tripwire-selftest $status"
 exit $status

@@ -13,6 +13,13 @@
 #
 #   hmm_ref test: OOM kills are expected
 #   hmm_ref test: no more OOM kills
+#
+# and one that has a device use an address which is not mapped:
+#
+#   hmm_ref test: a DMA fault of 0000:00:03.0 at 0xffff000 is expected
+#   hmm_ref test: no more DMA faults
+#
+# That very fault has to be in between, once.
 
 set -euo pipefail
 
@@ -35,6 +42,7 @@ kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
 # "DMA-API: cacheline tracking ENOMEM" comes of allocations that are made to fail.
 # A function in a call trace says nothing: what made the kernel print the trace comes before it.
 FRAME='^(\[[^]]*\])* +(\? )?[^ ]+\+0x[0-9a-f]+/0x[0-9a-f]+'
+FAULT='a DMA fault of [0-9a-f:.]+ at 0x[0-9a-f]+ is expected'
 OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'
 
 running=''
@@ -48,17 +56,37 @@ wrong() {
 
 # "COUNT FIRST BEGUN ENDED LINES": the splats, and whether the log is whole.
 look() {
-	first=$FIRST last=$LAST splat=${SPLAT//$'\n'/|} oom=$OOM frame=$FRAME awk '
+	first=$FIRST last=$LAST splat=${SPLAT//$'\n'/|} oom=$OOM frame=$FRAME fault=$FAULT awk '
+		function wrong(line) {
+			if (!count++)
+				at = line
+		}
+		function fault_is_over() {
+			if (fault && !faults)
+				wrong(announced)
+			fault = ""
+		}
 		index($0, ENVIRON["first"]) { begun = 1 }
 		index($0, ENVIRON["last"]) { ended = 1 }
 		/hmm_ref test: OOM kills are expected/ { expected = 1 }
 		/hmm_ref test: no more OOM kills/ { expected = 0 }
-		$0 ~ ENVIRON["frame"] { next }
-		$0 ~ ENVIRON["splat"] || !expected && $0 ~ ENVIRON["oom"] {
-			if (!count++)
-				at = NR
+		match($0, "hmm_ref test: " ENVIRON["fault"]) {
+			fault_is_over()
+			split(substr($0, RSTART, RLENGTH), word, " ")
+			fault = "[" word[7] "] fault addr " word[9] " "
+			faults = 0
+			announced = NR
 		}
-		END { print count + 0, at + 0, begun + 0, ended + 0, NR }' "$log"
+		/hmm_ref test: no more DMA faults/ { fault_is_over() }
+		fault && /DMAR: DRHD: handling fault status reg/ { next }
+		fault && /DMAR: \[DMA / && index($0, fault) && !faults++ { next }
+		$0 ~ ENVIRON["frame"] { next }
+		$0 ~ ENVIRON["splat"] || !expected && $0 ~ ENVIRON["oom"] { wrong(NR) }
+		END {
+			if (ended && fault)
+				wrong(announced)
+			print count + 0, at + 0, begun + 0, ended + 0, NR
+		}' "$log"
 }
 
 [[ -f $log && -r $log ]] || wrong "it cannot be read"
