@@ -11,6 +11,7 @@
 #include "../hmm_ref.h"
 
 extern struct kunit_suite hmm_ref_devmem_suite;
+extern struct kunit_suite hmm_ref_fence_suite;
 extern struct kunit_suite hmm_ref_ioctl_suite;
 extern struct kunit_suite hmm_ref_mirror_suite;
 extern struct kunit_suite hmm_ref_open_suite;

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the engine does until its fences signal: lockdep is told, and objects to what a task that
+ * waits for a fence may hold up.
+ *
+ * Stands for: an engine that allocates memory, so that reclaim may wait for a fence which waits
+ * for reclaim; or that takes a lock which the task that waits has taken. Both are deadlocks that
+ * a test meets once in a long time, and lockdep on the first try, if it is told.
+ *
+ * The section is that of the real engine, which calls a function of the test there. What that
+ * does is only what lockdep sees of an allocation or a lock, as the deadlock could come true.
+ *
+ * Lockdep turns itself off with its first objection. Here it stays silent about it, and is turned
+ * on again. Until then no other CPU does anything: lockdep would not see which locks it takes and
+ * gives back, and would be wrong about them from then on.
+ */
+#include <linux/debug_locks.h>
+#include <linux/dma-fence.h>
+#include <linux/mutex.h>
+#include <linux/sched/mm.h>
+#include <linux/smp.h>
+#include <kunit/device.h>
+
+#include "tests.h"
+#include "../gpu/gpu.h"
+
+#ifdef CONFIG_PROVE_LOCKING
+
+static DEFINE_MUTEX(waiters_lock);
+static DEFINE_MUTEX(engines_lock);
+
+struct fence_case {
+	const char *name;
+	void (*step)(void);
+	bool objects;
+};
+
+/**
+ * struct fence_test - an engine, and what it does in its section
+ * @gpu: with this engine
+ * @memory: a page, which is all that the GPU has
+ * @step: what the engine does next; or NULL
+ * @met: it has, in its own task
+ * @objects: lockdep has objected to that
+ */
+struct fence_test {
+	struct hmm_ref_gpu gpu;
+	void *memory;
+	void (*step)(void);
+	bool met;
+	bool objects;
+};
+
+/* ---- steps ------------------------------------------------------------- */
+
+static void allocate(void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+	fs_reclaim_release(GFP_KERNEL);
+}
+
+static void allocate_without_reclaim(void)
+{
+	fs_reclaim_acquire(GFP_NOWAIT);
+	fs_reclaim_release(GFP_NOWAIT);
+}
+
+static void take_waiters_lock(void)
+{
+	might_lock(&waiters_lock);
+}
+
+static void take_engines_lock(void)
+{
+	might_lock(&engines_lock);
+}
+
+static const struct fence_case fence_cases_section[] = {
+	{ "allocates", allocate, true },
+	{ "allocates_without_reclaim", allocate_without_reclaim, false },
+	{ "takes_lock_of_the_waiter", take_waiters_lock, true },
+	{ "takes_lock_of_its_own", take_engines_lock, false },
+};
+
+KUNIT_ARRAY_PARAM_DESC(fence_section, fence_cases_section, name);
+
+/* ---- lockdep ----------------------------------------------------------- */
+
+/* The other CPUs, while they stand still. */
+struct standstill {
+	atomic_t cpus;
+	bool over;
+};
+
+static void stand_still(void *arg)
+{
+	struct standstill *standstill = arg;
+
+	atomic_inc(&standstill->cpus);
+	while (!READ_ONCE(standstill->over))
+		cpu_relax();
+	atomic_dec(&standstill->cpus);
+}
+
+/* Return: whether lockdep objects to a step of this task. It does not when it is off. */
+static bool lockdep_objects(void (*step)(void))
+{
+	struct standstill standstill = { .cpus = ATOMIC_INIT(0) };
+	bool objects, was_on;
+
+	preempt_disable();
+	smp_call_function(stand_still, &standstill, false);
+	while (atomic_read(&standstill.cpus) < num_online_cpus() - 1)
+		cpu_relax();
+	local_irq_disable();
+	was_on = debug_locks;
+	debug_locks_silent = 1;
+	step();
+	objects = was_on && !debug_locks;
+	debug_locks = was_on;
+	debug_locks_silent = 0;
+	local_irq_enable();
+	WRITE_ONCE(standstill.over, true);
+	while (atomic_read(&standstill.cpus))
+		cpu_relax();
+	preempt_enable();
+	return objects;
+}
+
+/* ---- the engine -------------------------------------------------------- */
+
+static struct iosys_map fence_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
+{
+	struct fence_test *priv = container_of(gpu, struct fence_test, gpu);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(priv->memory);
+}
+
+/* Each time that the engine has made the copies of a batch. */
+static bool fence_is_present(struct hmm_ref_gpu *gpu)
+{
+	struct fence_test *priv = container_of(gpu, struct fence_test, gpu);
+
+	if (priv->step && current->flags & PF_WQ_WORKER) {
+		priv->met = true;
+		priv->objects = lockdep_objects(priv->step);
+	}
+	return true;
+}
+
+static const struct hmm_ref_hw_ops fence_ops = {
+	.submit = hmm_ref_gpu_submit,
+	.help = hmm_ref_gpu_help,
+	.reset = hmm_ref_gpu_reset,
+};
+
+/* A batch that clears the page. */
+static void run_batch(struct kunit *test, struct fence_test *priv)
+{
+	struct hmm_ref_copy ring[1];
+	struct dma_fence *fence;
+	struct hmm_ref_job job;
+
+	hmm_ref_job_begin(&job, NULL, ring, ARRAY_SIZE(ring));
+	hmm_ref_job_copy(&job, HMM_REF_COPY_ZERO, 0, NULL, 1);
+	fence = hmm_ref_gpu_submit(&priv->gpu.hw, &job);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, fence);
+	hmm_ref_gpu_help(&priv->gpu.hw, fence);
+	KUNIT_EXPECT_EQ(test, dma_fence_wait(fence, false), 0);
+	KUNIT_EXPECT_EQ(test, dma_fence_get_status(fence), 1);
+	dma_fence_put(fence);
+}
+
+static int fence_init(struct kunit *test)
+{
+	struct fence_test *priv = kunit_kzalloc(test, sizeof(*priv), GFP_KERNEL);
+	struct device *dev = kunit_device_register(test, "hmm_ref_fence");
+
+	KUNIT_ASSERT_NOT_NULL(test, priv);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+	priv->memory = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, priv->memory);
+	priv->gpu.vram = fence_vram;
+	priv->gpu.is_present = fence_is_present;
+	KUNIT_ASSERT_EQ(test, hmm_ref_gpu_init(&priv->gpu, &fence_ops, dev, NUMA_NO_NODE), 0);
+	test->priv = priv;
+	return 0;
+}
+
+static void fence_exit(struct kunit *test)
+{
+	struct fence_test *priv = test->priv;
+
+	if (priv)
+		hmm_ref_gpu_exit(&priv->gpu);
+}
+
+/* ---- the case ---------------------------------------------------------- */
+
+static void fence_section(struct kunit *test)
+{
+	const struct fence_case *c = test->param_value;
+	struct fence_test *priv = test->priv;
+
+	KUNIT_ASSERT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
+	/* From now on lockdep knows that this lock may be held by a task that waits. */
+	mutex_lock(&waiters_lock);
+	run_batch(test, priv);
+	mutex_unlock(&waiters_lock);
+	priv->step = c->step;
+	run_batch(test, priv);
+	if (!priv->met)
+		kunit_skip(test, "the engine leaves its work to the task that waits");
+	KUNIT_EXPECT_EQ(test, priv->objects, c->objects);
+	KUNIT_EXPECT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
+}
+
+static struct kunit_case fence_cases[] = {
+	KUNIT_CASE_PARAM(fence_section, fence_section_gen_params),
+	{}
+};
+
+struct kunit_suite hmm_ref_fence_suite = {
+	.name = "hmm_ref_fence",
+	.init = fence_init,
+	.exit = fence_exit,
+	.test_cases = fence_cases,
+};
+
+#else /* !CONFIG_PROVE_LOCKING */
+
+static void fence_section(struct kunit *test)
+{
+	kunit_skip(test, "needs CONFIG_PROVE_LOCKING");
+}
+
+static struct kunit_case fence_cases[] = {
+	KUNIT_CASE(fence_section),
+	{}
+};
+
+struct kunit_suite hmm_ref_fence_suite = {
+	.name = "hmm_ref_fence",
+	.test_cases = fence_cases,
+};
+
+#endif
