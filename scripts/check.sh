@@ -63,7 +63,7 @@ rebuild() {
 
 	rm -f "$build"/drivers/misc/hmm_ref/{,compat/,gpu/,tests/}*.o
 	make -C "$tree" O="$build" -j"$(nproc)" "$@" CONFIG_HMM_REF_KUNIT_TEST=m \
-		CONFIG_HMM_REF_FLOOR=m CONFIG_HMM_REF_TOY=m \
+		CONFIG_HMM_REF_FLOOR=m CONFIG_HMM_REF_TOY=m CONFIG_HMM_REF_EDU=m \
 		"${modules[@]/#*\//drivers/misc/hmm_ref/}" 2>&1 |
 		grep -E 'hmm_ref.*(warning|error)|(warning|error).*hmm_ref' || true
 }

@@ -92,13 +92,13 @@ build_kernel() {
 # The KUnit tests and the benchmark's floor are no part of the configuration, which is one for all
 # kernels: the floor wants large folios.
 build_driver() {
-	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit,_toy}.ko) old=()
+	local modules=(drivers/misc/hmm_ref/hmm_ref{,_kunit,_toy,_edu}.ko) old=()
 
 	[[ $DMIRROR != n ]] || old=(CONFIG_HMM_REF_DMIRROR=)
 	! grep -q '^CONFIG_ARCH_HAS_PMD_SOFTLEAVES=y' "$build/.config" ||
 		modules+=(drivers/misc/hmm_ref/hmm_ref_floor.ko)
 	run_logged "building the driver" 0 kmake CONFIG_HMM_REF_KUNIT_TEST=m CONFIG_HMM_REF_FLOOR=m \
-		CONFIG_HMM_REF_TOY=m "${old[@]}" "${modules[@]}"
+		CONFIG_HMM_REF_TOY=m CONFIG_HMM_REF_EDU=m "${old[@]}" "${modules[@]}"
 }
 
 # Debian's tree changes with patches/core, the user's at any time.

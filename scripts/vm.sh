@@ -5,7 +5,7 @@
 #
 #   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
 #        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), GPUS (devices on PCI, of 256 MiB,
-#        instead of simulated ones), LOG (name of the logs, default the job: two guests of one
+#        instead of simulated ones, and one with DMA), LOG (name of the logs, default the job: two guests of one
 #        kernel need two), ACCEL (kvm, tcg), ICOUNT
 #        (1: one CPU, whose clock counts instructions), TIMEOUT (seconds until the guest
 #        is killed)
@@ -103,7 +103,7 @@ add_gpus() {
 	fi
 	# Behind an IOMMU, which forgets an address as soon as it is unmapped.
 	machine=q35
-	QEMU+=(-device intel-iommu)
+	QEMU+=(-device intel-iommu -device edu)
 	for ((gpu = 0; gpu < GPUS; gpu++)); do
 		QEMU+=(-object "memory-backend-ram,id=vram$gpu,size=256M,share=on"
 			-device "pcie-root-port,id=port$gpu,chassis=$((gpu + 1)),slot=$((gpu + 1))"

@@ -354,6 +354,31 @@ static inline int read_file(const char *path, char *text, size_t size)
 	return got < 0 ? -errno : (int)len;
 }
 
+/* The kernel's log from now on, to read and to write. */
+static inline int log_open(void)
+{
+	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (log >= 0)
+		lseek(log, 0, SEEK_END);
+	return log;
+}
+
+static inline bool log_write(int log, const char *text)
+{
+	return write(log, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* Takes the next record from the log. Returns false when there is none yet. */
+static inline bool log_read(int log, char *record, size_t size)
+{
+	ssize_t len = read(log, record, size - 1);
+
+	record[len > 0 ? len : 0] = '\0';
+	/* EPIPE: the log has no room for what comes next. */
+	return len > 0 || errno == EPIPE;
+}
+
 /* A counter of /proc/vmstat, 0 if there is none of that name. */
 static inline unsigned long vm_counter(const char *name)
 {

@@ -454,35 +454,16 @@ static int take_memory(void *arg)
 		pause();
 }
 
-/* The kernel's log from now on, to read and to write. */
-static int log_open(void)
-{
-	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-
-	if (log >= 0)
-		lseek(log, 0, SEEK_END);
-	return log;
-}
-
-static bool log_write(int log, const char *text)
-{
-	return write(log, text, strlen(text)) == (ssize_t)strlen(text);
-}
-
 /* How often was this program so short of memory that a process was to be killed? */
 static unsigned int oom_invoked(int log)
 {
 	char record[2048], name[16], who[64];
 	unsigned int own = 0;
-	ssize_t len;
 
 	prctl(PR_GET_NAME, name);
 	snprintf(who, sizeof(who), ";%s invoked oom-killer", name);
-	/* EPIPE: the log has no room for what comes next. */
-	while ((len = read(log, record, sizeof(record) - 1)) > 0 || errno == EPIPE) {
-		record[len > 0 ? len : 0] = '\0';
+	while (log_read(log, record, sizeof(record)))
 		own += !!strstr(record, who);
-	}
 	return own;
 }
 
