@@ -21,7 +21,8 @@
 #   Kills-by-splat: REGEX what the kernel, or guest/init, then complains about
 #   Kills-by-hang: WHY    the test does not end
 #
-# FLAVOUR is release or debug, or host for a self-test in scripts/, which needs no VM.
+# FLAVOUR is release or debug, or host for a self-test in scripts/, which needs no VM. With the
+# parameter gpus=2 the devices are on PCI.
 #
 # Killed is: a test of that name reports "not ok"; or, where the patch says so, the kernel's log
 # has a splat that matches, or the test has no end. All else, another splat or a host that is too
@@ -143,7 +144,7 @@ run_here() {
 
 # start LIMIT TEST...: run them in the background, with the parameters of where.
 start() {
-	local limit=$1
+	local limit=$1 gpus=0 windows=$COHERENT
 
 	shift
 	# New files: a run that was ended early may still write to the old ones.
@@ -155,8 +156,9 @@ start() {
 	fi
 	choose "$@"
 	touch "$log" "$console"
+	[[ " $where " != *" gpus=2 "* ]] || gpus=2 windows=0
 	# shellcheck disable=SC2086 # words
-	FLAVOUR=$flavour HMM_REF_PRODUCTS=$dir/products TIMEOUT=$((limit * $# + 120)) \
+	FLAVOUR=$flavour GPUS=$gpus COHERENT=$windows HMM_REF_PRODUCTS=$dir/products TIMEOUT=$((limit * $# + 120)) \
 		"$here/vm.sh" mutant limit="$limit" ${where#"$flavour"} >"$log" 2>&1 &
 }
 
