@@ -263,9 +263,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 		dev_err(parent, "no device memory: %d\n", rc);
 		goto err_scratch;
 	}
-	dev->dm.needs_bounce_buffers = dma_addressing_limited(params->hw->dev);
-	if (dev->dm.needs_bounce_buffers)
-		dev_notice(parent, "DMA needs bounce buffers, so no process can open the device\n");
+	if (dma_addressing_limited(params->hw->dev))
+		dev_notice(parent, "DMA may need bounce buffers: only copies can use them\n");
 	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
 	if (rc) {
 		/* A process may have opened it all the same. */

@@ -173,7 +173,6 @@ struct hmm_ref_chunk {
  * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages that have lost their data; never unset
  * @lost: the device is: nothing in its memory can be read; never unset
- * @needs_bounce_buffers: the device does not reach all of system memory
  * @retired: bad pages that are neither free nor used
  * @nr_flawed: blocks with a bad page, which are never whole again
  * @reserved: pages promised and not handed out; with @used and @retired at most @nr_pages, so
@@ -209,7 +208,6 @@ struct hmm_ref_devmem {
 	bool stopped;
 	bool any_lost;
 	bool lost;
-	bool needs_bounce_buffers;
 	unsigned long retired;
 	unsigned long nr_flawed;
 	unsigned long reserved;

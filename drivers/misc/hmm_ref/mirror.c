@@ -352,8 +352,7 @@ static void free_buffers(struct hmm_ref_mirror *mirror)
  * @gone: the device's flag
  *
  * Context: takes mmap_lock for writing.
- * Return: 0 or a negative errno: -EOPNOTSUPP where DMA would go by way of bounce buffers, since
- * neither side would see what the other writes.
+ * Return: 0 or a negative errno.
  */
 int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_devmem *dm,
@@ -363,8 +362,6 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 	unsigned int i;
 	int rc = -ENOMEM;
 
-	if (dm->needs_bounce_buffers)
-		return -EOPNOTSUPP;
 	mirror->mm = mm;
 	mirror->dm = dm;
 	mirror->counters = counters;

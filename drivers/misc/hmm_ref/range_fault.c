@@ -411,8 +411,8 @@ static int map_once(struct hmm_ref_range *range, void *arg)
 		rc = prepare(range, walk);
 	if (!rc)
 		rc = map_range(range, walk);
-	/* A page that has lost its data is left to a fault. */
-	return rc == -EIO ? 0 : rc;
+	/* A page that has lost its data is left to a fault, and so is what cannot be mapped at all. */
+	return rc == -EIO || rc == -EOPNOTSUPP ? 0 : rc;
 }
 
 /**

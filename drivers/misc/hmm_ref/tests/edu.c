@@ -307,6 +307,7 @@ static const struct hmm_ref_hw_ops edu_ops = {
 	.vram_free = edu_vram_free,
 	.move = hmm_ref_gpu_move,
 	.atomic = hmm_ref_gpu_atomic,
+	.flush = hmm_ref_gpu_flush,
 	.submit = edu_submit,
 	.reset = edu_reset,
 };

@@ -18,10 +18,6 @@ static unsigned int number = 7;
 module_param(number, uint, 0444);
 MODULE_PARM_DESC(number, "of the device: /dev/hmm_refNUMBER (default 7)");
 
-static unsigned int dma_bits = 64;
-module_param(dma_bits, uint, 0444);
-MODULE_PARM_DESC(dma_bits, "of the addresses that it can use (default 64)");
-
 static struct toy {
 	struct hmm_ref_gpu gpu;
 	struct device *parent;
@@ -68,7 +64,7 @@ static int __init toy_init(void)
 		goto err_memory;
 	}
 	toy.gpu.vram = toy_vram;
-	rc = dma_coerce_mask_and_coherent(toy.parent, DMA_BIT_MASK(dma_bits)) ?:
+	rc = dma_coerce_mask_and_coherent(toy.parent, DMA_BIT_MASK(64)) ?:
 	     hmm_ref_gpu_init(&toy.gpu, &toy_ops, toy.parent, NUMA_NO_NODE);
 	if (rc)
 		goto err_parent;

@@ -72,6 +72,16 @@ static struct transfer __test_last_transfer(struct __test_metadata *_metadata, u
 
 /* ---- data ------------------------------------------------------------------ */
 
+/* With so few address lines it could not do without bounce buffers elsewhere. */
+TEST_F(edu, no_access_in_place)
+{
+	char byte = 0;
+
+	EXPECT_EQ(-EOPNOTSUPP, _test_read(self->fd, self->page, 1, &byte));
+	EXPECT_EQ(-EOPNOTSUPP, _test_write(self->fd, self->page, 1, &byte));
+	test_cpu_data(self->page, 1, 1);
+}
+
 TEST_F(edu, trip)
 {
 	test_to_device(self->fd, self->page, 1);
