@@ -32,6 +32,7 @@
 
 #include "kselftest_harness.h"
 #include "hmm_ref_dev.h"
+#include "hmm_ref_file.h"
 
 /*
  * Seconds until the harness ends a test. The debug kernel on a busy host, emulated, takes a minute
@@ -42,10 +43,6 @@
 
 /* Until those who race have met, at the latest: on a busy host that may take its time. */
 #define MEET_MS			120000
-
-/* In milliseconds. */
-#define COPY_TIMEOUT		"/sys/module/hmm_ref/parameters/copy_timeout"
-#define COPY_TIMEOUT_DEFAULT	"60000"
 
 /* ---- asserting forms ------------------------------------------------------ */
 
@@ -319,40 +316,7 @@ static inline void __test_go_through_memory(struct __test_metadata *_metadata, i
 #define DISK		"/dev/ram0"
 #define DISK_START	((off_t)1 << 20)
 
-/* ---- small files ----------------------------------------------------------- */
-
-static inline int write_file(const char *path, const char *text)
-{
-	ssize_t len = strlen(text);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, len) != len)
-		rc = -errno;
-	close(fd);
-	return rc;
-}
-
-/* Reads a text file that fits in @size. Returns its length or -errno. */
-static inline int read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	ssize_t got;
-
-	if (fd < 0)
-		return -errno;
-	do {
-		got = read(fd, text + len, size - 1 - len);
-		if (got > 0)
-			len += got;
-	} while (got > 0);
-	close(fd);
-	text[len] = '\0';
-	return got < 0 ? -errno : (int)len;
-}
+/* ---- counters and fault attributes ------------------------------------------ */
 
 /* The kernel's log from now on, to read and to write. */
 static inline int log_open(void)
