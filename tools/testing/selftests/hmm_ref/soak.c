@@ -1,0 +1,613 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The soak test: processes do everything at random, on a device that fails, is slow, full, and goes
+ * away; and every byte of every process is what was written there, after all of it.
+ *
+ *	soak		run, for SOAK_SECONDS
+ *	soak worker NR	what a worker calls when it begins anew by exec
+ *
+ *   SOAK_SECONDS	how long (default 10)
+ *   SOAK_SEED		of all programs (default: the time)
+ *   SOAK_PROCESSES	workers (default 6)
+ *
+ * This file is the supervisor. It runs rounds. In a round workers run their programs
+ * (soak_worker.c), and it kills some of them, turns hostile modes on and off (soak_modes.c), and
+ * unbinds devices and binds them again. At the end of the round it turns off all modes; each worker
+ * compares all of its memory with the shadow copy (soak_model.c) and ends. Then no device may have
+ * a page in use, and AUDIT no violation.
+ *
+ * Whether a process is stuck is decided by what it gets done, and by time in which the supervisor
+ * itself runs: a host that stands still stops both.
+ */
+#include <dirent.h>
+#include <stdarg.h>
+
+#include "hmm_ref_swap.h"
+#include "soak.h"
+
+#define SHARED_FD	100
+#define TICK_US		20000
+#define STUCK_MS	300000
+#define MORE_ROUNDS	20U	/* for a slow machine, until it has done its job */
+#define LIVES		15U	/* operations of a worker, before it may be killed */
+#define ROUND		50U	/* operations per worker, before a round may end */
+
+struct soak_shared *soak;
+__thread struct soak_slot *soak_self;
+
+/* What the kernel is told for the time of the test, and what it was. */
+static struct {
+	const char *path, *value;
+	char was[24];
+} knobs[] = {
+	{ "/sys/kernel/mm/ksm/run", "1" },
+	{ "/sys/kernel/mm/ksm/sleep_millisecs", "20" },
+	{ "/sys/kernel/mm/ksm/pages_to_scan", "500" },
+	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "50" },
+	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/alloc_sleep_millisecs", "50" },
+};
+
+/* What the kernel is to do meanwhile. */
+static struct {
+	const char *counter;
+	unsigned long before;
+} events[] = {
+	{ "pswpout", 0 }, { "pswpin", 0 }, { "pglazyfreed", 0 }, { "ksm_swpin_copy", 0 },
+	{ "cow_ksm", 0 }, { "thp_collapse_alloc", 0 }, { "thp_split_page", 0 },
+	{ "thp_split_pmd", 0 },
+};
+
+static struct {
+	uint64_t random;
+	pid_t workers[MAX_WORKERS];
+	bool killed[MAX_WORKERS];
+	pid_t unbinder;
+	struct {
+		uint64_t beats;
+		unsigned int ms;	/* since it got anything done */
+	} seen[SLOTS + 1];		/* the last one is the unbinder */
+	unsigned long long last_tick;
+	unsigned int rounds, kills, unbinds, audits;
+	uint64_t gone;			/* injected faults, with processes that were killed */
+	uint64_t samples, held, most;	/* pages on the devices */
+	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
+	uint64_t to_device, to_system, cpu_faults, device_faults, evicted, exclusive;
+	int swap;
+} super;
+
+/* ---- failures ---------------------------------------------------------------------- */
+
+/**
+ * soak_complain() - something is wrong: the first one is kept
+ * @failure: which test fails
+ * @format: what it was
+ */
+void soak_complain(enum soak_failure failure, const char *format, ...)
+{
+	unsigned int none = SOAK_NONE;
+	char text[300];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (!__atomic_compare_exchange_n(&soak->failed, &none, failure, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		return;
+	if (soak_self)
+		snprintf(soak->why, sizeof(soak->why), "%08x#%u pid %d: %s", soak_self->stream,
+			 soak_self->index, getpid(), text);
+	else
+		snprintf(soak->why, sizeof(soak->why), "%s", text);
+	soak_set(told, 1);
+}
+
+/**
+ * soak_beat() - the current process has got something done
+ */
+void soak_beat(void)
+{
+	__atomic_store_n(&soak_self->beats, soak_self->beats + 1, __ATOMIC_RELAXED);
+}
+
+static void show_stack(pid_t pid)
+{
+	char path[64], text[4096];
+
+	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
+	if (read_file(path, text, sizeof(text)) > 0)
+		printf("# stack of %d:\n%s", pid, text);
+}
+
+/* All threads, and in the kernel's log all there are. */
+static void show_stuck(pid_t pid)
+{
+	char path[64];
+	struct dirent *entry;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)))
+		if (isdigit(entry->d_name[0]))
+			show_stack(atoi(entry->d_name));
+	if (tasks)
+		closedir(tasks);
+	fflush(stdout);
+	write_file("/proc/sysrq-trigger", "t");
+}
+
+/* ---- workers ----------------------------------------------------------------------- */
+
+static void start_worker(unsigned int nr)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		setpgid(0, 0);
+		soak_worker_main(nr);
+	}
+	if (pid < 0) {
+		soak_complain(SOAK_ERROR, "fork: errno %d", errno);
+		return;
+	}
+	setpgid(pid, pid);
+	super.workers[nr] = pid;
+	super.killed[nr] = false;
+}
+
+/* Also its child, which is ours now. */
+static void end_group(unsigned int nr, pid_t group)
+{
+	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
+	unsigned int i;
+
+	kill(-group, SIGKILL);
+	while (waitpid(-group, NULL, 0) > 0 || errno == EINTR)
+		;
+	for (i = 0; i < SLOTS_OF_WORKER; i++, slot++) {
+		slot->active = 0;
+		super.gone += slot->pending;
+		slot->pending = 0;
+	}
+}
+
+static unsigned int reap_workers(bool replace)
+{
+	unsigned int nr, left = 0;
+	int status;
+	pid_t pid;
+
+	for (nr = 0; nr < soak->workers; nr++) {
+		pid = super.workers[nr];
+		if (pid && waitpid(pid, &status, WNOHANG) == pid) {
+			super.workers[nr] = 0;
+			if (super.killed[nr] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+				status = 0;
+			if (status)
+				soak_complain(SOAK_ERROR, "worker %u, pid %d: status %#x", nr,
+					      pid, status);
+			end_group(nr, pid);
+		}
+		if (!super.workers[nr] && replace && !soak_get(failed))
+			start_worker(nr);
+		left += !!super.workers[nr];
+	}
+	return left;
+}
+
+static void kill_worker(unsigned int nr)
+{
+	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
+
+	if (!super.workers[nr] || slot->pid != super.workers[nr] || slot->index < LIVES)
+		return;
+	super.killed[nr] = true;
+	kill(super.workers[nr], SIGKILL);
+	super.kills++;
+}
+
+/* ---- unbind ------------------------------------------------------------------------ */
+
+/* Faults that are injected make bind fail: then it is done again. */
+static void unbind_and_bind(unsigned int nr, unsigned int pause_us)
+{
+	int rc = device_unbind(nr);
+
+	if (rc)
+		soak_fail(SOAK_ERROR, "unbind of device %u: %d", nr, rc);
+	usleep(pause_us);
+	while ((rc = device_bind(nr))) {
+		if (rc != -ENOMEM && rc != -EBUSY)
+			soak_fail(SOAK_ERROR, "bind of device %u: %d", nr, rc);
+		usleep(10000);
+	}
+	_exit(0);
+}
+
+static void start_unbind(void)
+{
+	unsigned int nr = soak_below(&super.random, soak->devices);
+	unsigned int pause_us = soak_below(&super.random, 300000);
+
+	if (super.unbinder || !device_can_unbind(nr))
+		return;
+	fflush(stdout);
+	super.unbinder = fork();
+	if (!super.unbinder)
+		unbind_and_bind(nr, pause_us);
+	if (super.unbinder < 0)
+		super.unbinder = 0;
+	super.seen[SLOTS].ms = 0;
+	super.unbinds++;
+}
+
+static bool reap_unbinder(void)
+{
+	if (super.unbinder && waitpid(super.unbinder, NULL, WNOHANG) == super.unbinder)
+		super.unbinder = 0;
+	return !super.unbinder;
+}
+
+/* ---- progress ---------------------------------------------------------------------- */
+
+static void watch(unsigned int nr, pid_t pid, uint64_t beats, unsigned int ms)
+{
+	if (!pid || super.seen[nr].beats != beats) {
+		super.seen[nr].beats = beats;
+		super.seen[nr].ms = 0;
+		return;
+	}
+	super.seen[nr].ms += ms;
+	if (super.seen[nr].ms < STUCK_MS || soak_get(failed))
+		return;
+	soak_complain(SOAK_STUCK, "pid %d has done nothing for %u s", pid, STUCK_MS / 1000);
+	show_stuck(pid);
+}
+
+/* Of a time in which the supervisor did not run, little counts. */
+static void watch_progress(void)
+{
+	unsigned long long now = now_ms(), since = now - super.last_tick;
+	unsigned int ms = since < 1000 ? since : 1000, i;
+
+	super.last_tick = now;
+	for (i = 0; i < SLOTS; i++) {
+		struct soak_slot *slot = &soak->slots[i];
+
+		watch(i, slot->active ? slot->pid : 0,
+		      __atomic_load_n(&slot->beats, __ATOMIC_RELAXED), ms);
+	}
+	watch(SLOTS, super.unbinder, 0, ms);
+}
+
+/* ---- devices ----------------------------------------------------------------------- */
+
+static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
+{
+	static const struct hmm_ref_stats none;
+
+	if (now->out_invalidations < was->out_invalidations)
+		*was = none;	/* it was bound again */
+	super.to_device += now->out_to_device - was->out_to_device;
+	super.to_system += now->out_to_system - was->out_to_system;
+	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
+	super.device_faults += now->out_device_faults - was->out_device_faults;
+	super.evicted += now->out_evicted - was->out_evicted;
+	super.exclusive += now->out_exclusive - was->out_exclusive;
+	*was = *now;
+}
+
+/* A device that is not there at the moment is not looked at. */
+static void look_at_devices(void)
+{
+	struct hmm_ref_stats stats;
+	uint64_t held = 0;
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < soak->devices; i++) {
+		fd = hmm_ref_open(i);
+		if (fd < 0)
+			continue;
+		if (!_test_stats(fd, &stats)) {
+			add_stats(&super.last[i], &stats);
+			held += stats.out_pages_in_use;
+		}
+		close(fd);
+	}
+	super.samples++;
+	super.held += held;
+	super.most = held > super.most ? held : super.most;
+}
+
+static void audit_device(unsigned int nr)
+{
+	struct hmm_ref_audit audit;
+	struct hmm_ref_stats stats;
+	int fd = hmm_ref_open(nr);
+	unsigned int tries;
+	int rc;
+
+	if (fd < 0) {
+		soak_complain(SOAK_LEAK, "device %u does not open: %d", nr, fd);
+		return;
+	}
+	rc = leak_wait(fd, 0, &stats);
+	/* Of a page that was mlocked each CPU may keep a reference, until it drains its batch. */
+	for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
+		write_file("/proc/sys/vm/compact_memory", "1");
+		rc = leak_wait(fd, 0, &stats);
+	}
+	if (rc)
+		soak_complain(SOAK_LEAK, "device %u: %d, %llu pages in use and %llu reserved",
+			      nr, rc, stats.out_pages_in_use, stats.out_pages_reserved);
+	rc = _test_audit(fd, &audit);
+	if (rc || audit.out_violations || audit.out_in_use ||
+	    audit.out_total != audit.out_free + audit.out_retired)
+		soak_complain(SOAK_LEAK, "device %u: AUDIT %d, %llu violations, %llu in use", nr,
+			      rc, audit.out_violations, audit.out_in_use);
+	close(fd);
+	super.audits++;
+}
+
+/* ---- rounds ------------------------------------------------------------------------ */
+
+static uint64_t sum(size_t offset)
+{
+	uint64_t all = 0;
+	unsigned int i;
+
+	for (i = 0; i < SLOTS; i++)
+		all += *(uint64_t *)((char *)&soak->slots[i] + offset);
+	return all;
+}
+
+#define SUM(member)	sum(offsetof(struct soak_slot, member))
+
+static uint64_t operations(void)
+{
+	uint64_t all = 0;
+	unsigned int i;
+
+	for (i = 0; i < SOAK_KINDS; i++)
+		all += soak->done[i] + soak->refused[i];
+	return all;
+}
+
+static void tick(void)
+{
+	reap_workers(true);
+	reap_unbinder();
+	watch_progress();
+	soak_modes_tick(operations(), &super.random);
+	if (!soak_below(&super.random, 10))
+		look_at_devices();
+	if (!soak_below(&super.random, 100))
+		kill_worker(soak_below(&super.random, soak->workers));
+	if (!soak_below(&super.random, 120))
+		start_unbind();
+	usleep(TICK_US);
+}
+
+/* All compare their memory, and end. */
+static void end_round(void)
+{
+	unsigned int i;
+
+	soak_modes_calm();
+	soak_set(stop, 1);
+	while (!soak_get(failed) && (reap_workers(false) | !reap_unbinder())) {
+		watch_progress();
+		usleep(TICK_US);
+	}
+	soak_set(stop, 0);
+	for (i = 0; i < soak->devices && !soak_get(failed); i++)
+		audit_device(i);
+	look_at_devices();
+}
+
+/* What has not been done yet, or NULL. */
+static const char *not_done(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < SOAK_KINDS; i++) {
+		if (i == SOAK_SPLIT && access("/sys/kernel/debug/split_huge_pages", W_OK))
+			continue;
+		if (!soak->done[i])
+			return soak_kind_name(i);
+	}
+	return !super.to_device ? "a page that went to a device" :
+	       !super.cpu_faults ? "a CPU fault" : !super.device_faults ? "a device fault" :
+	       !super.evicted ? "an eviction" : !super.kills ? "a kill" :
+	       !super.unbinds ? "an unbind" : NULL;
+}
+
+static void run_round(unsigned int ms)
+{
+	unsigned long long begin = now_ms();
+	uint64_t before = operations();
+	const char *missing;
+
+	super.last_tick = begin;
+	while (!soak_get(failed) &&
+	       (now_ms() < begin + ms || (now_ms() < begin + 10ULL * ms &&
+					  operations() - before < ROUND * soak->workers)))
+		tick();
+	end_round();
+	super.rounds++;
+	missing = not_done();
+	printf("# round %u: %llu operations, %llu faults met, %llu MiB compared%s%s\n",
+	       super.rounds, (unsigned long long)(operations() - before),
+	       (unsigned long long)SUM(injected), (unsigned long long)SUM(verified) >> 20,
+	       missing ? ", still to come: " : "", missing ? missing : "");
+	fflush(stdout);
+}
+
+static void run(unsigned int seconds)
+{
+	unsigned long long end = now_ms() + 1000ULL * seconds;
+	unsigned int ms = seconds >= 60 ? 20000 : seconds > 4 ? 1000 * seconds / 2 : 2000;
+	unsigned int more = 0;
+
+	while (!soak_get(failed) &&
+	       (now_ms() < end || (not_done() && more++ < MORE_ROUNDS)))
+		run_round(ms);
+}
+
+/* ---- before and after -------------------------------------------------------------- */
+
+static void map_shared(void)
+{
+	soak = mmap(NULL, sizeof(*soak), PROT_READ | PROT_WRITE, MAP_SHARED, SHARED_FD, 0);
+	if (soak == MAP_FAILED)
+		ksft_exit_fail_msg("no shared memory: errno %d\n", errno);
+}
+
+static void make_shared(void)
+{
+	int fd = memfd_create("soak", 0);
+
+	if (fd < 0 || ftruncate(fd, sizeof(*soak)) || dup2(fd, SHARED_FD) < 0)
+		ksft_exit_fail_msg("no shared memory: errno %d\n", errno);
+	close(fd);
+	map_shared();
+}
+
+static void set_up(void)
+{
+	unsigned int i;
+	int rc;
+
+	make_shared();
+	soak->seed = random_seed("SOAK_SEED");
+	soak->workers = env_number("SOAK_PROCESSES", 6);
+	if (!soak->workers || soak->workers > MAX_WORKERS)
+		ksft_exit_fail_msg("SOAK_PROCESSES must be from 1 to %u\n", MAX_WORKERS);
+	soak->devices = hmm_ref_count();
+	super.random = soak_stream(soak->seed, 0, 3);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	for (i = 0; i < ARRAY_SIZE(events); i++)
+		events[i].before = vm_counter(events[i].counter);
+	super.swap = swap_begin();
+	if (super.swap < 0)
+		ksft_print_msg("no swap: %d\n", super.swap);
+	for (i = 0; i < ARRAY_SIZE(knobs); i++) {
+		if (read_file(knobs[i].path, knobs[i].was, sizeof(knobs[i].was)) > 0)
+			write_file(knobs[i].path, knobs[i].value);
+	}
+	rc = soak_modes_setup();
+	if (rc)
+		ksft_exit_fail_msg("the module's parameters: %d\n", rc);
+}
+
+static void clean_up(void)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	unsigned int i;
+
+	soak_modes_restore();
+	for (i = 0; i < soak->workers; i++) {
+		if (super.workers[i])
+			kill(-super.workers[i], SIGKILL);
+	}
+	/* A process that is stuck does not die: then the module stays as it is. */
+	while (now_ms() < deadline && waitpid(-1, NULL, WNOHANG) >= 0)
+		usleep(TICK_US);
+	write_file(knobs[0].path, "2");		/* nothing stays merged */
+	for (i = 0; i < ARRAY_SIZE(knobs); i++)
+		write_file(knobs[i].path, knobs[i].was);
+	if (super.swap == 1 && !soak->failed)
+		swap_end();
+}
+
+static void report_operations(void)
+{
+	unsigned int i;
+
+	printf("# operations that succeeded/were refused:");
+	for (i = 0; i < SOAK_KINDS; i++)
+		printf(" %s %llu/%llu", soak_kind_name(i), (unsigned long long)soak->done[i],
+		       (unsigned long long)soak->refused[i]);
+	printf("\n# pages to device %llu, to system %llu, evicted %llu, exclusive %llu; ",
+	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
+	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
+	printf("CPU faults %llu, device faults %llu\n", (unsigned long long)super.cpu_faults,
+	       (unsigned long long)super.device_faults);
+	printf("# the kernel's counters:");
+	for (i = 0; i < ARRAY_SIZE(events); i++)
+		printf(" %s %lu", events[i].counter,
+		       vm_counter(events[i].counter) - events[i].before);
+	printf("\n");
+	for (i = 0; soak->failed && i < SLOTS; i++)
+		soak_dump(&soak->slots[i]);
+}
+
+/* Of the tests of a run that has ended early one has failed, and of the others nothing is known. */
+static void report_test(enum soak_failure failure, const char *skip, const char *name)
+{
+	if (soak->failed == failure)
+		ksft_test_result_fail("%s: %s\n", name, soak->why);
+	else if (soak->failed)
+		ksft_test_result_skip("%s: the run has ended early\n", name);
+	else if (skip)
+		ksft_test_result_skip("%s: not met: %s\n", name, skip);
+	else
+		ksft_test_result_pass("%s\n", name);
+}
+
+static void report(unsigned int seconds)
+{
+	uint64_t steps, injected, survived;
+	const char *missing = not_done();
+
+	report_operations();
+	steps = soak_modes_report();
+	injected = SUM(injected);
+	survived = SUM(survived);
+	printf("# figure: %u rounds, %llu operations in %u s, seed %llu\n", super.rounds,
+	       (unsigned long long)operations(), seconds, (unsigned long long)soak->seed);
+	printf("# figure: load held %llu MiB, at most %llu; killed %u, unbound %u, audits %u\n",
+	       (unsigned long long)(super.held / (super.samples + !super.samples) >> 8),
+	       (unsigned long long)super.most >> 8, super.kills, super.unbinds, super.audits);
+	printf("# figure: %llu steps made to fail; operations that met it %llu, survived %llu, ",
+	       (unsigned long long)steps, (unsigned long long)injected,
+	       (unsigned long long)survived);
+	printf("killed before it was known %llu\n", (unsigned long long)super.gone);
+	printf("# figure: bytes verified %llu, bytes lost %llu\n",
+	       (unsigned long long)SUM(verified), (unsigned long long)SUM(lost));
+	report_test(SOAK_DATA, missing, "every byte is what was written");
+	report_test(SOAK_ERROR, missing, "errors and signals are those that were provoked");
+	report_test(SOAK_STUCK, missing, "every process gets on");
+	report_test(SOAK_LEAK, missing, "devices are empty after each round");
+	if (soak->failed)
+		ksft_test_result_skip("injected faults are survived: the run has ended early\n");
+	else if (!steps || !injected)
+		ksft_test_result_skip("injected faults are survived: none was met\n");
+	else
+		ksft_test_result(injected == survived + super.gone,
+				 "injected faults are survived\n");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int seconds = env_number("SOAK_SECONDS", 10);
+
+	if (argc == 3 && !strcmp(argv[1], "worker")) {
+		map_shared();
+		soak_worker_main(atoi(argv[2]));
+	}
+	hmm_ref_require(argc, argv);
+	ksft_print_header();
+	ksft_set_plan(5);
+	set_up();
+	ksft_print_msg("seed %llu, %u processes, %u devices\n", (unsigned long long)soak->seed,
+		       soak->workers, soak->devices);
+	run(seconds);
+	clean_up();
+	report(seconds);
+	ksft_finished();
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The soak test: what its files share. See soak.c.
+ */
+#ifndef _HMM_REF_SOAK_H
+#define _HMM_REF_SOAK_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kselftest.h"
+#include "hmm_ref_dev.h"
+#include "hmm_ref_file.h"
+
+#define PAGE		4096UL
+#define BLOCK		(512 * PAGE)
+#define MAX_WORKERS	16U
+#define SLOTS_OF_WORKER	2U		/* itself, and a child */
+#define SLOTS		(MAX_WORKERS * SLOTS_OF_WORKER)
+#define MAX_MODES	20U
+#define RING		16U		/* operations that a slot remembers */
+#define MOST_PAGES	64U		/* that are accessed at once */
+
+/* ---- what all processes share -------------------------------------------------- */
+
+enum soak_kind {
+	SOAK_TOUCH, SOAK_STORE, SOAK_SAME, SOAK_GUP, SOAK_MIGRATE, SOAK_READ, SOAK_WRITE,
+	SOAK_ATOMIC, SOAK_EXCLUSIVE, SOAK_EVICT, SOAK_RELEASE, SOAK_REOPEN, SOAK_SNAPSHOT,
+	SOAK_DONTNEED, SOAK_FREE, SOAK_HUGEPAGE, SOAK_NOHUGEPAGE, SOAK_COLLAPSE, SOAK_PAGEOUT,
+	SOAK_MERGEABLE, SOAK_UNMERGEABLE, SOAK_SPLIT, SOAK_MLOCK, SOAK_MUNLOCK,
+	SOAK_MPROTECT, SOAK_MREMAP, SOAK_MUNMAP, SOAK_FORK, SOAK_EXEC, SOAK_VERIFY,
+	SOAK_KINDS
+};
+
+/* What went wrong: each is a test that fails. */
+enum soak_failure { SOAK_NONE, SOAK_DATA, SOAK_ERROR, SOAK_STUCK, SOAK_LEAK };
+
+/**
+ * struct soak_slot - a process, or the last one that was there
+ * @active: it is there
+ * @generation: how many processes have been
+ * @stream: its program: operation i depends on this number and on i
+ * @index: operation under way
+ * @beats: goes up with whatever it gets done
+ * @injected: operations that met an injected fault
+ * @pending: of these, those since all of the memory was verified
+ * @survived: those before
+ * @verified: bytes compared with the shadow copy
+ * @lost: bytes that were different
+ * @ring: results of the last operations
+ */
+struct soak_slot {
+	pid_t pid;
+	unsigned int active;
+	unsigned int generation;
+	uint32_t stream;
+	unsigned int index;
+	uint64_t beats;
+	uint64_t injected, pending, survived;
+	uint64_t verified, lost;
+	struct {
+		unsigned int index;
+		int rc;
+	} ring[RING];
+};
+
+/**
+ * struct soak_shared - in a file without a name, which survives exec
+ * @seed: of all programs
+ * @stop: workers compare all and end
+ * @epochs: of each mode; odd: it is on
+ * @failed: first failure, enum soak_failure; @why is complete when @told is set
+ */
+struct soak_shared {
+	uint64_t seed;
+	unsigned int workers, devices;
+	unsigned int large;		/* folios stay whole on the device */
+	unsigned int stop;
+	unsigned int epochs[MAX_MODES];
+	unsigned int failed, told;
+	char why[400];
+	uint64_t done[SOAK_KINDS];	/* operations that returned 0 */
+	uint64_t refused[SOAK_KINDS];	/* with an error that they may return */
+	struct soak_slot slots[SLOTS];
+};
+
+extern struct soak_shared *soak;
+extern __thread struct soak_slot *soak_self;
+
+#define soak_get(member)	__atomic_load_n(&soak->member, __ATOMIC_ACQUIRE)
+#define soak_set(member, to)	__atomic_store_n(&soak->member, to, __ATOMIC_RELEASE)
+
+void soak_complain(enum soak_failure failure, const char *format, ...) __printf(2, 3);
+
+/* For workers: ends the process. */
+#define soak_fail(failure, ...) do {			\
+	soak_complain(failure, __VA_ARGS__);		\
+	_exit(1);					\
+} while (0)
+
+void soak_beat(void);
+
+/* ---- programs: soak_program.c ---------------------------------------------- */
+
+/**
+ * struct soak_op - an operation: each kind takes what it needs, modulo what it has
+ * @page: where it begins
+ * @offset: in bytes, in that page
+ */
+struct soak_op {
+	enum soak_kind kind;
+	unsigned int region, device, variant;
+	unsigned int page, npages;
+	unsigned int offset, bytes;
+	uint64_t value;
+};
+
+uint64_t soak_draw(uint64_t *state);
+unsigned int soak_below(uint64_t *state, unsigned int limit);
+uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b);
+void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op);
+/* What is read goes to the one, what is written comes from the other. */
+extern __thread char soak_scratch[MOST_PAGES * PAGE];
+extern __thread char soak_data[MOST_PAGES * PAGE];
+
+void soak_make_data(const struct soak_op *op, size_t n);
+const char *soak_kind_name(enum soak_kind kind);
+void soak_dump(const struct soak_slot *slot);
+
+/* ---- hostile modes: soak_modes.c -------------------------------------------------- */
+
+/* What an injected fault may look like. */
+#define MAY_EIO		(1 << 0)
+#define MAY_EAGAIN	(1 << 1)
+#define MAY_ETIMEDOUT	(1 << 2)
+#define MAY_ENOMEM	(1 << 3)
+#define MAY_EFAULT	(1 << 4)
+#define MAY_SIGBUS	(1 << 5)
+
+/* Of what: one per column of the table. */
+enum soak_column { SOAK_BY_MIGRATE, SOAK_BY_ACCESS, SOAK_BY_CPU, SOAK_BY_SYSCALL };
+
+void soak_modes_begin(void);
+unsigned int soak_modes_may(enum soak_column column);
+unsigned int soak_bit_of(int rc);
+
+int soak_modes_setup(void);
+void soak_modes_tick(uint64_t operations, uint64_t *random);
+void soak_modes_calm(void);
+void soak_modes_restore(void);
+uint64_t soak_modes_report(void);
+
+/* ---- the model: soak_model.c ------------------------------------------------------ */
+
+/* What a page may be. */
+#define MAY_READ	1
+#define MAY_WRITE	2
+#define FREED		4	/* its data or zeros, until it is written */
+#define LOCKED		8	/* in a mapping that is mlocked */
+
+/**
+ * struct soak_region - memory of a worker, and what has to be in it
+ * @base: where it is; the same in all processes
+ * @shadow: copy of what it has to hold, in memory that no device sees
+ * @state: of each page
+ */
+struct soak_region {
+	char *base;
+	unsigned long npages;
+	char *shadow;
+	unsigned char *state;
+};
+
+#define SOAK_REGIONS	2U
+
+extern struct soak_region soak_regions[SOAK_REGIONS];
+
+void soak_model_begin(void);
+void soak_map(struct soak_region *region, unsigned long page, unsigned long npages);
+int soak_cpu_copy(void *to, const void *from, size_t n);
+bool soak_may(const struct soak_region *region, size_t off, size_t n, unsigned char bits);
+void soak_check(struct soak_region *region, size_t off, const char *seen, size_t n,
+		const char *by);
+void soak_note_written(struct soak_region *region, size_t off, const char *from, size_t n);
+void soak_note_zero(struct soak_region *region, unsigned long page, unsigned long npages);
+void soak_note_state(struct soak_region *region, unsigned long page, unsigned long npages,
+		     unsigned char clear, unsigned char set);
+void soak_note_moved(struct soak_region *region, unsigned long to, unsigned long from,
+		     unsigned long npages);
+void soak_note_injected(void);
+void soak_verify(unsigned long every);
+void soak_verify_at_last(void);
+
+/**
+ * struct soak_place - what an operation works on: whole pages, or bytes
+ */
+struct soak_place {
+	struct soak_region *region;
+	char *addr;
+	unsigned long page, npages;
+	size_t off, bytes;
+};
+
+void soak_find_place(const struct soak_op *op, struct soak_place *at);
+
+/* ---- operations: soak_device.c, soak_memory.c -------------------------------------- */
+
+int soak_device_op(const struct soak_op *op);
+int soak_memory_op(const struct soak_op *op);
+void soak_fill(uint32_t stream);
+int soak_open(const struct soak_op *op);
+void soak_close_files(void);
+int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsigned int always);
+
+/* ---- workers: soak_worker.c ------------------------------------------------------- */
+
+extern __thread bool soak_is_mover;	/* the second thread */
+
+void soak_worker_main(unsigned int nr);
+
+#endif /* _HMM_REF_SOAK_H */

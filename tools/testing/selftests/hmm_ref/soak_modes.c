@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The soak test's hostile modes: what makes the device late, slow, or fail.
+ *
+ * The supervisor turns them on and off at random. A worker knows what may happen to it from the
+ * epochs: one is odd as long as its mode is on, and other than before when the mode was on
+ * meanwhile. The epoch is odd before the first step can fail, and even after the last one has, so
+ * a failure that no mode explains is a bug.
+ */
+#include "soak.h"
+
+#define PARAMETERS	"/sys/module/hmm_ref/parameters/"
+#define ATTRIBUTES	"/sys/kernel/debug/hmm_ref/"
+#define OPERATIONS	100U	/* in which a mode is on, at most, if its time is over */
+
+/**
+ * struct mode - a parameter of the module, or a fault attribute
+ * @name: of its file or folder
+ * @values: to choose from, of a parameter: words
+ * @times: at most so many steps fail, of an attribute
+ * @ms: that it is on, at most
+ * @may: how a fault shows, in each column
+ */
+struct mode {
+	const char *name;
+	const char *values;
+	unsigned int times;
+	unsigned int ms;
+	unsigned int may[4];
+};
+
+#define COPY_FAILS(rc) \
+	{ rc, MAY_EFAULT, MAY_SIGBUS, MAY_EFAULT }
+
+/*
+ * By the tables of fault-injection.rst. The columns: MIGRATE and EVICT; READ, WRITE, ATOMIC and
+ * EXCLUSIVE; a CPU; a system call that accesses memory.
+ *
+ * None of these may lose data. A mode that may, as that of a device which is lost, has to tell the
+ * model of which pages, in soak_modes_begin().
+ */
+static const struct mode modes[] = {
+	{ "late_engine", "Y N", 0, 3000 },
+	{ "reordered_engine", "Y N", 0, 3000 },
+	{ "slow_engine", "50 500 3000", 0, 1500 },
+	{ "fail_chunk", NULL, 100, 1000, { MAY_ENOMEM } },
+	{ "fail_vram", NULL, 100, 1000, { MAY_ENOMEM } },
+	{ "fail_handout", NULL, 1000, 1000 },
+	{ "fail_large", NULL, 1000, 2000 },
+	{ "fail_queue", NULL, 1000, 1000, { MAY_EAGAIN, MAY_ENOMEM, 0, MAY_EFAULT } },
+	{ "fail_dma", NULL, 1000, 1000, { MAY_EAGAIN, MAY_ENOMEM, 0, MAY_EFAULT } },
+	{ "fail_copy", NULL, 200, 1000, COPY_FAILS(MAY_EIO) },
+	{ "fail_one_copy", NULL, 200, 1000, COPY_FAILS(MAY_EIO) },
+	{ "fail_hang", NULL, 3, 1000, COPY_FAILS(MAY_ETIMEDOUT) },
+	{ "fail_page", NULL, 1000, 1000, { MAY_ENOMEM, MAY_ENOMEM, 0, MAY_EFAULT } },
+	{ "fail_map", NULL, 1000, 1000, { 0, MAY_ENOMEM } },
+	{ "fail_retry", NULL, 1000, 1000 },
+};
+
+/* What only the supervisor has. */
+static struct {
+	char was[24];		/* of a parameter */
+	bool here;		/* the kernel has it */
+	unsigned long long until;	/* 0: off */
+	unsigned long long at_last;	/* on a slow machine it may be on until then */
+	uint64_t enough;		/* operations, until it may end */
+	unsigned int budget;
+	uint64_t failed;	/* steps */
+} state[ARRAY_SIZE(modes)];
+
+static char copy_timeout_was[24];
+
+/* ---- workers --------------------------------------------------------------------- */
+
+/* As they were when the operation began. */
+static __thread unsigned int epochs[ARRAY_SIZE(modes)];
+
+/**
+ * soak_modes_begin() - an operation, or another attempt of it, begins
+ */
+void soak_modes_begin(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++)
+		epochs[i] = soak_get(epochs[i]);
+}
+
+/**
+ * soak_modes_may() - how faults may have shown since soak_modes_begin()
+ * @column: in what
+ *
+ * Return: MAY_* bits.
+ */
+unsigned int soak_modes_may(enum soak_column column)
+{
+	unsigned int i, may = 0;
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++)
+		if (epochs[i] & 1 || soak_get(epochs[i]) != epochs[i])
+			may |= modes[i].may[column];
+	return may;
+}
+
+/**
+ * soak_bit_of() - the bit of an error
+ * @rc: -errno
+ *
+ * Return: MAY_* bit, 0 for an error that no mode brings.
+ */
+unsigned int soak_bit_of(int rc)
+{
+	switch (-rc) {
+	case EIO:
+		return MAY_EIO;
+	case EAGAIN:
+		return MAY_EAGAIN;
+	case ETIMEDOUT:
+		return MAY_ETIMEDOUT;
+	case ENOMEM:
+		return MAY_ENOMEM;
+	case EFAULT:
+		return MAY_EFAULT;
+	default:
+		return 0;
+	}
+}
+
+/* ---- the supervisor -------------------------------------------------------------- */
+
+static const char *file_of(unsigned int nr, const char *name)
+{
+	static char path[128];
+
+	if (modes[nr].values)
+		snprintf(path, sizeof(path), PARAMETERS "%s", modes[nr].name);
+	else
+		snprintf(path, sizeof(path), ATTRIBUTES "%s/%s", modes[nr].name, name);
+	return path;
+}
+
+static void set(unsigned int nr, const char *name, const char *value)
+{
+	int rc = write_file(file_of(nr, name), value);
+
+	if (rc)
+		soak_complain(SOAK_ERROR, "%s: errno %d", file_of(nr, name), -rc);
+}
+
+static void set_number(unsigned int nr, const char *name, unsigned int value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", value);
+	set(nr, name, text);
+}
+
+static unsigned int get_number(unsigned int nr, const char *name)
+{
+	char text[16];
+
+	return read_file(file_of(nr, name), text, sizeof(text)) < 0 ? 0 :
+	       strtoul(text, NULL, 0);
+}
+
+static void choose_value(unsigned int nr, uint64_t *random)
+{
+	char values[32], *word, *rest = values, *chosen = NULL;
+	unsigned int n = 0;
+
+	snprintf(values, sizeof(values), "%s", modes[nr].values);
+	while ((word = strsep(&rest, " ")))
+		if (!soak_below(random, ++n))
+			chosen = word;
+	set(nr, NULL, chosen);
+}
+
+static void turn_on(unsigned int nr, uint64_t operations, uint64_t *random)
+{
+	static const unsigned int chances[] = { 2, 10, 30, 100 };
+
+	soak_set(epochs[nr], soak->epochs[nr] + 1);
+	state[nr].until = now_ms() + 1 + soak_below(random, modes[nr].ms);
+	state[nr].at_last = state[nr].until + 10000;
+	state[nr].enough = operations + soak_below(random, OPERATIONS);
+	if (modes[nr].values) {
+		choose_value(nr, random);
+		return;
+	}
+	state[nr].budget = 1 + soak_below(random, modes[nr].times);
+	set_number(nr, "times", state[nr].budget);
+	set_number(nr, "probability", chances[soak_below(random, ARRAY_SIZE(chances))]);
+}
+
+static void turn_off(unsigned int nr)
+{
+	if (modes[nr].values) {
+		set(nr, NULL, state[nr].was);
+	} else {
+		set(nr, "probability", "0");
+		state[nr].failed += state[nr].budget - get_number(nr, "times");
+	}
+	state[nr].until = 0;
+	soak_set(epochs[nr], soak->epochs[nr] + 1);
+}
+
+/**
+ * soak_modes_setup() - find out which modes there are
+ *
+ * Return: 0 or -errno.
+ */
+int soak_modes_setup(void)
+{
+	unsigned int i;
+	char *end;
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++) {
+		state[i].here = !access(file_of(i, "probability"), W_OK);
+		if (!state[i].here)
+			continue;
+		if (!modes[i].values) {
+			set(i, "verbose", "0");
+			set(i, "interval", "1");
+			set(i, "space", "0");
+			continue;
+		}
+		if (read_file(file_of(i, NULL), state[i].was, sizeof(state[i].was)) < 0)
+			return -EIO;
+		end = strchr(state[i].was, '\n');
+		if (end)
+			*end = '\0';
+	}
+	/* An engine that hangs is to be reset soon. One that is slow is waited for, too. */
+	if (read_file(COPY_TIMEOUT, copy_timeout_was, sizeof(copy_timeout_was)) < 0)
+		return -EIO;
+	return write_file(COPY_TIMEOUT, "200");
+}
+
+static bool is_over(unsigned int nr, uint64_t operations)
+{
+	return state[nr].until && now_ms() >= state[nr].until &&
+	       (operations >= state[nr].enough || now_ms() >= state[nr].at_last);
+}
+
+/**
+ * soak_modes_tick() - end those that are over, and begin another one now and then
+ * @operations: how many there have been until now
+ * @random: the supervisor's numbers
+ */
+void soak_modes_tick(uint64_t operations, uint64_t *random)
+{
+	unsigned int i, nr = soak_below(random, ARRAY_SIZE(modes));
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++)
+		if (is_over(i, operations))
+			turn_off(i);
+	if (!soak_below(random, 12) && state[nr].here && !state[nr].until)
+		turn_on(nr, operations, random);
+}
+
+/**
+ * soak_modes_calm() - end all of them
+ */
+void soak_modes_calm(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(modes); i++)
+		if (state[i].until)
+			turn_off(i);
+}
+
+/**
+ * soak_modes_restore() - leave the module as it was
+ */
+void soak_modes_restore(void)
+{
+	soak_modes_calm();
+	write_file(COPY_TIMEOUT, copy_timeout_was);
+}
+
+/**
+ * soak_modes_report() - print what was made to fail
+ *
+ * Return: steps that have failed; 0 also where none can.
+ */
+uint64_t soak_modes_report(void)
+{
+	uint64_t all = 0;
+	unsigned int i;
+
+	printf("# steps made to fail:");
+	for (i = 0; i < ARRAY_SIZE(modes); i++) {
+		all += state[i].failed;
+		if (!modes[i].values && state[i].here)
+			printf(" %s %llu", modes[i].name, (unsigned long long)state[i].failed);
+		else if (modes[i].values)
+			printf(" %s %u times", modes[i].name, soak->epochs[i] / 2);
+	}
+	printf("\n");
+	return all;
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The soak test's programs: random numbers, operations, and how they are printed.
+ *
+ * Operation i of a stream is a function of the two numbers alone, never of what happened before:
+ * the same seed gives the same programs.
+ */
+#include "soak.h"
+
+#define MEETING_PAGES	32U
+
+__thread char soak_scratch[MOST_PAGES * PAGE];
+__thread char soak_data[MOST_PAGES * PAGE];
+
+static const struct {
+	const char *name;
+	unsigned int weight;
+} kinds[SOAK_KINDS] = {
+	[SOAK_TOUCH] = { "touch", 110 },
+	[SOAK_STORE] = { "store", 120 },
+	[SOAK_SAME] = { "same", 25 },
+	[SOAK_GUP] = { "gup", 30 },
+	[SOAK_MIGRATE] = { "migrate", 140 },
+	[SOAK_READ] = { "read", 60 },
+	[SOAK_WRITE] = { "write", 90 },
+	[SOAK_ATOMIC] = { "atomic", 50 },
+	[SOAK_EXCLUSIVE] = { "exclusive", 15 },
+	[SOAK_EVICT] = { "evict", 25 },
+	[SOAK_RELEASE] = { "release", 4 },
+	[SOAK_REOPEN] = { "reopen", 5 },
+	[SOAK_SNAPSHOT] = { "snapshot", 10 },
+	[SOAK_DONTNEED] = { "dontneed", 20 },
+	[SOAK_FREE] = { "free", 25 },
+	[SOAK_HUGEPAGE] = { "hugepage", 20 },
+	[SOAK_NOHUGEPAGE] = { "nohugepage", 5 },
+	[SOAK_COLLAPSE] = { "collapse", 15 },
+	[SOAK_PAGEOUT] = { "pageout", 30 },
+	[SOAK_MERGEABLE] = { "mergeable", 10 },
+	[SOAK_UNMERGEABLE] = { "unmergeable", 5 },
+	[SOAK_SPLIT] = { "split", 10 },
+	[SOAK_MLOCK] = { "mlock", 8 },
+	[SOAK_MUNLOCK] = { "munlock", 12 },
+	[SOAK_MPROTECT] = { "mprotect", 20 },
+	[SOAK_MREMAP] = { "mremap", 15 },
+	[SOAK_MUNMAP] = { "munmap", 12 },
+	[SOAK_FORK] = { "fork", 10 },
+	[SOAK_EXEC] = { "exec", 2 },
+	[SOAK_VERIFY] = { "verify", 4 },
+};
+
+static uint64_t mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+/**
+ * soak_draw() - the next random number
+ * @state: where the sequence is
+ */
+uint64_t soak_draw(uint64_t *state)
+{
+	return mix((*state)++);
+}
+
+/**
+ * soak_below() - a random number
+ * @state: where the sequence is
+ * @limit: it is less than this
+ */
+unsigned int soak_below(uint64_t *state, unsigned int limit)
+{
+	return (soak_draw(state) >> 32) % limit;
+}
+
+/**
+ * soak_stream() - a stream out of another one, or of the seed
+ * @from: the other one
+ * @a: the worker, say
+ * @b: its generation
+ */
+uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b)
+{
+	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
+}
+
+static enum soak_kind draw_kind(uint64_t *state)
+{
+	unsigned int sum = 0, at, i;
+
+	for (i = 0; i < SOAK_KINDS; i++)
+		sum += kinds[i].weight;
+	at = soak_below(state, sum);
+	for (i = 0; at >= kinds[i].weight; i++)
+		at -= kinds[i].weight;
+	return i;
+}
+
+static bool drops(enum soak_kind kind)
+{
+	return kind == SOAK_DONTNEED || kind == SOAK_MREMAP || kind == SOAK_MUNMAP;
+}
+
+/**
+ * soak_generate() - operation @index of a stream
+ * @stream: program
+ * @index: number
+ * @op: set
+ */
+void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op)
+{
+	uint64_t state = mix((uint64_t)stream << 32 | index);
+
+	op->kind = draw_kind(&state);
+	/* Some processes begin with one of each kind. */
+	if (index < SOAK_KINDS && stream % 4 == 0)
+		op->kind = (stream / 4 + index) % SOAK_KINDS;
+	op->region = soak_below(&state, 4) ? 0 : 1;
+	op->device = soak_below(&state, 256);
+	op->variant = soak_below(&state, 65536);
+	op->page = soak_below(&state, 4096);
+	op->npages = 1 + soak_below(&state, 1 << soak_below(&state, 9));
+	op->offset = soak_below(&state, PAGE);
+	op->bytes = 1 + soak_below(&state, 1 << soak_below(&state, 17));
+	op->value = soak_draw(&state);
+	/* Half of them meet on few pages. A part is whole blocks, which is what can be large. */
+	if (soak_below(&state, 2))
+		op->page %= MEETING_PAGES;
+	if (!soak_below(&state, 10)) {
+		op->page &= ~511U;
+		op->npages = 512;
+	}
+	/* What drops data takes little, mostly, so that there is some. */
+	if (drops(op->kind) && soak_below(&state, 4))
+		op->npages = 1 + op->npages % 16;
+}
+
+/**
+ * soak_make_data() - data that tells which operation wrote it
+ * @op: operation
+ * @n: bytes; they are in soak_data
+ */
+void soak_make_data(const struct soak_op *op, size_t n)
+{
+	uint64_t word = op->value;
+	size_t i;
+
+	for (i = 0; i + 8 <= n; i += 8, word += 0x100000001ULL)
+		memcpy(soak_data + i, &word, 8);
+	memcpy(soak_data + i, &word, n - i);
+}
+
+/**
+ * soak_kind_name() - a kind of operation, for people
+ * @kind: which
+ */
+const char *soak_kind_name(enum soak_kind kind)
+{
+	return kinds[kind].name;
+}
+
+static void print_op(uint32_t stream, unsigned int index)
+{
+	struct soak_op op;
+
+	soak_generate(stream, index, &op);
+	printf("#   %08x#%u %s region %u page %u+%u device %u variant %u offset %u+%u value %#llx",
+	       stream, index, kinds[op.kind].name, op.region, op.page, op.npages, op.device,
+	       op.variant, op.offset, op.bytes, (unsigned long long)op.value);
+}
+
+/**
+ * soak_dump() - print the last operations of a process
+ * @slot: of the process
+ */
+void soak_dump(const struct soak_slot *slot)
+{
+	unsigned int i;
+
+	if (!slot->pid)
+		return;
+	printf("# stream %08x pid %d%s\n", slot->stream, slot->pid,
+	       slot->active ? "" : ", ended");
+	for (i = slot->index > RING ? slot->index - RING : 0; i < slot->index; i++) {
+		if (slot->ring[i % RING].index != i)
+			continue;
+		print_op(slot->stream, i);
+		printf(" = %d\n", slot->ring[i % RING].rc);
+	}
+	print_op(slot->stream, slot->index);
+	printf(" <- here\n");
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The soak test's workers. A worker is a process that runs a program of random operations until the
+ * supervisor stops or kills it, or it becomes a new one by exec. Beside its main thread, which
+ * alone changes data, a second thread moves pages. There may be a child, which runs a short program
+ * on its copy of all.
+ *
+ * Each operation returns 0 or an error that is allowed; anything else ends the run. -ENXIO is what
+ * could not be tried. An error is allowed when it is always possible, when the protection of the
+ * memory explains it, or when a hostile mode does.
+ */
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "soak.h"
+
+__thread bool soak_is_mover;
+
+static unsigned int worker_nr;
+static pid_t child;
+static pthread_t mover;
+static unsigned int mover_stops;
+
+/* ---- processes --------------------------------------------------------------------- */
+
+static void run_program(unsigned int length);
+
+static void stop_mover(void)
+{
+	__atomic_store_n(&mover_stops, 1, __ATOMIC_RELEASE);
+	pthread_join(mover, NULL);
+}
+
+static void enter(struct soak_slot *slot, uint32_t stream)
+{
+	soak_self = slot;
+	slot->stream = stream;
+	slot->index = 0;
+	slot->pid = getpid();
+	soak_beat();
+	__atomic_store_n(&slot->active, 1, __ATOMIC_RELEASE);
+}
+
+/* A child that failed has said so. */
+static void reap_child(void)
+{
+	int status;
+
+	if (!child)
+		return;
+	while (waitpid(child, &status, 0) != child)
+		if (errno != EINTR)
+			soak_fail(SOAK_ERROR, "waitpid %d: errno %d", child, errno);
+	child = 0;
+	__atomic_store_n(&soak_self[1].active, 0, __ATOMIC_RELEASE);
+	if (status)
+		soak_fail(SOAK_ERROR, "a child ended with status %#x", status);
+}
+
+/* Another operation, at the same place, with other data. */
+static void run_as(const struct soak_op *op, enum soak_kind kind, uint64_t more)
+{
+	struct soak_op other = *op;
+
+	other.kind = kind;
+	other.value += more;
+	soak_beat();
+	soak_modes_begin();
+	if (kind == SOAK_WRITE)
+		soak_device_op(&other);
+	else
+		soak_memory_op(&other);
+}
+
+/* The child works on its copy, and compares a part of it; all of it, if anything was injected. */
+static void child_main(uint32_t stream, const struct soak_op *op)
+{
+	unsigned int i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	enter(soak_self + 1, stream);
+	child = 0;
+	soak_close_files();
+	for (i = 0; i < SOAK_REGIONS; i++)
+		soak_note_state(&soak_regions[i], 0, soak_regions[i].npages, LOCKED, 0);
+	run_program(op->value % 40);
+	run_as(op, SOAK_TOUCH, 0);
+	soak_verify(1 + op->variant % 4);
+	if (soak_self->pending)
+		soak_verify_at_last();
+	_exit(0);
+}
+
+static int do_fork(const struct soak_op *op)
+{
+	uint32_t stream = soak_stream(soak_self->stream, soak_self->index, 1);
+	int error;
+
+	/* Only a worker has room for a child. */
+	if ((soak_self - soak->slots) % SLOTS_OF_WORKER)
+		return -ENXIO;
+	reap_child();
+	run_as(op, SOAK_WRITE, 0);
+	child = fork();
+	if (!child)
+		child_main(stream, op);
+	error = errno;
+	/* What the device has mapped is not the child's. */
+	run_as(op, SOAK_WRITE, 1);
+	if (child > 0)
+		return 0;
+	/* The core does not wait for the folio of an exclusive entry: fork() has no memory. */
+	child = 0;
+	if (error != ENOMEM)
+		soak_fail(SOAK_ERROR, "fork: errno %d", error);
+	return -ENOMEM;
+}
+
+/* A new worker begins in this process, with nothing but the number. */
+static int do_exec(const struct soak_op *op)
+{
+	char nr[16];
+	char *const args[] = { "soak", "worker", nr, NULL };
+
+	if ((soak_self - soak->slots) % SLOTS_OF_WORKER)
+		return -ENXIO;
+	reap_child();
+	stop_mover();
+	if (op->variant & 1 || soak_self->pending)
+		soak_verify_at_last();
+	snprintf(nr, sizeof(nr), "%u", worker_nr);
+	__atomic_add_fetch(&soak->done[SOAK_EXEC], 1, __ATOMIC_RELAXED);
+	execv("/proc/self/exe", args);
+	soak_fail(SOAK_ERROR, "exec: errno %d", errno);
+}
+
+static int do_verify(const struct soak_op *op)
+{
+	soak_verify(op->variant % 4 ? 1 + op->variant % 8 : 1);
+	return 0;
+}
+
+/* ---- programs ---------------------------------------------------------------------- */
+
+static int run_kind(const struct soak_op *op)
+{
+	switch (op->kind) {
+	case SOAK_FORK:
+		return do_fork(op);
+	case SOAK_EXEC:
+		return do_exec(op);
+	case SOAK_VERIFY:
+		return do_verify(op);
+	case SOAK_MIGRATE ... SOAK_SNAPSHOT:
+		return soak_device_op(op);
+	default:
+		return soak_memory_op(op);
+	}
+}
+
+/* What changes no data, and may run beside the main thread. */
+static bool only_moves(enum soak_kind kind)
+{
+	switch (kind) {
+	case SOAK_MIGRATE:
+	case SOAK_READ:
+	case SOAK_EVICT:
+	case SOAK_RELEASE:
+	case SOAK_REOPEN:
+	case SOAK_SNAPSHOT:
+	case SOAK_COLLAPSE:
+	case SOAK_PAGEOUT:
+	case SOAK_SPLIT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void run_op(const struct soak_op *op, unsigned int index)
+{
+	int rc;
+
+	soak_modes_begin();
+	rc = run_kind(op);
+	if (!soak_is_mover) {
+		soak_self->ring[index % RING].index = index;
+		soak_self->ring[index % RING].rc = rc;
+	}
+	if (rc != -ENXIO)
+		__atomic_add_fetch(rc ? &soak->refused[op->kind] : &soak->done[op->kind], 1,
+				   __ATOMIC_RELAXED);
+}
+
+static void run_program(unsigned int length)
+{
+	struct soak_op op;
+	unsigned int i;
+
+	for (i = 0; i < length && !soak_get(stop); i++) {
+		soak_generate(soak_self->stream, i, &op);
+		soak_self->index = i;
+		soak_beat();
+		run_op(&op, i);
+	}
+	soak_self->index = i;
+	soak_beat();
+}
+
+static void *mover_main(void *arg)
+{
+	struct soak_slot *slot = arg;
+	uint32_t stream = soak_stream(slot->stream, 0, 2);
+	struct soak_op op;
+	unsigned int i;
+
+	soak_self = slot;
+	soak_is_mover = true;
+	for (i = 0; !__atomic_load_n(&mover_stops, __ATOMIC_ACQUIRE); i++) {
+		soak_generate(stream, i, &op);
+		if (!only_moves(op.kind))
+			continue;
+		run_op(&op, i);
+		usleep(op.value % 4000);
+	}
+	soak_close_files();
+	return NULL;
+}
+
+/**
+ * soak_worker_main() - be a worker
+ * @nr: which
+ *
+ * Does not return.
+ */
+void soak_worker_main(unsigned int nr)
+{
+	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
+	uint32_t stream = soak_stream(soak->seed, nr, slot->generation);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	worker_nr = nr;
+	slot->generation++;
+	enter(slot, stream);
+	soak_model_begin();
+	soak_fill(stream);
+	if (pthread_create(&mover, NULL, mover_main, slot))
+		soak_fail(SOAK_ERROR, "no thread");
+	run_program(UINT_MAX);
+	stop_mover();
+	reap_child();
+	soak_verify_at_last();
+	_exit(0);
+}
