@@ -27,6 +27,8 @@ help:
 ## make test-pci  the same selftests on two devices on PCI, on both kernels: part of make test-all
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
+## make soak      processes do everything at random on a device that fails, for SOAK_SECONDS=600 on
+##                each kernel, and every byte is compared; from SOAK_SEED= on
 ## make shell     an interactive guest with the driver loaded
 ## make kernel    only build: kernel, driver, selftests
 ## make mutants   break the driver and the scripts in every way of tools/mutants, and see the
@@ -79,6 +81,9 @@ hmm-tests:
 
 fuzz:
 	@scripts/fuzz.sh
+
+soak:
+	@scripts/soak.sh
 
 shell: kernel
 	@scripts/vm.sh shell
@@ -138,7 +143,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all test-pci hmm-tests fuzz shell kernel mutants check coverage model modules
+.PHONY: help run test test-all test-pci hmm-tests fuzz soak shell kernel mutants check coverage model modules
 .PHONY: bench bench-insn lockstat core-bugs core-series core-build clean distclean
 
 endif
