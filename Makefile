@@ -23,7 +23,7 @@ help:
 ## make test      selftests on the release and the debug kernel
 ## make test-all  all of them, with a longer fuzz, on three more builds: with the detector of data
 ##                races (KCSAN), without patches/core, and of a driver without the old
-##                interface; and core-bugs
+##                interface; and core-bugs, mm-tests
 ## make test-pci  the same selftests on two devices on PCI, on both kernels: part of make test-all
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
@@ -35,6 +35,7 @@ help:
 ##                test fail that is named there
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make core-bugs  each bug that patches/core fixes: seen without the patches, gone with them
+## make mm-tests  the kernel's own tests of mm/, without patches/core and with it
 ## make core-series  patches/core as mails to post, in build/core-series
 ## make core-build  compile each patch of patches/core by itself, with W=1
 ## make coverage  which lines and branches of the driver the selftests run
@@ -53,7 +54,7 @@ help:
 ##   DMIRROR=n         without the interface of test_hmm
 ##   COMPAT=n          without the ways around bugs that patches/core fixes
 ##   FLAVOUR=release   or debug, kcsan, lockstat
-##   TEST=name         make test: only this program
+##   TEST=name         make test, make mm-tests: only this program
 ##   MUTANT=names      make mutants: only these
 ##   BUG=names         make core-bugs: only these patches (0011), or tests
 ##   SMP=2 MEM=4G NUMA=1 COHERENT=0    CPUs, memory, nodes, windows of 256M
@@ -69,7 +70,7 @@ test:
 
 test-all:
 	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror \
-		release-pci debug-pci" CORE_BUGS=1 \
+		release-pci debug-pci" CORE_TESTS=1 \
 		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} ALL=1 HMM_REF_FAIL_EVERY=1 \
 		HMM_REF_HOTPLUG_ROUNDS=50 scripts/test.sh
 
@@ -100,6 +101,11 @@ core-bugs:
 	@CORE_PATCHES=0 scripts/kernel.sh
 	@CORE_PATCHES=1 scripts/kernel.sh
 	@scripts/core-bugs.sh
+
+mm-tests:
+	@CORE_PATCHES=0 scripts/kernel.sh
+	@CORE_PATCHES=1 scripts/kernel.sh
+	@scripts/mm-tests.sh
 
 core-series:
 	@scripts/core-series.sh
@@ -144,6 +150,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all test-pci hmm-tests fuzz soak shell kernel mutants check coverage model modules
-.PHONY: bench bench-insn lockstat core-bugs core-series core-build clean distclean
+.PHONY: bench bench-insn lockstat core-bugs mm-tests core-series core-build clean distclean
 
 endif

@@ -15,14 +15,6 @@ here=$(dirname "$0")
 # Private and coherent devices: the tests skip where these are missing.
 export COHERENT=2
 
-# The harness gives a test 30 s. That is for hardware: a guest that is emulated beside another one
-# gets ten times as long.
-harness() {
-	mkdir -p "$2"
-	sed 's/^\(#define TEST_TIMEOUT_DEFAULT\) 30$/\1 300/' "$1/kselftest_harness.h" \
-		>"$2/kselftest_harness.h"
-}
-
 # The folder's Makefile knows what the program is made of; it differs by kernel.
 build() {
 	local build tree out
@@ -31,7 +23,7 @@ build() {
 	build=$(cat "$PRODUCTS/build")
 	tree=$(readlink -f "$build/source")
 	out=$build/hmm-tests
-	harness "$tree/tools/testing/selftests" "$out/include"
+	slow_harness "$tree/tools/testing/selftests" "$out/include"
 	rm -f "$out/hmm-tests"
 	make -C "$tree/tools/testing/selftests/mm" OUTPUT="$out" \
 		KHDR_INCLUDES="-isystem $build/usr/include" USERLDFLAGS=-static \

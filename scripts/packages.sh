@@ -4,7 +4,7 @@
 # Installs what the build and the VM need, through apt-get, only what is missing.
 #
 #   in:  the table below: Debian package, a command or file that it brings, its use; with
-#        "bench" or "check" ($1) also what only that needs
+#        "bench", "check" or "mm-tests" ($1) also what only that needs
 #   out: exit 0 when everything is there; 2 with the names and reasons when not
 
 set -euo pipefail
@@ -29,6 +29,10 @@ busybox-static   busybox                      user space of the guest
 qemu-system-x86  qemu-system-x86_64           boots the guest
 spin             spin                         checks the model'
 case ${1:-} in
+mm-tests)
+	NEEDED+=$'\nlibnuma-dev      /usr/include/numa.h          tests of mm/: moves pages between nodes'
+	NEEDED+=$'\nliburing-dev     /usr/include/liburing.h      tests of mm/: pins pages by io_uring'
+	;;
 bench) NEEDED+=$'\ngnuplot-nox      gnuplot                      draws the results of the benchmark' ;;
 check)
 	NEEDED+=$'\nsparse           sparse                       checks the driver'

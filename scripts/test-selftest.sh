@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 scripts=$work/scripts
 number=0 status=0
-unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR COMPAT TIMEOUT SEED FUZZ_SECONDS CORE_BUGS
+unset FLAVOUR FLAVOURS TEST KERNEL KSRC CORE_PATCHES DMIRROR COMPAT TIMEOUT SEED FUZZ_SECONDS CORE_TESTS
 
 # Each stand-in reports one test, unless WRONG names it, and says what it has to go wrong with.
 stand_ins() {
@@ -21,7 +21,7 @@ stand_ins() {
 
 	mkdir "$scripts"
 	cp "$here"/{lib,test,tap}.sh "$scripts"
-	for name in tap-selftest tripwire-selftest core-patches-selftest test-selftest model \
+	for name in tap-selftest tap-compare-selftest tripwire-selftest core-patches-selftest test-selftest model \
 		vm-selftest vm hmm-tests; do
 		cat >"$scripts/$name.sh" <<-'END'
 			#!/bin/bash
@@ -44,13 +44,16 @@ stand_ins() {
 		echo "kernel $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
 		[[ $WRONG != "kernel $FLAVOUR" ]]
 	END
-	cat >"$scripts/core-bugs.sh" <<-'END'
-		#!/bin/bash
-		echo "core-bugs $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
-		[[ $WRONG != 'core-bugs dies' ]] || exit 2
-		[[ $WRONG == 'core-bugs fails' ]] && echo 2 1 1 >>"$1" || echo 3 0 1 >>"$1"
-		[[ $WRONG != 'core-bugs fails' ]]
-	END
+	for name in core-bugs mm-tests; do
+		cat >"$scripts/$name.sh" <<-'END'
+			#!/bin/bash
+			name=$(basename "$0" .sh)
+			echo "$name $FLAVOUR $CORE_PATCHES $DMIRROR $COMPAT" >>"$(dirname "$0")/ran"
+			[[ $WRONG != "$name dies" ]] || exit 2
+			[[ $WRONG == "$name fails" ]] && echo 2 1 1 >>"$1" || echo 3 0 1 >>"$1"
+			[[ $WRONG != "$name fails" ]]
+		END
+	done
 	chmod +x "$scripts"/*.sh
 }
 
@@ -82,53 +85,56 @@ result() {
 }
 
 echo "@begin test-selftest"
-echo "1..43"
+echo "1..46"
 stand_ins
 
-expect 0 "12 passed, 0 failed" "all is well"
+expect 0 "13 passed, 0 failed" "all is well"
 ran 4 '^vm tests' "the selftests run on two kernels, in two parts"
-expect 1 "11 passed, 1 failed" "a test that fails" WRONG='model fails'
-for name in tap-selftest tripwire-selftest core-patches-selftest test-selftest model vm-selftest; do
-	expect 1 "11 passed, 1 failed" "$name dies" WRONG="$name dies"
+expect 1 "12 passed, 1 failed" "a test that fails" WRONG='model fails'
+for name in tap-selftest tap-compare-selftest tripwire-selftest core-patches-selftest \
+	test-selftest model vm-selftest; do
+	expect 1 "12 passed, 1 failed" "$name dies" WRONG="$name dies"
 done
 for how in dies silent halfway; do
-	expect 1 "8 passed, 4 failed" "vm: $how" WRONG="vm $how"
-	expect 1 "10 passed, 2 failed" "hmm-tests: $how" WRONG="hmm-tests $how"
+	expect 1 "9 passed, 4 failed" "vm: $how" WRONG="vm $how"
+	expect 1 "11 passed, 2 failed" "hmm-tests: $how" WRONG="hmm-tests $how"
 done
-expect 1 "12 passed, 4 failed" "vm passes, and a splat is found" WRONG='vm status'
-expect 1 "12 passed, 2 failed" "hmm-tests passes, and a splat is found" WRONG='hmm-tests status'
-expect 1 "11 passed, 1 failed" "the model says nothing" WRONG='model silent'
-expect 1 "11 passed, 1 failed" "the model stops halfway" WRONG='model halfway'
-expect 1 "8 passed, 5 failed" "the release kernel does not build" WRONG='kernel release'
-expect 1 "9 passed, 4 failed" "the debug kernel does not build" WRONG='kernel debug'
+expect 1 "13 passed, 4 failed" "vm passes, and a splat is found" WRONG='vm status'
+expect 1 "13 passed, 2 failed" "hmm-tests passes, and a splat is found" WRONG='hmm-tests status'
+expect 1 "12 passed, 1 failed" "the model says nothing" WRONG='model silent'
+expect 1 "12 passed, 1 failed" "the model stops halfway" WRONG='model halfway'
+expect 1 "9 passed, 5 failed" "the release kernel does not build" WRONG='kernel release'
+expect 1 "10 passed, 4 failed" "the debug kernel does not build" WRONG='kernel debug'
 
 # What is asked for.
 expect 0 "1 passed, 0 failed" "only the model" TEST=model
 expect 0 "2 passed, 0 failed" "only hmm-tests" TEST=hmm-tests
 expect 0 "2 passed, 0 failed" "only one program" TEST=uapi
-expect 0 "8 passed, 0 failed" "only the debug kernel" FLAVOUR=debug
-expect 0 "8 passed, 0 failed" "the kernel without patches" FLAVOURS=release-plain
+expect 0 "9 passed, 0 failed" "only the debug kernel" FLAVOUR=debug
+expect 0 "9 passed, 0 failed" "the kernel without patches" FLAVOURS=release-plain
 ran 2 '^vm tests release 0' "it is built without them"
-expect 0 "7 passed, 0 failed" "the driver without the old interface" FLAVOURS=debug-no-dmirror
+expect 0 "8 passed, 0 failed" "the driver without the old interface" FLAVOURS=debug-no-dmirror
 ran 2 '^vm tests debug 1 n' "it is built without it"
-expect 0 "7 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug DMIRROR=n
+expect 0 "8 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug DMIRROR=n
 ran 2 '^vm tests debug 1 n' "it is built without it"
-expect 0 "8 passed, 0 failed" "the driver without compat" FLAVOURS=release-no-compat
+expect 0 "9 passed, 0 failed" "the driver without compat" FLAVOURS=release-no-compat
 ran 2 '^vm tests release 1 y n' "it is built without it"
-expect 0 "8 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug COMPAT=n
+expect 0 "9 passed, 0 failed" "the same, asked for by its variable" FLAVOUR=debug COMPAT=n
 ran 2 '^vm tests debug 1 y n' "it is built without it"
-expect 0 "12 passed, 0 failed" "6.12 has no patches to leave out" \
+expect 0 "13 passed, 0 failed" "6.12 has no patches to leave out" \
 	FLAVOURS="release debug release-plain" KERNEL=6.12
 expect 2 "error: FLAVOURS=release-plain: no such kernel of 6.12" "nothing is left to test" \
 	FLAVOURS=release-plain KERNEL=6.12
-expect 0 "15 passed, 0 failed, 1 skipped" "and the bugs of the core" CORE_BUGS=1
-ran 1 '^core-bugs release 1 y' "on the release kernel"
-expect 1 "14 passed, 1 failed, 1 skipped" "one of them is not seen" CORE_BUGS=1 \
-	WRONG='core-bugs fails'
-expect 1 "12 passed, 1 failed" "their script dies" CORE_BUGS=1 WRONG='core-bugs dies'
-expect 0 "12 passed, 0 failed" "6.12 has no bugs to show" CORE_BUGS=1 KERNEL=6.12
+expect 0 "19 passed, 0 failed, 2 skipped" "and the tests of patches/core" CORE_TESTS=1
+ran 2 '^(core-bugs|mm-tests) release 1 y' "on the release kernel"
+for name in core-bugs mm-tests; do
+	expect 1 "18 passed, 1 failed, 2 skipped" "one of $name fails" CORE_TESTS=1 \
+		WRONG="$name fails"
+	expect 1 "16 passed, 1 failed, 1 skipped" "$name dies" CORE_TESTS=1 WRONG="$name dies"
+done
+expect 0 "13 passed, 0 failed" "6.12 has no patches to test" CORE_TESTS=1 KERNEL=6.12
 
-# Four stages have passed, the other ten are named.
-expect 1 "4 passed, 10 failed" "a run that is ended by a signal" WRONG='model kills'
+# Five stages have passed, the other ten are named.
+expect 1 "5 passed, 10 failed" "a run that is ended by a signal" WRONG='model kills'
 echo "@end test-selftest $status"
 exit $status

@@ -8,7 +8,7 @@
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
 #        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI),
 #        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
-#        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_BUGS (1:
+#        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_TESTS (1:
 #        those of patches/core, too), and what kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
 #        N skipped]"; exit 1 when something failed
@@ -80,10 +80,10 @@ vm_selftest() {
 	tap "$here/vm-selftest.sh"
 }
 
-# Its last line is not that of this run.
-core_bugs() {
+# core_tests SCRIPT: its last line is not that of this run.
+core_tests() {
 	CORE_PATCHES=0 "$here/kernel.sh" && "$here/kernel.sh" || return 1
-	"$here/core-bugs.sh" "$counts" | sed 's/^./  &/'
+	"$here/$1.sh" "$counts" | sed 's/^./  &/'
 }
 
 # Sets what kernel.sh and vm.sh read.
@@ -104,7 +104,7 @@ each() {
 	local do=$1 boot=$2 test=${TEST:-} kernel script part
 
 	if [[ ! $test ]]; then
-		for script in tap tripwire core-patches test; do
+		for script in tap tap-compare tripwire core-patches test; do
 			$do "tests of $script.sh" tap "$here/$script-selftest.sh"
 		done
 	fi
@@ -129,9 +129,10 @@ each() {
 			$boot "hmm-tests on the $kernel kernel" "$kernel" hmm_tests "$kernel"
 	done
 	[[ $do == announce ]] || work_off
-	if [[ ${CORE_BUGS:-0} == 1 && ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
+	if [[ ${CORE_TESTS:-0} == 1 && ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
 		use release
-		$do "bugs of the core" core_bugs
+		$do "bugs of the core" core_tests core-bugs
+		$do "tests of mm/" core_tests mm-tests
 	fi
 }
 
