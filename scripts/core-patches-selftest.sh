@@ -60,7 +60,7 @@ marks() { [[ $(sed -n 's/^#define \(.*\) 1$/\1/p' "$header" | paste -sd ' ') == 
 untouched() { [[ $(sed -n 3p "$pristine/mm/a.c") == three && ! -e $pristine/mm/new.c ]]; }
 
 echo "@begin core-patches-selftest"
-echo "1..22"
+echo "1..27"
 patch_line 1 HMM_REF_CORE_A three THREE
 holds "a patch is applied" run
 holds "the file is changed" is THREE
@@ -72,6 +72,12 @@ touch -d '1 hour ago' "$tree/mm/a.c" "$header"
 before=$(stat -c '%Y %i' "$tree/mm/a.c" "$header")
 run
 holds "a second run changes nothing" test "$before" = "$(stat -c '%Y %i' "$tree/mm/a.c" "$header")"
+
+echo >>"$patches/1.patch"
+touch -d '1 hour ago' "$tree/mm/a.c"
+before=$(stat -c '%Y %i' "$tree/mm/a.c")
+run
+holds "a patch that says the same" test "$before" = "$(stat -c '%Y %i' "$tree/mm/a.c")"
 
 patch_line 2 HMM_REF_CORE_B THREE 3
 run
@@ -85,6 +91,21 @@ holds "the others are not" eval '! said_of 1.patch && ! said_of 2.patch'
 holds "its marker is not defined" marks "HMM_REF_CORE_A HMM_REF_CORE_B"
 run
 holds "it is named in every run" said_of 3.patch
+
+# It would apply, but for what it needs: as what came before it, and what came with that.
+patch_line 0004 HMM_REF_CORE_D THREE 3
+patch_line 3-name HMM_REF_CORE_C nothing something
+sed -i '/^Marker/a Needs: 3' "$patches/0004.patch"
+rm "$patches"/{2,3}.patch
+mv "$patches/0004.patch" "$patches/4-name.patch"
+run
+holds "a patch that needs one which is left out" is THREE
+holds "it is named with what it needs" said_of '4-name.patch, it needs 3'
+holds "its marker is not defined either" marks HMM_REF_CORE_A
+patch_line 3-name HMM_REF_CORE_C five FIVE four
+sed -i 's/^@@.*/@@ -4,3 +4,3 @@/; s/^ four$/ six/; 0,/^ six$/s/^ six$/ four/' "$patches/3-name.patch"
+run
+holds "a patch that needs one which is applied" is 3
 
 # The same line between other lines.
 rm "$patches"/*

@@ -5,12 +5,13 @@
 #
 #   in:  Debian's tree as it was unpacked ($1), which stays as it is; patches/core/*.patch
 #   out: the path of the patched tree, on stdout. A patch that does not apply is left out,
-#        with a line on stderr that names it. The header include/linux/hmm_ref_core.h
-#        in the tree defines the marker of each patch that is in.
+#        with a line on stderr that names it, and so is one whose line "Needs: NUMBER" names one
+#        that is left out: it applies, but does not compile, or is wrong, by itself. The header
+#        include/linux/hmm_ref_core.h in the tree defines the marker of each patch that is in.
 #   call it with the cache locked
 #
-# The patched tree shares its files with Debian's (hard links). When the patches change, the files
-# that the old ones touched are restored first, so that only what depends on them is built again.
+# The patched tree shares its files with Debian's (hard links). When the patches change, only those
+# files are replaced that are no longer the same, so that only what depends on them is built again.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -20,6 +21,7 @@ pristine=$1
 tree=$pristine-core
 touched=$tree/.hmm_ref_core_files
 stamp=$tree/.hmm_ref_core_stamp
+staging=$tree/.hmm_ref_core_new
 header=$tree/include/linux/hmm_ref_core.h
 shopt -s nullglob
 patches=("$ROOT"/patches/core/*.patch)
@@ -35,29 +37,30 @@ copy_tree() {
 	mv "$tree.new" "$tree"
 }
 
-restore() {
-	local file
+apply() { patch -d "$staging" -p1 -F0 -s -f --no-backup-if-mismatch "$@"; }
 
-	[[ -e $touched ]] || return 0
-	while IFS= read -r file; do
-		rm -f "$tree/$file"
-		[[ ! -e $pristine/$file ]] || cp "$pristine/$file" "$tree/$file"
-	done <"$touched"
+# The first of the patches that this one needs and that is left out.
+lacks() {
+	local number
+
+	while IFS= read -r number; do
+		[[ " ${left_out[*]}" != *" $number-"* ]] || { echo "$number" && return; }
+	done < <(sed -n 's/^Needs: //p' "$1")
+	return 1
 }
 
-apply() { patch -d "$tree" -p1 -F0 -s -f --no-backup-if-mismatch "$@"; }
-
 # Of several patches to one file a later one may need an earlier one, so each is tried in turn.
-# The list of files is written first, so that a run which is interrupted can be undone.
 apply_all() {
-	local patch left_out=()
+	local patch number left_out=()
 
-	((${#patches[@]} == 0)) || files_of "${patches[@]}" | sort -u >"$touched"
 	printf '/* Fixes of the core that this tree has. Made by scripts/core-patches.sh. */\n' \
 		>"$header.new"
 	for patch in "${patches[@]}"; do
-		if ! apply --dry-run <"$patch" >/dev/null 2>&1; then
-			left_out+=("${patch##*/}")
+		if number=$(lacks "$patch"); then
+			left_out+=("${patch##*/}, it needs $number")
+			continue
+		elif ! apply --dry-run <"$patch" >/dev/null 2>&1; then
+			left_out+=("${patch##*/}, it does not apply to $(basename "$pristine")")
 			continue
 		fi
 		apply <"$patch" >/dev/null
@@ -66,17 +69,48 @@ apply_all() {
 	printf '%s\n' "${left_out[@]}" >"$stamp.left_out"
 }
 
+# Debian's files that the patches are for, or those of the last time were.
+stage() {
+	local file
+
+	rm -rf "$staging"
+	mkdir "$staging"
+	while IFS= read -r file; do
+		[[ -e $pristine/$file ]] || continue
+		mkdir -p "$staging/$(dirname "$file")"
+		cp "$pristine/$file" "$staging/$file"
+	done <"$touched"
+}
+
+replace() {
+	local file
+
+	while IFS= read -r file; do
+		! cmp -s "$staging/$file" "$tree/$file" || continue
+		rm -f "$tree/$file"
+		[[ -e $staging/$file ]] || continue
+		mkdir -p "$tree/$(dirname "$file")"
+		cp "$staging/$file" "$tree/$file"
+	done <"$touched"
+	rm -rf "$staging"
+}
+
 hash=$(cat "$0" "${patches[@]}" | md5sum)
 if [[ $(cat "$stamp" 2>/dev/null) != "$hash" ]]; then
 	[[ -e $tree/Makefile ]] || copy_tree
 	rm -f "$stamp"
-	restore
+	# Written before anything is replaced, so that a run which is interrupted can be undone.
+	{ cat "$touched" 2>/dev/null || true; ((${#patches[@]} == 0)) || files_of "${patches[@]}"; } |
+		sort -u >"$touched.new"
+	mv "$touched.new" "$touched"
+	stage
 	apply_all
+	replace
 	cmp -s "$header.new" "$header" || cp "$header.new" "$header"
 	rm -f "$header.new"
 	echo "$hash" >"$stamp"
 fi
 while IFS= read -r patch; do
-	[[ ! $patch ]] || say "left out, it does not apply to $(basename "$pristine"): $patch"
+	[[ ! $patch ]] || say "left out: $patch"
 done <"$stamp.left_out"
 echo "$tree"
