@@ -72,7 +72,7 @@ test-all:
 	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror \
 		release-pci debug-pci" CORE_TESTS=1 \
 		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} ALL=1 HMM_REF_FAIL_EVERY=1 \
-		HMM_REF_HOTPLUG_ROUNDS=50 scripts/test.sh
+		HMM_REF_HOTPLUG_ROUNDS=50 HMM_REF_UNBIND_ROUNDS=200 scripts/test.sh
 
 test-pci:
 	@FLAVOURS="release-pci debug-pci" scripts/test.sh

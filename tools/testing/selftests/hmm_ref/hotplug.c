@@ -9,25 +9,18 @@
  * Needs QEMU, and a way to it: scripts/vm.sh with GPUS passes on what is written to the file
  * $HMM_REF_QMP in lines that begin with $nonce.
  */
+#include "hmm_ref_load.h"
 #include "hmm_ref_utils.h"
 
 #define NR	0U
 #define BLOCKS	3UL
-#define LOADS	3
-
-struct shared {
-	unsigned long stop;
-	unsigned long rounds;	/* of all loads */
-	unsigned long outages;	/* times that one has found the device gone */
-};
 
 FIXTURE(hotplug)
 {
 	struct leak_check leak;
-	struct shared *shared;
+	struct load *load;
 	unsigned long npages;
 	char *mem;
-	pid_t loads[LOADS];
 };
 
 /* A command of QMP and its arguments. */
@@ -93,73 +86,15 @@ static int wait_for(int (*ask)(void), bool there)
 	return -ETIMEDOUT;
 }
 
-static bool is_gone(int rc)
-{
-	return rc == -ENODEV || rc == -ENOENT || rc == -ENXIO;
-}
-
-/* What a round of use comes to: 0, or -ENODEV when the device has gone meanwhile. */
-static int use_once(int fd, char *mem, unsigned long npages, unsigned long *seed)
-{
-	struct hmm_ref_migrate cmd;
-	int rc;
-
-	rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
-	if (rc)
-		return rc;
-	rc = dev_fill_pages(fd, mem, npages, *seed + 1);
-	if (rc) /* some pages have the new data, and some the old */
-		fill_pages(mem, npages, *seed + 1);
-	++*seed;
-	return rc;
-}
-
-static int load(void *arg)
-{
-	struct shared *shared = arg;
-	unsigned long npages = block_pages(), seed = 1;
-	char *mem = map_blocks(1);
-	int fd = -ENODEV, rc;
-
-	if (!CHECK(mem != MAP_FAILED))
-		return 1;
-	fill_pages(mem, npages, seed);
-	while (!counter_get(&shared->stop)) {
-		if (fd < 0) {
-			fd = hmm_ref_open(NR);
-			if (fd < 0 && !CHECK(is_gone(fd)))
-				return 1;
-			usleep(fd < 0 ? 10000 : 0);
-			continue;
-		}
-		rc = use_once(fd, mem, npages, &seed);
-		if (rc) {
-			if (!CHECK(rc == -ENODEV))
-				return 1;
-			counter_add(&shared->outages, 1);
-			close(fd);
-			fd = -ENODEV;
-		}
-		if (!CHECK(!bad_pages(mem, npages, seed)))
-			return 1;
-		counter_add(&shared->rounds, 1);
-	}
-	return 0;
-}
-
 FIXTURE_SETUP(hotplug)
 {
-	unsigned int i;
-
 	if (!getenv("HMM_REF_QMP"))
 		SKIP(return, "nothing to unplug: make test-pci");
 	leak_check_begin(_metadata, &self->leak);
-	self->shared = test_map_shared(page_size());
+	self->load = test_load_start(NR);
 	self->npages = BLOCKS * block_pages();
 	self->mem = test_map_blocks(BLOCKS);
 	madvise(self->mem, block_size(), MADV_HUGEPAGE);
-	for (i = 0; i < LOADS; i++)
-		self->loads[i] = child_start(load, self->shared);
 }
 
 FIXTURE_TEARDOWN_PARENT(hotplug)
@@ -186,15 +121,15 @@ static int look_later(void *arg)
 
 TEST_F_TIMEOUT(hotplug, under_load, 1800)
 {
-	unsigned long rounds = env_number("HMM_REF_HOTPLUG_ROUNDS", 3), i, n;
+	unsigned long rounds = env_number("HMM_REF_HOTPLUG_ROUNDS", 3), outages, i;
 	unsigned long *go = test_map_shared(page_size());
 	struct hmm_ref_migrate cmd;
 	struct child child = { .mem = self->mem, .npages = self->npages, .go = go };
-	unsigned long before;
 	pid_t pid;
 	int fd;
 
 	for (i = 0; i < rounds; i++) {
+		ASSERT_TRUE(load_goes_on(self->load)) TH_LOG("round %lu", i);
 		child.seed = 2 * i + 2;
 		fill_pages(self->mem, self->npages, child.seed);
 		fd = test_open(NR);
@@ -203,6 +138,7 @@ TEST_F_TIMEOUT(hotplug, under_load, 1800)
 		ASSERT_EQ(0, dev_fill_pages(fd, self->mem, block_pages(), child.seed));
 		counter_set(go, 0);
 		pid = child_start(look_later, &child);
+		outages = counter_get(&self->load->outages);
 		ASSERT_EQ(0, wait_for(unplug, false)) TH_LOG("round %lu", i);
 		EXPECT_EQ(-ENODEV, _test_migrate(fd, HMM_REF_TO_DEVICE, self->mem, page_size(),
 						 &cmd));
@@ -210,17 +146,14 @@ TEST_F_TIMEOUT(hotplug, under_load, 1800)
 		counter_set(go, 1);
 		EXPECT_EQ(0, child_wait(pid, MEET_MS));
 		close(fd);
+		EXPECT_TRUE(load_counts(&self->load->outages, outages));
 		ASSERT_EQ(0, wait_for(plug, true)) TH_LOG("round %lu", i);
 		plugged++;
-		before = counter_get(&self->shared->rounds);
-		for (n = 0; n < 6000 && counter_get(&self->shared->rounds) == before; n++)
-			usleep(10000);
-		EXPECT_LT(before, counter_get(&self->shared->rounds));
 	}
-	counter_set(&self->shared->stop, 1);
-	for (i = 0; i < LOADS; i++)
-		EXPECT_EQ(0, child_wait(self->loads[i], MEET_MS));
-	EXPECT_LE(rounds, counter_get(&self->shared->outages));
+	EXPECT_TRUE(load_goes_on(self->load));
+	EXPECT_EQ(0, load_stop(self->load));
+	TH_LOG("%lu rounds, %lu of the load, which found it gone %lu times", rounds,
+	       self->load->rounds, self->load->outages);
 }
 
 int main(int argc, char **argv)

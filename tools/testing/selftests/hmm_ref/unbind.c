@@ -11,6 +11,7 @@
  */
 #include <linux/userfaultfd.h>
 
+#include "hmm_ref_load.h"
 #include "hmm_ref_utils.h"
 
 #define PAGES		64UL
@@ -73,7 +74,7 @@ static void __test_gone(struct __test_metadata *_metadata, int fd, char *mem)
 
 /* Bound again, it works as on the first day. */
 static int __test_rebind(struct __test_metadata *_metadata,
-			 unsigned int nr, char *mem)
+			 unsigned int nr, char *mem, bool alone)
 {
 	struct hmm_ref_stats stats;
 	int fd;
@@ -81,8 +82,10 @@ static int __test_rebind(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, device_bind(nr));
 	fd = test_open(nr);
 	test_stats(fd, &stats);
-	EXPECT_EQ(0, stats.out_pages_in_use);
-	EXPECT_EQ(0, stats.out_to_device);
+	if (alone) {
+		EXPECT_EQ(0, stats.out_pages_in_use);
+		EXPECT_EQ(0, stats.out_to_device);
+	}
 	fill_pages(mem, PAGES, 1);
 	test_to_device(fd, mem, PAGES);
 	test_dev_data(fd, mem, PAGES, 1);
@@ -90,7 +93,9 @@ static int __test_rebind(struct __test_metadata *_metadata,
 }
 
 #define test_rebind() \
-	(self->fd = __test_rebind(_metadata, self->nr, self->mem))
+	(self->fd = __test_rebind(_metadata, self->nr, self->mem, true))
+#define test_rebind_beside_others() \
+	(self->fd = __test_rebind(_metadata, self->nr, self->mem, false))
 
 TEST_F(unbind, file_open)
 {
@@ -375,6 +380,32 @@ TEST_F(unbind, file_of_the_past)
 		ASSERT_EQ(0, close(old[i]));
 	}
 	test_dev_data(self->fd, self->mem, PAGES, 1);
+}
+
+/*
+ * Again and again, with pages of its own there and beside processes that use the device. One of
+ * them at least has the device open when it goes, as it has just used it, and finds it gone.
+ */
+TEST_F_TIMEOUT(unbind, under_load, 1800)
+{
+	unsigned long rounds = env_number("HMM_REF_UNBIND_ROUNDS", 5), outages, i;
+	struct load *load = test_load_start(self->nr);
+	int old;
+
+	for (i = 0; i < rounds; i++) {
+		ASSERT_TRUE(load_goes_on(load)) TH_LOG("round %lu", i);
+		outages = counter_get(&load->outages);
+		ASSERT_EQ(0, device_unbind(self->nr)) TH_LOG("round %lu", i);
+		test_cpu_data(self->mem, PAGES, 1);
+		ASSERT_TRUE(load_counts(&load->outages, outages)) TH_LOG("round %lu", i);
+		old = self->fd;
+		test_rebind_beside_others();
+		close(old);
+	}
+	EXPECT_TRUE(load_goes_on(load));
+	EXPECT_EQ(0, load_stop(load));
+	TH_LOG("%lu rounds, %lu of the load, which found it gone %lu times", rounds, load->rounds,
+	       load->outages);
 }
 
 int main(int argc, char **argv)
