@@ -93,7 +93,10 @@ TEST_F(ksm, merged_pages_stay)
 	EXPECT_TRUE(same(mem, 0x5a));
 }
 
-/* None is like another. Without the fix they stay: they may be merged at any moment. */
+/*
+ * None is like another. Without the fix they stay: they may be merged at any moment. A kernel that
+ * lacks other fixes may have this one.
+ */
 TEST_F(ksm, mergeable_pages)
 {
 	char *mem = test_map_pages(PAGES);
@@ -102,7 +105,8 @@ TEST_F(ksm, mergeable_pages)
 	fill_pages(mem, PAGES, 1);
 	ASSERT_EQ(0, madvise(mem, PAGES * page_size(), MADV_MERGEABLE));
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd);
-	EXPECT_EQ(core_is_fixed() ? PAGES : 0, cmd.out_migrated);
+	if (core_is_fixed() || cmd.out_migrated)
+		EXPECT_EQ(PAGES, cmd.out_migrated);
 	EXPECT_EQ(PAGES, cmd.out_migrated + cmd.out_skipped);
 	test_cpu_data(mem, PAGES, 1);
 }

@@ -13,7 +13,6 @@
  */
 #include "hmm_ref_utils.h"
 
-#define KSM_MERGEABLE	12	/* MADV_MERGEABLE */
 #define HUGE_ORDER	9
 
 FIXTURE(room)
@@ -161,9 +160,26 @@ static void __test_stays(struct __test_metadata *_metadata, int fd, char *mem,
 
 #define test_stays(mem, n)	__test_stays(_metadata, self->fd, mem, n)
 
+/* Without a fix of the core the driver leaves them: they may be merged at any moment. */
+static bool __test_mergeable_stay(struct __test_metadata *_metadata, int fd)
+{
+	char *mem = test_map_pages(1);
+	struct hmm_ref_migrate cmd;
+
+	memset(mem, 1, page_size());
+	if (madvise(mem, page_size(), MADV_MERGEABLE))
+		return false;
+	test_migrate(fd, HMM_REF_TO_DEVICE, mem, page_size(), &cmd);
+	ASSERT_EQ(0, munmap(mem, page_size()));
+	return !cmd.out_migrated;
+}
+
+#define test_mergeable_stay()	__test_mergeable_stay(_metadata, self->fd)
+
 /* The command looks before it makes room, so none is made for these. */
 TEST_F(room, what_cannot_move)
 {
+	bool mergeable_stay = test_mergeable_stay();
 	unsigned long n = 2 * block_pages(), long_ago;
 	char *mem = test_map_blocks(2);
 	struct hmm_ref_migrate cmd;
@@ -178,7 +194,7 @@ TEST_F(room, what_cannot_move)
 	ASSERT_EQ(0, mprotect(mem, 2 * block_size(), PROT_NONE));
 	test_stays(mem, n);
 	ASSERT_EQ(0, mprotect(mem, 2 * block_size(), PROT_READ | PROT_WRITE));
-	if (!core_is_fixed() && !madvise(mem, 2 * block_size(), KSM_MERGEABLE))
+	if (mergeable_stay && !madvise(mem, 2 * block_size(), MADV_MERGEABLE))
 		test_stays(mem, n);
 	test_stays(test_map_shared(2 * block_size()), n);
 
