@@ -44,6 +44,16 @@
 /* Until those who race have met, at the latest: on a busy host that may take its time. */
 #define MEET_MS			120000
 
+/* The freezer ends a command as a signal does: begin again. */
+#define UNINTERRUPTED(command) ({			\
+	long _rc;					\
+							\
+	do {						\
+		_rc = (command);			\
+	} while (_rc == -EINTR);			\
+	_rc;						\
+})
+
 /* ---- asserting forms ------------------------------------------------------ */
 
 #define test_info(fd, cmd)	ASSERT_EQ(0, _test_info(fd, cmd))

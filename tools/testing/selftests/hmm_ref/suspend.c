@@ -75,16 +75,6 @@ struct shared {
 	unsigned long stop, rounds;
 };
 
-/* The freezer ends a command as a signal does: begin again. */
-#define UNINTERRUPTED(command) ({			\
-	long _rc;					\
-							\
-	do {						\
-		_rc = (command);			\
-	} while (_rc == -EINTR);			\
-	_rc;						\
-})
-
 /* Runs until it is told to stop, frozen in between, wherever it is. */
 static int use(void *arg)
 {

@@ -195,9 +195,12 @@ static int busy_main(void *arg)
 		return 1;
 	counter_set(&busy->shared->ready, 1);
 	while (!counter_get(&busy->shared->stop)) {
-		if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, busy->mem, size, &cmd)) ||
-		    !CHECK(!dev_bad_pages(fd, busy->mem, busy->npages, seed)) ||
-		    !CHECK(!dev_fill_pages(fd, busy->mem, busy->npages, ++seed)) ||
+		if (!CHECK(!UNINTERRUPTED(_test_migrate(fd, HMM_REF_TO_DEVICE, busy->mem, size,
+							&cmd))) ||
+		    !CHECK(!UNINTERRUPTED(dev_bad_pages(fd, busy->mem, busy->npages, seed))))
+			return 1;
+		seed++;
+		if (!CHECK(!UNINTERRUPTED(dev_fill_pages(fd, busy->mem, busy->npages, seed))) ||
 		    !CHECK(!bad_pages(busy->mem, busy->npages, seed)))
 			return 1;
 		counter_add(&busy->shared->rounds, 1);
