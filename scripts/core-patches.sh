@@ -66,6 +66,7 @@ apply_all() {
 		apply <"$patch" >/dev/null
 		sed -n 's/^Marker: \(.*\)/#define \1 1/p' "$patch" >>"$header.new"
 	done
+	rm -f "$stamp.left_out"
 	printf '%s\n' "${left_out[@]}" >"$stamp.left_out"
 }
 
@@ -106,8 +107,12 @@ if [[ $(cat "$stamp" 2>/dev/null) != "$hash" ]]; then
 	stage
 	apply_all
 	replace
-	cmp -s "$header.new" "$header" || cp "$header.new" "$header"
-	rm -f "$header.new"
+	# Never into a file: a copy of the tree may share it.
+	if cmp -s "$header.new" "$header"; then
+		rm -f "$header.new"
+	else
+		mv -f "$header.new" "$header"
+	fi
 	echo "$hash" >"$stamp"
 fi
 while IFS= read -r patch; do
