@@ -411,7 +411,7 @@ static int map_once(struct hmm_ref_range *range, void *arg)
 		rc = prepare(range, walk);
 	if (!rc)
 		rc = map_range(range, walk);
-	/* A page that has lost its data is left to a fault, and so is what cannot be mapped at all. */
+	/* A page that has lost its data is left to a fault, and so is one that cannot be mapped. */
 	return rc == -EIO || rc == -EOPNOTSUPP ? 0 : rc;
 }
 

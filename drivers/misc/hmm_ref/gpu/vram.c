@@ -25,8 +25,8 @@
  * struct sim_gpu - one simulated GPU
  * @gpu: with its engines
  * @pieces: PMD_SIZE of memory by dpfn >> HMM_REF_BLOCK_ORDER, as the kernel maps it
- * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU whose
- *	memory is its own
+ * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU with
+ *	memory of its own
  */
 struct sim_gpu {
 	struct hmm_ref_gpu gpu;
