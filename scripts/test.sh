@@ -58,6 +58,8 @@ selftests() {
 
 	# Struct pages are dear with checks.
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
+	# 200 rounds of unbind, and 50 of hot unplug.
+	[[ $FLAVOUR == release || ${ALL:-0} != 1 ]] || one=3600 all=8400
 	[[ ${ALL:-0} == 1 || ${TEST:-} ]] || later=$SOAK
 	[[ ! $later || $FLAVOUR != debug ]] || later=$LATER,$SOAK
 	fuzz=${FUZZ_SECONDS:-$fuzz}

@@ -102,6 +102,16 @@ static inline bool load_goes_on(struct load *load)
 	return load_counts(&load->rounds, counter_get(&load->rounds) + LOADS);
 }
 
+/* After some of many rounds, too: the test may be killed for its limit. */
+static inline void __test_load_log(struct __test_metadata *_metadata, struct load *load,
+				   unsigned long rounds)
+{
+	TH_LOG("%lu rounds, %lu of the load, which found it gone %lu times", rounds,
+	       counter_get(&load->rounds), counter_get(&load->outages));
+}
+
+#define test_load_log(load, rounds)	__test_load_log(_metadata, load, rounds)
+
 /* How many of them have found something wrong. */
 static inline int load_stop(struct load *load)
 {

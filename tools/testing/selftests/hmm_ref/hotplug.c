@@ -119,7 +119,7 @@ static int look_later(void *arg)
 	return !CHECK(!bad_pages(child->mem, child->npages, child->seed));
 }
 
-TEST_F_TIMEOUT(hotplug, under_load, 1800)
+TEST_F_TIMEOUT(hotplug, under_load, 7200)
 {
 	unsigned long rounds = env_number("HMM_REF_HOTPLUG_ROUNDS", 3), outages, i;
 	unsigned long *go = test_map_shared(page_size());
@@ -149,11 +149,12 @@ TEST_F_TIMEOUT(hotplug, under_load, 1800)
 		EXPECT_TRUE(load_counts(&self->load->outages, outages));
 		ASSERT_EQ(0, wait_for(plug, true)) TH_LOG("round %lu", i);
 		plugged++;
+		if (i % 10 == 0)
+			test_load_log(self->load, i + 1);
 	}
 	EXPECT_TRUE(load_goes_on(self->load));
 	EXPECT_EQ(0, load_stop(self->load));
-	TH_LOG("%lu rounds, %lu of the load, which found it gone %lu times", rounds,
-	       self->load->rounds, self->load->outages);
+	test_load_log(self->load, rounds);
 }
 
 int main(int argc, char **argv)

@@ -386,7 +386,7 @@ TEST_F(unbind, file_of_the_past)
  * Again and again, with pages of its own there and beside processes that use the device. One of
  * them at least has the device open when it goes, as it has just used it, and finds it gone.
  */
-TEST_F_TIMEOUT(unbind, under_load, 1800)
+TEST_F_TIMEOUT(unbind, under_load, 7200)
 {
 	unsigned long rounds = env_number("HMM_REF_UNBIND_ROUNDS", 5), outages, i;
 	struct load *load = test_load_start(self->nr);
@@ -401,11 +401,12 @@ TEST_F_TIMEOUT(unbind, under_load, 1800)
 		old = self->fd;
 		test_rebind_beside_others();
 		close(old);
+		if (i % 10 == 0)
+			test_load_log(load, i + 1);
 	}
 	EXPECT_TRUE(load_goes_on(load));
 	EXPECT_EQ(0, load_stop(load));
-	TH_LOG("%lu rounds, %lu of the load, which found it gone %lu times", rounds, load->rounds,
-	       load->outages);
+	test_load_log(load, rounds);
 }
 
 int main(int argc, char **argv)
