@@ -34,9 +34,15 @@ static long references(void)
 
 FIXTURE_SETUP(lost)
 {
+	unsigned long long deadline;
+
 	if (attr_disarm(FAIL_LOST) || !device_can_unbind(0))
 		SKIP(return, "no fail_lost (CONFIG_FAULT_INJECTION_DEBUG_FS)");
 	leak_check_begin(_metadata, &self->leak);
+	/* What a test before this one has left behind may be on its way. */
+	deadline = now_ms() + PATIENCE_MS;
+	while (references() > 0 && now_ms() < deadline)
+		usleep(100000);
 	self->references = references();
 	self->fd = open_private(self->leak.devices, &self->nr);
 	ASSERT_LE(0, self->fd);
