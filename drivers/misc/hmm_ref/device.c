@@ -133,7 +133,7 @@ static void finish_later(struct work_struct *work)
 		queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
 		return;
 	}
-	pr_info("%s: the last page that was lost is free\n", dev->name);
+	pr_info("%s: what it left behind is free\n", dev->name);
 	device_finish(dev);
 	atomic_dec(&unfinished);
 	if (keeps_module)

@@ -251,16 +251,15 @@ void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range
 bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary)
 {
 	struct hmm_ref_range *other;
-	bool current_one = true;
+	bool alone;
 
 	if (range != temporary)
 		return true;
 	rcu_read_lock();
 	other = xa_load(&range->mirror->ranges, range->start >> PMD_SHIFT);
-	if (other && atomic_read(&other->users))
-		current_one = false;
+	alone = !other || !atomic_read(&other->users);
 	rcu_read_unlock();
-	return current_one;
+	return alone;
 }
 
 /*

@@ -191,8 +191,8 @@ static int migrate_there(void *arg)
 }
 
 /*
- * A huge page that cannot be copied in one piece is evicted in several, but for the page whose copy
- * fails each time.
+ * A huge page that cannot be copied in one piece is evicted in several. A page of it that fails
+ * each time stays.
  */
 TEST_F(fail, evicted_in_pieces)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Processes that use a device for as long as it is there, whose pages have to be right whenever it
- * goes, and that take it up again when it is back.
+ * Processes that use a device for as long as it is there, and take it up again when it is back.
+ * Their pages have to be right whenever it goes.
  */
 #ifndef _HMM_REF_LOAD_H
 #define _HMM_REF_LOAD_H
