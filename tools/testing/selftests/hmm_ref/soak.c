@@ -47,16 +47,6 @@ static struct {
 	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/alloc_sleep_millisecs", "50" },
 };
 
-/* What the kernel is to do meanwhile. */
-static struct {
-	const char *counter;
-	unsigned long before;
-} events[] = {
-	{ "pswpout", 0 }, { "pswpin", 0 }, { "pglazyfreed", 0 }, { "ksm_swpin_copy", 0 },
-	{ "cow_ksm", 0 }, { "thp_collapse_alloc", 0 }, { "thp_split_page", 0 },
-	{ "thp_split_pmd", 0 },
-};
-
 static struct {
 	uint64_t random;
 	pid_t workers[MAX_WORKERS];
@@ -67,13 +57,35 @@ static struct {
 		unsigned int ms;	/* since it got anything done */
 	} seen[SLOTS + 1];		/* the last one is the unbinder */
 	unsigned long long last_tick;
-	unsigned int rounds, kills, unbinds, audits;
-	uint64_t gone;			/* injected faults, with processes that were killed */
-	uint64_t samples, held, most;	/* pages on the devices */
 	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, device_faults, evicted, exclusive;
 	int swap;
 } super;
+
+struct soak_totals soak_totals;
+
+/* What the kernel is to do during the test. */
+static struct {
+	const char *counter;
+	unsigned long before;
+} events[] = {
+	{ "pswpout", 0 }, { "pswpin", 0 }, { "pglazyfreed", 0 }, { "ksm_swpin_copy", 0 },
+	{ "cow_ksm", 0 }, { "thp_collapse_alloc", 0 }, { "thp_split_page", 0 },
+	{ "thp_split_pmd", 0 },
+};
+
+/**
+ * soak_print_events() - print how often the kernel has done what it is to do
+ */
+void soak_print_events(void)
+{
+	unsigned int i;
+
+	printf("# the kernel's counters:");
+	for (i = 0; i < ARRAY_SIZE(events); i++)
+		printf(" %s %lu", events[i].counter,
+		       vm_counter(events[i].counter) - events[i].before);
+	printf("\n");
+}
 
 /* ---- failures ---------------------------------------------------------------------- */
 
@@ -169,7 +181,7 @@ static void end_group(unsigned int nr, pid_t group)
 		;
 	for (i = 0; i < SLOTS_OF_WORKER; i++, slot++) {
 		slot->active = 0;
-		super.gone += slot->pending;
+		soak_totals.gone += slot->pending;
 		slot->pending = 0;
 	}
 }
@@ -206,7 +218,7 @@ static void kill_worker(unsigned int nr)
 		return;
 	super.killed[nr] = true;
 	kill(super.workers[nr], SIGKILL);
-	super.kills++;
+	soak_totals.kills++;
 }
 
 /* ---- unbind ------------------------------------------------------------------------ */
@@ -241,7 +253,7 @@ static void start_unbind(void)
 	if (super.unbinder < 0)
 		super.unbinder = 0;
 	super.seen[SLOTS].ms = 0;
-	super.unbinds++;
+	soak_totals.unbinds++;
 }
 
 static bool reap_unbinder(void)
@@ -291,12 +303,12 @@ static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now
 
 	if (now->out_invalidations < was->out_invalidations)
 		*was = none;	/* it was bound again */
-	super.to_device += now->out_to_device - was->out_to_device;
-	super.to_system += now->out_to_system - was->out_to_system;
-	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
-	super.device_faults += now->out_device_faults - was->out_device_faults;
-	super.evicted += now->out_evicted - was->out_evicted;
-	super.exclusive += now->out_exclusive - was->out_exclusive;
+	soak_totals.to_device += now->out_to_device - was->out_to_device;
+	soak_totals.to_system += now->out_to_system - was->out_to_system;
+	soak_totals.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
+	soak_totals.device_faults += now->out_device_faults - was->out_device_faults;
+	soak_totals.evicted += now->out_evicted - was->out_evicted;
+	soak_totals.exclusive += now->out_exclusive - was->out_exclusive;
 	*was = *now;
 }
 
@@ -318,9 +330,9 @@ static void look_at_devices(void)
 		}
 		close(fd);
 	}
-	super.samples++;
-	super.held += held;
-	super.most = held > super.most ? held : super.most;
+	soak_totals.samples++;
+	soak_totals.held += held;
+	soak_totals.most = held > soak_totals.most ? held : soak_totals.most;
 }
 
 static void audit_device(unsigned int nr)
@@ -350,39 +362,17 @@ static void audit_device(unsigned int nr)
 		soak_complain(SOAK_LEAK, "device %u: AUDIT %d, %llu violations, %llu in use", nr,
 			      rc, audit.out_violations, audit.out_in_use);
 	close(fd);
-	super.audits++;
+	soak_totals.audits++;
 }
 
 /* ---- rounds ------------------------------------------------------------------------ */
-
-static uint64_t sum(size_t offset)
-{
-	uint64_t all = 0;
-	unsigned int i;
-
-	for (i = 0; i < SLOTS; i++)
-		all += *(uint64_t *)((char *)&soak->slots[i] + offset);
-	return all;
-}
-
-#define SUM(member)	sum(offsetof(struct soak_slot, member))
-
-static uint64_t operations(void)
-{
-	uint64_t all = 0;
-	unsigned int i;
-
-	for (i = 0; i < SOAK_KINDS; i++)
-		all += soak->done[i] + soak->refused[i];
-	return all;
-}
 
 static void tick(void)
 {
 	reap_workers(true);
 	reap_unbinder();
 	watch_progress();
-	soak_modes_tick(operations(), &super.random);
+	soak_modes_tick(soak_operations(), &super.random);
 	if (!soak_below(&super.random, 10))
 		look_at_devices();
 	if (!soak_below(&super.random, 100))
@@ -409,40 +399,24 @@ static void end_round(void)
 	look_at_devices();
 }
 
-/* What has not been done yet, or NULL. */
-static const char *not_done(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < SOAK_KINDS; i++) {
-		if (i == SOAK_SPLIT && access("/sys/kernel/debug/split_huge_pages", W_OK))
-			continue;
-		if (!soak->done[i])
-			return soak_kind_name(i);
-	}
-	return !super.to_device ? "a page that went to a device" :
-	       !super.cpu_faults ? "a CPU fault" : !super.device_faults ? "a device fault" :
-	       !super.evicted ? "an eviction" : !super.kills ? "a kill" :
-	       !super.unbinds ? "an unbind" : NULL;
-}
-
 static void run_round(unsigned int ms)
 {
 	unsigned long long begin = now_ms();
-	uint64_t before = operations();
+	uint64_t before = soak_operations();
 	const char *missing;
 
 	super.last_tick = begin;
 	while (!soak_get(failed) &&
 	       (now_ms() < begin + ms || (now_ms() < begin + 10ULL * ms &&
-					  operations() - before < ROUND * soak->workers)))
+					  soak_operations() - before < ROUND * soak->workers)))
 		tick();
 	end_round();
-	super.rounds++;
-	missing = not_done();
+	soak_totals.rounds++;
+	missing = soak_not_done();
 	printf("# round %u: %llu operations, %llu faults met, %llu MiB compared%s%s\n",
-	       super.rounds, (unsigned long long)(operations() - before),
-	       (unsigned long long)SUM(injected), (unsigned long long)SUM(verified) >> 20,
+	       soak_totals.rounds, (unsigned long long)(soak_operations() - before),
+	       (unsigned long long)soak_sum_of(injected),
+	       (unsigned long long)soak_sum_of(verified) >> 20,
 	       missing ? ", still to come: " : "", missing ? missing : "");
 	fflush(stdout);
 }
@@ -454,7 +428,7 @@ static void run(unsigned int seconds)
 	unsigned int more = 0;
 
 	while (!soak_get(failed) &&
-	       (now_ms() < end || (not_done() && more++ < MORE_ROUNDS)))
+	       (now_ms() < end || (soak_not_done() && more++ < MORE_ROUNDS)))
 		run_round(ms);
 }
 
@@ -488,6 +462,7 @@ static void set_up(void)
 	if (!soak->workers || soak->workers > MAX_WORKERS)
 		ksft_exit_fail_msg("SOAK_PROCESSES must be from 1 to %u\n", MAX_WORKERS);
 	soak->devices = hmm_ref_count();
+	soak->core_fixed = core_is_fixed();
 	super.random = soak_stream(soak->seed, 0, 3);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (i = 0; i < ARRAY_SIZE(events); i++)
@@ -524,74 +499,6 @@ static void clean_up(void)
 		swap_end();
 }
 
-static void report_operations(void)
-{
-	unsigned int i;
-
-	printf("# operations that succeeded/were refused:");
-	for (i = 0; i < SOAK_KINDS; i++)
-		printf(" %s %llu/%llu", soak_kind_name(i), (unsigned long long)soak->done[i],
-		       (unsigned long long)soak->refused[i]);
-	printf("\n# pages to device %llu, to system %llu, evicted %llu, exclusive %llu; ",
-	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
-	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
-	printf("CPU faults %llu, device faults %llu\n", (unsigned long long)super.cpu_faults,
-	       (unsigned long long)super.device_faults);
-	printf("# the kernel's counters:");
-	for (i = 0; i < ARRAY_SIZE(events); i++)
-		printf(" %s %lu", events[i].counter,
-		       vm_counter(events[i].counter) - events[i].before);
-	printf("\n");
-	for (i = 0; soak->failed && i < SLOTS; i++)
-		soak_dump(&soak->slots[i]);
-}
-
-/* Of the tests of a run that has ended early one has failed, and of the others nothing is known. */
-static void report_test(enum soak_failure failure, const char *skip, const char *name)
-{
-	if (soak->failed == failure)
-		ksft_test_result_fail("%s: %s\n", name, soak->why);
-	else if (soak->failed)
-		ksft_test_result_skip("%s: the run has ended early\n", name);
-	else if (skip)
-		ksft_test_result_skip("%s: not met: %s\n", name, skip);
-	else
-		ksft_test_result_pass("%s\n", name);
-}
-
-static void report(unsigned int seconds)
-{
-	uint64_t steps, injected, survived;
-	const char *missing = not_done();
-
-	report_operations();
-	steps = soak_modes_report();
-	injected = SUM(injected);
-	survived = SUM(survived);
-	printf("# figure: %u rounds, %llu operations in %u s, seed %llu\n", super.rounds,
-	       (unsigned long long)operations(), seconds, (unsigned long long)soak->seed);
-	printf("# figure: load held %llu MiB, at most %llu; killed %u, unbound %u, audits %u\n",
-	       (unsigned long long)(super.held / (super.samples + !super.samples) >> 8),
-	       (unsigned long long)super.most >> 8, super.kills, super.unbinds, super.audits);
-	printf("# figure: %llu steps made to fail; operations that met it %llu, survived %llu, ",
-	       (unsigned long long)steps, (unsigned long long)injected,
-	       (unsigned long long)survived);
-	printf("killed before it was known %llu\n", (unsigned long long)super.gone);
-	printf("# figure: bytes verified %llu, bytes lost %llu\n",
-	       (unsigned long long)SUM(verified), (unsigned long long)SUM(lost));
-	report_test(SOAK_DATA, missing, "every byte is what was written");
-	report_test(SOAK_ERROR, missing, "errors and signals are those that were provoked");
-	report_test(SOAK_STUCK, missing, "every process gets on");
-	report_test(SOAK_LEAK, missing, "devices are empty after each round");
-	if (soak->failed)
-		ksft_test_result_skip("injected faults are survived: the run has ended early\n");
-	else if (!steps || !injected)
-		ksft_test_result_skip("injected faults are survived: none was met\n");
-	else
-		ksft_test_result(injected == survived + super.gone,
-				 "injected faults are survived\n");
-}
-
 int main(int argc, char **argv)
 {
 	unsigned int seconds = env_number("SOAK_SECONDS", 10);
@@ -608,6 +515,6 @@ int main(int argc, char **argv)
 		       soak->workers, soak->devices);
 	run(seconds);
 	clean_up();
-	report(seconds);
+	soak_report(seconds);
 	ksft_finished();
 }

@@ -74,7 +74,7 @@ struct soak_slot {
 struct soak_shared {
 	uint64_t seed;
 	unsigned int workers, devices;
-	unsigned int large;		/* folios stay whole on the device */
+	unsigned int core_fixed;	/* the kernel has the fixes of patches/core */
 	unsigned int stop;
 	unsigned int epochs[MAX_MODES];
 	unsigned int failed, told;
@@ -125,6 +125,7 @@ extern __thread char soak_data[MOST_PAGES * PAGE];
 
 void soak_make_data(const struct soak_op *op, size_t n);
 const char *soak_kind_name(enum soak_kind kind);
+void soak_print_op(uint32_t stream, unsigned int index);
 void soak_dump(const struct soak_slot *slot);
 
 /* ---- hostile modes: soak_modes.c -------------------------------------------------- */
@@ -203,6 +204,12 @@ struct soak_place {
 
 void soak_find_place(const struct soak_op *op, struct soak_place *at);
 
+/* ---- what has worked on a page: soak_history.c ------------------------------------- */
+
+void soak_remember(uint32_t stream, unsigned int index, const struct soak_op *op, bool done,
+		   int rc);
+void soak_dump_page(const struct soak_region *region, unsigned long page);
+
 /* ---- operations: soak_device.c, soak_memory.c -------------------------------------- */
 
 int soak_device_op(const struct soak_op *op);
@@ -217,5 +224,32 @@ int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsi
 extern __thread bool soak_is_mover;	/* the second thread */
 
 void soak_worker_main(unsigned int nr);
+
+/* ---- results: soak_report.c ------------------------------------------------------- */
+
+/**
+ * struct soak_totals - what the supervisor has counted
+ * @gone: injected faults, with processes that were killed
+ * @samples: looks at the devices
+ * @held: pages in use there, added up over the looks
+ * @most: pages in use there, at most
+ * @to_device: this and the following: of the devices' statistics
+ */
+struct soak_totals {
+	unsigned int rounds, kills, unbinds, audits;
+	uint64_t gone;
+	uint64_t samples, held, most;
+	uint64_t to_device, to_system, cpu_faults, device_faults, evicted, exclusive;
+};
+
+extern struct soak_totals soak_totals;
+
+#define soak_sum_of(member)	soak_sum(offsetof(struct soak_slot, member))
+
+uint64_t soak_sum(size_t offset);
+uint64_t soak_operations(void);
+const char *soak_not_done(void);
+void soak_print_events(void);	/* soak.c */
+void soak_report(unsigned int seconds);
 
 #endif /* _HMM_REF_SOAK_H */

@@ -17,6 +17,7 @@
 
 #define ARENA		0x200000000000UL
 #define MEGA(n)		((void *)(ARENA + ((unsigned long)(n) << 20)))
+#define MOST_REPORTED	5U
 #define TOUCHES		100000U		/* after that even the most unkind mode must be over */
 
 struct soak_region soak_regions[SOAK_REGIONS] = {
@@ -195,12 +196,15 @@ static void report_pages(const struct soak_region *region)
 		    soak_cpu_copy(seen, addr, PAGE) ||
 		    !memcmp(seen, region->shadow + page * PAGE, PAGE))
 			continue;
-		if (bad++ < 40)
-			fprintf(stderr, "# page %lu is wrong, state %u, pfn %#lx%s\n", page,
-				region->state[page], pfn_at(addr),
-				pfn_at(addr) == hole ? ", zero page" : "");
+		if (bad++ >= MOST_REPORTED)
+			continue;
+		printf("# page %lu is wrong, state %u, pfn %#lx%s:\n", page,
+		       region->state[page], pfn_at(addr),
+		       pfn_at(addr) == hole ? ", zero page" : "");
+		soak_dump_page(region, page);
 	}
-	fprintf(stderr, "# %lu pages are wrong\n", bad);
+	printf("# %lu pages are wrong\n", bad);
+	fflush(stdout);
 }
 
 /* Says what is wrong, and ends the process. */

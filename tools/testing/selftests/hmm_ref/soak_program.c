@@ -161,7 +161,12 @@ const char *soak_kind_name(enum soak_kind kind)
 	return kinds[kind].name;
 }
 
-static void print_op(uint32_t stream, unsigned int index)
+/**
+ * soak_print_op() - print an operation, without the end of the line
+ * @stream: of it
+ * @index: its number
+ */
+void soak_print_op(uint32_t stream, unsigned int index)
 {
 	struct soak_op op;
 
@@ -186,9 +191,9 @@ void soak_dump(const struct soak_slot *slot)
 	for (i = slot->index > RING ? slot->index - RING : 0; i < slot->index; i++) {
 		if (slot->ring[i % RING].index != i)
 			continue;
-		print_op(slot->stream, i);
+		soak_print_op(slot->stream, i);
 		printf(" = %d\n", slot->ring[i % RING].rc);
 	}
-	print_op(slot->stream, slot->index);
+	soak_print_op(slot->stream, slot->index);
 	printf(" <- here\n");
 }

@@ -180,31 +180,37 @@ static bool only_moves(enum soak_kind kind)
 	}
 }
 
-static void run_op(const struct soak_op *op, unsigned int index)
+static void run_op(uint32_t stream, unsigned int index)
 {
+	struct soak_op op;
 	int rc;
 
+	soak_generate(stream, index, &op);
+	if (soak_is_mover && !only_moves(op.kind))
+		return;
 	soak_modes_begin();
-	rc = run_kind(op);
+	soak_remember(stream, index, &op, false, 0);
+	rc = run_kind(&op);
+	soak_remember(stream, index, &op, true, rc);
 	if (!soak_is_mover) {
 		soak_self->ring[index % RING].index = index;
 		soak_self->ring[index % RING].rc = rc;
 	}
 	if (rc != -ENXIO)
-		__atomic_add_fetch(rc ? &soak->refused[op->kind] : &soak->done[op->kind], 1,
+		__atomic_add_fetch(rc ? &soak->refused[op.kind] : &soak->done[op.kind], 1,
 				   __ATOMIC_RELAXED);
+	if (soak_is_mover)
+		usleep(op.value % 4000);
 }
 
 static void run_program(unsigned int length)
 {
-	struct soak_op op;
 	unsigned int i;
 
 	for (i = 0; i < length && !soak_get(stop); i++) {
-		soak_generate(soak_self->stream, i, &op);
 		soak_self->index = i;
 		soak_beat();
-		run_op(&op, i);
+		run_op(soak_self->stream, i);
 	}
 	soak_self->index = i;
 	soak_beat();
@@ -214,18 +220,12 @@ static void *mover_main(void *arg)
 {
 	struct soak_slot *slot = arg;
 	uint32_t stream = soak_stream(slot->stream, 0, 2);
-	struct soak_op op;
 	unsigned int i;
 
 	soak_self = slot;
 	soak_is_mover = true;
-	for (i = 0; !__atomic_load_n(&mover_stops, __ATOMIC_ACQUIRE); i++) {
-		soak_generate(stream, i, &op);
-		if (!only_moves(op.kind))
-			continue;
-		run_op(&op, i);
-		usleep(op.value % 4000);
-	}
+	for (i = 0; !__atomic_load_n(&mover_stops, __ATOMIC_ACQUIRE); i++)
+		run_op(stream, i);
 	soak_close_files();
 	return NULL;
 }
