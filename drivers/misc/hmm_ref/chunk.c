@@ -7,8 +7,7 @@
  *
  * A device with private memory starts with nothing. A migration that reserves adds a chunk where
  * too little is free: memory of the device, and struct pages for it. What that costs the system
- * goes back when the system asks for it: the shrinker counts the chunks without users, and
- * queues a work item, which frees them.
+ * goes back when the system asks for it (shrink.c).
  *
  * A chunk has users from the first page that is handed out, or block that is reserved, to the
  * last that comes back; a task that only looks counts as a user, too. A handout that has chosen a
@@ -28,11 +27,6 @@
 
 /* ---- users of a chunk -------------------------------------------------- */
 
-static unsigned long chunk_pages(const struct hmm_ref_chunk *chunk)
-{
-	return (unsigned long)chunk->nr_blocks << HMM_REF_BLOCK_ORDER;
-}
-
 /**
  * hmm_ref_chunk_use() - count one more user of a chunk
  * @chunk: chunk that is live
@@ -45,7 +39,7 @@ void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk)
 	if (chunk->users++)
 		return;
 	list_del_init(&chunk->idle);
-	chunk->dm->nr_idle -= chunk_pages(chunk);
+	chunk->dm->nr_idle -= hmm_ref_chunk_pages(chunk);
 }
 
 /**
@@ -60,7 +54,7 @@ void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk)
 	if (--chunk->users)
 		return;
 	list_add_tail(&chunk->idle, &chunk->dm->idle);
-	chunk->dm->nr_idle += chunk_pages(chunk);
+	chunk->dm->nr_idle += hmm_ref_chunk_pages(chunk);
 }
 
 /**
@@ -167,7 +161,11 @@ struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned
 
 /* ---- chunks ------------------------------------------------------------ */
 
-static void chunk_free(struct hmm_ref_chunk *chunk)
+/**
+ * hmm_ref_chunk_free() - free a chunk that was removed
+ * @chunk: that no task can find any more
+ */
+void hmm_ref_chunk_free(struct hmm_ref_chunk *chunk)
 {
 	if (!chunk)
 		return;
@@ -194,7 +192,7 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	chunk->blocks = kvcalloc(chunk->nr_blocks, sizeof(*chunk->blocks),
 				 GFP_KERNEL);
 	if (!chunk->blocks) {
-		chunk_free(chunk);
+		hmm_ref_chunk_free(chunk);
 		return NULL;
 	}
 	for (i = 0; i < chunk->nr_blocks; i++) {
@@ -242,7 +240,7 @@ static int chunk_map(struct hmm_ref_chunk *chunk)
 /* Pages that are known to be bad are retired before anything is handed out. */
 static void chunk_retire_bad(struct hmm_ref_chunk *chunk)
 {
-	unsigned long last = chunk->first_dpfn + chunk_pages(chunk) - 1;
+	unsigned long last = chunk->first_dpfn + hmm_ref_chunk_pages(chunk) - 1;
 	struct hmm_ref_devmem *dm = chunk->dm;
 	unsigned long dpfn;
 	void *entry;
@@ -273,14 +271,19 @@ static void block_enlist_first(struct hmm_ref_block *block)
 		block->state = HMM_REF_BLOCK_FULL;
 }
 
-/* The blocks can be handed out from now on. */
-static void chunk_publish(struct hmm_ref_chunk *chunk)
+/**
+ * hmm_ref_chunk_publish() - let the blocks of a chunk be handed out
+ * @chunk: ready, or one that was to be freed
+ *
+ * Context: hmm_ref_devmem::grow_lock.
+ */
+void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
 	unsigned int i;
 
 	spin_lock_irq(&dm->lock);
-	dm->nr_pages += chunk_pages(chunk);
+	dm->nr_pages += hmm_ref_chunk_pages(chunk);
 	for (i = 0; i < chunk->nr_blocks; i++)
 		block_enlist_first(&chunk->blocks[i]);
 	chunk->live = true;
@@ -338,7 +341,7 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	trace_hmm_ref_chunk_add(chunk);
 	xa_store(&dm->chunks, index, chunk, GFP_KERNEL);
 	chunk_retire_bad(chunk);
-	chunk_publish(chunk);
+	hmm_ref_chunk_publish(chunk);
 	return 0;
 
 err_vram:
@@ -346,7 +349,7 @@ err_vram:
 err_exit:
 	hmm_ref_hw_exit(dm, section);
 err_free:
-	chunk_free(chunk);
+	hmm_ref_chunk_free(chunk);
 err_index:
 	xa_erase(&dm->chunks, index);
 	return rc;
@@ -358,15 +361,20 @@ static void chunk_free_vram(struct hmm_ref_chunk *chunk)
 	struct hmm_ref_hw *hw = chunk->dm->hw;
 
 	if (chunk->has_vram)
-		hw->ops->vram_free(hw, chunk->first_dpfn, chunk_pages(chunk));
+		hw->ops->vram_free(hw, chunk->first_dpfn, hmm_ref_chunk_pages(chunk));
 	chunk->has_vram = false;
 }
 
-/*
- * Take everything from a chunk that nothing is handed out of. memunmap_pages() waits until the core
- * has let go of the last page, which is a moment later than folio_free.
+/**
+ * hmm_ref_chunk_remove() - take everything from a chunk that nothing is handed out of
+ * @chunk: which is still allocated after this
+ *
+ * memunmap_pages() waits until the core has let go of the last page, which is a moment later
+ * than folio_free.
+ *
+ * Context: hmm_ref_devmem::grow_lock, or the device memory ends.
  */
-static void chunk_remove(struct hmm_ref_chunk *chunk)
+void hmm_ref_chunk_remove(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
 
@@ -377,110 +385,6 @@ static void chunk_remove(struct hmm_ref_chunk *chunk)
 	xa_erase(&dm->chunks, chunk->first_dpfn >> dm->chunk_shift);
 }
 
-/* ---- shrinker ---------------------------------------------------------- */
-
-static unsigned long free_pages_of(const struct hmm_ref_chunk *chunk)
-{
-	unsigned long nr = 0;
-	unsigned int i;
-
-	for (i = 0; i < chunk->nr_blocks; i++)
-		nr += chunk->blocks[i].nr_free;
-	return nr;
-}
-
-static void block_delist(struct hmm_ref_block *block)
-{
-	struct hmm_ref_devmem *dm = block->chunk->dm;
-
-	list_del_init(&block->avail);
-	dm->retired -= block->nr_retired;
-	dm->nr_flawed -= !!block->nr_retired;
-}
-
-/* A chunk without users and without promised pages; it is not live from now on. */
-static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
-{
-	struct hmm_ref_chunk *chunk;
-	unsigned int i;
-
-	spin_lock_irq(&dm->lock);
-	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
-	/* What comes free while a task waits is for that one. */
-	if (chunk && !atomic_read(&dm->nr_waiting) &&
-	    hmm_ref_devmem_free_pages(dm) >= (long)free_pages_of(chunk)) {
-		chunk->live = false;
-		hmm_ref_chunk_use(chunk);
-		dm->nr_pages -= chunk_pages(chunk);
-		for (i = 0; i < chunk->nr_blocks; i++)
-			block_delist(&chunk->blocks[i]);
-		hmm_ref_verify_promise(dm);
-	} else {
-		chunk = NULL;
-	}
-	spin_unlock_irq(&dm->lock);
-	return chunk;
-}
-
-/* For the next chunk in this place. Return: 0 or -ENOMEM. */
-static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
-{
-	struct hmm_ref_devmem *dm = chunk->dm;
-	unsigned long dpfn = chunk->first_dpfn;
-	unsigned int i, bit;
-	int rc = 0;
-
-	for (i = 0; i < chunk->nr_blocks; i++, dpfn += HMM_REF_BLOCK_PAGES) {
-		for_each_set_bit(bit, chunk->blocks[i].bad, HMM_REF_BLOCK_PAGES)
-			rc = rc ?: xa_err(xa_store(&dm->bad, dpfn + bit, xa_mk_value(0),
-						   GFP_KERNEL));
-	}
-	return rc;
-}
-
-static void reclaim_work(struct work_struct *work)
-{
-	struct hmm_ref_devmem *dm = container_of(work, struct hmm_ref_devmem, reclaim);
-	struct hmm_ref_chunk *chunk, *next;
-	LIST_HEAD(removed);
-
-	mutex_lock(&dm->grow_lock);
-	while ((chunk = take_idle(dm))) {
-		if (chunk_remember_bad(chunk)) {
-			chunk_publish(chunk);
-			break;
-		}
-		chunk_remove(chunk);
-		list_add(&chunk->idle, &removed);
-	}
-	mutex_unlock(&dm->grow_lock);
-	if (list_empty(&removed))
-		return;
-	/* A task may have found one of them, and be about to find out that it is gone. */
-	synchronize_rcu();
-	list_for_each_entry_safe(chunk, next, &removed, idle)
-		chunk_free(chunk);
-}
-
-/* In pages of system memory: those that hold the struct pages of idle chunks. */
-static unsigned long shrink_count(struct shrinker *shrinker,
-				  struct shrink_control *sc)
-{
-	struct hmm_ref_devmem *dm = shrinker->private_data;
-
-	return PFN_UP(READ_ONCE(dm->nr_idle) * sizeof(struct page));
-}
-
-/* memunmap_pages() waits, and takes locks that reclaim may be under. */
-static unsigned long shrink_scan(struct shrinker *shrinker,
-				 struct shrink_control *sc)
-{
-	struct hmm_ref_devmem *dm = shrinker->private_data;
-
-	queue_work(system_dfl_wq, &dm->reclaim);
-	return SHRINK_STOP;
-}
-
 /* ---- life of the whole ------------------------------------------------- */
 
 static void free_chunks(struct hmm_ref_devmem *dm)
@@ -489,8 +393,8 @@ static void free_chunks(struct hmm_ref_devmem *dm)
 	unsigned long index;
 
 	xa_for_each(&dm->chunks, index, chunk) {
-		chunk_remove(chunk);
-		chunk_free(chunk);
+		hmm_ref_chunk_remove(chunk);
+		hmm_ref_chunk_free(chunk);
 	}
 	xa_destroy(&dm->chunks);
 	xa_destroy(&dm->bad);
@@ -543,7 +447,6 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 		INIT_LIST_HEAD(&dm->avail[i]);
 	INIT_LIST_HEAD(&dm->lru);
 	INIT_LIST_HEAD(&dm->idle);
-	INIT_WORK(&dm->reclaim, reclaim_work);
 
 	rc = init_srcu_struct(&dm->hw_users);
 	if (rc)
@@ -551,15 +454,9 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	rc = coherent ? add_region(dm) : 0;
 	if (rc)
 		goto err_srcu;
-	dm->shrinker = shrinker_alloc(0, "%s", params->name);
-	if (!dm->shrinker) {
-		rc = -ENOMEM;
+	rc = hmm_ref_devmem_shrink_init(dm, params->name);
+	if (rc)
 		goto err_chunks;
-	}
-	dm->shrinker->count_objects = shrink_count;
-	dm->shrinker->scan_objects = shrink_scan;
-	dm->shrinker->private_data = dm;
-	shrinker_register(dm->shrinker);
 	return 0;
 
 err_chunks:
@@ -643,8 +540,7 @@ void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
  */
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm)
 {
-	shrinker_free(dm->shrinker);
-	cancel_work_sync(&dm->reclaim);
+	hmm_ref_devmem_shrink_exit(dm);
 	free_chunks(dm);
 	cleanup_srcu_struct(&dm->hw_users);
 }

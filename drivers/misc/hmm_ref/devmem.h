@@ -329,6 +329,10 @@ struct hmm_ref_usage {
 	unsigned long chunks;
 };
 
+/* shrink.c */
+int hmm_ref_devmem_shrink_init(struct hmm_ref_devmem *dm, const char *name);
+void hmm_ref_devmem_shrink_exit(struct hmm_ref_devmem *dm);
+
 /* chunk.c */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
@@ -338,6 +342,9 @@ void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm);
+void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk);
+void hmm_ref_chunk_remove(struct hmm_ref_chunk *chunk);
+void hmm_ref_chunk_free(struct hmm_ref_chunk *chunk);
 void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk);
 void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk);
 void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk);
@@ -424,6 +431,11 @@ static inline long hmm_ref_devmem_free_pages(const struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
 	return (long)(dm->nr_pages - dm->retired - dm->reserved) - atomic_long_read(&dm->used);
+}
+
+static inline unsigned long hmm_ref_chunk_pages(const struct hmm_ref_chunk *chunk)
+{
+	return (unsigned long)chunk->nr_blocks << HMM_REF_BLOCK_ORDER;
 }
 
 static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Chunks that go back: what their struct pages cost the system is system memory.
+ *
+ * The shrinker only counts the chunks without users, and queues a work item, which frees them.
+ * Reclaim waits for nothing here.
+ */
+#include <linux/pfn.h>
+#include <linux/rcupdate.h>
+#include <linux/shrinker.h>
+
+#include "devmem.h"
+#include "sanity.h"
+
+static unsigned long free_pages_of(const struct hmm_ref_chunk *chunk)
+{
+	unsigned long nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < chunk->nr_blocks; i++)
+		nr += chunk->blocks[i].nr_free;
+	return nr;
+}
+
+static void block_delist(struct hmm_ref_block *block)
+{
+	struct hmm_ref_devmem *dm = block->chunk->dm;
+
+	list_del_init(&block->avail);
+	dm->retired -= block->nr_retired;
+	dm->nr_flawed -= !!block->nr_retired;
+}
+
+/* A chunk without users and without promised pages; it is not live from now on. */
+static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+	unsigned int i;
+
+	spin_lock_irq(&dm->lock);
+	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
+	/* What comes free while a task waits is for that one. */
+	if (chunk && !atomic_read(&dm->nr_waiting) &&
+	    hmm_ref_devmem_free_pages(dm) >= (long)free_pages_of(chunk)) {
+		chunk->live = false;
+		hmm_ref_chunk_use(chunk);
+		dm->nr_pages -= hmm_ref_chunk_pages(chunk);
+		for (i = 0; i < chunk->nr_blocks; i++)
+			block_delist(&chunk->blocks[i]);
+		hmm_ref_verify_promise(dm);
+	} else {
+		chunk = NULL;
+	}
+	spin_unlock_irq(&dm->lock);
+	return chunk;
+}
+
+/* For the next chunk in this place. Return: 0 or -ENOMEM. */
+static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
+{
+	struct hmm_ref_devmem *dm = chunk->dm;
+	unsigned long dpfn = chunk->first_dpfn;
+	unsigned int i, bit;
+	int rc = 0;
+
+	for (i = 0; i < chunk->nr_blocks; i++, dpfn += HMM_REF_BLOCK_PAGES) {
+		for_each_set_bit(bit, chunk->blocks[i].bad, HMM_REF_BLOCK_PAGES)
+			rc = rc ?: xa_err(xa_store(&dm->bad, dpfn + bit, xa_mk_value(0),
+						   GFP_KERNEL));
+	}
+	return rc;
+}
+
+static void reclaim_work(struct work_struct *work)
+{
+	struct hmm_ref_devmem *dm = container_of(work, struct hmm_ref_devmem, reclaim);
+	struct hmm_ref_chunk *chunk, *next;
+	LIST_HEAD(removed);
+
+	mutex_lock(&dm->grow_lock);
+	while ((chunk = take_idle(dm))) {
+		if (chunk_remember_bad(chunk)) {
+			hmm_ref_chunk_publish(chunk);
+			break;
+		}
+		hmm_ref_chunk_remove(chunk);
+		list_add(&chunk->idle, &removed);
+	}
+	mutex_unlock(&dm->grow_lock);
+	if (list_empty(&removed))
+		return;
+	/* A task may have found one of them, and be about to find out that it is gone. */
+	synchronize_rcu();
+	list_for_each_entry_safe(chunk, next, &removed, idle)
+		hmm_ref_chunk_free(chunk);
+}
+
+/* In pages of system memory: those that hold the struct pages of idle chunks. */
+static unsigned long shrink_count(struct shrinker *shrinker,
+				  struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+
+	return PFN_UP(READ_ONCE(dm->nr_idle) * sizeof(struct page));
+}
+
+/* memunmap_pages() waits, and takes locks that reclaim may be under. */
+static unsigned long shrink_scan(struct shrinker *shrinker,
+				 struct shrink_control *sc)
+{
+	struct hmm_ref_devmem *dm = shrinker->private_data;
+
+	queue_work(system_dfl_wq, &dm->reclaim);
+	return SHRINK_STOP;
+}
+
+/**
+ * hmm_ref_devmem_shrink_init() - let the system ask for memory
+ * @dm: device memory
+ * @name: of the shrinker
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hmm_ref_devmem_shrink_init(struct hmm_ref_devmem *dm, const char *name)
+{
+	INIT_WORK(&dm->reclaim, reclaim_work);
+	dm->shrinker = shrinker_alloc(0, "%s", name);
+	if (!dm->shrinker)
+		return -ENOMEM;
+	dm->shrinker->count_objects = shrink_count;
+	dm->shrinker->scan_objects = shrink_scan;
+	dm->shrinker->private_data = dm;
+	shrinker_register(dm->shrinker);
+	return 0;
+}
+
+/**
+ * hmm_ref_devmem_shrink_exit() - end that
+ * @dm: device memory
+ *
+ * Context: may sleep.
+ */
+void hmm_ref_devmem_shrink_exit(struct hmm_ref_devmem *dm)
+{
+	shrinker_free(dm->shrinker);
+	cancel_work_sync(&dm->reclaim);
+}
