@@ -44,12 +44,12 @@ struct access {
 };
 
 /*
- * Access bytes of one page, with as many faults as it takes. A fault maps ahead:
+ * Access bytes, with as many faults as it takes for the first page. A fault maps ahead:
  * what is left of the request, as far as @access->ahead. Where that does not work out,
  * because a page further on is bad or the range does not stay as it is, the page alone
- * has to do, and the next faults look less far. Return: bytes done, or an errno.
+ * has to do, and the next faults look less far. Return: bytes done, 0 where the buffer is not present, or an errno.
  */
-static int access_page(struct access *access, unsigned long addr, struct iov_iter *iter,
+static int access_some(struct access *access, unsigned long addr, struct iov_iter *iter,
 		       unsigned int len)
 {
 	bool write = iov_iter_rw(iter) == ITER_SOURCE;
@@ -109,7 +109,7 @@ static int access_bounce(struct access *access, unsigned long addr, unsigned int
 	if (!len)
 		return -EFAULT;
 	iov_iter_kvec(&iter, iov_iter_rw(user), &kvec, 1, len);
-	done = access_page(access, addr, &iter, len);
+	done = access_some(access, addr, &iter, len);
 	if (write && done < 0)
 		iov_iter_revert(user, len);
 	else if (!write && done > 0)
@@ -167,17 +167,18 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	if (!access.bounce)
 		return -ENOMEM;
 	while (addr < transfer->end) {
-		unsigned int len = min(transfer->end - addr, PAGE_SIZE - offset_in_page(addr));
+		unsigned int len = min(transfer->end, ALIGN(addr + 1, PMD_SIZE)) - addr;
+		unsigned int in_page = min(len, PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
 
 		rc = go_on(&access, addr);
 		if (rc)
 			break;
 		/* A word is one load or store; a copy to or from the user may go by bytes. */
-		if (len > sizeof(u64))
-			done = access_page(&access, addr, &transfer->iter, len);
+		if (in_page > sizeof(u64))
+			done = access_some(&access, addr, &transfer->iter, len);
 		if (!done)
-			done = access_bounce(&access, addr, len);
+			done = access_bounce(&access, addr, in_page);
 		if (done < 0) {
 			rc = done;
 			break;

@@ -86,13 +86,14 @@ struct hmm_ref_job {
 
 /**
  * struct hmm_ref_space - an address space, as the device sees it
- * @walk: read the entry of a page address. Hardware does so by itself, in memory. Context: an RCU
- *	read-side critical section. Return: the entry, 0 when nothing is mapped
+ * @walk: read the entry of a page address, and how far those after it go on like it: as
+ *	hmm_ref_pgtable_lookup_run(). Hardware does so by itself, in memory. Context: an RCU read-side
+ *	critical section. Return: the entry, 0 when nothing is mapped
  *
  * A device may keep what it has read until a flush.
  */
 struct hmm_ref_space {
-	hmm_ref_pte_t (*walk)(struct hmm_ref_space *space, unsigned long addr);
+	hmm_ref_pte_t (*walk)(struct hmm_ref_space *space, unsigned long addr, unsigned int *nr);
 };
 
 /**
@@ -129,13 +130,14 @@ struct hmm_ref_word {
  *	Context: may sleep, and enter reclaim. Return: 0, or -ENOMEM, -ENODEV
  * @vram_free: give back what @vram_alloc has provided, as a whole. No page of it is used, and no
  *	batch is under way. Context: may sleep
- * @move: load @len bytes of one page to @iter, or store them from there if that is a source. A word
- *	of the kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
+ * @move: load @len bytes to @iter, or store them from there if that is a source. A word of the
+ *	kernel's memory at a multiple of its size is one load or store, as it is for a CPU.
  *	A driver of hardware with jobs that name addresses leaves out access.c, and this. Context:
  *	no page fault is served. Return: bytes moved; less than @len where memory of a user is not
- *	present, or cannot be reached: then it takes the kernel's; -EFAULT when no entry allows it,
- *	a device fault; -EIO when the entry has an address that is not mapped; -ENODEV when the
- *	device is lost, and what @iter got is no data
+ *	present, or cannot be reached: then it takes the kernel's; less, too, where one of the
+ *	following ends it further on. -EFAULT when no entry allows it, a device fault; -EIO when the
+ *	entry has an address that is not mapped; -ENODEV when the device is lost, and what @iter got
+ *	is no data
  * @atomic: do an atomic operation on a word at a multiple of its size. In system memory the device
  *	has exclusive access to the page. Context: as @move. Return: 0, -EFAULT, -EIO or -ENODEV
  * @flush: forget the entries of pages from @start to before @end. Context: called with the lock

@@ -309,12 +309,12 @@ static void end_idle(struct work_struct *work)
 /* ---- mirrors ----------------------------------------------------------- */
 
 /* What hardware would read in memory. The range stays for the RCU read-side critical section. */
-static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr)
+static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr, unsigned int *nr)
 {
 	struct hmm_ref_mirror *mirror = container_of(space, struct hmm_ref_mirror, space);
 	struct hmm_ref_range *range = xa_load(&mirror->ranges, addr >> PMD_SHIFT);
 
-	return range ? hmm_ref_pgtable_lookup(&range->pt, addr) : 0;
+	return range ? hmm_ref_pgtable_lookup_run(&range->pt, addr, nr) : 0;
 }
 
 static bool ignore(struct mmu_interval_notifier *notifier,

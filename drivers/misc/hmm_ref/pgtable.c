@@ -210,6 +210,35 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
 
 /**
+ * hmm_ref_pgtable_lookup_run() - read an entry, and how far those after it go on like it
+ * @pt: page table
+ * @addr: page address
+ * @nr: in: the most that is of use; out: so many pages from @addr on are contiguous in one block of
+ *	the device's memory, with the same rights; 1 for what is not
+ *
+ * Context: as hmm_ref_pgtable_lookup().
+ * Return: the entry of @addr, 0 when nothing is mapped.
+ */
+hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned long addr,
+					 unsigned int *nr)
+{
+	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt);
+	hmm_ref_pte_t pte = hmm_ref_pte_at(&ptes, addr), next = pte;
+	unsigned int most = *nr;
+
+	for (*nr = 1; *nr < most && pte & HMM_REF_PTE_DEVICE; ++*nr) {
+		addr += PAGE_SIZE;
+		next += BIT_ULL(HMM_REF_PTE_SHIFT);
+		if (IS_ALIGNED(addr, PMD_SIZE) ||
+		    IS_ALIGNED(hmm_ref_pte_number(next), HMM_REF_BLOCK_PAGES) ||
+		    hmm_ref_pte_at(&ptes, addr) != next)
+			break;
+	}
+	return pte;
+}
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup_run);
+
+/**
  * hmm_ref_pgtable_zap() - unmap pages, and the rest of a leaf that they cut
  * @pt: page table
  * @start: page address

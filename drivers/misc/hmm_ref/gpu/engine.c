@@ -92,47 +92,46 @@ static void fill_vram(struct vram vram, int value, size_t len)
 		memset(vram.mem, value, len);
 }
 
+static void copy_page_io(enum hmm_ref_copy_op op, void *vram, void *sys)
+{
+	void __iomem *io = (void __iomem __force *)vram;
+
+	if (op == HMM_REF_COPY_OUT)
+		memcpy_fromio(sys, io, PAGE_SIZE);
+	else
+		memcpy_toio(io, sys, PAGE_SIZE);
+}
+
 static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram vram, void *sys)
 {
-	void __iomem *io = (void __iomem __force *)vram.mem;
-
-	if (op == HMM_REF_COPY_OUT) {
-		if (vram.is_iomem)
-			memcpy_fromio(sys, io, PAGE_SIZE);
-		else
-			copy_page(sys, vram.mem);
-	} else {
-		if (vram.is_iomem)
-			memcpy_toio(io, sys, PAGE_SIZE);
-		else
-			copy_page(vram.mem, sys);
-	}
+	if (unlikely(vram.is_iomem))
+		copy_page_io(op, vram.mem, sys);
+	else if (op == HMM_REF_COPY_OUT)
+		copy_page(sys, vram.mem);
+	else
+		copy_page(vram.mem, sys);
 }
 
 /* Return: true when an address is not mapped. */
 static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 				     const struct hmm_ref_copy *copy, struct vram vram)
 {
-	enum hmm_ref_copy_op op = copy->op;
-	enum dma_data_direction direction = op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
-								    DMA_FROM_DEVICE;
-	dma_addr_t addr = copy->addr;
-	unsigned int nr = copy->nr;
+	enum dma_data_direction direction = copy->op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
+									  DMA_FROM_DEVICE;
+	unsigned int i;
 
-	if (op == HMM_REF_COPY_ZERO) {
-		fill_vram(vram, 0, nr * PAGE_SIZE);
+	if (copy->op == HMM_REF_COPY_ZERO) {
+		fill_vram(vram, 0, copy->nr * PAGE_SIZE);
 		return false;
 	}
-	do {
-		void *sys = hmm_ref_gpu_map_addr(hw, domain, addr, direction);
+	for (i = 0; i < copy->nr; i++, vram.mem += PAGE_SIZE) {
+		void *sys = hmm_ref_gpu_map_addr(hw, domain, copy->addr + i * PAGE_SIZE, direction);
 
 		if (!sys)
 			return true;
-		copy_page_sys(op, vram, sys);
+		copy_page_sys(copy->op, vram, sys);
 		kunmap_local(sys);
-		addr += PAGE_SIZE;
-		vram.mem += PAGE_SIZE;
-	} while (--nr);
+	}
 	return false;
 }
 
@@ -158,23 +157,23 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 }
 
 /*
- * For each copy of a batch, the last one first if @reverse. Most are in the block of the one
+ * For each copy of some, the last one first if @reverse. Most are in the block of the one
  * before: its address is known. Return: 0, or the errno of one that failed.
  */
-static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct batch *batch, bool reverse,
+static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *ring,
+				     unsigned int nr, bool reverse,
 				     bool (*fn)(struct hmm_ref_hw *hw,
 						struct iommu_domain *domain,
 						const struct hmm_ref_copy *copy,
 						struct vram vram))
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(gpu->hw.dev);
-	struct hmm_ref_copy *copy = reverse ? batch->ring + batch->nr - 1 : batch->ring;
+	struct hmm_ref_copy *copy = reverse ? ring + nr - 1 : ring;
 	unsigned long first = LONG_MAX;
 	struct vram block = {};
-	unsigned int left;
 	int rc = 0;
 
-	for (left = batch->nr; left; left--, copy += reverse ? -1 : 1) {
+	for (; nr; nr--, copy += reverse ? -1 : 1) {
 		struct vram vram;
 
 		if (copy->dpfn - first >= HMM_REF_BLOCK_PAGES) {
@@ -186,9 +185,9 @@ static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct batch *batc
 		}
 		vram.mem = block.mem + ((copy->dpfn - first) << PAGE_SHIFT);
 		vram.is_iomem = block.is_iomem;
-		if (likely(!copy->rc && !fn(&gpu->hw, domain, copy, vram)))
+		if (likely(!fn(&gpu->hw, domain, copy, vram)))
 			continue;
-		rc = copy->rc ?: -EFAULT;
+		rc = -EFAULT;
 		copy->rc = rc;
 	}
 	return rc;
@@ -204,6 +203,14 @@ static int fail_all(struct batch *batch, int rc)
 	return rc;
 }
 
+/* What it has copied is no data. */
+static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
+{
+	do_copies(gpu, copy, 1, false, poison_copy);
+	copy->rc = -EIO;
+	return copy->rc;
+}
+
 static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 {
 	int rc;
@@ -212,9 +219,9 @@ static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 		return fail_all(batch, -EIO);
 	if (hmm_ref_fail(HMM_REF_FAIL_LOST))
 		WRITE_ONCE(gpu->lost, true);
+	rc = do_copies(gpu, batch->ring, batch->nr, READ_ONCE(reordered_engine), run_copy);
 	if (hmm_ref_fail(HMM_REF_FAIL_ONE_COPY))
-		batch->ring[batch->nr / 2].rc = -EIO;
-	rc = do_copies(gpu, batch, READ_ONCE(reordered_engine), run_copy);
+		rc = fail_one(gpu, &batch->ring[batch->nr / 2]);
 	/* What was written combined has to be there before others are told. */
 	wmb();
 	if (hmm_ref_gpu_is_lost(gpu))
@@ -301,7 +308,7 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 		return &batch->fence;
 
 	if (late) {
-		do_copies(gpu, batch, false, poison_copy);
+		do_copies(gpu, batch->ring, batch->nr, false, poison_copy);
 		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
 	}
 	dma_fence_get(&batch->fence);

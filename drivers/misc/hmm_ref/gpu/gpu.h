@@ -17,23 +17,26 @@
 #include "../hw.h"
 
 #define HMM_REF_TLB_SIZE	64
+#define HMM_REF_TLB_REACH	16U	/* pages of a translation, at most: a flush waits for them */
 
 /**
  * struct hmm_ref_translation - what the MMU has read
  * @space: of which address space
  * @page: address >> PAGE_SHIFT
+ * @nr: pages that it translates, from that one on: contiguous in memory of the GPU if more than one
  * @pte: entry; 0 for a slot that is free
  */
 struct hmm_ref_translation {
 	struct hmm_ref_space *space;
 	unsigned long page;
+	unsigned int nr;
 	hmm_ref_pte_t pte;
 };
 
 /**
  * struct hmm_ref_gpu - one GPU
  * @hw: what the core sees of it
- * @vram: finds a page of its memory, for as long as that can be used
+ * @vram: finds a page of its memory, for as long as that can be used. A block is in one piece
  * @is_present: is it still there? NULL for one that always is
  * @workqueue: runs @engine
  * @engine: takes batches off @queue
@@ -92,9 +95,12 @@ void hmm_ref_gpu_reset(struct hmm_ref_hw *hw);
 
 /* ---- mmu.c: translations ----------------------------------------------- */
 
+enum hmm_ref_gpu_access { HMM_REF_GPU_LOAD, HMM_REF_GPU_STORE, HMM_REF_GPU_ATOMIC };
+
 void hmm_ref_gpu_mmu_init(struct hmm_ref_gpu *gpu);
 hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
-				    unsigned long addr, bool (*allows)(hmm_ref_pte_t pte));
+				    unsigned long addr, enum hmm_ref_gpu_access access,
+				    unsigned int *nr);
 void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
 		       unsigned long end);
 

@@ -130,14 +130,37 @@ static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target, struct 
 	return len;
 }
 
-static bool allows_loads(hmm_ref_pte_t pte)
+/*
+ * Move as many bytes as one translation is for. Return: as hmm_ref_gpu_move(). What a lost device
+ * has answered is not counted: @iter is where it was.
+ */
+static int move_some(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space, unsigned long addr,
+		     struct iov_iter *iter, unsigned int len)
 {
-	return pte & HMM_REF_PTE_VALID;
-}
+	unsigned int nr = DIV_ROUND_UP(offset_in_page(addr) + len, PAGE_SIZE);
+	bool store = iov_iter_rw(iter) == ITER_SOURCE;
+	struct target target;
+	hmm_ref_pte_t pte;
+	int rc = -EFAULT;
 
-static bool allows_stores(hmm_ref_pte_t pte)
-{
-	return pte & HMM_REF_PTE_VALID && pte & HMM_REF_PTE_WRITE;
+	read_lock(&gpu->accesses);
+	pte = hmm_ref_gpu_translate(gpu, space, addr, store ? HMM_REF_GPU_STORE : HMM_REF_GPU_LOAD,
+				    &nr);
+	if (!pte)
+		goto out;
+	len = min(len, nr * PAGE_SIZE - offset_in_page(addr));
+	rc = -EIO;
+	if (!map_target(gpu, pte, addr, store ? DMA_FROM_DEVICE : DMA_TO_DEVICE, &target))
+		goto out;
+	rc = move(gpu, &target, iter, len);
+	unmap_target(&target);
+	if (hmm_ref_gpu_is_lost(gpu)) {
+		iov_iter_revert(iter, rc);
+		rc = -ENODEV;
+	}
+out:
+	read_unlock(&gpu->accesses);
+	return rc;
 }
 
 /**
@@ -148,31 +171,21 @@ static bool allows_stores(hmm_ref_pte_t pte)
  * @iter: the other side: memory of the user, or of the kernel in one piece
  * @len: bytes
  *
- * Return: bytes moved, -EFAULT, -EIO or -ENODEV.
+ * Return: bytes moved; or -EFAULT, -EIO or -ENODEV when it is none.
  */
 int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
 		     struct iov_iter *iter, unsigned int len)
 {
-	bool store = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
-	struct target target;
-	hmm_ref_pte_t pte;
-	int rc = -EFAULT;
+	unsigned int done;
+	int rc;
 
-	read_lock(&gpu->accesses);
-	pte = hmm_ref_gpu_translate(gpu, space, addr, store ? allows_stores : allows_loads);
-	if (!pte)
-		goto out;
-	rc = -EIO;
-	if (!map_target(gpu, pte, addr, store ? DMA_FROM_DEVICE : DMA_TO_DEVICE, &target))
-		goto out;
-	rc = move(gpu, &target, iter, len);
-	unmap_target(&target);
-	if (hmm_ref_gpu_is_lost(gpu))
-		rc = -ENODEV;
-out:
-	read_unlock(&gpu->accesses);
-	return rc;
+	for (done = 0; done < len; done += rc) {
+		rc = move_some(gpu, space, addr + done, iter, len - done);
+		if (rc <= 0)
+			return done ?: rc;
+	}
+	return done;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_move, "HMM_REF");
 
@@ -261,11 +274,12 @@ int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsig
 {
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	struct target target;
+	unsigned int nr = 1;
 	hmm_ref_pte_t pte;
 	int rc = -EFAULT;
 
 	read_lock(&gpu->accesses);
-	pte = hmm_ref_gpu_translate(gpu, space, addr, hmm_ref_pte_allows_atomics);
+	pte = hmm_ref_gpu_translate(gpu, space, addr, HMM_REF_GPU_ATOMIC, &nr);
 	if (!pte)
 		goto out;
 	rc = -EIO;

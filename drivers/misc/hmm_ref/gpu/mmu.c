@@ -23,12 +23,26 @@ void hmm_ref_gpu_mmu_init(struct hmm_ref_gpu *gpu)
 	spin_lock_init(&gpu->link_lock);
 }
 
+static bool allows(hmm_ref_pte_t pte, enum hmm_ref_gpu_access access)
+{
+	switch (access) {
+	case HMM_REF_GPU_LOAD:
+		return pte & HMM_REF_PTE_VALID;
+	case HMM_REF_GPU_STORE:
+		return pte & HMM_REF_PTE_VALID && pte & HMM_REF_PTE_WRITE;
+	default:
+		return hmm_ref_pte_allows_atomics(pte);
+	}
+}
+
 /**
  * hmm_ref_gpu_translate() - find an entry that allows an access
  * @gpu: GPU
  * @space: address space
  * @addr: address
- * @allows: whether an entry does
+ * @access: what is to be done there
+ * @nr: in: pages that are of use; out: so many, from @addr on, are contiguous in memory of the GPU
+ *	and allow it as well
  *
  * An entry that does not is read anew: it may have become better since, which takes no flush.
  *
@@ -36,25 +50,36 @@ void hmm_ref_gpu_mmu_init(struct hmm_ref_gpu *gpu)
  * Return: the entry, or 0.
  */
 hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
-				    unsigned long addr, bool (*allows)(hmm_ref_pte_t pte))
+				    unsigned long addr, enum hmm_ref_gpu_access access,
+				    unsigned int *nr)
 {
 	unsigned long page = addr >> PAGE_SHIFT;
 	struct hmm_ref_translation *slot = &gpu->tlb[page % HMM_REF_TLB_SIZE];
+	unsigned int most = *nr;
 	hmm_ref_pte_t pte = 0;
 
-	spin_lock(&gpu->tlb_lock);
-	if (slot->page == page && slot->space == space)
-		pte = slot->pte;
-	spin_unlock(&gpu->tlb_lock);
-	if (allows(pte))
+	/* Most that miss need no lock to find out. */
+	if (READ_ONCE(slot->page) == page) {
+		spin_lock(&gpu->tlb_lock);
+		if (slot->page == page && slot->space == space) {
+			pte = slot->pte;
+			*nr = min(slot->nr, most);
+		}
+		spin_unlock(&gpu->tlb_lock);
+	}
+	if (allows(pte, access))
 		return pte;
+	*nr = min(most, HMM_REF_TLB_REACH);
 	rcu_read_lock();
-	pte = space->walk(space, addr);
+	pte = space->walk(space, addr, nr);
 	rcu_read_unlock();
-	if (!allows(pte))
+	if (!allows(pte, access))
 		return 0;
 	spin_lock(&gpu->tlb_lock);
-	*slot = (struct hmm_ref_translation){ .space = space, .page = page, .pte = pte };
+	slot->space = space;
+	WRITE_ONCE(slot->page, page);
+	slot->nr = *nr;
+	slot->pte = pte;
 	spin_unlock(&gpu->tlb_lock);
 	return pte;
 }
@@ -76,7 +101,7 @@ void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsig
 	for (i = 0; i < HMM_REF_TLB_SIZE; i++) {
 		struct hmm_ref_translation *slot = &gpu->tlb[i];
 
-		if (slot->space == space && slot->page >= start >> PAGE_SHIFT &&
+		if (slot->space == space && slot->page + slot->nr > start >> PAGE_SHIFT &&
 		    slot->page < end >> PAGE_SHIFT)
 			*slot = (struct hmm_ref_translation){};
 	}

@@ -125,10 +125,32 @@ static void compare_pages(struct kunit *test, struct model *m, unsigned int from
 	}
 }
 
+static unsigned int run_of(const struct model *m, unsigned int page, unsigned int most)
+{
+	hmm_ref_pte_t pte = m->pte[page];
+	unsigned int nr = 1;
+
+	while (nr < most && pte & HMM_REF_PTE_DEVICE && page + nr < NR_PAGES &&
+	       m->pte[page + nr] == pte + ((hmm_ref_pte_t)nr << HMM_REF_PTE_SHIFT) &&
+	       hmm_ref_pte_number(pte) / NR_PAGES == (hmm_ref_pte_number(pte) + nr) / NR_PAGES)
+		nr++;
+	return nr;
+}
+
+static void compare_run(struct kunit *test, struct model *m, unsigned int page)
+{
+	unsigned int most = 1 + below(m, NR_PAGES), nr = most;
+
+	KUNIT_EXPECT_EQ(test, hmm_ref_pgtable_lookup_run(&m->pt, addr_of(m, page), &nr),
+			m->pte[page]);
+	KUNIT_EXPECT_EQ_MSG(test, nr, run_of(m, page, most), "page %u, at most %u", page, most);
+}
+
 /* A table that maps nothing must be gone, too. */
 static void compare(struct kunit *test, struct model *m)
 {
 	compare_pages(test, m, 0, NR_PAGES);
+	compare_run(test, m, below(m, NR_PAGES));
 	KUNIT_EXPECT_EQ(test, !m->pt.table, m->room == NONE);
 	KUNIT_EXPECT_EQ(test, xa_is_value(m->pt.table), m->room == LEAF);
 }
@@ -230,7 +252,7 @@ static void pgtable_zap_ptes(struct kunit *test)
 		for (to = from; to < ARRAY_SIZE(edges); to++) {
 			do_prepare(test, m, false);
 			for (page = 0; page < NR_PAGES; page++)
-				do_map(test, m, page, hmm_ref_pte(page, 0));
+				do_map(test, m, page, hmm_ref_pte(page, HMM_REF_PTE_DEVICE));
 			do_zap(m, edges[from], edges[to]);
 			compare(test, m);
 		}
@@ -253,6 +275,23 @@ static void pgtable_zap_leaf(struct kunit *test)
 		do_zap(m, parts[i][0], parts[i][1]);
 		compare(test, m);
 	}
+}
+
+/* A run ends with the rights, at a page elsewhere, with the block, and is one page of the system. */
+static void pgtable_run(struct kunit *test)
+{
+	struct model *m = test->priv;
+	unsigned int page;
+
+	do_prepare(test, m, false);
+	for (page = 0; page < NR_PAGES; page++) {
+		unsigned long number = page < 100 ? NR_PAGES - 50 + page : 3 * NR_PAGES + page;
+		u64 bits = page >= 200 && page < 300 ? HMM_REF_PTE_WRITE : 0;
+
+		do_map(test, m, page, hmm_ref_pte(number, page < 400 ? bits | HMM_REF_PTE_DEVICE : 0));
+	}
+	for (page = 0; page < NR_PAGES; page++)
+		compare_run(test, m, page);
 }
 
 /* A table is not ready for a leaf, nor a leaf for a page, before it is zapped. */
@@ -340,6 +379,7 @@ static void pgtable_exit(struct kunit *test)
 static struct kunit_case pgtable_cases[] = {
 	KUNIT_CASE(pgtable_zap_ptes),
 	KUNIT_CASE(pgtable_zap_leaf),
+	KUNIT_CASE(pgtable_run),
 	KUNIT_CASE(pgtable_replace),
 	KUNIT_CASE(pgtable_last_entry),
 	KUNIT_CASE(pgtable_random),

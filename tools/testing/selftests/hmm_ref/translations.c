@@ -154,6 +154,49 @@ TEST_F(translations, of_two_processes)
 	EXPECT_EQ(3, self->mem[0]);
 }
 
+/* A translation may be of several pages. It ends with each of them. */
+TEST_F(translations, of_several_pages)
+{
+	const unsigned long npages = 16, size = npages * page_size();
+	char *mem = test_map_pages(npages), *seen = test_map_pages(npages);
+	unsigned long page, i;
+
+	for (page = 0; page < npages; page++) {
+		fill_pages(mem, npages, 1);
+		if (variant->on_device)
+			test_to_device(self->fd, mem, npages);
+		test_read(self->fd, mem, size, seen);
+		ASSERT_EQ(0, madvise(mem + page * page_size(), page_size(), MADV_DONTNEED));
+		test_read(self->fd, mem, size, seen);
+		for (i = 0; i < npages; i++)
+			ASSERT_TRUE(i == page ? page_is_zero(seen + i * page_size()) :
+						page_holds(seen + i * page_size(), 1, i));
+	}
+}
+
+/* The rights of one page say nothing of the next. */
+TEST_F(translations, of_several_rights)
+{
+	const unsigned long npages = 16, size = npages * page_size();
+	char *mem = test_map_pages(npages), *data = test_map_pages(npages);
+	struct hmm_ref_access cmd;
+	unsigned long page;
+
+	for (page = 1; page < npages; page++) {
+		fill_pages(mem, npages, 1);
+		if (variant->on_device)
+			test_to_device(self->fd, mem, npages);
+		ASSERT_EQ(0, mprotect(mem + page * page_size(), page_size(), PROT_READ));
+		test_read(self->fd, mem, size, data);
+		fill_pages(data, npages, 2);
+		EXPECT_GT(0, _test_access(self->fd, HMM_REF_IOC_WRITE, mem, size, data, &cmd));
+		EXPECT_EQ(page * page_size(), cmd.out_bytes);
+		test_cpu_data(mem, page, 2);
+		ASSERT_TRUE(page_holds(mem + page * page_size(), 1, page));
+		ASSERT_EQ(0, mprotect(mem, size, PROT_READ | PROT_WRITE));
+	}
+}
+
 /* ---- a page that goes while it is accessed ------------------------------------- */
 
 struct accesses {
