@@ -145,29 +145,59 @@ static vm_fault_t out_of_room(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
-				unsigned long *moved)
+/* Return: as hmm_ref_migrate(). */
+static int migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf, unsigned long npages,
+			  unsigned long *src, unsigned long *dst, struct hmm_ref_copy *ring,
+			  unsigned long *moved)
 {
-	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
-	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
-	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
 	struct cpu_fault fault = cpu_fault_at(dev, vmf);
-	unsigned long addr = vmf->address & PAGE_MASK;
 	int rc;
 
 	fault.move.args.src = src;
 	fault.move.args.dst = dst;
 	fault.move.ring = ring;
-	fault.move.ring_size = ARRAY_SIZE(ring);
+	fault.move.ring_size = npages;
 	fault.move.fill = fill_around;
-	set_range(&fault, addr, hmm_ref_fault_around(dev, addr));
+	set_range(&fault, vmf->address & PAGE_MASK, npages);
 	rc = hmm_ref_migrate(&fault.move);
-	if (rc && rc != -ENOMEM && rc != -EINVAL) { /* a neighbour may be to blame */
-		*moved += fault.move.moved;
-		set_range(&fault, addr, 1);
-		rc = hmm_ref_migrate(&fault.move);
-	}
 	*moved += fault.move.moved;
+	return rc;
+}
+
+/* Most faults at random addresses bring one page, and need not clear arrays for more. */
+static noinline int migrate_one(struct hmm_ref_device *dev, struct vm_fault *vmf,
+				unsigned long *moved)
+{
+	struct hmm_ref_copy copy;
+	unsigned long src = 0;
+	unsigned long dst = 0;
+
+	return migrate_around(dev, vmf, 1, &src, &dst, &copy, moved);
+}
+
+static noinline int migrate_some(struct hmm_ref_device *dev, struct vm_fault *vmf,
+				 unsigned long npages, unsigned long *moved)
+{
+	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
+	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
+	struct hmm_ref_copy ring[HMM_REF_FAULT_AROUND_MAX];
+
+	return migrate_around(dev, vmf, npages, src, dst, ring, moved);
+}
+
+static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
+				unsigned long *moved)
+{
+	unsigned long npages = hmm_ref_fault_around(dev, vmf->address);
+	int rc;
+
+	if (npages > 1)
+		rc = migrate_some(dev, vmf, npages, moved);
+	else
+		rc = migrate_one(dev, vmf, moved);
+	/* A neighbour may be to blame, or the engine fails once. */
+	if (rc && rc != -ENOMEM && rc != -EINVAL)
+		rc = migrate_one(dev, vmf, moved);
 	if (rc == -ENOMEM || rc == -EAGAIN)
 		return out_of_room(vmf);
 	return rc ? VM_FAULT_SIGBUS : 0;
