@@ -52,6 +52,7 @@ static struct {
 	pid_t workers[MAX_WORKERS];
 	bool killed[MAX_WORKERS];
 	pid_t unbinder;
+	unsigned int to_rebind;		/* devices, one of which is lost: a bit each */
 	struct {
 		uint64_t beats;
 		unsigned int ms;	/* since it got anything done */
@@ -239,11 +240,8 @@ static void unbind_and_bind(unsigned int nr, unsigned int pause_us)
 	_exit(0);
 }
 
-static void start_unbind(void)
+static void start_unbind(unsigned int nr, unsigned int pause_us)
 {
-	unsigned int nr = soak_below(&super.random, soak->devices);
-	unsigned int pause_us = soak_below(&super.random, 300000);
-
 	if (super.unbinder || !device_can_unbind(nr))
 		return;
 	fflush(stdout);
@@ -254,6 +252,22 @@ static void start_unbind(void)
 		super.unbinder = 0;
 	super.seen[SLOTS].ms = 0;
 	soak_totals.unbinds++;
+}
+
+/* One of all is lost, and is of no use until it was bound anew. */
+static void rebind_lost(void)
+{
+	unsigned int nr;
+
+	if (soak_modes_take_loss()) {
+		soak_totals.losses++;
+		super.to_rebind = (1U << soak->devices) - 1;
+	}
+	if (!super.to_rebind || super.unbinder)
+		return;
+	nr = ffs(super.to_rebind) - 1;
+	super.to_rebind &= ~(1U << nr);
+	start_unbind(nr, 0);
 }
 
 static bool reap_unbinder(void)
@@ -377,8 +391,10 @@ static void tick(void)
 		look_at_devices();
 	if (!soak_below(&super.random, 100))
 		kill_worker(soak_below(&super.random, soak->workers));
+	rebind_lost();
 	if (!soak_below(&super.random, 120))
-		start_unbind();
+		start_unbind(soak_below(&super.random, soak->devices),
+			     soak_below(&super.random, 300000));
 	usleep(TICK_US);
 }
 
@@ -389,8 +405,10 @@ static void end_round(void)
 
 	soak_modes_calm();
 	soak_set(stop, 1);
-	while (!soak_get(failed) && (reap_workers(false) | !reap_unbinder())) {
+	while (!soak_get(failed) &&
+	       (reap_workers(false) | !reap_unbinder() || super.to_rebind)) {
 		watch_progress();
+		rebind_lost();
 		usleep(TICK_US);
 	}
 	soak_set(stop, 0);
@@ -508,13 +526,11 @@ int main(int argc, char **argv)
 		soak_worker_main(atoi(argv[2]));
 	}
 	hmm_ref_require(argc, argv);
-	ksft_print_header();
-	ksft_set_plan(5);
+	soak_report_begin();
 	set_up();
 	ksft_print_msg("seed %llu, %u processes, %u devices\n", (unsigned long long)soak->seed,
 		       soak->workers, soak->devices);
 	run(seconds);
 	clean_up();
 	soak_report(seconds);
-	ksft_finished();
 }

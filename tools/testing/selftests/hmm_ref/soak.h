@@ -47,6 +47,7 @@ enum soak_failure { SOAK_NONE, SOAK_DATA, SOAK_ERROR, SOAK_STUCK, SOAK_LEAK };
  * @survived: those before
  * @verified: bytes compared with the shadow copy
  * @lost: bytes that were different
+ * @lost_pages: pages that were on a device which was made to be lost
  * @ring: results of the last operations
  */
 struct soak_slot {
@@ -58,6 +59,7 @@ struct soak_slot {
 	uint64_t beats;
 	uint64_t injected, pending, survived;
 	uint64_t verified, lost;
+	uint64_t lost_pages;
 	struct {
 		unsigned int index;
 		int rc;
@@ -144,9 +146,11 @@ enum soak_column { SOAK_BY_MIGRATE, SOAK_BY_ACCESS, SOAK_BY_CPU, SOAK_BY_SYSCALL
 void soak_modes_begin(void);
 unsigned int soak_modes_may(enum soak_column column);
 unsigned int soak_bit_of(int rc);
+unsigned int soak_losses(void);
 
 int soak_modes_setup(void);
 void soak_modes_tick(uint64_t operations, uint64_t *random);
+bool soak_modes_take_loss(void);
 void soak_modes_calm(void);
 void soak_modes_restore(void);
 uint64_t soak_modes_report(void);
@@ -191,6 +195,7 @@ void soak_note_moved(struct soak_region *region, unsigned long to, unsigned long
 void soak_note_injected(void);
 void soak_verify(unsigned long every);
 void soak_verify_at_last(void);
+bool soak_any_lost(void);
 
 /**
  * struct soak_place - what an operation works on: whole pages, or bytes
@@ -236,7 +241,7 @@ void soak_worker_main(unsigned int nr);
  * @to_device: this and the following: of the devices' statistics
  */
 struct soak_totals {
-	unsigned int rounds, kills, unbinds, audits;
+	unsigned int rounds, kills, unbinds, losses, audits;
 	uint64_t gone;
 	uint64_t samples, held, most;
 	uint64_t to_device, to_system, cpu_faults, device_faults, evicted, exclusive;
@@ -250,6 +255,7 @@ uint64_t soak_sum(size_t offset);
 uint64_t soak_operations(void);
 const char *soak_not_done(void);
 void soak_print_events(void);	/* soak.c */
+void soak_report_begin(void);
 void soak_report(unsigned int seconds);
 
 #endif /* _HMM_REF_SOAK_H */

@@ -72,6 +72,9 @@ int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsi
 {
 	unsigned int bit = soak_bit_of(rc);
 
+	/* As a touch is SIGBUS. */
+	if (soak_any_lost())
+		always |= MAY_EFAULT | MAY_EIO;
 	if (rc == -ENODEV)
 		close_file(op->device % soak->devices);
 	if (!rc || rc == -ENODEV || rc == -EBUSY || rc == -EINTR || bit & always ||

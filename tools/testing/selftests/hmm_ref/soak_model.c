@@ -58,6 +58,36 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	soak_fail(SOAK_ERROR, "signal %d at %p", sig, info->si_addr);
 }
 
+/* Losses before the process, or those that it was forked from, had any pages. */
+static unsigned int losses_before;
+
+/**
+ * soak_any_lost() - whether pages of this process may have been on a device that was lost
+ */
+bool soak_any_lost(void)
+{
+	return soak_losses() != losses_before;
+}
+
+/* What was on a lost device is gone. The page is mapped anew. Return: false when that cannot be. */
+static bool replace_lost(const char *addr)
+{
+	struct soak_region *region;
+
+	for (region = soak_regions; region < soak_regions + SOAK_REGIONS; region++) {
+		unsigned long page = (addr - region->base) / PAGE;
+
+		if (addr < region->base || page >= region->npages)
+			continue;
+		if (!soak_any_lost())
+			return false;
+		soak_map(region, page, 1);
+		__atomic_add_fetch(&soak_self->lost_pages, 1, __ATOMIC_RELAXED);
+		return true;
+	}
+	return false;
+}
+
 /* Return: 0 or the signal. */
 static int try_copy(void *to, const void *from, size_t n)
 {
@@ -78,7 +108,8 @@ static int try_copy(void *to, const void *from, size_t n)
  * @from: where from
  * @n: bytes
  *
- * A copy that was made to fail is tried again: the data is not lost.
+ * A copy that was made to fail is tried again: the data is not lost, unless the device is. Then
+ * the page holds zeros, and the shadow, too.
  *
  * Return: 0, or SIGSEGV.
  */
@@ -92,9 +123,13 @@ int soak_cpu_copy(void *to, const void *from, size_t n)
 		sig = try_copy(to, from, n);
 		if (sig != SIGBUS)
 			return sig;
-		if (!(soak_modes_may(SOAK_BY_CPU) & MAY_SIGBUS))
-			soak_fail(SOAK_ERROR, "SIGBUS at %p or %p, and nothing was made to fail",
-				  from, to);
+		if (!(soak_modes_may(SOAK_BY_CPU) & MAY_SIGBUS)) {
+			if (!replace_lost(from) && !replace_lost(to))
+				soak_fail(SOAK_ERROR,
+					  "SIGBUS at %p or %p, and nothing was made to fail",
+					  from, to);
+			continue;
+		}
 		if (!tries)
 			soak_note_injected();
 		soak_beat();
@@ -391,6 +426,7 @@ void soak_model_begin(void)
 	};
 	unsigned int i;
 
+	losses_before = soak_losses();
 	sigaction(SIGSEGV, &fault, NULL);
 	sigaction(SIGBUS, &fault, NULL);
 	for (i = 0; i < SOAK_REGIONS; i++) {

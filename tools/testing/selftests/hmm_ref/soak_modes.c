@@ -36,8 +36,9 @@ struct mode {
  * By the tables of fault-injection.rst. The columns: MIGRATE and EVICT; READ, WRITE, ATOMIC and
  * EXCLUSIVE; a CPU; a system call that accesses memory.
  *
- * None of these may lose data. A mode that may, as that of a device which is lost, has to tell the
- * model of which pages, in soak_modes_begin().
+ * None of these may lose data, but the last: a device that is lost answers -ENODEV, and its pages are
+ * SIGBUS from then on, until they are unmapped. The model takes a page for lost, and begins with a
+ * new one, where a touch is SIGBUS that no other mode explains.
  */
 static const struct mode modes[] = {
 	{ "late_engine", "Y N", 0, 3000 },
@@ -55,7 +56,10 @@ static const struct mode modes[] = {
 	{ "fail_page", NULL, 1000, 1000, { MAY_ENOMEM, MAY_ENOMEM, 0, MAY_EFAULT } },
 	{ "fail_map", NULL, 1000, 1000, { 0, MAY_ENOMEM } },
 	{ "fail_retry", NULL, 1000, 1000 },
+	{ "fail_lost", NULL, 1, 500 },
 };
+
+#define LOST	(ARRAY_SIZE(modes) - 1)
 
 /* What only the supervisor has. */
 static struct {
@@ -66,6 +70,7 @@ static struct {
 	uint64_t enough;		/* operations, until it may end */
 	unsigned int budget;
 	uint64_t failed;	/* steps */
+	uint64_t taken;		/* of these, losses that soak_modes_take_loss() has told of */
 } state[ARRAY_SIZE(modes)];
 
 static char copy_timeout_was[24];
@@ -100,6 +105,16 @@ unsigned int soak_modes_may(enum soak_column column)
 		if (epochs[i] & 1 || soak_get(epochs[i]) != epochs[i])
 			may |= modes[i].may[column];
 	return may;
+}
+
+/**
+ * soak_losses() - how often a device may have been lost
+ *
+ * It may have been since an earlier call that has returned another number.
+ */
+unsigned int soak_losses(void)
+{
+	return (soak_get(epochs[LOST]) + 1) / 2;
 }
 
 /**
@@ -256,6 +271,19 @@ void soak_modes_tick(uint64_t operations, uint64_t *random)
 			turn_off(i);
 	if (!soak_below(random, 12) && state[nr].here && !state[nr].until)
 		turn_on(nr, operations, random);
+}
+
+/**
+ * soak_modes_take_loss() - whether a device was lost since the last call
+ *
+ * Which one is not known. Context: supervisor.
+ */
+bool soak_modes_take_loss(void)
+{
+	bool lost = state[LOST].failed != state[LOST].taken;
+
+	state[LOST].taken = state[LOST].failed;
+	return lost;
 }
 
 /**

@@ -86,8 +86,19 @@ static void report_test(enum soak_failure failure, const char *skip, const char 
 }
 
 /**
+ * soak_report_begin() - say that results follow
+ */
+void soak_report_begin(void)
+{
+	ksft_print_header();
+	ksft_set_plan(5);
+}
+
+/**
  * soak_report() - print the figures, and the results of the tests
  * @seconds: that the run was to last
+ *
+ * kselftest.h counts results in each file for itself: all of that is here. Does not return.
  */
 void soak_report(unsigned int seconds)
 {
@@ -107,6 +118,8 @@ void soak_report(unsigned int seconds)
 	       (unsigned long long)steps, (unsigned long long)injected,
 	       (unsigned long long)survived);
 	printf("killed before it was known %llu\n", (unsigned long long)soak_totals.gone);
+	printf("# figure: %u devices lost, and %llu pages that processes had there\n",
+	       soak_totals.losses, (unsigned long long)soak_sum_of(lost_pages));
 	printf("# figure: bytes verified %llu, bytes lost %llu\n",
 	       (unsigned long long)soak_sum_of(verified), (unsigned long long)soak_sum_of(lost));
 	report_test(SOAK_DATA, missing, "every byte is what was written");
@@ -120,4 +133,5 @@ void soak_report(unsigned int seconds)
 	else
 		ksft_test_result(injected == survived + soak_totals.gone,
 				 "injected faults are survived\n");
+	ksft_finished();
 }
