@@ -47,8 +47,6 @@ has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; 
 # What takes the debug kernel long, and has more to say on the release kernel; room and capacity
 # on the small devices of hmm_ref.sh. fail_probe does at random what fail_nth does step by step.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
-# What only make test-all runs.
-SOAK=hmm_ref_soak.sh
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
 # kernel has taken 24 minutes, and 40. A test that hangs gets 300. PART is "1/2" or "2/2": every
@@ -60,8 +58,7 @@ selftests() {
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
 	# 200 rounds of unbind, and 50 of hot unplug.
 	[[ $FLAVOUR == release || ${ALL:-0} != 1 ]] || one=3600 all=8400
-	[[ ${ALL:-0} == 1 || ${TEST:-} ]] || later=$SOAK
-	[[ ! $later || $FLAVOUR != debug ]] || later=$LATER,$SOAK
+	[[ $FLAVOUR != debug || ${ALL:-0} == 1 || ${TEST:-} ]] || later=$LATER
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
 	LOG=tests-$1${part:+-${part%/*}} TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests \
