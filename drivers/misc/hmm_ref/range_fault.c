@@ -242,11 +242,10 @@ static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range
  * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -ENODEV, or
  * -EIO when the memory of a page has failed: that one is not mapped.
  */
-static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, struct needs needs)
 {
 	struct hmm_ref_devmem *dm = range->mirror->dm;
 	struct hmm_ref_ptes ptes;
-	struct needs needs;
 	unsigned long i, nr;
 	int rc = -EBUSY;
 	int section;
@@ -257,8 +256,9 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk)
 	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
-	needs = needs_of(range, walk);
-	if (!hmm_ref_range_is_ready(range, needs.leaf, needs.dma))
+	/* With the sequence unchanged it needs what it did; but memory may have failed. */
+	if (needs.leaf != is_leaf(range, walk->hmm_pfns[0]) ||
+	    !hmm_ref_range_is_ready(range, needs.leaf, needs.dma))
 		goto out;
 	rc = 0;
 	ptes = hmm_ref_pgtable_look(&range->pt);
@@ -297,20 +297,23 @@ out:
 }
 
 /*
- * Prepare for what the walk has found. Return: 0, -ENOMEM, -EOPNOTSUPP, -ENODEV, or -EBUSY when
- * that is stale.
+ * Prepare for what the walk has found, and map it. Return: as map_range(), or -EOPNOTSUPP.
  */
-static int prepare(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int prepare_and_map(struct hmm_ref_range *range, const struct hmm_range *walk)
 {
 	struct needs needs = {};
 	bool stale;
+	int rc;
 
 	mutex_lock(&range->lock);
 	stale = mmu_interval_read_retry(&range->notifier, walk->notifier_seq);
 	if (!stale)
 		needs = needs_of(range, walk);
 	mutex_unlock(&range->lock);
-	return stale ? -EBUSY : hmm_ref_range_prepare(range, needs.leaf, needs.dma);
+	if (stale)
+		return -EBUSY;
+	rc = hmm_ref_range_prepare(range, needs.leaf, needs.dma);
+	return rc ? rc : map_range(range, walk, needs);
 }
 
 struct dev_fault {
@@ -336,9 +339,7 @@ static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 		rc = dev_fault_missing(range, &fault->walk, fault->write);
 	if (rc)
 		return rc < 0 ? rc : -EBUSY;
-	rc = prepare(range, &fault->walk);
-	if (!rc)
-		rc = map_range(range, &fault->walk);
+	rc = prepare_and_map(range, &fault->walk);
 	if (rc == -EBUSY) {
 		hmm_ref_count(range->mirror->counters, retries, 1);
 		atomic_long_inc(&range->mirror->owner->retries);
@@ -408,9 +409,7 @@ static int map_once(struct hmm_ref_range *range, void *arg)
 	if (!rc && none_suffices(walk))
 		return 0;
 	if (!rc)
-		rc = prepare(range, walk);
-	if (!rc)
-		rc = map_range(range, walk);
+		rc = prepare_and_map(range, walk);
 	/* A page that has lost its data is left to a fault, and so is one that cannot be mapped. */
 	return rc == -EIO || rc == -EOPNOTSUPP ? 0 : rc;
 }
