@@ -4,7 +4,7 @@
 # Installs what the build and the VM need, through apt-get, only what is missing.
 #
 #   in:  the table below: Debian package, a command or file that it brings, its use; with
-#        "bench", "check" or "mm-tests" ($1) also what only that needs
+#        "bench", "check", "docs" or "mm-tests" ($1) also what only that needs
 #   out: exit 0 when everything is there; 2 with the names and reasons when not
 
 set -euo pipefail
@@ -32,6 +32,10 @@ case ${1:-} in
 mm-tests)
 	NEEDED+=$'\nlibnuma-dev      /usr/include/numa.h          tests of mm/: moves pages between nodes'
 	NEEDED+=$'\nliburing-dev     /usr/include/liburing.h      tests of mm/: pins pages by io_uring'
+	;;
+docs)
+	NEEDED+=$'\npython3-sphinx   sphinx-build                 builds the documentation'
+	NEEDED+=$'\npython3-yaml     /usr/lib/python3/dist-packages/yaml kernel documentation'
 	;;
 bench) NEEDED+=$'\ngnuplot-nox      gnuplot                      draws the results of the benchmark' ;;
 check)

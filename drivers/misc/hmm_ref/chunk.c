@@ -303,7 +303,7 @@ void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk)
 int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 {
 	unsigned long last = (dm->capacity - 1) >> dm->chunk_shift;
-	const struct hmm_ref_hw_ops *ops = dm->hw->ops;
+	const struct hmm_ref_hw_ops *ops;
 	unsigned long first_dpfn, nr_pages;
 	struct hmm_ref_chunk *chunk;
 	struct resource *region;
@@ -329,6 +329,7 @@ int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 	rc = -ENODEV;
 	if (!hmm_ref_hw_enter(dm, &section))
 		goto err_free;
+	ops = dm->hw->ops;
 	rc = ops->vram_alloc(dm->hw, first_dpfn, nr_pages);
 	if (rc)
 		goto err_exit;
@@ -367,12 +368,13 @@ static void chunk_free_vram(struct hmm_ref_chunk *chunk)
 
 /**
  * hmm_ref_chunk_remove() - take everything from a chunk that nothing is handed out of
- * @chunk: which is still allocated after this
+ * @chunk: not live; it is still allocated after this
  *
  * memunmap_pages() waits until the core has let go of the last page, which is a moment later
- * than folio_free.
+ * than folio_free, and of the pagemap. memory_failure() has a reference to that while it tells the
+ * driver, which may need grow_lock. Until the end no other chunk takes the place.
  *
- * Context: hmm_ref_devmem::grow_lock, or the device memory ends.
+ * Context: may sleep; takes hmm_ref_devmem::grow_lock.
  */
 void hmm_ref_chunk_remove(struct hmm_ref_chunk *chunk)
 {
@@ -381,8 +383,10 @@ void hmm_ref_chunk_remove(struct hmm_ref_chunk *chunk)
 	hmm_ref_verify_chunk(chunk);
 	trace_hmm_ref_chunk_remove(chunk);
 	memunmap_pages(&chunk->pagemap);
+	mutex_lock(&dm->grow_lock);
 	chunk_free_vram(chunk);
 	xa_erase(&dm->chunks, chunk->first_dpfn >> dm->chunk_shift);
+	mutex_unlock(&dm->grow_lock);
 }
 
 /* ---- life of the whole ------------------------------------------------- */

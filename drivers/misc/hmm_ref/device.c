@@ -263,7 +263,7 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 		dev_err(parent, "no device memory: %d\n", rc);
 		goto err_scratch;
 	}
-	if (dma_addressing_limited(params->hw->dev))
+	if (hmm_ref_hw_bounces(params->hw->dev))
 		dev_notice(parent, "DMA may need bounce buffers: only copies can use them\n");
 	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
 	if (rc) {

@@ -17,6 +17,7 @@
 #define _HMM_REF_HW_H
 
 #include <linux/bug.h>
+#include <linux/dma-mapping.h>
 #include <linux/xarray.h>
 
 #include "base.h"
@@ -199,6 +200,21 @@ static inline void hmm_ref_hw_init(struct hmm_ref_hw *hw, const struct hmm_ref_h
 #ifdef CONFIG_HMM_REF_SANITY
 	xa_init(&hw->mapped);
 #endif
+}
+
+/**
+ * hmm_ref_hw_bounces() - whether DMA of a device goes by way of bounce buffers
+ * @dev: device
+ *
+ * They are why a mapping has a size at the most. Memory that stays mapped must not be in one: what
+ * the device writes would get to the page when it is unmapped.
+ *
+ * Return: true when it does, as for a mask that is too small, in a guest with encrypted memory, or
+ * with swiotlb=force.
+ */
+static inline bool hmm_ref_hw_bounces(struct device *dev)
+{
+	return dma_max_mapping_size(dev) < SIZE_MAX;
 }
 
 /**

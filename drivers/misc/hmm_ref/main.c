@@ -103,14 +103,16 @@ static int __init hmm_ref_init(void)
 
 err_sim:
 	hmm_ref_sim_exit();
-	hmm_ref_devices_finish();
 err_debugfs:
+	/* Some devices may have been there, and used. */
+	hmm_ref_devices_finish();
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 err_fault:
 	hmm_ref_fault_exit();
 err_workqueue:
 	destroy_workqueue(hmm_ref_workqueue);
+	rcu_barrier();
 	return rc;
 }
 

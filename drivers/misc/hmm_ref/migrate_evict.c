@@ -125,8 +125,8 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	rc = hmm_ref_migrate(move);
 	*tried += eviction.tried;
 	moved = move->moved;
-	/* What cannot be copied in one piece may be in several. */
-	if (rc && eviction.whole) {
+	/* What cannot be copied in one piece may be in several; not by an engine that is dead. */
+	if (rc && rc != -ETIMEDOUT && rc != -ENODEV && eviction.whole) {
 		eviction.whole = false;
 		memset(move->args.dst, 0, move->args.npages * sizeof(*move->args.dst));
 		hmm_ref_migrate(move);
@@ -169,7 +169,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
-	while (rc && tries++ < EVICT_TRIES) {
+	while (rc && tries++ < EVICT_TRIES && !READ_ONCE(dev->dm.stopped)) {
 		block = scattered ? hmm_ref_devmem_emptiest(&dev->dm) : NULL;
 		scattered = false;
 		if (!block)
@@ -311,12 +311,23 @@ static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 	return owned;
 }
 
-/* One pass over the pages of a block that an owner has. Return: pages moved. */
-static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_block *block,
-				 const struct hmm_ref_owner *owner)
+/*
+ * May a command that holds evict_lock go on with another run? An engine that is dead takes its time
+ * for each, and a removal waits for the lock. Return: as hmm_ref_mirror_insist().
+ */
+static int insist(struct hmm_ref_client *client, unsigned long began)
 {
+	return hmm_ref_mirror_insist(&client->mirror, began, MAX_JIFFY_OFFSET);
+}
+
+/* One pass over the pages of a block that an owner has, or a part of it. Return: pages moved. */
+static unsigned long evict_owned(struct hmm_ref_client *client, struct hmm_ref_block *block)
+{
+	const struct hmm_ref_owner *owner = client->owner;
 	unsigned long pfn = hmm_ref_block_pfn(block);
+	struct hmm_ref_device *dev = client->dev;
 	unsigned long tried = 0, moved = 0;
+	unsigned long began = jiffies;
 	unsigned long first, last;
 	u64 begin = 0;
 
@@ -329,6 +340,8 @@ static unsigned long evict_owned(struct hmm_ref_device *dev, struct hmm_ref_bloc
 		}
 		if (last == first)
 			continue;
+		if (insist(client, began))
+			break;
 		moved += hmm_ref_evict_run(dev, pfn + first, last - first, &tried);
 	}
 	if (tried)
@@ -350,7 +363,7 @@ static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk
 			continue;
 		if (mutex_lock_killable(&dev->evict_lock))
 			return -EINTR;
-		moved = evict_owned(dev, &chunk->blocks[i], client->owner);
+		moved = evict_owned(client, &chunk->blocks[i]);
 		mutex_unlock(&dev->evict_lock);
 		*evicted += moved;
 		cond_resched();
@@ -404,17 +417,20 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *ta
 /*
  * The pages with the first @nr numbers of @dpfns, in runs that end with their blocks. Pages
  * that have left may be other data's by now, which leaves, too, or gone. Adds to @moved.
- * Return: 0 or -EINTR.
+ * Return: 0, -EINTR or -ENODEV.
  */
-static int evict_these(struct hmm_ref_device *dev, const unsigned long *dpfns,
+static int evict_these(struct hmm_ref_client *client, const unsigned long *dpfns,
 		       unsigned long nr, unsigned long *moved)
 {
+	struct hmm_ref_device *dev = client->dev;
+	unsigned long began = jiffies;
 	unsigned long tried = 0;
 	unsigned long i, run;
+	int rc = 0;
 
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
-	for (i = 0; i < nr; i += run) {
+	for (i = 0; i < nr && !(rc = insist(client, began)); i += run) {
 		struct hmm_ref_block *block = hmm_ref_devmem_get_block(&dev->dm, dpfns[i]);
 
 		for (run = 1; i + run < nr && dpfns[i + run] == dpfns[i] + run; run++) {
@@ -428,7 +444,7 @@ static int evict_these(struct hmm_ref_device *dev, const unsigned long *dpfns,
 		hmm_ref_chunk_put(block->chunk);
 	}
 	mutex_unlock(&dev->evict_lock);
-	return 0;
+	return rc;
 }
 
 static int evict_window(struct hmm_ref_client *client, unsigned long start,
@@ -443,7 +459,7 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
 	rc = hmm_ref_mirror_resident(mirror, start, end, pfns, &resident);
 	before = resident;
 	for (pass = 0; !rc && resident && pass < EVICT_PASSES; pass++) {
-		rc = evict_these(client->dev, pfns, resident, &moved);
+		rc = evict_these(client, pfns, resident, &moved);
 		if (rc)
 			break;
 		rc = hmm_ref_mirror_resident(mirror, start, end, pfns, &resident);

@@ -189,7 +189,9 @@ struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned 
 		rc = range_add(mirror, index);
 		if (rc && rc != -EBUSY)
 			return ERR_PTR(rc);
-		cond_resched();
+		/* What is about to go needs a CPU for that. */
+		if (rc)
+			schedule_timeout_uninterruptible(1);
 	}
 }
 
@@ -421,13 +423,13 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 	struct hmm_ref_range *range;
 	unsigned long index = 0;
 
-	/* A range that is about to end is found no more, and has DMA to unmap. */
-	cancel_delayed_work_sync(&mirror->idle);
 	while ((range = range_find(mirror, &index, ULONG_MAX))) {
 		hmm_ref_range_unmap_all(range);
 		hmm_ref_range_put(range);
 		index++;
 	}
+	/* A range that was about to end was not found, and has DMA to unmap. */
+	cancel_delayed_work_sync(&mirror->idle);
 }
 
 /**

@@ -43,6 +43,8 @@ static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 
 	if (READ_ONCE(range->dma.dma_entry_size) == entry_size(leaf))
 		return 0;
+	if (hmm_ref_hw_bounces(dev))
+		return -EOPNOTSUPP;
 	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES, entry_size(leaf));
 	if (rc)
 		return rc;
@@ -125,8 +127,11 @@ int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 	if (!hmm_ref_hw_enter(dm, &section))
 		return -ENODEV;
 	rc = dma ? prepare_dma(range, leaf) : 0;
+	/* In the section, too: a zap takes a table for one that the device may have read. */
+	if (!rc)
+		rc = hmm_ref_pgtable_prepare(&range->pt, leaf);
 	hmm_ref_hw_exit(dm, section);
-	return rc ?: hmm_ref_pgtable_prepare(&range->pt, leaf);
+	return rc;
 }
 
 /**

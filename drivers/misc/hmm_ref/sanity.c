@@ -271,17 +271,23 @@ void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 }
 
 /*
- * How often a page is mapped, by direction: 20 bits for each, as it may be mapped for several
- * mirrors, and copied.
+ * How often a page is mapped, by direction. Few copies are of one page at a time: 12 bits for each
+ * way. The zero page is mapped by as many ranges as read it: the rest, on top.
  */
+static unsigned int shift_of(enum dma_data_direction direction)
+{
+	return direction == DMA_BIDIRECTIONAL ? 24 : direction == DMA_TO_DEVICE ? 12 : 0;
+}
+
 static unsigned long mapped_once(enum dma_data_direction direction)
 {
-	return 1UL << (20 * direction);
+	return 1UL << shift_of(direction);
 }
 
 static unsigned long times_mapped(unsigned long count, enum dma_data_direction direction)
 {
-	return count >> (20 * direction) & GENMASK(19, 0);
+	count >>= shift_of(direction);
+	return direction == DMA_BIDIRECTIONAL ? count : count & GENMASK(11, 0);
 }
 
 /* Return: 0 or -ENOMEM. */

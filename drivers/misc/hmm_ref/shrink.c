@@ -32,7 +32,7 @@ static void block_delist(struct hmm_ref_block *block)
 }
 
 /* A chunk without users and without promised pages; it is not live from now on. */
-static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
+static struct hmm_ref_chunk *delist_idle(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned int i;
@@ -71,22 +71,34 @@ static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
 	return rc;
 }
 
+/*
+ * A chunk to remove. Bad pages of it are remembered: a task that learns of one more finds the chunk
+ * live, or waits for the lock until it is not.
+ */
+static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
+{
+	struct hmm_ref_chunk *chunk;
+
+	mutex_lock(&dm->grow_lock);
+	chunk = delist_idle(dm);
+	if (chunk && chunk_remember_bad(chunk)) {
+		hmm_ref_chunk_publish(chunk);
+		chunk = NULL;
+	}
+	mutex_unlock(&dm->grow_lock);
+	return chunk;
+}
+
 static void reclaim_work(struct work_struct *work)
 {
 	struct hmm_ref_devmem *dm = container_of(work, struct hmm_ref_devmem, reclaim);
 	struct hmm_ref_chunk *chunk, *next;
 	LIST_HEAD(removed);
 
-	mutex_lock(&dm->grow_lock);
 	while ((chunk = take_idle(dm))) {
-		if (chunk_remember_bad(chunk)) {
-			hmm_ref_chunk_publish(chunk);
-			break;
-		}
 		hmm_ref_chunk_remove(chunk);
 		list_add(&chunk->idle, &removed);
 	}
-	mutex_unlock(&dm->grow_lock);
 	if (list_empty(&removed))
 		return;
 	/* A task may have found one of them, and be about to find out that it is gone. */

@@ -15,6 +15,13 @@
 #define FAIL_HANG	"/sys/kernel/debug/hmm_ref/fail_hang/"
 #define REFCNT		"/sys/module/hmm_ref/refcnt"
 
+/* What a second thread has to evict. */
+struct lost_pages {
+	char *mem;
+	int fd;
+	int rc;
+};
+
 FIXTURE(lost)
 {
 	struct leak_check leak;
@@ -210,6 +217,48 @@ TEST_F_TIMEOUT(lost, engine_is_dead, 120)
 	test_to_device(self->fd, self->other, PAGES);
 	test_cpu_data(self->other, PAGES, 2);
 	close(self->fd);
+	__test_ends(_metadata, self->mem, self->references);
+}
+
+static int evict_pages(void *arg)
+{
+	struct lost_pages *pages = arg;
+	struct hmm_ref_evict cmd;
+
+	pages->rc = _test_evict(pages->fd, pages->mem, PAGES * page_size(), &cmd);
+	return 0;
+}
+
+/*
+ * A command that evicts has a batch for each page, as no two that follow each other in memory do on
+ * the device. With an engine that is dead it gives up between two of them, for a removal.
+ */
+TEST_F_TIMEOUT(lost, eviction_ends, 240)
+{
+	struct lost_pages pages = { .mem = self->other, .fd = self->fd };
+	unsigned long long began;
+	struct worker worker;
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i += 2)
+		test_to_device(self->fd, self->other + i * page_size(), 1);
+	for (i = 1; i < PAGES; i += 2)
+		test_to_device(self->fd, self->other + i * page_size(), 1);
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, -1));
+	ASSERT_EQ(0, worker_start(&worker, evict_pages, &pages));
+	sleep(1);
+	began = now_ms();
+	ASSERT_EQ(0, device_unbind(self->nr));
+	TH_LOG("removed after %llu ms", now_ms() - began);
+	/* Of all pages it would take four minutes. */
+	EXPECT_GT(100000, now_ms() - began);
+	ASSERT_EQ(0, attr_disarm(FAIL_HANG));
+	ASSERT_EQ(0, worker_wait(&worker));
+	EXPECT_EQ(-ENODEV, pages.rc);
+	close(self->fd);
+	ASSERT_EQ(0, munmap(self->other, PAGES * page_size()));
+	self->other = test_map_pages(PAGES);
+	ASSERT_EQ(0, device_bind(self->nr));
 	__test_ends(_metadata, self->mem, self->references);
 }
 

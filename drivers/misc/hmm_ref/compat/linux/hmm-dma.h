@@ -30,8 +30,6 @@ static inline void hmm_dma_map_free(struct device *dev, struct hmm_dma_map *map)
 static inline int hmm_dma_map_alloc(struct device *dev, struct hmm_dma_map *map,
 				    size_t nr_entries, size_t dma_entry_size)
 {
-	if (dma_addressing_limited(dev))
-		return -EOPNOTSUPP;
 	map->dma_entry_size = dma_entry_size;
 	map->pfn_list = kvcalloc(nr_entries, sizeof(*map->pfn_list), GFP_KERNEL);
 	map->dma_list = kvcalloc(nr_entries, sizeof(*map->dma_list), GFP_KERNEL);
