@@ -2,7 +2,7 @@
 /*
  * The copy engine: it copies between the memory of a GPU and system memory, which it knows by DMA
  * addresses only. Each is resolved at the moment of the access, as an IOMMU does; one that is not
- * mapped is a DMA fault.
+ * mapped is a DMA fault. It copies, too, from the memory of another GPU, if the two are wired.
  *
  * mock: real hardware has engines of its own. Here a kind engine leaves its work to the task that
  * waits, so that the wait costs no switch of tasks. It can be unkind, by parameters and fault
@@ -46,6 +46,7 @@ MODULE_PARM_DESC(slow_engine, "microseconds that a batch of copies takes at leas
  * @fence: signals when they are done; its release frees the batch
  * @lock: of the fence
  * @node: in hmm_ref_gpu::queue
+ * @peer: GPU that they copy from, or NULL
  * @ring: descriptors, which are the core's again when the fence signals
  * @nr: how many
  * @is_queued: the engine does them, not the task that waits
@@ -55,6 +56,7 @@ struct batch {
 	struct dma_fence fence;
 	spinlock_t lock;	/* fence */
 	struct list_head node;
+	struct hmm_ref_gpu *peer;
 	struct hmm_ref_copy *ring;
 	unsigned int nr;
 	bool is_queued;
@@ -109,9 +111,19 @@ static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram v
 	}
 }
 
+/* mock: real hardware would go by a link between the two, or by the bus. */
+static void copy_from_peer(struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+			   struct vram vram)
+{
+	struct iosys_map source = peer->vram(peer, copy->addr >> PAGE_SHIFT);
+
+	memcpy(vram.mem, source.vaddr, copy->nr * PAGE_SIZE);
+}
+
 /* Return: true when an address is not mapped. */
 static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-				     const struct hmm_ref_copy *copy, struct vram vram)
+				     struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+				     struct vram vram)
 {
 	enum hmm_ref_copy_op op = copy->op;
 	enum dma_data_direction direction = op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
@@ -121,6 +133,10 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 
 	if (op == HMM_REF_COPY_ZERO) {
 		fill_vram(vram, 0, nr * PAGE_SIZE);
+		return false;
+	}
+	if (op == HMM_REF_COPY_PEER) {
+		copy_from_peer(peer, copy, vram);
 		return false;
 	}
 	do {
@@ -137,7 +153,8 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 }
 
 static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-			const struct hmm_ref_copy *copy, struct vram vram)
+			struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+			struct vram vram)
 {
 	dma_addr_t addr = copy->addr;
 	unsigned int i;
@@ -164,6 +181,7 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct batch *batch, bool reverse,
 				     bool (*fn)(struct hmm_ref_hw *hw,
 						struct iommu_domain *domain,
+						struct hmm_ref_gpu *peer,
 						const struct hmm_ref_copy *copy,
 						struct vram vram))
 {
@@ -186,7 +204,7 @@ static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct batch *batc
 		}
 		vram.mem = block.mem + ((copy->dpfn - first) << PAGE_SHIFT);
 		vram.is_iomem = block.is_iomem;
-		if (likely(!copy->rc && !fn(&gpu->hw, domain, copy, vram)))
+		if (likely(!copy->rc && !fn(&gpu->hw, domain, batch->peer, copy, vram)))
 			continue;
 		rc = copy->rc ?: -EFAULT;
 		copy->rc = rc;
@@ -219,6 +237,8 @@ static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 	wmb();
 	if (hmm_ref_gpu_is_lost(gpu))
 		return fail_all(batch, -ENODEV);
+	if (batch->peer && hmm_ref_gpu_is_lost(batch->peer))
+		return fail_all(batch, -EIO);
 	return rc;
 }
 
@@ -293,6 +313,7 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 	spin_lock_init(&batch->lock);
 	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, gpu->context,
 		       atomic64_inc_return(&gpu->seqno));
+	batch->peer = job->peer_hw ? hmm_ref_to_gpu(job->peer_hw) : NULL;
 	batch->ring = job->ring;
 	batch->nr = job->nr;
 	batch->hangs = hmm_ref_fail(HMM_REF_FAIL_HANG);
