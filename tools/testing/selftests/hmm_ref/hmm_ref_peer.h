@@ -67,4 +67,18 @@ static inline unsigned int seen_elsewhere(unsigned int type)
 	return type == HMM_REF_MEMORY_COHERENT ? HMM_REF_PAGE_REMOTE : HMM_REF_PAGE_NONE;
 }
 
+/* All of the pages go over at once. */
+static inline void __test_takes_all(struct __test_metadata *_metadata, int fd, char *mem,
+				    unsigned long npages)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_migrate(fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
+	ASSERT_EQ(npages, cmd.out_migrated);
+	ASSERT_EQ(0, cmd.out_already);
+	ASSERT_EQ(0, cmd.out_skipped);
+}
+
+#define test_takes_all(fd, mem, npages)	__test_takes_all(_metadata, fd, mem, npages)
+
 #endif /* _HMM_REF_PEER_H */

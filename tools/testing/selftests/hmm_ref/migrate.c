@@ -511,7 +511,7 @@ TEST_F(migrate, two_devices)
 			     PAGES * page_size(), &cmd);
 		EXPECT_EQ(PAGES, cmd.out_migrated);
 		test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
-		test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
+		test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 0);
 		test_dev_data(other, self->mem, PAGES, i + 1);
 		test_dev_data(self->fd, self->mem, PAGES, i + 1);
 		ASSERT_EQ(0, dev_fill_pages(other, self->mem, PAGES, i + 2));

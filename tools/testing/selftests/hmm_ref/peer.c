@@ -2,21 +2,15 @@
 /*
  * From one device to another: MIGRATE takes the pages of both kinds of memory, directly or by way
  * of system memory; the data is right, a huge page stays one, each device counts what it has, and
- * what cannot move stays where it is.
+ * the source may go meanwhile. peer_fail.c has what cannot move.
  *
- * Stands for: a device that goes on using its translation of a page that another one has taken; a
- * copy that fails and counts as moved; pages that two owners count, or none; a source that goes
- * while it is copied from; two devices that wait for each other.
+ * Stands for: a device that goes on using its translation of a page that another one has taken;
+ * pages that two owners count, or none; a source that goes while it is copied from.
  */
 #include "hmm_ref_peer.h"
 #include "hmm_ref_trace.h"
 
 #define PAGES		32UL
-#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
-#define FAIL_ONE_COPY	"/sys/kernel/debug/hmm_ref/fail_one_copy/"
-#define FAIL_DMA	"/sys/kernel/debug/hmm_ref/fail_dma/"
-#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
-#define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
 
 FIXTURE(peer)
 {
@@ -65,20 +59,8 @@ FIXTURE_SETUP(peer)
 	fill_pages(self->mem, PAGES, 1);
 }
 
-static void disarm(struct __test_metadata *_metadata)
-{
-	if (access(FAIL_COPY "probability", F_OK))
-		return;
-	EXPECT_EQ(0, attr_disarm(FAIL_COPY));
-	EXPECT_EQ(0, attr_disarm(FAIL_ONE_COPY));
-	EXPECT_EQ(0, attr_disarm(FAIL_DMA));
-	EXPECT_EQ(0, attr_disarm(FAIL_LARGE));
-	EXPECT_EQ(0, attr_disarm(FAIL_HANDOUT));
-}
-
 FIXTURE_TEARDOWN_PARENT(peer)
 {
-	disarm(_metadata);
 	if (hmm_ref_count() < self->leak.devices)
 		device_bind(self->peers.from_nr);
 	leak_check_end(_metadata, &self->leak);
@@ -88,20 +70,6 @@ FIXTURE_TEARDOWN_PARENT(peer)
 	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
 #define test_at_to(npages)	\
 	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-
-/* All of the pages go over at once. */
-static void __test_takes_all(struct __test_metadata *_metadata, int fd, char *mem,
-			     unsigned long npages)
-{
-	struct hmm_ref_migrate cmd;
-
-	test_migrate(fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
-	ASSERT_EQ(npages, cmd.out_migrated);
-	ASSERT_EQ(0, cmd.out_already);
-	ASSERT_EQ(0, cmd.out_skipped);
-}
-
-#define test_takes_all(fd, mem, npages)	__test_takes_all(_metadata, fd, mem, npages)
 
 TEST_F(peer, to_and_fro)
 {
@@ -248,6 +216,24 @@ TEST_F(peer, old_mirror)
 	test_cpu_data(self->mem, PAGES, 4);
 }
 
+/* What the second one maps of the first one's memory goes as well. */
+TEST_F(peer, new_mirror)
+{
+	char *other = test_map_pages(PAGES);
+
+	if (variant->from != HMM_REF_MEMORY_COHERENT)
+		SKIP(return, "devices do not map private memory of each other");
+	test_takes_all(self->peers.from, self->mem, PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+	test_flagged(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_MAPPED, PAGES);
+	test_takes_all(self->peers.to, self->mem, PAGES);
+	test_flagged(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_MAPPED, 0);
+	fill_pages(other, PAGES, 7);
+	test_takes_all(self->peers.from, other, PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+	test_dev_data(self->peers.from, other, PAGES, 7);
+}
+
 struct shared {
 	char *mem;
 	int moved;	/* event */
@@ -333,151 +319,6 @@ TEST_F(peer, block)
 	test_to_device(self->peers.from, mem, n);
 	test_dev_data(self->peers.from, mem, n, 5);
 	test_cpu_data(mem, n, 5);
-}
-
-/* ---- errors ------------------------------------------------------------------------- */
-
-static bool can_fail(void)
-{
-	return !access(FAIL_COPY "probability", F_OK);
-}
-
-#define NO_FAULTS	"no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS"
-
-/* Nothing has happened, and nothing is in the way of the next try. */
-static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peers, char *mem,
-			   unsigned int seed)
-{
-	struct hmm_ref_stats stats;
-
-	EXPECT_EQ(0, fdinfo_number(peers->to, "pages"));
-	EXPECT_EQ(0, fdinfo_number(peers->to, "to-device"));
-	EXPECT_EQ(PAGES, fdinfo_number(peers->from, "pages"));
-	EXPECT_EQ(0, fdinfo_number(peers->from, "to-peers"));
-	test_pages_at(peers->from, mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
-	test_stats(peers->to, &stats);
-	EXPECT_EQ(0, stats.out_pages_reserved);
-	test_dev_data(peers->from, mem, PAGES, seed);
-	test_takes_all(peers->to, mem, PAGES);
-	test_dev_data(peers->to, mem, PAGES, seed);
-}
-
-#define test_unmoved(seed) \
-	__test_unmoved(_metadata, &self->peers, self->mem, seed)
-
-TEST_F(peer, copy_fails)
-{
-	struct hmm_ref_migrate cmd;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	test_takes_all(self->peers.from, self->mem, PAGES);
-	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
-	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
-			 &cmd);
-	EXPECT_EQ(0, cmd.out_migrated);
-	EXPECT_EQ(PAGES, cmd.out_skipped);
-	test_unmoved(1);
-}
-
-/* One of the pages stays, and it alone. */
-TEST_F(peer, one_copy_fails)
-{
-	struct hmm_ref_migrate cmd;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	test_takes_all(self->peers.from, self->mem, PAGES);
-	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
-	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
-			 &cmd);
-	EXPECT_EQ(PAGES - 1, cmd.out_migrated);
-	EXPECT_EQ(1, cmd.out_skipped);
-	test_at_to(PAGES - 1);
-	test_at_from(1);
-	EXPECT_EQ(PAGES - 1, fdinfo_number(self->peers.to, "to-device"));
-	EXPECT_EQ(PAGES - 1, fdinfo_number(self->peers.from, "to-peers"));
-	test_to_device(self->peers.to, self->mem, PAGES);
-	test_dev_data(self->peers.to, self->mem, PAGES, 1);
-}
-
-/* By way of system memory the second copy fails: the page stays half way, and is not lost. */
-TEST_F(peer, second_copy_fails)
-{
-	struct hmm_ref_migrate cmd;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	if (self->peers.direct)
-		SKIP(return, "these devices copy directly");
-	test_takes_all(self->peers.from, self->mem, PAGES);
-	ASSERT_EQ(0, attr_arm(FAIL_COPY, 1, 1));
-	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
-			 &cmd);
-	EXPECT_EQ(0, cmd.out_migrated);
-	EXPECT_EQ(PAGES, cmd.out_skipped);
-	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, PAGES);
-	EXPECT_EQ(PAGES, fdinfo_number(self->peers.from, "to-peers"));
-	EXPECT_EQ(0, fdinfo_number(self->peers.to, "to-device"));
-	test_cpu_data(self->mem, PAGES, 1);
-	test_takes_all(self->peers.to, self->mem, PAGES);
-	test_dev_data(self->peers.to, self->mem, PAGES, 1);
-}
-
-TEST_F(peer, no_room_for_copies)
-{
-	struct hmm_ref_migrate cmd;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	test_takes_all(self->peers.from, self->mem, PAGES);
-	ASSERT_EQ(0, attr_arm(FAIL_DMA, 0, 1));
-	test_err_migrate(EAGAIN, self->peers.to, HMM_REF_TO_DEVICE, self->mem,
-			 PAGES * page_size(), &cmd);
-	EXPECT_EQ(0, cmd.out_migrated);
-	test_unmoved(1);
-}
-
-TEST_F(peer, copy_of_a_huge_page_fails)
-{
-	struct hmm_ref_migrate cmd;
-	char *mem;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	if (variant->from != HMM_REF_MEMORY_PRIVATE || variant->to != HMM_REF_MEMORY_PRIVATE ||
-	    !self->peers.direct || !keeps_large())
-		SKIP(return, "no huge page would be copied directly");
-	mem = map_variant(self->peers.from, true);
-	if (!mem)
-		SKIP(return, "no huge page can be allocated");
-	test_takes_all(self->peers.from, mem, block_pages());
-	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
-	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, mem, block_size(), &cmd);
-	EXPECT_EQ(0, cmd.out_migrated);
-	ASSERT_EQ(HUGE_ORDER, order_at(self->peers.from, mem));
-	EXPECT_EQ(0, fdinfo_number(self->peers.from, "to-peers"));
-	test_takes_all(self->peers.to, mem, block_pages());
-	ASSERT_EQ(HUGE_ORDER, order_at(self->peers.to, mem));
-	test_dev_data(self->peers.to, mem, block_pages(), 1);
-}
-
-/* No page of the device is handed out: those of the other one stay there. */
-TEST_F(peer, nothing_is_handed_out)
-{
-	struct hmm_ref_migrate cmd;
-
-	if (!can_fail())
-		SKIP(return, NO_FAULTS);
-	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
-	test_takes_all(self->peers.from, self->mem, PAGES);
-	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 0, -1));
-	test_migrate(self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
-	EXPECT_EQ(0, cmd.out_migrated);
-	EXPECT_EQ(PAGES, cmd.out_skipped);
-	ASSERT_EQ(0, attr_disarm(FAIL_HANDOUT));
-	test_unmoved(1);
 }
 
 /* ---- a device that is full ---------------------------------------------------------- */
