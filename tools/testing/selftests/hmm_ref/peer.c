@@ -11,6 +11,7 @@
 #include "hmm_ref_trace.h"
 
 #define PAGES		32UL
+#define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
 
 FIXTURE(peer)
 {
@@ -61,6 +62,7 @@ FIXTURE_SETUP(peer)
 
 FIXTURE_TEARDOWN_PARENT(peer)
 {
+	write_file(SLOW_ENGINE, "0");
 	if (hmm_ref_count() < self->leak.devices)
 		device_bind(self->peers.from_nr);
 	leak_check_end(_metadata, &self->leak);
@@ -380,6 +382,46 @@ static int take_main(void *arg)
 			return 1;
 	}
 	return 0;
+}
+
+/* Long enough that a removal gives up its pages before the copy is done. */
+#define VERY_SLOW_US	"14000000"
+
+static int take_once(void *arg)
+{
+	struct taker *t = arg;
+	struct hmm_ref_migrate cmd;
+	int rc = _test_migrate(t->peers->to, HMM_REF_TO_DEVICE, t->mem, PAGES * page_size(), &cmd);
+
+	t->taken = cmd.out_migrated;
+	return !CHECK(!rc);
+}
+
+/* The memory of the source stays for as long as the other device copies from it. */
+TEST_F(peer, source_goes_while_copied)
+{
+	struct taker taker = { .peers = &self->peers, .mem = self->mem };
+	struct worker worker;
+
+	if (!self->peers.direct)
+		SKIP(return, "these devices copy by way of system memory");
+	if (variant->from != HMM_REF_MEMORY_PRIVATE)
+		SKIP(return, "coherent memory is bound again when the last page has left only");
+	if (!device_can_unbind(self->peers.from_nr))
+		SKIP(return, "the device cannot be unbound");
+	test_takes_all(self->peers.from, self->mem, PAGES);
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, VERY_SLOW_US));
+	ASSERT_EQ(0, worker_start(&worker, take_once, &taker));
+	usleep(300000);
+	/* Those that the removal copies itself wait no longer. */
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "0"));
+	ASSERT_EQ(0, device_unbind(self->peers.from_nr));
+	ASSERT_EQ(0, worker_wait(&worker));
+	EXPECT_EQ(PAGES, taker.taken);
+	ASSERT_EQ(0, device_bind(self->peers.from_nr));
+	test_at_to(PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+	test_cpu_data(self->mem, PAGES, 1);
 }
 
 TEST_F(peer, source_goes)

@@ -249,6 +249,21 @@ struct pull {
 	unsigned long long migrated;
 };
 
+/* Has the attribute made a step fail as often as it was armed for? */
+static bool attr_wait(const char *attr)
+{
+	unsigned long long deadline = now_ms() + MEET_MS;
+	char path[128], text[16];
+
+	snprintf(path, sizeof(path), "%stimes", attr);
+	while (read_file(path, text, sizeof(text)) > 0 && atoi(text)) {
+		if (now_ms() > deadline)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 static int pull_main(void *arg)
 {
 	struct pull *pull = arg;
@@ -275,7 +290,7 @@ TEST_F(peer_fail, source_goes_while_the_copy_hangs)
 		SKIP(return, "the device cannot be unbound");
 	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
 	ASSERT_EQ(0, worker_start(&worker, pull_main, &pull));
-	usleep(300000);
+	ASSERT_TRUE(attr_wait(FAIL_HANG));
 	ASSERT_EQ(0, device_unbind(self->peers.from_nr));
 	ASSERT_EQ(0, worker_wait(&worker));
 	test_cpu_data(self->mem, PAGES, 1);

@@ -17,6 +17,7 @@ FIXTURE(race_peer)
 {
 	struct leak_check leak;
 	struct peers peers;
+	int to2;		/* second open of peers.to */
 	struct race race;
 	struct hmm_ref_stats from;
 	struct hmm_ref_stats to;
@@ -24,24 +25,37 @@ FIXTURE(race_peer)
 
 FIXTURE_VARIANT(race_peer)
 {
+	unsigned int from;
 	unsigned int to;
 	bool large;
 };
 
-FIXTURE_VARIANT_ADD(race_peer, small) { .to = HMM_REF_MEMORY_PRIVATE };
-FIXTURE_VARIANT_ADD(race_peer, large) { .to = HMM_REF_MEMORY_PRIVATE, .large = true };
-FIXTURE_VARIANT_ADD(race_peer, coherent) { .to = HMM_REF_MEMORY_COHERENT };
+FIXTURE_VARIANT_ADD(race_peer, small)
+{
+	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(race_peer, large)
+{
+	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE, .large = true,
+};
+
+FIXTURE_VARIANT_ADD(race_peer, coherent)
+{
+	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
+};
 
 FIXTURE_SETUP(race_peer)
 {
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	why_not = peers_open(&self->peers, HMM_REF_MEMORY_PRIVATE, variant->to);
+	why_not = peers_open(&self->peers, variant->from, variant->to);
 	if (why_not)
 		SKIP(return, "%s", why_not);
 	self->race.fd = self->peers.from;
 	self->race.fd2 = test_open(self->peers.from_nr);
+	self->to2 = test_open(self->peers.to_nr);
 	why_not = race_map(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
@@ -129,6 +143,82 @@ TEST_F(race_peer, three_mirrors_and_the_cpu)
 	run_race(_metadata, &self->race, workers, 5);
 	test_go_over();
 	check_writers(_metadata, &self->race, writers, 4);
+}
+
+/* ---- mirrors that map again at once -------------------------------------------------- */
+
+struct reader {
+	struct race *race;
+	int fd;
+};
+
+/* What is not mapped any more is, as soon as that is possible. */
+static int keep_reading(void *arg)
+{
+	struct reader *reader = arg;
+	struct race *race = reader->race;
+	unsigned long i, word;
+
+	while (!counter_get(&race->stop)) {
+		for (i = 0; i < PAGES; i++)
+			if (!CHECK(!patiently(race, reader->fd, false, word_of(race, i, 1),
+					      sizeof(word), &word)))
+				return 1;
+		counter_add(&race->rounds, 1);
+	}
+	return 0;
+}
+
+/* Every page has @value, as each of the files sees it. */
+static int write_and_look(struct race *race, int to, const int *fds, unsigned long value)
+{
+	unsigned long i, seen;
+
+	for (i = 0; i < PAGES; i++) {
+		unsigned long *word = word_of(race, i, 1);
+
+		if (!CHECK(!patiently(race, to, true, word, sizeof(value), &value)) ||
+		    !CHECK(!patiently(race, fds[0], false, word, sizeof(seen), &seen)) ||
+		    !CHECK(seen == value) ||
+		    !CHECK(!patiently(race, fds[1], false, word, sizeof(seen), &seen)) ||
+		    !CHECK(seen == value) || !CHECK(counter_get(word) == value))
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Between the two passes over a window, for system memory and for the other device, mirrors of both
+ * devices may map what is there. They must lose it in the second.
+ */
+TEST_F(race_peer, mapped_between_two_passes)
+{
+	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
+	unsigned long long deadline = end + MEET_MS;
+	int fds[2] = { self->race.fd2, self->to2 };
+	struct reader readers[2];
+	struct worker workers[2];
+	unsigned long round = 0;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		readers[i] = (struct reader){ &self->race, fds[i] };
+		ASSERT_EQ(0, worker_start(&workers[i], keep_reading, &readers[i]));
+	}
+	do {
+		ASSERT_EQ(0, migrate_to(&self->race, self->race.fd, HMM_REF_TO_DEVICE, 0,
+					self->race.npages));
+		ASSERT_EQ(0, migrate_to(&self->race, self->peers.to, HMM_REF_TO_DEVICE, 0,
+					self->race.npages));
+		ASSERT_EQ(0, write_and_look(&self->race, self->peers.to, fds, ++round));
+	} while (now_ms() < deadline &&
+		 (now_ms() < end || !left_for_peers(self->peers.from, &self->from)));
+	counter_set(&self->race.stop, 1);
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, worker_wait(&workers[i]));
+	EXPECT_LT(0, left_for_peers(self->peers.from, &self->from));
+	TH_LOG("%lu rounds, %llu pages went over", round,
+	       left_for_peers(self->peers.from, &self->from));
 }
 
 /* ---- two that migrate, each to its device -------------------------------------------- */
