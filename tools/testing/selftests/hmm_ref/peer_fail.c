@@ -9,6 +9,7 @@
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
+#include "hmm_ref_fail.h"
 #include "hmm_ref_peer.h"
 #include "hmm_ref_trace.h"
 
@@ -23,6 +24,24 @@
 static const char *const armed[] = {
 	FAIL_COPY, FAIL_ONE_COPY, FAIL_DMA, FAIL_HANDOUT, FAIL_HANG, FAIL_PAGE,
 };
+
+/* Evictions find no page of system memory from now on, or all find some again. */
+static int evictions_fail(bool fail)
+{
+	unsigned long start = 0, end = ~0UL;
+	char text[24];
+	int rc;
+
+	if (fail && !kernel_function("hmm_ref_evict_run\t[hmm_ref]", &start, &end))
+		return -ENOENT;
+	snprintf(text, sizeof(text), "%#lx", start);
+	rc = write_file(FAIL_PAGE "require-start", text);
+	snprintf(text, sizeof(text), "%#lx", end);
+	rc = rc ? rc : write_file(FAIL_PAGE "require-end", text);
+	if (!rc)
+		rc = fail ? attr_arm(FAIL_PAGE, 0, -1) : attr_disarm(FAIL_PAGE);
+	return rc;
+}
 
 FIXTURE(peer_fail)
 {
@@ -77,6 +96,7 @@ FIXTURE_TEARDOWN_PARENT(peer_fail)
 		return;
 	for (i = 0; i < ARRAY_SIZE(armed); i++)
 		EXPECT_EQ(0, attr_disarm(armed[i]));
+	EXPECT_EQ(0, evictions_fail(false));
 	if (hmm_ref_count() < self->leak.devices)
 		device_bind(self->peers.from_nr);
 	leak_check_end(_metadata, &self->leak);
@@ -226,10 +246,10 @@ TEST_F(peer_fail, full_for_good)
 	ASSERT_EQ(0, madvise(mem, n * page_size(), MADV_NOHUGEPAGE));
 	for (i = 0; i < n; i += block_pages())
 		test_to_device(self->peers.to, mem + i * page_size(), block_pages());
-	ASSERT_EQ(0, attr_arm(FAIL_PAGE, 0, -1));
+	ASSERT_EQ(0, evictions_fail(true));
 	test_err_migrate(ENOMEM, self->peers.to, HMM_REF_TO_DEVICE, self->mem,
 			 PAGES * page_size(), &cmd);
-	ASSERT_EQ(0, attr_disarm(FAIL_PAGE));
+	ASSERT_EQ(0, evictions_fail(false));
 	EXPECT_EQ(0, cmd.out_migrated);
 	EXPECT_EQ(PAGES, cmd.out_skipped);
 	ASSERT_EQ(0, munmap(mem, n * page_size()));
