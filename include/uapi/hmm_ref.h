@@ -100,6 +100,7 @@ enum {
  * @HMM_REF_FEATURE_FAIL: steps can be made to fail, by debugfs
  * @HMM_REF_FEATURE_SANITY: the driver checks its rules as it goes
  * @HMM_REF_FEATURE_CORE_FIXED: the kernel has all fixes of the core that the driver knows of
+ * @HMM_REF_FEATURE_PEERS: MIGRATE takes pages of other devices of the driver
  *
  * What is not known is 0: new bits are for what programs did not count on before.
  */
@@ -111,6 +112,7 @@ enum hmm_ref_features {
 	HMM_REF_FEATURE_FAIL		= 1 << 4,
 	HMM_REF_FEATURE_SANITY		= 1 << 5,
 	HMM_REF_FEATURE_CORE_FIXED	= 1 << 6,
+	HMM_REF_FEATURE_PEERS		= 1 << 7,
 };
 
 /**
@@ -156,7 +158,7 @@ enum hmm_ref_memory_type {
 
 /**
  * enum hmm_ref_direction - where MIGRATE moves pages
- * @HMM_REF_TO_DEVICE: from system memory to the device
+ * @HMM_REF_TO_DEVICE: to the device: from system memory, and from other devices of the driver
  * @HMM_REF_TO_SYSTEM: from the device to system memory
  */
 enum hmm_ref_direction {
@@ -186,7 +188,7 @@ enum hmm_ref_direction {
  *	TO_SYSTEM, not on this device (holes too)
  * @out_skipped: pages that could not be moved: shared file pages, pages that KSM
  *	has merged or may merge (MADV_MERGEABLE), pinned or swapped-out pages,
- *	pages that a device has exclusive access to, pages of another device,
+ *	pages that a device has exclusive access to, pages of another driver's device,
  *	holes that userfaultfd waits for or may have write-protected, the zero page
  *	too, pages that the next access of traps, pages in use by someone else each time
  *	they were tried; TO_DEVICE, all pages of a mapping without read permission;
@@ -198,6 +200,12 @@ enum hmm_ref_direction {
  *
  * To the device, a hole in an anonymous mapping and the zero page become a cleared
  * device page. File and shmem pages stay; a private copy of a file page moves.
+ * A page of another device of this driver moves as one in system memory does; a huge page stays
+ * one, if both devices have huge pages. Simulated devices copy directly from each other. All others
+ * copy by way of system memory, with room reserved before: a page that cannot go on from there
+ * stays there. Where a direct copy fails, the page stays on the other device. Pages that have left
+ * a device so are in its out_to_peers of STATS.
+ *
  * When the device is full the least recently filled blocks are evicted, as far as
  * that makes room for what moves. A huge page stays where it is, and the error is ENOMEM,
  * when no block of the device can be made free for it.
@@ -358,6 +366,8 @@ struct hmm_ref_snapshot {
  * @out_cow_breaks: device writes that made a private copy first
  * @out_exclusive: pages of system memory made exclusive to the device
  * @out_pages_reserved: pages kept for migrations on their way, not yet handed out
+ * @out_to_peers: pages that ioctls have taken to other devices, or to system memory on their way
+ *	there
  *
  * Totals of the device since it was bound, but for @out_pages_client. Allowed
  * from any address space.
@@ -382,6 +392,7 @@ struct hmm_ref_stats {
 	__aligned_u64 out_cow_breaks;
 	__aligned_u64 out_exclusive;
 	__aligned_u64 out_pages_reserved;
+	__aligned_u64 out_to_peers;
 };
 
 #define HMM_REF_IOC_STATS _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_STATS)

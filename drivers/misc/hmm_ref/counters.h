@@ -12,6 +12,7 @@
  * struct hmm_ref_counters - totals since probe, a copy for each CPU
  * @to_device: pages that commands have moved to the device
  * @to_system: pages that commands have moved to system memory
+ * @to_peers: pages that commands have moved to other devices, or to system memory on their way
  * @cpu_faults: CPU faults on pages of the device
  * @fault_pages: pages that these have brought back
  * @evicted: pages evicted
@@ -24,6 +25,7 @@
 struct hmm_ref_counters {
 	u64 to_device;
 	u64 to_system;
+	u64 to_peers;
 	u64 cpu_faults;
 	u64 fault_pages;
 	u64 evicted;

@@ -88,6 +88,7 @@ static int stats_show(struct seq_file *m, void *unused)
 		{ "cow_breaks", stats.out_cow_breaks },
 		{ "exclusive", stats.out_exclusive },
 		{ "pages_reserved", stats.out_pages_reserved },
+		{ "to_peers", stats.out_to_peers },
 	}, 16);
 	return 0;
 }

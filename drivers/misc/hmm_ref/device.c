@@ -28,6 +28,7 @@
 #include <linux/module.h>
 #include <linux/pm.h>
 #include <linux/slab.h>
+#include <linux/xarray.h>
 
 #include "fault_around.h"
 #include "hmm_ref.h"
@@ -87,6 +88,31 @@ static void device_release(struct kref *ref)
 void hmm_ref_device_put(struct hmm_ref_device *dev)
 {
 	kref_put(&dev->ref, device_release);
+}
+
+/* ---- others ------------------------------------------------------------- */
+
+static DEFINE_XARRAY_ALLOC1(devices);
+
+/**
+ * hmm_ref_device_next() - find a device that is bound
+ * @index: 0 for the first; set for the next one
+ *
+ * To use more than the structure, a caller enters the SRCU section hmm_ref_device::unplug, and
+ * finds that it is not gone.
+ *
+ * Return: the device, for hmm_ref_device_put(); or NULL when there is no other.
+ */
+struct hmm_ref_device *hmm_ref_device_next(unsigned long *index)
+{
+	struct hmm_ref_device *dev;
+
+	xa_lock(&devices);
+	dev = xa_find_after(&devices, index, ULONG_MAX, XA_PRESENT);
+	if (dev)
+		kref_get(&dev->ref);
+	xa_unlock(&devices);
+	return dev;
 }
 
 /* ---- coming and going --------------------------------------------------- */
@@ -189,6 +215,8 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 {
 	/* Before the nodes go: user space sees that. */
 	WRITE_ONCE(dev->gone, true);
+	if (dev->index)
+		xa_erase(&devices, dev->index);
 	hmm_ref_node_remove(&dev->node);
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);
@@ -274,6 +302,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	hmm_ref_debugfs_add(dev);
 	dev_set_drvdata(parent, dev);
 	rc = hmm_ref_dmirror_add(dev, params->index);
+	if (!rc)
+		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b, GFP_KERNEL);
 	if (!rc)
 		return dev;
 	/* A process may have opened it already. */

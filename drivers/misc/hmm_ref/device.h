@@ -54,6 +54,7 @@ void hmm_ref_node_exit(void);
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
  * @ref: one for the bound driver, one per character device, one per open file
+ * @index: by which other devices find it as long as it is bound; 0 before
  * @name: of the character device and the debugfs folder
  * @unplug: an operation that has found @gone unset runs to its end
  * @gone: unbound; set once, read under @unplug
@@ -78,6 +79,7 @@ void hmm_ref_node_exit(void);
  */
 struct hmm_ref_device {
 	struct kref ref;
+	u32 index;
 	char name[16];
 	struct srcu_struct unplug;
 	bool gone;
@@ -130,6 +132,7 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 					  const struct hmm_ref_device_params *params);
 void hmm_ref_device_remove(struct hmm_ref_device *dev);
 void hmm_ref_device_put(struct hmm_ref_device *dev);
+struct hmm_ref_device *hmm_ref_device_next(unsigned long *index);
 void hmm_ref_devices_finish(void);
 
 /* ---- main.c, sim.c: the module, and simulated devices ------------------- */

@@ -20,16 +20,18 @@
 #include "hw.h"
 
 /**
- * enum hmm_ref_cause - why data leaves the device for system memory
+ * enum hmm_ref_cause - why data leaves the device
  * @HMM_REF_BY_COMMAND: a command asks for it
  * @HMM_REF_BY_FAULT: the CPU has touched the page, or a neighbour
  * @HMM_REF_BY_EVICTION: others need the room, or the device goes
+ * @HMM_REF_BY_PEER: a command brings it to another device, perhaps by way of system memory
  * @HMM_REF_CAUSES: how many there are
  */
 enum hmm_ref_cause {
 	HMM_REF_BY_COMMAND,
 	HMM_REF_BY_FAULT,
 	HMM_REF_BY_EVICTION,
+	HMM_REF_BY_PEER,
 	HMM_REF_CAUSES,
 };
 

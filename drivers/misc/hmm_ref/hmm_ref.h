@@ -69,7 +69,8 @@
  *
  * Lock order, outermost first
  *
- *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it
+ *   hmm_ref_device::unplug (SRCU) an operation runs; remove() waits for it. A peer's is inside
+ *                                 that, and migrate_lock; see migrate_cmd.c
  *   hmm_ref_client::migrate_lock  one migration per client
  *   hmm_ref_devmem::room_lock     one task makes room
  *   hmm_ref_device::evict_lock    one eviction per device

@@ -7,11 +7,12 @@
  * a GPU that is simulated.
  *
  * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, all to the device or
- * all from it, submit, wait. The descriptors are in an array of the caller, which says how many
- * fit. Between submit and the return of wait the pages of a batch belong to the device: none is
- * used, unlocked or freed, and the destinations hold nothing. The core maps system memory for DMA
- * before the device learns the address, and unmaps it after the fence. Each descriptor has a
- * result of its own.
+ * all from it, submit, wait. The other side is system memory; or a peer, another device whose
+ * memory this one reaches, and copies from. The descriptors are in an array of the caller, which
+ * says how many fit. Between submit and the return of wait the pages of a batch belong to the
+ * device: none is used, unlocked or freed, and the destinations hold nothing. The core maps system
+ * memory for DMA before the device learns the address, and unmaps it after the fence. Each
+ * descriptor has a result of its own.
  */
 #ifndef _HMM_REF_HW_H
 #define _HMM_REF_HW_H
@@ -36,11 +37,13 @@ struct page;
  * @HMM_REF_COPY_IN: copy from system memory to the device
  * @HMM_REF_COPY_OUT: copy from the device to system memory
  * @HMM_REF_COPY_ZERO: zero memory of the device
+ * @HMM_REF_COPY_PEER: copy from another device, which this one reaches, to the device
  */
 enum hmm_ref_copy_op {
 	HMM_REF_COPY_IN,
 	HMM_REF_COPY_OUT,
 	HMM_REF_COPY_ZERO,
+	HMM_REF_COPY_PEER,
 };
 
 /**
@@ -49,8 +52,10 @@ enum hmm_ref_copy_op {
  * @nr: pages, contiguous on both sides
  * @rc: out: 0, or the errno of this copy: its destination holds no data
  * @dpfn: device memory, in one block
- * @addr: DMA address of the other side, if there is one
- * @sys_page: the first of the other side's pages; NULL to clear. Not for the device to use
+ * @addr: DMA address of the other side, if there is one; of a peer the address in its memory, in
+ *	one block
+ * @sys_page: the first of the other side's pages, of system memory; or NULL. Not for the device to
+ *	use
  *
  * Small, as a CPU fault has an array of them on its stack.
  */
@@ -66,23 +71,29 @@ struct hmm_ref_copy {
 /**
  * struct hmm_ref_job - a batch of copies
  * @dm: device memory on the one side of them; not for the device to use
+ * @peer: device memory on the other side, or NULL for system memory; not for the device to use
+ * @peer_hw: its device
  * @ring: descriptors; memory of the caller, which stays until wait has returned
  * @size: how many fit
  * @nr: how many were added
  * @rc: 0, or the errno that the batch has failed with before it was submitted, or when
  * @fence: signals when the device has let go of the pages
  * @section: from submit to wait the device is used; see hmm_ref_hw_enter()
+ * @peer_section: and the peer, if there is one
  *
  * Lives on the stack of the task that waits.
  */
 struct hmm_ref_job {
 	struct hmm_ref_devmem *dm;
+	struct hmm_ref_devmem *peer;
+	struct hmm_ref_hw *peer_hw;
 	struct hmm_ref_copy *ring;
 	unsigned int size;
 	unsigned int nr;
 	int rc;
 	struct dma_fence *fence;
 	int section;
+	int peer_section;
 };
 
 /**
@@ -144,12 +155,15 @@ struct hmm_ref_word {
  * @flush: forget the entries of pages from @start to before @end. Context: called with the lock
  *	of the range, in reclaim, and where nothing may sleep: waits for nothing but accesses. When
  *	it returns none goes on that has begun with such an entry
+ * @reaches: can copies come from the memory of another device, a peer? It stays until the fence of
+ *	such a batch has signalled. NULL for a device that reaches none: then data goes by way of
+ *	system memory. Context: any. Return: true when they can
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, and some of the tasks are in
  *	reclaim: waits for nothing that they may hold. Return: a fence, which signals after the rc
  *	of each descriptor is set, with the error of one of those that failed: -EIO (memory that
- *	cannot be read), -EFAULT (an address that is not mapped), -ETIMEDOUT (reset), -ENODEV; or
- *	an ERR_PTR(), and the device has not begun: -EAGAIN, -ENOMEM (no room for descriptors
- *	now), -ENODEV (the device is lost)
+ *	cannot be read, or the peer is lost), -EFAULT (an address that is not mapped), -ETIMEDOUT
+ *	(reset), -ENODEV; or an ERR_PTR(), and the device has not begun: -EAGAIN, -ENOMEM (no
+ *	room for descriptors now), -ENODEV (the device is lost)
  * @help: do for a task that waits for a fence what the device has not begun; NULL for hardware
  * @reset: stop the device, whatever it does. Only then the fence of what it was at signals, with
  *	-ETIMEDOUT; others may succeed. Context: as @submit; sleeps for a bounded time
@@ -163,6 +177,7 @@ struct hmm_ref_hw_ops {
 		      struct hmm_ref_word *word);
 	void (*flush)(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
 		      unsigned long end);
+	bool (*reaches)(struct hmm_ref_hw *hw, struct hmm_ref_hw *peer);
 	struct dma_fence *(*submit)(struct hmm_ref_hw *hw, const struct hmm_ref_job *job);
 	void (*help)(struct hmm_ref_hw *hw, struct dma_fence *fence);
 	void (*reset)(struct hmm_ref_hw *hw);
@@ -253,6 +268,21 @@ static inline void hmm_ref_job_copy(struct hmm_ref_job *job, enum hmm_ref_copy_o
 	}
 	job->ring[job->nr++] = (struct hmm_ref_copy){
 		.op = op, .nr = nr, .dpfn = dpfn, .sys_page = sys_page };
+}
+
+/**
+ * hmm_ref_job_copy_peer() - add a copy from another device
+ * @job: batch, with a peer
+ * @dpfn: page on the device
+ * @peer_dpfn: page on the peer. Neither side changes before the batch was waited for
+ * @nr: pages, contiguous on both sides and in one block of each
+ */
+static inline void hmm_ref_job_copy_peer(struct hmm_ref_job *job, unsigned long dpfn,
+					 unsigned long peer_dpfn, unsigned int nr)
+{
+	hmm_ref_job_copy(job, HMM_REF_COPY_PEER, dpfn, NULL, nr);
+	if (!job->rc)
+		job->ring[job->nr - 1].addr = (dma_addr_t)peer_dpfn << PAGE_SHIFT;
 }
 
 void hmm_ref_job_submit(struct hmm_ref_job *job);

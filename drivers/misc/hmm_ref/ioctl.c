@@ -22,7 +22,7 @@
 
 static u64 features(const struct hmm_ref_device *dev)
 {
-	u64 features = 0;
+	u64 features = HMM_REF_FEATURE_PEERS;
 
 	if (HMM_REF_LARGE_IS_SAFE)
 		features |= HMM_REF_FEATURE_LARGE_SAFE;
@@ -70,7 +70,7 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 		.end = migrate->addr + migrate->length,
 		.way = migrate->direction == HMM_REF_TO_DEVICE ? HMM_REF_SYS_TO_DEV :
 								 HMM_REF_DEV_TO_SYS,
-		.flags = HMM_REF_KEEP_LARGE,
+		.flags = HMM_REF_KEEP_LARGE | HMM_REF_FROM_PEERS,
 	};
 	unsigned long done;
 	int rc, map_rc;

@@ -2,7 +2,8 @@
 /*
  * Batches of copies: what the core does around the device's ops. See hw.h.
  *
- *   submit   map system memory for DMA; hand the descriptors to the device
+ *   submit   map system memory for DMA; hand the descriptors to the device. A peer that they
+ *            copy from stays, too, as long as the device is used
  *   wait     until the fence signals, or for so long that the device must hang: then it is
  *            reset, which ends what it does, and the fence signals; unmap
  *
@@ -71,6 +72,24 @@ err_unmap:
 	return -EAGAIN;
 }
 
+/* Use the device, and a peer. Return: 0, -ENODEV, or -EIO when it is the peer that is gone. */
+static int enter(struct hmm_ref_job *job)
+{
+	if (!hmm_ref_hw_enter(job->dm, &job->section))
+		return -ENODEV;
+	if (!job->peer || hmm_ref_hw_enter(job->peer, &job->peer_section))
+		return 0;
+	hmm_ref_hw_exit(job->dm, job->section);
+	return -EIO;
+}
+
+static void leave(struct hmm_ref_job *job)
+{
+	if (job->peer)
+		hmm_ref_hw_exit(job->peer, job->peer_section);
+	hmm_ref_hw_exit(job->dm, job->section);
+}
+
 /**
  * hmm_ref_job_submit() - have the device begin with what was added
  * @job: batch; nothing is added to it any more. How it went is what the wait says
@@ -83,14 +102,14 @@ void hmm_ref_job_submit(struct hmm_ref_job *job)
 
 	if (!job->nr || job->rc)
 		return;
-	if (!hmm_ref_hw_enter(job->dm, &job->section)) {
-		job->rc = -ENODEV;
+	job->rc = enter(job);
+	if (job->rc)
 		return;
-	}
+	job->peer_hw = job->peer ? job->peer->hw : NULL;
 	hmm_ref_verify_job(job);
 	job->rc = hmm_ref_fail(HMM_REF_FAIL_QUEUE) ? -EAGAIN : map(job);
 	if (job->rc)
-		goto err_exit;
+		goto err_leave;
 	job->fence = hw->ops->submit(hw, job);
 	if (!IS_ERR(job->fence))
 		return;
@@ -98,30 +117,31 @@ void hmm_ref_job_submit(struct hmm_ref_job *job)
 	unmap(job, job->nr);
 	if (job->rc == -ENODEV)
 		hmm_ref_devmem_lose_all(job->dm);
-err_exit:
-	hmm_ref_hw_exit(job->dm, job->section);
+err_leave:
+	leave(job);
 }
 
 /* When a batch that was begun at @began hangs, in jiffies. A device that goes has little time. */
-static unsigned long deadline(const struct hmm_ref_devmem *dm, unsigned long began)
+static unsigned long deadline(const struct hmm_ref_job *job, unsigned long began)
 {
 	unsigned long patience = max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
 
-	if (READ_ONCE(dm->stopped))
+	if (READ_ONCE(job->dm->stopped) || (job->peer && READ_ONCE(job->peer->stopped)))
 		patience = min(patience, HMM_REF_LAST_PATIENCE);
 	return began + patience;
 }
 
 /* Until the device has let go of the pages. */
-static void wait_for_device(const struct hmm_ref_devmem *dm, struct dma_fence *fence)
+static void wait_for_device(const struct hmm_ref_job *job)
 {
-	struct hmm_ref_hw *hw = dm->hw;
+	struct dma_fence *fence = job->fence;
+	struct hmm_ref_hw *hw = job->dm->hw;
 	unsigned long began = jiffies;
 
 	if (hw->ops->help)
 		hw->ops->help(hw, fence);
 	while (!dma_fence_is_signaled(fence)) {
-		unsigned long left = deadline(dm, began) - jiffies;
+		unsigned long left = deadline(job, began) - jiffies;
 
 		if ((long)left > 0) {
 			dma_fence_wait_timeout(fence, false, min(left, HZ));
@@ -156,13 +176,13 @@ int hmm_ref_job_wait(struct hmm_ref_job *job)
 		return job->rc;
 	}
 	hmm_ref_verify_job(job);
-	wait_for_device(job->dm, job->fence);
+	wait_for_device(job);
 	hmm_ref_verify_job(job);
 	rc = dma_fence_get_status(job->fence);
 	unmap(job, job->nr);
 	dma_fence_put(job->fence);
 	if (rc == -ENODEV)
 		hmm_ref_devmem_lose_all(job->dm);
-	hmm_ref_hw_exit(job->dm, job->section);
+	leave(job);
 	return min(rc, 0);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * One migration: hmm_ref_migrate() has all of its steps, in their order. The MIGRATE command
- * moves pages by it in both directions (migrate_cmd.c), CPU faults (migrate_fault.c) and
- * eviction (migrate_evict.c) move them to system memory. They differ in which pages they ask for
- * and in how they fill the destinations.
+ * moves pages by it in both directions, and from one device to another (migrate_cmd.c), CPU faults
+ * (migrate_fault.c) and eviction (migrate_evict.c) move them to system memory. They differ in which
+ * pages they ask for and in how they fill the destinations.
  *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize. Eviction takes device pages by
@@ -91,13 +91,14 @@ static void abandon(unsigned long *dst, unsigned long npages)
  */
 static int abandon_lost(struct hmm_ref_move *move)
 {
+	struct hmm_ref_devmem *source = move->peer ?: move->dm;
 	const unsigned long *src = move->args.src;
 	unsigned long *dst = move->args.dst;
 	unsigned long dpfn = 0, first = 0, end = 0;
 	unsigned long i;
 	int rc = 0;
 
-	if (!READ_ONCE(move->dm->any_lost))
+	if (!READ_ONCE(source->any_lost))
 		return 0;
 	for (i = 0; i < move->args.npages; i++) {
 		struct page *page = migrate_pfn_to_page(src[i]);
@@ -105,11 +106,11 @@ static int abandon_lost(struct hmm_ref_move *move)
 		/* Single pages for a large folio are in the entries from there on. */
 		if (page) {
 			first = i;
-			end = hmm_ref_owns(move->dm, page) ? i + hmm_ref_src_pages(src[i]) : 0;
+			end = hmm_ref_owns(source, page) ? i + hmm_ref_src_pages(src[i]) : 0;
 			dpfn = end ? hmm_ref_page_dpfn(page) : 0;
 		}
 		if (!dst[i] || i >= end ||
-		    !hmm_ref_devmem_any_lost(move->dm, dpfn + (i - first),
+		    !hmm_ref_devmem_any_lost(source, dpfn + (i - first),
 					     hmm_ref_src_pages(dst[i])))
 			continue;
 		if (dst[i] & MIGRATE_PFN_COMPOUND)
@@ -200,7 +201,7 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
 /* ---- a migration ------------------------------------------------------- */
 
 /**
- * hmm_ref_migrate() - move pages to the device, or to system memory
+ * hmm_ref_migrate() - move pages to the device, from another one, too, or to system memory
  * @move: what to move and how to fill; its moved is set
  *
  * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
@@ -225,6 +226,7 @@ int hmm_ref_migrate(struct hmm_ref_move *move)
 
 	/* Give them destinations, locked as well. An error can still be undone. */
 	hmm_ref_job_begin(&move->job, move->dm, move->ring, move->ring_size);
+	move->job.peer = move->peer;
 	rc = move->fill(move);
 	hmm_ref_job_submit(&move->job);
 

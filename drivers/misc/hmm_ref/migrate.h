@@ -77,7 +77,8 @@ static inline bool hmm_ref_moved(unsigned long src)
  * @args: for the core: vma, start, end, src, dst, flags and fault_page are the caller's to set;
  *	without a VMA src, npages, and dst, all zeros
  * @first_pfn: without a VMA: the page frame number of the first of npages device pages
- * @dm: device memory that the pages go to, or leave
+ * @dm: device memory that the pages go to, or leave for system memory
+ * @peer: device memory that they leave for @dm, of another device; or NULL
  * @fill: gives the entries of args.src that are to move a locked page in args.dst each, and adds
  *	a copy to @job for it. What it leaves without one stays. Returns 0, or an errno that
  *	hmm_ref_migrate() returns at its end. Waits for nothing but memory, and, to the device,
@@ -92,6 +93,7 @@ struct hmm_ref_move {
 	struct migrate_vma args;
 	unsigned long first_pfn;
 	struct hmm_ref_devmem *dm;
+	struct hmm_ref_devmem *peer;
 	int (*fill)(struct hmm_ref_move *move);
 	struct hmm_ref_copy *ring;
 	unsigned int ring_size;
@@ -119,6 +121,35 @@ static inline void hmm_ref_move_init(struct hmm_ref_move *move, struct hmm_ref_d
 		.ring = scratch->ring,
 		.ring_size = HMM_REF_BLOCK_PAGES,
 	};
+}
+
+/**
+ * hmm_ref_select() - which pages of a device setup is to collect
+ * @dm: device memory
+ *
+ * Return: flag for struct migrate_vma, for pages of its pgmap_owner.
+ */
+static inline unsigned long hmm_ref_select(const struct hmm_ref_devmem *dm)
+{
+	return dm->type == MEMORY_DEVICE_COHERENT ? MIGRATE_VMA_SELECT_DEVICE_COHERENT :
+						    MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+}
+
+/**
+ * hmm_ref_move_from() - say where pages are that are to move to the device
+ * @move: set up, with the flags that are for either
+ * @peer: memory of another device, which the device reaches; or NULL for system memory
+ */
+static inline void hmm_ref_move_from(struct hmm_ref_move *move, struct hmm_ref_devmem *peer)
+{
+	move->peer = peer;
+	if (!peer) {
+		move->args.flags |= MIGRATE_VMA_SELECT_SYSTEM;
+		return;
+	}
+	move->args.pgmap_owner = peer->pgmap_owner;
+	move->args.flags |= hmm_ref_select(peer);
+	move->cause = HMM_REF_BY_PEER;
 }
 
 /**
@@ -168,13 +199,15 @@ struct hmm_ref_tally {
 };
 
 #define HMM_REF_KEEP_LARGE	BIT(0)
+#define HMM_REF_FROM_PEERS	BIT(1)
 
 /**
  * struct hmm_ref_migration - a range of a process to migrate
  * @start: page address
  * @end: page address, exclusive
  * @way: where its pages are to go
- * @flags: HMM_REF_KEEP_LARGE to keep large folios whole, as far as possible; or 0
+ * @flags: HMM_REF_KEEP_LARGE to keep large folios whole, as far as possible; HMM_REF_FROM_PEERS to
+ *	take pages of other devices, too, to the device
  * @tally: out: what became of them, from @start on, also on error
  */
 struct hmm_ref_migration {

@@ -8,6 +8,8 @@
  *   migrate    hmm_ref_migrate(), which finds out how many device pages that takes and reserves
  *              all of them; or none, and -ENOSPC
  *   make room  with no lock held, as that may evict; then begin again with the look
+ *   peers      what is on other devices, in the same way: directly if this one reaches the
+ *              other, else by way of system memory
  *   try again  what others have held locked, a few times
  *   count      what has happened to the pages
  *
@@ -16,6 +18,9 @@
  * - A window is looked at before setup: the look waits for tasks that invalidate, and
  *   UFFDIO_MOVE, one of them, waits for pages that setup has locked.
  * - Where no more room can be made, as much moves as there is.
+ * - A peer is used in its own SRCU section hmm_ref_device::unplug. Of its locks none is taken but
+ *   those of pages, and these are only tried: two devices may take pages of each other. A page goes
+ *   by way of system memory only when the room for it is reserved.
  * - The first error ends the command. Any signal does, between two windows.
  */
 #include <linux/dax.h>
@@ -60,6 +65,7 @@ enum window_state {
 /**
  * struct window - what is migrated at a time
  * @range: to look at it, where it may have pages on the device; or NULL
+ * @peer: device that pages come from, in a section of its unplug; or NULL for system memory
  * @start: user address
  * @end: user address; cut to the VMA by the look
  * @vm_flags: of the VMA
@@ -76,6 +82,7 @@ enum window_state {
  */
 struct window {
 	struct hmm_ref_range *range;
+	struct hmm_ref_device *peer;
 	unsigned long start;
 	unsigned long end;
 	vm_flags_t vm_flags;
@@ -99,11 +106,11 @@ static unsigned long window_pages(const struct window *w)
 /* ---- looking ----------------------------------------------------------- */
 
 static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
-			  unsigned long end)
+			  struct hmm_ref_device *dev, unsigned long end)
 {
 	if (!w->range)
 		return 0;
-	return hmm_ref_range_peek(w->range, w->start, end, client->scratch.dst);
+	return hmm_ref_range_peek(&dev->dm, w->range, w->start, end, client->scratch.dst);
 }
 
 /*
@@ -125,8 +132,11 @@ static void look_to_device(struct hmm_ref_client *client, struct window *w,
 		w->wanted = 0;
 		return;
 	}
-	if (w->room_state != ROOM_ASSUMED || peek(client, w, w->start + PAGE_SIZE))
-		w->wanted -= peek(client, w, w->end);
+	if (w->peer)
+		w->wanted = peek(client, w, w->peer, w->end);
+	else if (w->room_state != ROOM_ASSUMED ||
+		 peek(client, w, client->dev, w->start + PAGE_SIZE))
+		w->wanted -= peek(client, w, client->dev, w->end);
 }
 
 /* Look up the VMA, and what of it may move. Return: the VMA, or NULL. */
@@ -150,6 +160,96 @@ static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_w
 
 /* ---- moving ------------------------------------------------------------ */
 
+static void move_init(struct hmm_ref_move *move, struct hmm_ref_device *dev,
+		      struct hmm_ref_client *client, const struct window *w,
+		      struct vm_area_struct *vma)
+{
+	hmm_ref_move_init(move, &dev->dm, &client->scratch);
+	move->args.vma = vma;
+	move->args.start = w->start;
+	move->args.end = w->end;
+	move->args.flags = w->select;
+}
+
+static void count_taken(struct hmm_ref_device *peer, unsigned long nr)
+{
+	hmm_ref_count(peer->counters, to_peers, nr);
+}
+
+/* From a peer that is reached, or, without one, from system memory. Return: as below. */
+static int move_from(struct hmm_ref_device *peer, struct hmm_ref_client *client,
+		     struct window *w, struct vm_area_struct *vma)
+{
+	struct hmm_ref_to_device to = {
+		.owner = client->owner,
+		.room = &w->room,
+		.folios = client->scratch.folios,
+		.all = w->room_state != ROOM_NONE,
+	};
+	int rc;
+
+	move_init(&to.move, client->dev, client, w, vma);
+	hmm_ref_move_from(&to.move, peer ? &peer->dm : NULL);
+	to.move.fill = hmm_ref_fill_device;
+	rc = hmm_ref_migrate(&to.move);
+	if (rc == -EINVAL)
+		return rc;
+	atomic_long_add(to.move.moved, &client->owner->to_device);
+	if (peer)
+		count_taken(peer, to.move.moved);
+	w->need = to.need;
+	w->whole = to.whole;
+	w->refused = to.refused;
+	w->moved += to.move.moved;
+	w->state = WINDOW_HANDLED;
+	return rc;
+}
+
+/* Whether what a peer has is a large folio is not known: it is taken for one if it may be. */
+static int reserve_for_peer(struct hmm_ref_client *client, struct window *w)
+{
+	w->need = w->wanted;
+	w->whole = w->select && w->wanted == HMM_REF_BLOCK_PAGES &&
+		   hmm_ref_has_large(&w->peer->dm);
+	return hmm_ref_devmem_try_reserve(&client->dev->dm, &w->room, w->need, w->whole);
+}
+
+/* Return: as below. What cannot go on to the device stays in system memory. */
+static int move_by_system(struct hmm_ref_client *client, struct window *w,
+			  struct vm_area_struct *vma)
+{
+	struct hmm_ref_move out;
+	int rc, in_rc;
+
+	rc = reserve_for_peer(client, w);
+	if (rc)
+		return rc;
+	move_init(&out, w->peer, client, w, vma);
+	out.cause = HMM_REF_BY_PEER;
+	rc = hmm_ref_to_system(&out);
+	if (rc == -EINVAL)
+		return rc;
+	count_taken(w->peer, out.moved);
+	in_rc = move_from(NULL, client, w, vma);
+	return rc ?: in_rc;
+}
+
+static int move_from_peer(struct hmm_ref_client *client, struct window *w,
+			  struct vm_area_struct *vma)
+{
+	struct hmm_ref_hw *hw = client->dev->dm.hw;
+	int rc;
+
+	if (!hw->ops->reaches || !hw->ops->reaches(hw, w->peer->dm.hw))
+		return move_by_system(client, w, vma);
+	rc = move_from(w->peer, client, w, vma);
+	if (rc != -E2BIG)
+		return rc;
+	/* Of a large folio that has lost data the other pages move. */
+	w->select = 0;
+	return move_from(w->peer, client, w, vma);
+}
+
 /*
  * Return: 0; -EAGAIN when the device has to grow first; -ENOSPC when there is too little room; or
  * -errno.
@@ -157,36 +257,14 @@ static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_w
 static int move_to_device(struct hmm_ref_client *client, struct window *w,
 			  struct vm_area_struct *vma)
 {
-	struct hmm_ref_devmem *dm = &client->dev->dm;
-	struct hmm_ref_to_device to = {
-		.owner = client->owner,
-		.room = &w->room,
-		.folios = client->scratch.folios,
-		.all = w->room_state != ROOM_NONE,
-	};
-	int rc = 0;
-
-	if (w->wanted) {
-		if (w->room_state == ROOM_ASSUMED &&
-		    hmm_ref_devmem_may_grow(dm, w->wanted, w->select))
-			return -EAGAIN;
-		hmm_ref_move_init(&to.move, dm, &client->scratch);
-		to.move.args.vma = vma;
-		to.move.args.start = w->start;
-		to.move.args.end = w->end;
-		to.move.args.flags = MIGRATE_VMA_SELECT_SYSTEM | w->select;
-		to.move.fill = hmm_ref_fill_device;
-		rc = hmm_ref_migrate(&to.move);
-		if (rc == -EINVAL)
-			return rc;
-		atomic_long_add(to.move.moved, &client->owner->to_device);
-		w->need = to.need;
-		w->whole = to.whole;
-		w->refused = to.refused;
-		w->moved += to.move.moved;
+	if (!w->wanted) {
+		w->state = WINDOW_HANDLED;
+		return 0;
 	}
-	w->state = WINDOW_HANDLED;
-	return rc;
+	if (w->room_state == ROOM_ASSUMED &&
+	    hmm_ref_devmem_may_grow(&client->dev->dm, w->wanted, w->select))
+		return -EAGAIN;
+	return w->peer ? move_from_peer(client, w, vma) : move_from(NULL, client, w, vma);
 }
 
 static int move_to_system(struct hmm_ref_client *client, struct window *w,
@@ -195,11 +273,7 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 	struct hmm_ref_move move;
 	int rc;
 
-	hmm_ref_move_init(&move, &client->dev->dm, &client->scratch);
-	move.args.vma = vma;
-	move.args.start = w->start;
-	move.args.end = w->end;
-	move.args.flags = w->select;
+	move_init(&move, client->dev, client, w, vma);
 	move.cause = HMM_REF_BY_COMMAND;
 	rc = hmm_ref_to_system(&move);
 	if (rc == -EINVAL)
@@ -323,6 +397,61 @@ static struct window window_at(struct hmm_ref_client *client,
 	return w;
 }
 
+/* ---- other devices ----------------------------------------------------- */
+
+/* What of a window is on one peer. Return: 0 or -errno. */
+static int fit_peer(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
+		    struct hmm_ref_device *peer, struct window *w)
+{
+	struct window its = window_at(client, m, w->range, w->start, w->end);
+	int section = srcu_read_lock(&peer->unplug);
+	int rc = 0;
+
+	if (!READ_ONCE(peer->gone) && hmm_ref_devmem_used(&peer->dm)) {
+		its.peer = peer;
+		its.room_state = w->room_state == ROOM_NONE ? ROOM_NONE : ROOM_ASSUMED;
+		rc = fit_window(client, m->way, &its);
+		w->moved += its.moved;
+		if (its.room_state == ROOM_NONE)
+			w->room_state = ROOM_NONE;
+	}
+	srcu_read_unlock(&peer->unplug, section);
+	return rc;
+}
+
+static int fit_peers(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
+		     struct window *w)
+{
+	struct hmm_ref_device *peer;
+	unsigned long index = 0;
+	int rc = 0;
+
+	while (!rc && (peer = hmm_ref_device_next(&index))) {
+		if (peer != client->dev)
+			rc = fit_peer(client, m, peer, w);
+		hmm_ref_device_put(peer);
+	}
+	return rc;
+}
+
+/*
+ * After a pass that came to @rc: if pages up to @end are missing that could move, they may be on
+ * other devices. Sets how many are missing then. Return: @rc, or 0 or -errno of the others.
+ */
+static int complete_window(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
+			   struct window *w, unsigned long end, int rc,
+			   unsigned long *skipped)
+{
+	*skipped = count_skipped(client, m->way, w, end, w->moved);
+	if (rc || !(m->flags & HMM_REF_FROM_PEERS) || *skipped <= w->refused)
+		return rc;
+	rc = fit_peers(client, m, w);
+	*skipped = count_skipped(client, m->way, w, end, w->moved);
+	return rc;
+}
+
+/* ---- windows ----------------------------------------------------------- */
+
 /*
  * Migrate the window at @addr, which is moved on to what has not been handled. What others hold
  * locked is tried again, but not for long. Later passes may find less to handle, but what the
@@ -349,16 +478,17 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 	end = w.end;
 	if (w.state == WINDOW_HANDLED)
 		handled = window_pages(&w);
+	if (w.moved < handled)
+		rc = complete_window(client, m, &w, end, rc, &skipped);
 	moved = w.moved;
-	if (moved < handled)
-		skipped = count_skipped(client, m->way, &w, end, moved);
 	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE && tries < MIGRATE_TRIES) {
 		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
 		tries++;
 		w = window_at(client, m, range, start, end);
+		w.moved = moved;
 		rc = fit_window(client, m->way, &w);
-		moved += w.moved;
-		skipped = count_skipped(client, m->way, &w, end, moved);
+		rc = complete_window(client, m, &w, end, rc, &skipped);
+		moved = w.moved;
 	}
 	if (range)
 		hmm_ref_range_put_to_look(range, &temporary);

@@ -10,24 +10,39 @@
  *
  * A large folio waits for a block, and stays where it is if there is none. A large hole is
  * filled with all of its pages or with none.
+ *
+ * Pages of another device move the same way, if this one reaches them. Setup collects the holes
+ * between them as well, which are left to the migration of system memory.
  */
 #include "fail.h"
 #include "migrate.h"
 
 /* Holes and anonymous pages move; the core would refuse others late and at a cost. */
-static inline bool wants_device(unsigned long src)
+static inline bool wants_device(const struct hmm_ref_to_device *to, unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
-	return src & MIGRATE_PFN_MIGRATE && (!page || folio_test_anon(page_folio(page)));
+	if (!(src & MIGRATE_PFN_MIGRATE))
+		return false;
+	return page ? folio_test_anon(page_folio(page)) : !to->move.peer;
+}
+
+/* Is every entry that setup has collected one that wants a page? */
+static inline bool all_want_device(const struct hmm_ref_to_device *to)
+{
+	return vma_is_anonymous(to->move.args.vma) && !to->move.peer;
 }
 
 /* A hole has no page: it is cleared. */
 static inline void add_copy(struct hmm_ref_job *job, const struct folio *folio,
-			    struct page *sys_page, unsigned long nr)
+			    struct page *page, unsigned long nr)
 {
-	hmm_ref_job_copy(job, sys_page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO,
-			 hmm_ref_folio_dpfn(folio), sys_page, nr);
+	unsigned long dpfn = hmm_ref_folio_dpfn(folio);
+
+	if (job->peer)
+		hmm_ref_job_copy_peer(job, dpfn, hmm_ref_page_dpfn(page), nr);
+	else
+		hmm_ref_job_copy(job, page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO, dpfn, page, nr);
 }
 
 /* Rule 4 of devmem.c, for pages that no copy has been added for. */
@@ -40,15 +55,16 @@ static void put_unused(struct folio **folios, unsigned long nr)
 }
 
 /* How many entries want a page? An anonymous VMA has no pages of another kind. */
-static unsigned long count_wanted(const struct migrate_vma *args)
+static unsigned long count_wanted(const struct hmm_ref_to_device *to)
 {
+	const struct migrate_vma *args = &to->move.args;
 	unsigned long wanted = 0;
 	unsigned long i;
 
-	if (vma_is_anonymous(args->vma))
+	if (all_want_device(to))
 		return args->cpages;
 	for (i = 0; i < args->npages; i++)
-		wanted += wants_device(args->src[i]);
+		wanted += wants_device(to, args->src[i]);
 	return wanted;
 }
 
@@ -61,15 +77,15 @@ static void plan(struct hmm_ref_to_device *to)
 	to->whole = false;
 	to->refused = 0;
 	if (!(src & MIGRATE_PFN_COMPOUND)) {
-		to->need = count_wanted(args);
-	} else if (wants_device(src)) {
+		to->need = count_wanted(to);
+	} else if (wants_device(to, src)) {
 		to->need = HMM_REF_BLOCK_PAGES;
 		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
 		to->whole = hmm_ref_src_is_page(src) ||
 			    !vma_thp_disabled(args->vma, args->vma->vm_flags, false);
 	} else {
 		to->need = 0;
-		to->refused = HMM_REF_BLOCK_PAGES;
+		to->refused = migrate_pfn_to_page(src) ? HMM_REF_BLOCK_PAGES : 0;
 	}
 }
 
@@ -131,7 +147,7 @@ static bool fill_hole(struct hmm_ref_to_device *to)
 static void fill_single(struct hmm_ref_to_device *to)
 {
 	struct migrate_vma *args = &to->move.args;
-	const bool all_anon = vma_is_anonymous(args->vma);
+	const bool all = all_want_device(to);
 	const unsigned long npages = args->npages;
 	const unsigned long *src = args->src;
 	struct folio **next = to->folios;
@@ -147,8 +163,8 @@ static void fill_single(struct hmm_ref_to_device *to)
 
 		if (!(entry & MIGRATE_PFN_MIGRATE))
 			continue;
-		if (!all_anon && !wants_device(entry)) {
-			to->refused++;
+		if (!all && !wants_device(to, entry)) {
+			to->refused += !!migrate_pfn_to_page(entry);
 			continue;
 		}
 		if (next == end)

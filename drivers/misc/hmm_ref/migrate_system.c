@@ -100,7 +100,7 @@ gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 {
 	const gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 
-	if (cause == HMM_REF_BY_COMMAND)
+	if (cause == HMM_REF_BY_COMMAND || cause == HMM_REF_BY_PEER)
 		return gfp;
 	if (READ_ONCE(dm->stopped))
 		return GFP_HIGHUSER_MOVABLE;
@@ -140,9 +140,7 @@ int hmm_ref_to_system(struct hmm_ref_move *move)
 	int rc;
 
 	move->fill = fill_system;
-	move->args.flags |= move->dm->type == MEMORY_DEVICE_COHERENT ?
-			    MIGRATE_VMA_SELECT_DEVICE_COHERENT :
-			    MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	move->args.flags |= hmm_ref_select(move->dm);
 	rc = hmm_ref_migrate(move);
 	if (rc != -E2BIG)
 		return rc;

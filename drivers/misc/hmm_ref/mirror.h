@@ -198,8 +198,8 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident);
-unsigned long hmm_ref_range_peek(struct hmm_ref_range *range, unsigned long start,
-				 unsigned long end, unsigned long *pfns);
+unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range *range,
+				 unsigned long start, unsigned long end, unsigned long *pfns);
 
 /* absent.c */
 unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,

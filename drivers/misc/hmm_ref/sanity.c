@@ -224,22 +224,31 @@ static bool is_unused(struct page *page)
 	return is_the_jobs(page) && !page_folio(page)->mapping;
 }
 
-static void verify_copy(struct hmm_ref_devmem *dm, const struct hmm_ref_copy *copy)
+/* Return: the first of @nr pages, which are in one block; or NULL. */
+static struct page *device_pages(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr)
 {
-	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, copy->dpfn);
-	unsigned int bit = copy->dpfn & (HMM_REF_BLOCK_PAGES - 1);
-	struct page *dev_page;
+	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
+	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
 
-	sane(block && bit + copy->nr <= HMM_REF_BLOCK_PAGES);
-	if (!block)
+	sane(block && bit + nr <= HMM_REF_BLOCK_PAGES);
+	return block ? pfn_to_page(hmm_ref_block_pfn(block) + bit) : NULL;
+}
+
+static void verify_copy(const struct hmm_ref_job *job, const struct hmm_ref_copy *copy)
+{
+	struct page *dev_page = device_pages(job->dm, copy->dpfn, copy->nr);
+	struct page *page = copy->sys_page;
+
+	if (copy->op == HMM_REF_COPY_PEER)
+		page = device_pages(job->peer, copy->addr >> PAGE_SHIFT, copy->nr);
+	if (!dev_page || (copy->op == HMM_REF_COPY_PEER && !page))
 		return;
-	dev_page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
 	if (copy->op == HMM_REF_COPY_OUT) {
 		sane(is_the_jobs(dev_page));
-		sane(is_unused(copy->sys_page));
+		sane(is_unused(page));
 	} else {
 		sane(is_unused(dev_page));
-		sane(copy->op == HMM_REF_COPY_ZERO || is_the_jobs(copy->sys_page));
+		sane(copy->op == HMM_REF_COPY_ZERO || is_the_jobs(page));
 	}
 }
 
@@ -256,7 +265,7 @@ void hmm_ref_verify_job(const struct hmm_ref_job *job)
 	unsigned int i;
 
 	for (i = 0; i < job->nr; i++)
-		verify_copy(job->dm, &job->ring[i]);
+		verify_copy(job, &job->ring[i]);
 }
 
 /**

@@ -101,16 +101,15 @@ static inline bool is_trapped(unsigned long hmm_pfn)
 	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) && hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
-/* The block of the device that a page is in, or NULL. The page stays meanwhile. */
-static struct hmm_ref_block *own_block(const struct hmm_ref_range *range,
-				       unsigned long hmm_pfn)
+/* The block of a device that a page is in, or NULL. The page stays meanwhile. */
+static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm, unsigned long hmm_pfn)
 {
 	struct page *page = seen_page(hmm_pfn);
-	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(range->mirror->dm, page) : NULL;
+	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(dm, page) : NULL;
 
 	if (!chunk)
 		return NULL;
-	return hmm_ref_devmem_block(range->mirror->dm, hmm_ref_chunk_dpfn(chunk, page));
+	return hmm_ref_devmem_block(dm, hmm_ref_chunk_dpfn(chunk, page));
 }
 
 /**
@@ -161,27 +160,27 @@ out:
 	return rc;
 }
 
-/* Count the pages that are on the device, and have eviction turn to others first. */
-static unsigned long spare_resident(struct hmm_ref_range *range,
-				    const struct hmm_range *walk)
+/* Count the pages that are on a device, and have its eviction turn to others first. */
+static unsigned long spare_resident(struct hmm_ref_devmem *dm, const struct hmm_range *walk)
 {
 	struct hmm_ref_block *last = NULL;
 	unsigned long resident = 0;
 	unsigned long i;
 
 	for (i = 0; i < range_pages(walk); i++) {
-		struct hmm_ref_block *block = own_block(range, walk->hmm_pfns[i]);
+		struct hmm_ref_block *block = block_of(dm, walk->hmm_pfns[i]);
 
 		resident += !!block;
 		if (block && block != last)
-			hmm_ref_devmem_touch(range->mirror->dm, block);
+			hmm_ref_devmem_touch(dm, block);
 		last = block;
 	}
 	return resident;
 }
 
 /**
- * hmm_ref_range_peek() - how many pages are on the device, as far as one look tells
+ * hmm_ref_range_peek() - how many pages are on a device, as far as one look tells
+ * @dm: memory of the device, or of another one that stays meanwhile
  * @range: of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
@@ -192,15 +191,15 @@ static unsigned long spare_resident(struct hmm_ref_range *range,
  * Context: mmap_lock held for read.
  * Return: number of pages; 0 when the range changed meanwhile.
  */
-unsigned long hmm_ref_range_peek(struct hmm_ref_range *range, unsigned long start,
-				 unsigned long end, unsigned long *pfns)
+unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range *range,
+				 unsigned long start, unsigned long end, unsigned long *pfns)
 {
 	struct hmm_range walk = {
 		.notifier = &range->notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
-		.dev_private_owner = range->mirror->dm->pgmap_owner,
+		.dev_private_owner = dm->pgmap_owner,
 	};
 	unsigned long resident = 0;
 
@@ -211,7 +210,7 @@ unsigned long hmm_ref_range_peek(struct hmm_ref_range *range, unsigned long star
 	mutex_lock(&range->lock);
 	if (!mmu_interval_read_retry(&range->notifier, walk.notifier_seq) &&
 	    !hmm_ref_fail(HMM_REF_FAIL_RETRY))
-		resident = spare_resident(range, &walk);
+		resident = spare_resident(dm, &walk);
 	mutex_unlock(&range->lock);
 	return resident;
 }

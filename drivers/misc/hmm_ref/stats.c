@@ -39,6 +39,7 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 
 		stats->out_to_device += READ_ONCE(c->to_device);
 		stats->out_to_system += READ_ONCE(c->to_system);
+		stats->out_to_peers += READ_ONCE(c->to_peers);
 		stats->out_cpu_faults += READ_ONCE(c->cpu_faults);
 		stats->out_fault_pages += READ_ONCE(c->fault_pages);
 		stats->out_evicted += READ_ONCE(c->evicted);
@@ -73,6 +74,7 @@ void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client 
 	show_count(m, "to-system", &owner->departed[HMM_REF_BY_COMMAND]);
 	show_count(m, "cpu-fault-pages", &owner->departed[HMM_REF_BY_FAULT]);
 	show_count(m, "evicted", &owner->departed[HMM_REF_BY_EVICTION]);
+	show_count(m, "to-peers", &owner->departed[HMM_REF_BY_PEER]);
 	show_count(m, "device-faults", &owner->device_faults);
 	show_count(m, "invalidations", &owner->invalidations);
 	show_count(m, "retries", &owner->retries);

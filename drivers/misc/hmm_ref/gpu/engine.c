@@ -2,7 +2,7 @@
 /*
  * The copy engine: it copies between the memory of a GPU and system memory, which it knows by DMA
  * addresses only. Each is resolved at the moment of the access, as an IOMMU does; one that is not
- * mapped is a DMA fault.
+ * mapped is a DMA fault. It copies, too, from the memory of another GPU, if the two are wired.
  *
  * mock: real hardware has engines of its own. Here a kind engine leaves its work to the task that
  * waits, so that the wait costs no switch of tasks. It can be unkind, by parameters and fault
@@ -46,6 +46,7 @@ MODULE_PARM_DESC(slow_engine, "microseconds that a batch of copies takes at leas
  * @fence: signals when they are done; its release frees the batch
  * @lock: of the fence
  * @node: in hmm_ref_gpu::queue
+ * @peer: GPU that they copy from, or NULL
  * @ring: descriptors, which are the core's again when the fence signals
  * @nr: how many
  * @is_queued: the engine does them, not the task that waits
@@ -55,6 +56,7 @@ struct batch {
 	struct dma_fence fence;
 	spinlock_t lock;	/* fence */
 	struct list_head node;
+	struct hmm_ref_gpu *peer;
 	struct hmm_ref_copy *ring;
 	unsigned int nr;
 	bool is_queued;
@@ -112,9 +114,19 @@ static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram v
 		copy_page(vram.mem, sys);
 }
 
+/* mock: real hardware would go by a link between the two, or by the bus. */
+static void copy_from_peer(struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+			   struct vram vram)
+{
+	struct iosys_map source = peer->vram(peer, copy->addr >> PAGE_SHIFT);
+
+	memcpy(vram.mem, source.vaddr, copy->nr * PAGE_SIZE);
+}
+
 /* Return: true when an address is not mapped. */
 static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-				     const struct hmm_ref_copy *copy, struct vram vram)
+				     struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+				     struct vram vram)
 {
 	enum dma_data_direction direction = copy->op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
 									  DMA_FROM_DEVICE;
@@ -122,6 +134,10 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 
 	if (copy->op == HMM_REF_COPY_ZERO) {
 		fill_vram(vram, 0, copy->nr * PAGE_SIZE);
+		return false;
+	}
+	if (copy->op == HMM_REF_COPY_PEER) {
+		copy_from_peer(peer, copy, vram);
 		return false;
 	}
 	for (i = 0; i < copy->nr; i++, vram.mem += PAGE_SIZE) {
@@ -136,7 +152,8 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 }
 
 static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-			const struct hmm_ref_copy *copy, struct vram vram)
+			struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+			struct vram vram)
 {
 	dma_addr_t addr = copy->addr;
 	unsigned int i;
@@ -160,10 +177,11 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
  * For each copy of some, the last one first if @reverse. Most are in the block of the one
  * before: its address is known. Return: 0, or the errno of one that failed.
  */
-static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *ring,
-				     unsigned int nr, bool reverse,
+static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_gpu *peer,
+				     struct hmm_ref_copy *ring, unsigned int nr, bool reverse,
 				     bool (*fn)(struct hmm_ref_hw *hw,
 						struct iommu_domain *domain,
+						struct hmm_ref_gpu *peer,
 						const struct hmm_ref_copy *copy,
 						struct vram vram))
 {
@@ -185,7 +203,7 @@ static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_cop
 		}
 		vram.mem = block.mem + ((copy->dpfn - first) << PAGE_SHIFT);
 		vram.is_iomem = block.is_iomem;
-		if (likely(!fn(&gpu->hw, domain, copy, vram)))
+		if (likely(!fn(&gpu->hw, domain, peer, copy, vram)))
 			continue;
 		rc = -EFAULT;
 		copy->rc = rc;
@@ -206,7 +224,7 @@ static int fail_all(struct batch *batch, int rc)
 /* What it has copied is no data. */
 static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
 {
-	do_copies(gpu, copy, 1, false, poison_copy);
+	do_copies(gpu, NULL, copy, 1, false, poison_copy);
 	copy->rc = -EIO;
 	return copy->rc;
 }
@@ -219,13 +237,16 @@ static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 		return fail_all(batch, -EIO);
 	if (hmm_ref_fail(HMM_REF_FAIL_LOST))
 		WRITE_ONCE(gpu->lost, true);
-	rc = do_copies(gpu, batch->ring, batch->nr, READ_ONCE(reordered_engine), run_copy);
+	rc = do_copies(gpu, batch->peer, batch->ring, batch->nr, READ_ONCE(reordered_engine),
+		       run_copy);
 	if (hmm_ref_fail(HMM_REF_FAIL_ONE_COPY))
 		rc = fail_one(gpu, &batch->ring[batch->nr / 2]);
 	/* What was written combined has to be there before others are told. */
 	wmb();
 	if (hmm_ref_gpu_is_lost(gpu))
 		return fail_all(batch, -ENODEV);
+	if (batch->peer && hmm_ref_gpu_is_lost(batch->peer))
+		return fail_all(batch, -EIO);
 	return rc;
 }
 
@@ -300,6 +321,7 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 	spin_lock_init(&batch->lock);
 	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, gpu->context,
 		       atomic64_inc_return(&gpu->seqno));
+	batch->peer = job->peer_hw ? hmm_ref_to_gpu(job->peer_hw) : NULL;
 	batch->ring = job->ring;
 	batch->nr = job->nr;
 	batch->hangs = hmm_ref_fail(HMM_REF_FAIL_HANG);
@@ -308,7 +330,7 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 		return &batch->fence;
 
 	if (late) {
-		do_copies(gpu, batch->ring, batch->nr, false, poison_copy);
+		do_copies(gpu, batch->peer, batch->ring, batch->nr, false, poison_copy);
 		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
 	}
 	dma_fence_get(&batch->fence);

@@ -108,12 +108,19 @@ static struct iosys_map sim_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 							       << PAGE_SHIFT));
 }
 
+/* mock: real hardware has a link to its like, or finds it on the bus, and not every one. */
+static bool sim_reaches(struct hmm_ref_hw *hw, struct hmm_ref_hw *peer)
+{
+	return peer->ops == hw->ops;
+}
+
 static const struct hmm_ref_hw_ops sim_ops = {
 	.vram_alloc = sim_vram_alloc,
 	.vram_free = sim_vram_free,
 	.move = hmm_ref_gpu_move,
 	.atomic = hmm_ref_gpu_atomic,
 	.flush = hmm_ref_gpu_flush,
+	.reaches = sim_reaches,
 	.submit = hmm_ref_gpu_submit,
 	.help = hmm_ref_gpu_help,
 	.reset = hmm_ref_gpu_reset,

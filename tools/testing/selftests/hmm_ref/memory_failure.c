@@ -220,6 +220,25 @@ TEST_F(failure, moved_by_command)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
+/* Another device takes all but the bad page; those of a huge page one by one. */
+TEST_F(failure, taken_by_another_device)
+{
+	struct hmm_ref_migrate cmd;
+	int other;
+
+	if (hmm_ref_count() < 2)
+		SKIP(return, "needs two devices (module parameter ndevices)");
+	other = test_open(1);
+	test_fails(self->bad);
+	test_migrate(other, HMM_REF_TO_DEVICE, self->mem, block_size(), &cmd);
+	EXPECT_EQ(1, cmd.out_skipped);
+	EXPECT_EQ(self->npages - 1, cmd.out_migrated);
+	test_pages_at(other, self->mem, self->npages, HMM_REF_PAGE_DEVICE, self->npages - 1);
+	test_pages_at(self->fd, self->bad, 1, HMM_REF_PAGE_DEVICE, 1);
+	ASSERT_TRUE(is_lost(self->bad));
+	__test_neighbours(_metadata, self->mem, self->npages);
+}
+
 /* All but the bad page leave; those of a huge page one by one. */
 TEST_F(failure, evicted)
 {

@@ -495,7 +495,7 @@ TEST_F(migrate, two_opens_stale_mapping)
 	}
 }
 
-/* A page on one device is not taken by the other; the data is there for both. */
+/* A page on one device is taken by the other; the data is there for both. */
 TEST_F(migrate, two_devices)
 {
 	struct hmm_ref_migrate cmd;
@@ -509,9 +509,11 @@ TEST_F(migrate, two_devices)
 		test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
 		test_migrate(other, HMM_REF_TO_DEVICE, self->mem,
 			     PAGES * page_size(), &cmd);
-		EXPECT_EQ(PAGES, cmd.out_skipped);
-		test_dev_data(self->fd, self->mem, PAGES, i + 1);
+		EXPECT_EQ(PAGES, cmd.out_migrated);
+		test_pages_at(other, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+		test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 0);
 		test_dev_data(other, self->mem, PAGES, i + 1);
+		test_dev_data(self->fd, self->mem, PAGES, i + 1);
 		ASSERT_EQ(0, dev_fill_pages(other, self->mem, PAGES, i + 2));
 		test_dev_data(self->fd, self->mem, PAGES, i + 2);
 		test_cpu_data(self->mem, PAGES, i + 2);

@@ -10,7 +10,7 @@
  * asking whether the range was invalidated meanwhile (MADV_DONTNEED does not wait
  * for the page lock), and then using freed device memory.
  */
-#include "hmm_ref_race.h"
+#include "hmm_ref_writers.h"
 
 FIXTURE(race)
 {
@@ -45,90 +45,6 @@ FIXTURE_SETUP(race)
 FIXTURE_TEARDOWN_PARENT(race)
 {
 	leak_check_end(_metadata, &self->leak);
-}
-
-/* ---- who races ------------------------------------------------------------------- */
-
-struct writer {
-	struct race *race;
-	unsigned long owner;
-	int fd;			/* of the device writer */
-	unsigned long value[PAGES];
-};
-
-static int cpu_writer(void *arg)
-{
-	struct writer *w = arg;
-	unsigned long i;
-
-	while (!counter_get(&w->race->stop)) {
-		for (i = 0; i < PAGES; i++) {
-			unsigned long *word = word_of(w->race, i, w->owner);
-			unsigned long look = race_look(w->race);
-
-			if (!CHECK(counter_get(word) == w->value[i]))
-				return 1;
-			counter_set(word, ++w->value[i]);
-			race_met(w->race, look);
-		}
-		counter_add(&w->race->rounds, 1);
-	}
-	return 0;
-}
-
-static int device_writer(void *arg)
-{
-	struct writer *w = arg;
-	unsigned long i, value;
-
-	while (!counter_get(&w->race->stop)) {
-		for (i = 0; i < PAGES; i++) {
-			unsigned long *word = word_of(w->race, i, w->owner);
-
-			if (!CHECK(!patiently(w->race, w->fd, false, word, sizeof(value),
-					      &value)) ||
-			    !CHECK(value == w->value[i]))
-				return 1;
-			value = ++w->value[i];
-			if (!CHECK(!patiently(w->race, w->fd, true, word, sizeof(value),
-					      &value)))
-				return 1;
-		}
-		counter_add(&w->race->rounds, 1);
-	}
-	return 0;
-}
-
-static void writer_init(struct writer *w, struct race *race, unsigned long owner,
-			int fd)
-{
-	unsigned long i;
-
-	w->race = race;
-	w->owner = owner;
-	w->fd = fd;
-	for (i = 0; i < PAGES; i++) {
-		w->value[i] = owner << 32;
-		*word_of(race, i, owner) = w->value[i];
-	}
-}
-
-/* The last write of every writer is in memory, and so is all that nobody wrote. */
-static void check_writers(struct __test_metadata *_metadata, struct race *race,
-			  struct writer *writers, unsigned int n)
-{
-	unsigned long i, owner;
-	unsigned int w;
-
-	for (w = 0; w < n; w++) {
-		owner = writers[w].owner;
-		for (i = 0; i < PAGES; i++) {
-			ASSERT_EQ(writers[w].value[i], *word_of(race, i, owner));
-			*word_of(race, i, owner) = pattern_word(1, index_of(race, i),
-								owner * 64 + 1);
-		}
-	}
-	test_cpu_data(race->mem, race->npages, 1);
 }
 
 /* ---- the races --------------------------------------------------------------------- */

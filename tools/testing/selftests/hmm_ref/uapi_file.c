@@ -33,6 +33,7 @@ TEST_F(file, features)
 		{ HMM_REF_FEATURE_ELASTIC,
 		  hmm_ref_dev_info.out_memory_type == HMM_REF_MEMORY_PRIVATE, "elastic" },
 		{ HMM_REF_FEATURE_OLD_INTERFACE, !access("/dev/hmm_dmirror0", F_OK), "old" },
+		{ HMM_REF_FEATURE_PEERS, true, "peers" },
 		{ HMM_REF_FEATURE_FAIL,
 		  !access("/sys/kernel/debug/hmm_ref/fail_large", F_OK), "fail" },
 	};

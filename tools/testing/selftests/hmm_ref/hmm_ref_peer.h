@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Two devices, and memory that goes from the one to the other.
+ */
+#ifndef _HMM_REF_PEER_H
+#define _HMM_REF_PEER_H
+
+#include "hmm_ref_huge.h"
+
+/**
+ * struct peers - two devices
+ * @from_nr: number of the first
+ * @to_nr: number of the second
+ * @from: file of the first
+ * @to: file of the second
+ * @direct: the second one copies from the first; else by way of system memory
+ */
+struct peers {
+	unsigned int from_nr;
+	unsigned int to_nr;
+	int from;
+	int to;
+	bool direct;
+};
+
+/* Opens the next device from @nr on with memory of that type. Return: its file, or -ENODEV. */
+static inline int open_type(unsigned int *nr, unsigned int type)
+{
+	struct hmm_ref_info info;
+	unsigned int count;
+	int fd;
+
+	for (count = hmm_ref_count(); *nr < count; (*nr)++) {
+		fd = hmm_ref_open(*nr);
+		if (fd >= 0 && !_test_info(fd, &info) && info.out_memory_type == type)
+			return fd;
+		if (fd >= 0)
+			close(fd);
+	}
+	return -ENODEV;
+}
+
+/* Simulated devices are wired to each other. */
+static inline bool is_simulated(unsigned int nr)
+{
+	return strstr(bus_devices[nr].driver, "/bus/platform/");
+}
+
+/* Opens a device of each type, and two if they are the same. Returns why not, or NULL. */
+static inline const char *peers_open(struct peers *peers, unsigned int from, unsigned int to)
+{
+	peers->from_nr = 0;
+	peers->from = open_type(&peers->from_nr, from);
+	if (peers->from < 0)
+		return "no device with memory of the first type";
+	peers->to_nr = from == to ? peers->from_nr + 1 : 0;
+	peers->to = open_type(&peers->to_nr, to);
+	if (peers->to < 0)
+		return "no other device with memory of the second type";
+	peers->direct = is_simulated(peers->from_nr) && is_simulated(peers->to_nr);
+	return NULL;
+}
+
+/* How a device sees pages that are on another one with memory of @type. */
+static inline unsigned int seen_elsewhere(unsigned int type)
+{
+	return type == HMM_REF_MEMORY_COHERENT ? HMM_REF_PAGE_REMOTE : HMM_REF_PAGE_NONE;
+}
+
+/* All of the pages go over at once. */
+static inline void __test_takes_all(struct __test_metadata *_metadata, int fd, char *mem,
+				    unsigned long npages)
+{
+	struct hmm_ref_migrate cmd;
+
+	test_migrate(fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
+	ASSERT_EQ(npages, cmd.out_migrated);
+	ASSERT_EQ(0, cmd.out_already);
+	ASSERT_EQ(0, cmd.out_skipped);
+}
+
+#define test_takes_all(fd, mem, npages)	__test_takes_all(_metadata, fd, mem, npages)
+
+#endif /* _HMM_REF_PEER_H */

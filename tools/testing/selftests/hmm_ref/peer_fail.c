@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * From one device to another: what cannot move. A copy fails, there is no room, the copy engine
+ * hangs while the source goes. The page stays where it is, or half way in system memory; no count
+ * says otherwise, and the next try succeeds.
+ *
+ * Stands for: a copy that fails and counts as moved; pages that leave a device for one that has no
+ * room; a removal that waits for the engine of another device.
+ *
+ * Needs a kernel with fault injection in debugfs, as the debug flavour has.
+ */
+#include "hmm_ref_fail.h"
+#include "hmm_ref_peer.h"
+#include "hmm_ref_trace.h"
+
+#define PAGES		32UL
+#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_ONE_COPY	"/sys/kernel/debug/hmm_ref/fail_one_copy/"
+#define FAIL_DMA	"/sys/kernel/debug/hmm_ref/fail_dma/"
+#define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
+#define FAIL_HANG	"/sys/kernel/debug/hmm_ref/fail_hang/"
+#define FAIL_PAGE	"/sys/kernel/debug/hmm_ref/fail_page/"
+
+static const char *const armed[] = {
+	FAIL_COPY, FAIL_ONE_COPY, FAIL_DMA, FAIL_HANDOUT, FAIL_HANG, FAIL_PAGE,
+};
+
+/* Evictions find no page of system memory from now on, or all find some again. */
+static int evictions_fail(bool fail)
+{
+	unsigned long start = 0, end = ~0UL;
+	char text[24];
+	int rc;
+
+	if (fail && !kernel_function("hmm_ref_evict_run\t[hmm_ref]", &start, &end))
+		return -ENOENT;
+	snprintf(text, sizeof(text), "%#lx", start);
+	rc = write_file(FAIL_PAGE "require-start", text);
+	snprintf(text, sizeof(text), "%#lx", end);
+	rc = rc ? rc : write_file(FAIL_PAGE "require-end", text);
+	if (!rc)
+		rc = fail ? attr_arm(FAIL_PAGE, 0, -1) : attr_disarm(FAIL_PAGE);
+	return rc;
+}
+
+FIXTURE(peer_fail)
+{
+	struct leak_check leak;
+	struct peers peers;
+	char *mem;
+};
+
+FIXTURE_VARIANT(peer_fail)
+{
+	unsigned int from;
+	unsigned int to;
+};
+
+FIXTURE_VARIANT_ADD(peer_fail, private_to_private)
+{
+	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(peer_fail, private_to_coherent)
+{
+	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_COHERENT,
+};
+
+FIXTURE_VARIANT_ADD(peer_fail, coherent_to_private)
+{
+	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
+};
+
+FIXTURE_SETUP(peer_fail)
+{
+	const char *why_not;
+
+	if (access(FAIL_COPY "probability", F_OK))
+		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
+	leak_check_begin(_metadata, &self->leak);
+	why_not = peers_open(&self->peers, variant->from, variant->to);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	/* One window, or a failure would end the command at its end. */
+	self->mem = test_map_blocks(1);
+	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
+	fill_pages(self->mem, PAGES, 1);
+	test_takes_all(self->peers.from, self->mem, PAGES);
+}
+
+FIXTURE_TEARDOWN_PARENT(peer_fail)
+{
+	unsigned int i;
+
+	if (access(FAIL_COPY "probability", F_OK))
+		return;
+	for (i = 0; i < ARRAY_SIZE(armed); i++)
+		EXPECT_EQ(0, attr_disarm(armed[i]));
+	EXPECT_EQ(0, evictions_fail(false));
+	if (hmm_ref_count() < self->leak.devices)
+		device_bind(self->peers.from_nr);
+	leak_check_end(_metadata, &self->leak);
+}
+
+#define test_at_from(npages)	\
+	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
+#define test_at_to(npages)	\
+	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
+
+/* ---- steps that fail ---------------------------------------------------------------- */
+
+/* Nothing has happened, and nothing is in the way of the next try. */
+static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peers, char *mem,
+			   unsigned int seed)
+{
+	struct hmm_ref_stats stats;
+
+	EXPECT_EQ(0, fdinfo_number(peers->to, "pages"));
+	EXPECT_EQ(0, fdinfo_number(peers->to, "to-device"));
+	EXPECT_EQ(PAGES, fdinfo_number(peers->from, "pages"));
+	EXPECT_EQ(0, fdinfo_number(peers->from, "to-peers"));
+	test_pages_at(peers->from, mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
+	test_stats(peers->to, &stats);
+	EXPECT_EQ(0, stats.out_pages_reserved);
+	test_dev_data(peers->from, mem, PAGES, seed);
+	test_takes_all(peers->to, mem, PAGES);
+	test_dev_data(peers->to, mem, PAGES, seed);
+}
+
+#define test_unmoved(seed) \
+	__test_unmoved(_metadata, &self->peers, self->mem, seed)
+
+TEST_F(peer_fail, copy_fails)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, 1));
+	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
+			 &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_unmoved(1);
+}
+
+/* One of the pages stays, and it alone. */
+TEST_F(peer_fail, one_copy_fails)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
+	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
+			 &cmd);
+	EXPECT_EQ(PAGES - 1, cmd.out_migrated);
+	EXPECT_EQ(1, cmd.out_skipped);
+	test_at_to(PAGES - 1);
+	test_at_from(1);
+	EXPECT_EQ(PAGES - 1, fdinfo_number(self->peers.to, "to-device"));
+	EXPECT_EQ(PAGES - 1, fdinfo_number(self->peers.from, "to-peers"));
+	test_to_device(self->peers.to, self->mem, PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+}
+
+/* By way of system memory the second copy fails: the page stays half way, and is not lost. */
+TEST_F(peer_fail, second_copy_fails)
+{
+	struct hmm_ref_migrate cmd;
+
+	if (self->peers.direct)
+		SKIP(return, "these devices copy directly");
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 1, 1));
+	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
+			 &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_SYSTEM, PAGES);
+	EXPECT_EQ(PAGES, fdinfo_number(self->peers.from, "to-peers"));
+	EXPECT_EQ(0, fdinfo_number(self->peers.to, "to-device"));
+	test_cpu_data(self->mem, PAGES, 1);
+	test_takes_all(self->peers.to, self->mem, PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+}
+
+TEST_F(peer_fail, no_room_for_copies)
+{
+	struct hmm_ref_migrate cmd;
+
+	ASSERT_EQ(0, attr_arm(FAIL_DMA, 0, 1));
+	test_err_migrate(EAGAIN, self->peers.to, HMM_REF_TO_DEVICE, self->mem,
+			 PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	test_unmoved(1);
+}
+
+TEST_F(peer_fail, copy_of_a_huge_page_fails)
+{
+	struct hmm_ref_migrate cmd;
+	char *mem;
+
+	if (variant->from != HMM_REF_MEMORY_PRIVATE || variant->to != HMM_REF_MEMORY_PRIVATE ||
+	    !self->peers.direct || !keeps_large())
+		SKIP(return, "no huge page would be copied directly");
+	mem = map_variant(self->peers.from, true);
+	if (!mem)
+		SKIP(return, "no huge page can be allocated");
+	test_takes_all(self->peers.from, mem, block_pages());
+	ASSERT_EQ(0, attr_arm(FAIL_ONE_COPY, 0, 1));
+	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, mem, block_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	ASSERT_EQ(HUGE_ORDER, order_at(self->peers.from, mem));
+	EXPECT_EQ(0, fdinfo_number(self->peers.from, "to-peers"));
+	test_takes_all(self->peers.to, mem, block_pages());
+	ASSERT_EQ(HUGE_ORDER, order_at(self->peers.to, mem));
+	test_dev_data(self->peers.to, mem, block_pages(), 1);
+}
+
+/* No page of the device is handed out: those of the other one stay there. */
+TEST_F(peer_fail, nothing_is_handed_out)
+{
+	struct hmm_ref_migrate cmd;
+
+	if (!self->peers.direct)
+		SKIP(return, "these devices copy by way of system memory");
+	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 0, -1));
+	test_migrate(self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	ASSERT_EQ(0, attr_disarm(FAIL_HANDOUT));
+	test_unmoved(1);
+}
+
+/* ---- no room -------------------------------------------------------------------- */
+
+/* The device is full, and nothing can leave it: what is on the other one stays there. */
+TEST_F(peer_fail, full_for_good)
+{
+	struct hmm_ref_migrate cmd;
+	struct hmm_ref_info info;
+	unsigned long n, i;
+	char *mem;
+
+	test_info(self->peers.to, &info);
+	if (info.out_capacity > CAPACITY_MAX)
+		SKIP(return, "the device is too large to be filled");
+	n = info.out_capacity / page_size();
+	mem = test_map_blocks(n / block_pages());
+	ASSERT_EQ(0, madvise(mem, n * page_size(), MADV_NOHUGEPAGE));
+	for (i = 0; i < n; i += block_pages())
+		test_to_device(self->peers.to, mem + i * page_size(), block_pages());
+	ASSERT_EQ(0, evictions_fail(true));
+	test_err_migrate(ENOMEM, self->peers.to, HMM_REF_TO_DEVICE, self->mem,
+			 PAGES * page_size(), &cmd);
+	ASSERT_EQ(0, evictions_fail(false));
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	ASSERT_EQ(0, munmap(mem, n * page_size()));
+	EXPECT_EQ(PAGES, fdinfo_number(self->peers.from, "pages"));
+	EXPECT_EQ(0, fdinfo_number(self->peers.from, "to-peers"));
+	test_at_from(PAGES);
+	test_takes_all(self->peers.to, self->mem, PAGES);
+	test_dev_data(self->peers.to, self->mem, PAGES, 1);
+}
+
+/* ---- the source goes ---------------------------------------------------------------- */
+
+struct pull {
+	int fd;
+	char *mem;
+	int rc;
+	unsigned long long migrated;
+};
+
+/* Has the attribute made a step fail as often as it was armed for? */
+static bool attr_wait(const char *attr)
+{
+	unsigned long long deadline = now_ms() + MEET_MS;
+	char path[128], text[16];
+
+	snprintf(path, sizeof(path), "%stimes", attr);
+	while (read_file(path, text, sizeof(text)) > 0 && atoi(text)) {
+		if (now_ms() > deadline)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+static int pull_main(void *arg)
+{
+	struct pull *pull = arg;
+	struct hmm_ref_migrate cmd;
+
+	pull->rc = _test_migrate(pull->fd, HMM_REF_TO_DEVICE, pull->mem, PAGES * page_size(),
+				 &cmd);
+	pull->migrated = cmd.out_migrated;
+	return 0;
+}
+
+/*
+ * The engine of the other device hangs with a copy from the source. Removal of the source does not
+ * wait for as long as others would: it gets its pages back, and evicts them.
+ */
+TEST_F(peer_fail, source_goes_while_the_copy_hangs)
+{
+	struct pull pull = { .fd = self->peers.to, .mem = self->mem };
+	struct worker worker;
+
+	if (!self->peers.direct)
+		SKIP(return, "these devices copy by way of system memory");
+	if (!device_can_unbind(self->peers.from_nr))
+		SKIP(return, "the device cannot be unbound");
+	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));
+	ASSERT_EQ(0, worker_start(&worker, pull_main, &pull));
+	ASSERT_TRUE(attr_wait(FAIL_HANG));
+	ASSERT_EQ(0, device_unbind(self->peers.from_nr));
+	ASSERT_EQ(0, worker_wait(&worker));
+	test_cpu_data(self->mem, PAGES, 1);
+	EXPECT_EQ(-ETIMEDOUT, pull.rc);
+	EXPECT_EQ(0, pull.migrated);
+	ASSERT_EQ(0, device_bind(self->peers.from_nr));
+}
+
+int main(int argc, char **argv)
+{
+	return hmm_ref_test_main(argc, argv);
+}
