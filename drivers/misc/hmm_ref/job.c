@@ -107,7 +107,7 @@ static unsigned long deadline(const struct hmm_ref_devmem *dm, unsigned long beg
 {
 	unsigned long patience = max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
 
-	if (READ_ONCE(dm->stopped))
+	if (READ_ONCE(dm->stopped) == HMM_REF_STOPPED_FOR_GOOD)
 		patience = min(patience, HMM_REF_LAST_PATIENCE);
 	return began + patience;
 }
