@@ -237,9 +237,7 @@ static void __test_both(struct __test_metadata *_metadata, struct scene *scene)
 	pid_t debugger = child_start(debugger_main, scene);
 
 	ASSERT_LT(0, debugger);
-	EXPECT_TRUE(counts(&scene->reads));
-	EXPECT_TRUE(counts(&scene->rounds));
-	EXPECT_TRUE(counts(&scene->reads));
+	EXPECT_TRUE(counts(&scene->reads) && counts(&scene->rounds) && counts(&scene->reads));
 	counter_set(&scene->detach, 1);
 	EXPECT_EQ(0, child_wait(debugger, MEET_MS));
 	all_is_well();
