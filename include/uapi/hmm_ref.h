@@ -58,7 +58,8 @@
  *  - EBADF: the file belongs to another address space.
  *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
  *    that was under way then ends with it, and its outputs are true.
- *  - ENOMEM: no memory for the operation, in the system or on the device.
+ *  - ENOMEM: no memory for the operation, in the system or on the device; or nothing may come
+ *    to the device, as the system is about to sleep.
  *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
  *    for a page).
  *  - EINTR: a signal ended the command, after at least a window of a block's size or a

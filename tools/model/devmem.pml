@@ -793,7 +793,7 @@ inline stop()
 #endif
 }
 
-/* hmm_ref_remove(), and hmm_ref_suspend(), which does not wait for operations to end. */
+/* hmm_ref_device_remove(), and sleep_prepare(), which does not wait for operations to end. */
 proctype remove()
 {
 	byte p, f, nr, word, count;

@@ -30,6 +30,9 @@
 /* How long it does so with a signal pending that is not fatal. */
 #define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
 
+/* Without progress for so long, pages are lost, or the system does not sleep. */
+#define HMM_REF_GIVE_UP		(10UL * HZ)
+
 /* How long a device that goes has for a batch of copies, before it is reset. */
 #define HMM_REF_LAST_PATIENCE	(2UL * HZ)
 

@@ -474,14 +474,15 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
 /**
  * hmm_ref_devmem_stop() - hand out nothing any more
  * @dm: device memory
+ * @why: HMM_REF_STOPPED_TO_SLEEP, until hmm_ref_devmem_restart(), or HMM_REF_STOPPED_FOR_GOOD
  *
  * Pages that are out stay valid. After this, no used page escapes
  * hmm_ref_devmem_used(): the flag is read, and the page counted, under the same lock.
  */
-void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm)
+void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm, enum hmm_ref_stop why)
 {
 	spin_lock_irq(&dm->lock);
-	WRITE_ONCE(dm->stopped, true);
+	WRITE_ONCE(dm->stopped, max(dm->stopped, why));
 	spin_unlock_irq(&dm->lock);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
@@ -500,7 +501,7 @@ void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm)
 
 	spin_lock_irqsave(&dm->lock, flags);
 	WRITE_ONCE(dm->lost, true);
-	WRITE_ONCE(dm->stopped, true);
+	WRITE_ONCE(dm->stopped, HMM_REF_STOPPED_FOR_GOOD);
 	spin_unlock_irqrestore(&dm->lock, flags);
 }
 
@@ -526,15 +527,28 @@ void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm)
 }
 
 /**
+ * hmm_ref_devmem_settle() - wait until no task uses the device
+ * @dm: stopped, with no page used and nothing mapped by the device
+ *
+ * Context: may sleep, for as long as a batch of copies takes.
+ */
+void hmm_ref_devmem_settle(struct hmm_ref_devmem *dm)
+{
+	synchronize_srcu(&dm->hw_users);
+}
+
+/**
  * hmm_ref_devmem_restart() - hand out again
- * @dm: stopped; stays so if the device is lost
+ * @dm: stays stopped if that was for good
  */
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
 {
 	spin_lock_irq(&dm->lock);
-	WRITE_ONCE(dm->stopped, dm->lost);
+	if (dm->stopped == HMM_REF_STOPPED_TO_SLEEP)
+		WRITE_ONCE(dm->stopped, HMM_REF_NOT_STOPPED);
 	spin_unlock_irq(&dm->lock);
 }
+EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_restart);
 
 /**
  * hmm_ref_devmem_exit() - free the memory of a device

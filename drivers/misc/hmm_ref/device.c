@@ -18,23 +18,17 @@
  * worker, and the module stays for as long. Open files keep struct hmm_ref_device, and their
  * notifiers, until they are closed.
  *
- * A system that sleeps takes the power from a device's memory, so suspend does as much of
- * this as processes that are frozen need: stop, zap, evict. It may fail, as the system
- * can stay awake. The device wakes up empty.
+ * Sleep is in sleep.c.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/module.h>
-#include <linux/pm.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
 #include "fault_around.h"
 #include "hmm_ref.h"
-
-/* Without progress for so long, pages are lost, or the system does not sleep. */
-#define GIVE_UP		(10UL * HZ)
 
 /* ---- files ------------------------------------------------------------- */
 
@@ -183,14 +177,14 @@ static void device_end(struct hmm_ref_device *dev)
 	unsigned long began = jiffies;
 	unsigned long left;
 
-	hmm_ref_devmem_stop(&dev->dm);
+	hmm_ref_devmem_stop(&dev->dm, HMM_REF_STOPPED_FOR_GOOD);
 	WRITE_ONCE(dev->gone, true);
 	call_srcu(&dev->unplug, &dev->unplug_rcu, operations_ended);
-	if (!hmm_ref_evict_all(dev, GIVE_UP)) {
+	if (!hmm_ref_evict_all(dev, HMM_REF_GIVE_UP)) {
 		pr_warn("%s: %lu pages are lost\n", dev->name, hmm_ref_devmem_used(&dev->dm));
 		hmm_ref_devmem_lose_all(&dev->dm);
 	}
-	left = began + GIVE_UP - jiffies;
+	left = began + HMM_REF_GIVE_UP - jiffies;
 	wait_for_completion_timeout(&dev->unused, (long)left > 0 ? left : 1);
 	hmm_ref_devmem_end_hw(&dev->dm);
 	hmm_ref_clients_zap(dev);
@@ -217,6 +211,7 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 	WRITE_ONCE(dev->gone, true);
 	if (dev->index)
 		xa_erase(&devices, dev->index);
+	hmm_ref_sleep_exit(dev);
 	hmm_ref_node_remove(&dev->node);
 	hmm_ref_dmirror_remove(dev);
 	hmm_ref_debugfs_remove(dev);
@@ -303,6 +298,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	dev_set_drvdata(parent, dev);
 	rc = hmm_ref_dmirror_add(dev, params->index);
 	if (!rc)
+		rc = hmm_ref_sleep_init(dev);
+	if (!rc)
 		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b, GFP_KERNEL);
 	if (!rc)
 		return dev;
@@ -317,32 +314,3 @@ err_put:
 	return ERR_PTR(rc);
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_add, "HMM_REF");
-
-/* ---- sleep ------------------------------------------------------------- */
-
-static int hmm_ref_resume(struct device *device)
-{
-	struct hmm_ref_device *dev = dev_get_drvdata(device);
-
-	hmm_ref_devmem_restart(&dev->dm);
-	return 0;
-}
-
-static int hmm_ref_suspend(struct device *device)
-{
-	struct hmm_ref_device *dev = dev_get_drvdata(device);
-
-	hmm_ref_devmem_stop(&dev->dm);
-	hmm_ref_clients_zap(dev);
-	/* A device that is lost has nothing left to lose. */
-	if (hmm_ref_evict_all(dev, GIVE_UP) || READ_ONCE(dev->dm.lost))
-		return 0;
-	dev_err(device, "%lu pages do not leave the device\n", hmm_ref_devmem_used(&dev->dm));
-	hmm_ref_resume(device);
-	return -EBUSY;
-}
-
-const struct dev_pm_ops hmm_ref_pm_ops = {
-	SYSTEM_SLEEP_PM_OPS(hmm_ref_suspend, hmm_ref_resume)
-};
-EXPORT_SYMBOL_NS_GPL(hmm_ref_pm_ops, "HMM_REF");

@@ -11,6 +11,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/sizes.h>
 #include <linux/srcu.h>
@@ -76,6 +77,7 @@ void hmm_ref_node_exit(void);
  * @dmirror: the same for the old interface, if @has_dmirror
  * @has_dmirror: it has one
  * @debugfs: folder
+ * @sleep: in the PM notifier chain; called by KUnit, too
  */
 struct hmm_ref_device {
 	struct kref ref;
@@ -100,6 +102,7 @@ struct hmm_ref_device {
 	struct hmm_ref_node dmirror;
 	bool has_dmirror;
 	struct dentry *debugfs;
+	struct notifier_block sleep;
 };
 
 /**
@@ -126,7 +129,6 @@ struct hmm_ref_device_params {
 
 extern struct workqueue_struct *hmm_ref_workqueue;
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
-extern const struct dev_pm_ops hmm_ref_pm_ops;
 
 struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 					  const struct hmm_ref_device_params *params);
@@ -134,6 +136,13 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev);
 void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_device *hmm_ref_device_next(unsigned long *index);
 void hmm_ref_devices_finish(void);
+
+/* ---- sleep.c: the system sleeps ----------------------------------------- */
+
+extern const struct dev_pm_ops hmm_ref_pm_ops;
+
+int hmm_ref_sleep_init(struct hmm_ref_device *dev);
+void hmm_ref_sleep_exit(struct hmm_ref_device *dev);
 
 /* ---- main.c, sim.c: the module, and simulated devices ------------------- */
 

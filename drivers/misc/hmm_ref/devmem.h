@@ -154,6 +154,18 @@ struct hmm_ref_chunk {
 };
 
 /**
+ * enum hmm_ref_stop - is anything handed out?
+ * @HMM_REF_NOT_STOPPED: yes
+ * @HMM_REF_STOPPED_TO_SLEEP: not now: it is as if the device was full
+ * @HMM_REF_STOPPED_FOR_GOOD: never again: the device goes, or is lost
+ */
+enum hmm_ref_stop {
+	HMM_REF_NOT_STOPPED,
+	HMM_REF_STOPPED_TO_SLEEP,
+	HMM_REF_STOPPED_FOR_GOOD,
+};
+
+/**
  * struct hmm_ref_devmem - the memory of one device
  * @id: number of the device, for traces
  * @pgmap_owner: tells our device pages from others'
@@ -172,7 +184,7 @@ struct hmm_ref_chunk {
  * @room_lock: held by the one task that waits for room; others queue here, in order
  * @nr_waiting: that task, and the tasks that queue behind it
  * @lock: covers the rest
- * @stopped: nothing is handed out any more; see hmm_ref_devmem_stop()
+ * @stopped: when set nothing is handed out; see hmm_ref_devmem_stop()
  * @any_lost: there may be pages that have lost their data; never unset
  * @lost: the device is: nothing in its memory can be read; never unset
  * @retired: bad pages that are neither free nor used
@@ -207,7 +219,7 @@ struct hmm_ref_devmem {
 	struct mutex room_lock;		/* turn to make room */
 	atomic_t nr_waiting;
 	spinlock_t lock;		/* lists and reservations */
-	bool stopped;
+	enum hmm_ref_stop stopped;
 	bool any_lost;
 	bool lost;
 	unsigned long retired;
@@ -339,9 +351,10 @@ void hmm_ref_devmem_shrink_exit(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params);
 void hmm_ref_devmem_exit(struct hmm_ref_devmem *dm);
-void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm, enum hmm_ref_stop why);
 void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm);
+void hmm_ref_devmem_settle(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm);
 int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm);
 void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk);

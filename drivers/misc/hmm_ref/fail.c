@@ -46,6 +46,7 @@ static const char *const fail_names[] = {
 	[HMM_REF_FAIL_PAGE] = "fail_page",
 	[HMM_REF_FAIL_MAP] = "fail_map",
 	[HMM_REF_FAIL_RETRY] = "fail_retry",
+	[HMM_REF_FAIL_SLEEP] = "fail_sleep",
 };
 
 /**

@@ -24,6 +24,7 @@ struct dentry;
  * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
  * @HMM_REF_FAIL_MAP: room in the device page table
  * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
+ * @HMM_REF_FAIL_SLEEP: putting the device to sleep, when the processes are frozen
  * @HMM_REF_FAIL_CLASSES: how many there are
  */
 enum hmm_ref_fail_class {
@@ -40,6 +41,7 @@ enum hmm_ref_fail_class {
 	HMM_REF_FAIL_PAGE,
 	HMM_REF_FAIL_MAP,
 	HMM_REF_FAIL_RETRY,
+	HMM_REF_FAIL_SLEEP,
 	HMM_REF_FAIL_CLASSES,
 };
 

@@ -5,7 +5,8 @@
  * Layers, the highest first. Calls go down only.
  *
  *   device.h    main.c, sim.c, pci.c the module, and devices on their bus
- *               device.c, node.c     a device: how it comes and goes, and its files
+ *               device.c, sleep.c, node.c
+ *                                    a device: how it comes and goes, and sleeps, and its files
  *   hmm_ref.h   ioctl.c, dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory

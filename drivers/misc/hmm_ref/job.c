@@ -121,12 +121,17 @@ err_leave:
 	leave(job);
 }
 
+static bool goes(const struct hmm_ref_devmem *dm)
+{
+	return READ_ONCE(dm->stopped) == HMM_REF_STOPPED_FOR_GOOD;
+}
+
 /* When a batch that was begun at @began hangs, in jiffies. A device that goes has little time. */
 static unsigned long deadline(const struct hmm_ref_job *job, unsigned long began)
 {
 	unsigned long patience = max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
 
-	if (READ_ONCE(job->dm->stopped) || (job->peer && READ_ONCE(job->peer->stopped)))
+	if (goes(job->dm) || (job->peer && goes(job->peer)))
 		patience = min(patience, HMM_REF_LAST_PATIENCE);
 	return began + patience;
 }

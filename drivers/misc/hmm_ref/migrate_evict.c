@@ -262,28 +262,35 @@ int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
  * @dev: device that hands out nothing any more
  * @timeout: jiffies without progress until it gives up
  *
- * Pages that someone holds locked, and faults in flight, take their time; a system
- * without memory, or an engine that fails, too. A device that is lost does not get empty.
+ * Pages that someone holds locked, and faults in flight, take their time; a system without memory,
+ * or an engine that fails, too. Progress is whatever makes the pages fewer. A device that is lost
+ * does not get empty. One that goes while it is about to sleep is left to removal.
  *
  * Return: whether the device is empty.
  */
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 {
+	unsigned long used, fewest = ULONG_MAX;
 	unsigned long end = jiffies + timeout;
 	unsigned int delay_ms = 1;
 	struct hmm_ref_block *block;
 	unsigned long moved;
 
-	while (hmm_ref_devmem_used(&dev->dm)) {
+	while ((used = hmm_ref_devmem_used(&dev->dm))) {
+		if (used < fewest) {
+			fewest = used;
+			end = jiffies + timeout;
+			delay_ms = 1;
+		}
 		if (time_after(jiffies, end) || READ_ONCE(dev->dm.lost))
+			return false;
+		if (READ_ONCE(dev->gone) && dev->dm.stopped == HMM_REF_STOPPED_TO_SLEEP)
 			return false;
 		mutex_lock(&dev->evict_lock);
 		block = hmm_ref_devmem_victim(&dev->dm);
 		moved = block ? evict_pass(dev, block) : 0;
 		mutex_unlock(&dev->evict_lock);
 		if (moved) {
-			end = jiffies + timeout;
-			delay_ms = 1;
 			cond_resched();
 			continue;
 		}

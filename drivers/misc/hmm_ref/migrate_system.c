@@ -91,8 +91,9 @@ int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long 
  * @dm: device memory that pages leave
  * @cause: why
  *
- * A device that goes needs them all. Other migrations can be done without: they do not kill a
- * process for it. Eviction does not look for memory where the task that evicts has to stay.
+ * A device that goes for good needs them all; the system can also stay awake. Other migrations can
+ * be done without: they do not kill a process for it. Eviction does not look for memory where the
+ * task that evicts has to stay.
  *
  * Return: GFP flags.
  */
@@ -102,7 +103,7 @@ gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 
 	if (cause == HMM_REF_BY_COMMAND || cause == HMM_REF_BY_PEER)
 		return gfp;
-	if (READ_ONCE(dm->stopped))
+	if (READ_ONCE(dm->stopped) == HMM_REF_STOPPED_FOR_GOOD)
 		return GFP_HIGHUSER_MOVABLE;
 	return gfp & ~__GFP_HARDWALL;
 }

@@ -11,6 +11,9 @@
  * folio a block that is whole is reserved: it is counted the same way, and leaves the lists.
  * Retiring pages may break the promise, and handout then comes short.
  *
+ * Before the system sleeps all pages have to leave, and none may come: nothing is reserved, and no
+ * task waits for room.
+ *
  * Reserving never evicts. A migration that finds the device full waits for its turn at
  * dm->room_lock; then it alone makes room, and whatever comes free is its own until it
  * has enough (migrate_evict.c). As long as any task waits, nothing is reserved out of turn.
@@ -85,7 +88,7 @@ static int promise(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 		   unsigned long nr, bool whole)
 {
 	if (dm->stopped)
-		return -ENODEV;
+		return dm->stopped == HMM_REF_STOPPED_TO_SLEEP ? -ENOMEM : -ENODEV;
 	return whole ? promise_block(dm, room) : promise_pages(dm, room, nr);
 }
 
@@ -108,7 +111,8 @@ static int promise_now(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
  * @whole: a block instead, for a large folio
  *
  * Context: any, folio locks included: does not sleep, and waits for nothing.
- * Return: 0; -ENOSPC when there are too few, or when others wait for them; -ENODEV.
+ * Return: 0; -ENOSPC when there are too few, or when others wait for them; -ENOMEM when the system
+ * is about to sleep; -ENODEV.
  */
 int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			       unsigned long nr, bool whole)
@@ -138,7 +142,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_try_reserve);
  * Context: may sleep and enter reclaim; no folio lock held, so that nothing waits
  * for the memory behind a half-done migration.
  * Return: 0; or, with as many single pages in @room as there are, -ENOSPC (the device is
- * full), -ENOMEM (no system memory to stand for device memory), -ENODEV or -EINTR.
+ * full), -ENOMEM (no system memory to stand for device memory, or the system is about to sleep),
+ * -ENODEV or -EINTR.
  */
 int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			   unsigned long nr, bool whole)

@@ -307,7 +307,7 @@ void dmt_exit(struct kunit *test)
 		return;
 	dmt_put_all(f);
 	hmm_ref_devmem_unreserve(&f->dm, &f->room);
-	hmm_ref_devmem_stop(&f->dm);
+	hmm_ref_devmem_stop(&f->dm, HMM_REF_STOPPED_FOR_GOOD);
 	hmm_ref_devmem_exit(&f->dm);
 	hmm_ref_gpu_destroy(f->dm.hw);
 	for (i = 0; i < DMT_OWNERS; i++)

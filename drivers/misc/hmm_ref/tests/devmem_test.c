@@ -360,7 +360,7 @@ static void devmem_stopped(struct kunit *test)
 	dmt_handout(test, f, 10);
 	if (dmt_has_large(f))
 		KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
-	hmm_ref_devmem_stop(dm);
+	hmm_ref_devmem_stop(dm, HMM_REF_STOPPED_FOR_GOOD);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 1, false), -ENODEV);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 0, true), -ENODEV);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENODEV);

@@ -35,7 +35,7 @@ unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd)
 
 kunit_test_suites(&hmm_ref_pgtable_suite, &hmm_ref_devmem_suite,
 		  &hmm_ref_ioctl_suite, &hmm_ref_mirror_suite, &hmm_ref_open_suite,
-		  &hmm_ref_fence_suite);
+		  &hmm_ref_fence_suite, &hmm_ref_sleep_suite);
 
 MODULE_DESCRIPTION("KUnit tests of hmm_ref");
 MODULE_LICENSE("GPL");

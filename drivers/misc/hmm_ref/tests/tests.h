@@ -16,6 +16,7 @@ extern struct kunit_suite hmm_ref_ioctl_suite;
 extern struct kunit_suite hmm_ref_mirror_suite;
 extern struct kunit_suite hmm_ref_open_suite;
 extern struct kunit_suite hmm_ref_pgtable_suite;
+extern struct kunit_suite hmm_ref_sleep_suite;
 
 unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd);
 

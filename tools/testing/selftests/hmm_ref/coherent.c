@@ -236,7 +236,8 @@ TEST_F(coherent, awake_for_a_pipe)
 {
 	struct iovec iov = { self->mem, page_size() };
 	char *buf = malloc(page_size());
-	int pipes[2];
+	char *other = test_map_pages(PAGES);
+	int pipes[2], fd = hmm_ref_open(0);
 
 	if (!can_sleep())
 		SKIP(return, "no /sys/power/pm_test (CONFIG_SUSPEND, CONFIG_PM_DEBUG)");
@@ -244,8 +245,14 @@ TEST_F(coherent, awake_for_a_pipe)
 	ASSERT_EQ(0, pipe(pipes));
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(page_size(), vmsplice(pipes[1], &iov, 1, 0));
+	ASSERT_LE(0, fd);
+	fill_pages(other, PAGES, 2);
 	ASSERT_EQ(-EBUSY, system_sleep());
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
+	/* Devices that were asked before, and after, take pages again. */
+	test_to_device(fd, other, PAGES);
+	test_dev_data(fd, other, PAGES, 2);
+	close(fd);
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(page_size(), read(pipes[0], buf, page_size()));
@@ -255,6 +262,36 @@ TEST_F(coherent, awake_for_a_pipe)
 	close(pipes[0]);
 	close(pipes[1]);
 	free(buf);
+}
+
+static int read_later(void *arg)
+{
+	char *buf = malloc(page_size());
+	int *pipes = arg;
+
+	sleep(1);
+	return !CHECK(buf) || !CHECK(read(pipes[0], buf, page_size()) == (ssize_t)page_size());
+}
+
+/* Unless a process lets go of them: processes run until all pages have left. */
+TEST_F(coherent, asleep_with_a_reader)
+{
+	struct iovec iov = { self->mem, page_size() };
+	int pipes[2];
+	pid_t pid;
+
+	if (!can_sleep())
+		SKIP(return, "no /sys/power/pm_test (CONFIG_SUSPEND, CONFIG_PM_DEBUG)");
+	ASSERT_EQ(0, pipe(pipes));
+	test_to_device(self->fd, self->mem, PAGES);
+	ASSERT_EQ(page_size(), vmsplice(pipes[1], &iov, 1, 0));
+	pid = child_start(read_later, pipes);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(0, system_sleep());
+	ASSERT_EQ(0, child_wait(pid, MEET_MS));
+	test_cpu_data(self->mem, PAGES, 1);
+	close(pipes[0]);
+	close(pipes[1]);
 }
 
 /* The CPU's entry of such a page is not present, so a migration does not find it. */

@@ -405,18 +405,24 @@ static inline bool can_sleep(void)
 	return !access("/sys/power/pm_test", W_OK) && !access("/sys/power/state", W_OK);
 }
 
-/* Suspend devices and resume them at once. Returns 0 or what a device has returned. */
-static inline int system_sleep(void)
+/* Go as far as @step of @state, and back at once. Returns 0 or what a device has returned. */
+static inline int system_sleep_to(const char *state, const char *step)
 {
 	int rc;
 
 	write_file("/sys/module/suspend/parameters/pm_test_delay", "0");
-	rc = write_file("/sys/power/pm_test", "devices");
+	rc = write_file("/sys/power/pm_test", step);
 	if (rc)
 		return rc;
-	rc = write_file("/sys/power/state", "freeze");
+	rc = write_file("/sys/power/state", state);
 	write_file("/sys/power/pm_test", "none");
 	return rc;
+}
+
+/* Suspend devices and resume them. */
+static inline int system_sleep(void)
+{
+	return system_sleep_to("freeze", "devices");
 }
 
 /* ---- the leak check -------------------------------------------------------- */

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A device on PCI is unplugged, and plugged in again, by the machine: a request of ACPI, that the
- * driver has to answer by letting go of the device, whatever processes have there.
+ * driver has to answer by letting go of the device, whatever processes have there. Or it just goes.
  *
  * Stands for: a removal that is known from unbind only; pages that are lost with the device, or
- * kept from leaving it; a device that does not come again under its number.
+ * kept from leaving it; a device that does not come again under its number; and, where no one asks,
+ * what a bus answers for a device that is gone taken for data of a process.
  *
  * Needs QEMU, and a way to it: scripts/vm.sh with GPUS passes on what is written to the file
  * $HMM_REF_QMP in lines that begin with $nonce.
  */
+#include <setjmp.h>
+
 #include "hmm_ref_load.h"
 #include "hmm_ref_utils.h"
 
@@ -36,15 +39,19 @@ static int request(const char *command, const char *arguments)
 	return fclose(file) ? -errno : 0;
 }
 
-static int unplug(void)
-{
-	return request("device_del", "\"id\":\"gpu0\"");
-}
-
+static const char *gpu = "gpu0";	/* its name in QEMU */
 static unsigned int plugged;	/* times */
 
+static int unplug(void)
+{
+	char arguments[40];
+
+	snprintf(arguments, sizeof(arguments), "\"id\":\"%s\"", gpu);
+	return request("device_del", arguments);
+}
+
 #define BACKEND	"\"qom-type\":\"memory-backend-ram\",\"id\":\"again%u\",\"size\":%llu,\"share\":true"
-#define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"gpu0\",\"bus\":\"port0\",\"memdev\":\"again%u\""
+#define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"%s\",\"bus\":\"port0\",\"memdev\":\"again%u\""
 
 /* QEMU 7.2 does not take the same memory again, nor give it back by itself. */
 static int plug(void)
@@ -55,7 +62,7 @@ static int plug(void)
 
 	snprintf(arguments, sizeof(arguments), BACKEND, plugged + 1, size);
 	rc = request("object-add", arguments);
-	snprintf(arguments, sizeof(arguments), DEVICE, plugged + 1);
+	snprintf(arguments, sizeof(arguments), DEVICE, gpu, plugged + 1);
 	rc = rc ? rc : request("device_add", arguments);
 	if (rc || !plugged)
 		return rc;
@@ -155,6 +162,158 @@ TEST_F_TIMEOUT(hotplug, under_load, 7200)
 	EXPECT_TRUE(load_goes_on(self->load));
 	EXPECT_EQ(0, load_stop(self->load));
 	test_load_log(self->load, rounds);
+}
+
+/* ---- without a request ------------------------------------------------------------- */
+
+/* After this test QEMU knows the device by another name: it is the last one. */
+FIXTURE(surprise)
+{
+	struct leak_check leak;
+	unsigned long npages;
+	char *mem, *other;
+	int fd;
+};
+
+FIXTURE_SETUP(surprise)
+{
+	if (!getenv("HMM_REF_QMP"))
+		SKIP(return, "nothing to unplug: make test-pci");
+	leak_check_begin(_metadata, &self->leak);
+	self->fd = test_open(NR);
+	self->npages = block_pages();
+	self->mem = test_map_blocks(1);
+	self->other = test_map_blocks(1);
+	fill_pages(self->mem, self->npages, 1);
+	fill_pages(self->other, self->npages, 2);
+	test_to_device(self->fd, self->mem, self->npages);
+}
+
+FIXTURE_TEARDOWN_PARENT(surprise)
+{
+	leak_check_end(_metadata, &self->leak);
+}
+
+#define RACERS	2
+
+struct race {
+	unsigned long rounds, lost;
+};
+
+static sigjmp_buf no_data;
+
+static void on_sigbus(int sig)
+{
+	siglongjmp(no_data, 1);
+}
+
+/* Returns true when a page is lost; @good is unset when one has other data. */
+static bool touch_pages(char *mem, unsigned long npages, bool *good)
+{
+	unsigned long i;
+
+	if (sigsetjmp(no_data, 1))
+		return true;
+	for (i = 0; *good && i < npages; i++)
+		*good = CHECK(page_holds(mem + i * page_size(), 1, i));
+	return false;
+}
+
+/* There and back, until the device is gone. */
+static int race_main(void *arg)
+{
+	unsigned long npages = block_pages();
+	struct hmm_ref_migrate cmd;
+	struct race *race = arg;
+	int fd = hmm_ref_open(NR);
+	char *mem = map_blocks(1);
+	bool lost = false, good = true;
+	int rc = 0;
+
+	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
+		return 1;
+	signal(SIGBUS, on_sigbus);
+	madvise(mem, block_size(), MADV_NOHUGEPAGE);
+	fill_pages(mem, npages, 1);
+	while (good && !lost && !rc) {
+		rc = _test_migrate(fd, HMM_REF_TO_DEVICE, mem, npages * page_size(), &cmd);
+		lost = touch_pages(mem, npages, &good);
+		counter_add(&race->rounds, 1);
+	}
+	if (lost)
+		counter_add(&race->lost, 1);
+	return !good || !CHECK(!rc || rc == -ENODEV);
+}
+
+#define PULL_OUT	"\"path\":\"/machine/peripheral/gpu0\",\"property\":\"realized\",\"value\":false"
+
+/* QEMU takes the device off the bus, and tells nothing of it. */
+static int pull_out(void)
+{
+	return request("qom-set", PULL_OUT);
+}
+
+static int touch(void *mem)
+{
+	return touch_read(mem);
+}
+
+static void __test_gone(struct __test_metadata *_metadata, char *mem, unsigned long npages)
+{
+	EXPECT_EQ(CHILD_SIGNAL + SIGBUS, child_run(touch, mem));
+	EXPECT_EQ(CHILD_SIGNAL + SIGBUS, child_run(touch, mem + (npages - 1) * page_size()));
+}
+
+#define test_gone()	__test_gone(_metadata, self->mem, self->npages)
+
+/* What the administrator does with a device that does not answer. */
+static int remove_device(void *unused)
+{
+	unsigned long long begin = now_ms();
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/remove", bus_devices[NR].name);
+	if (!CHECK(!write_file(path, "1")))
+		return 1;
+	printf("# removed in %llu ms\n", now_ms() - begin);
+	return 0;
+}
+
+TEST_F_TIMEOUT(surprise, at_work, 600)
+{
+	struct race *race = test_map_shared(page_size());
+	unsigned long long end = now_ms() + MEET_MS;
+	char *buf = test_map_pages(1);
+	pid_t racers[RACERS];
+	unsigned int i;
+
+	for (i = 0; i < RACERS; i++)
+		racers[i] = child_start(race_main, race);
+	while (counter_get(&race->rounds) < 3 * RACERS && now_ms() < end)
+		usleep(1000);
+	ASSERT_EQ(0, pull_out());
+	for (i = 0; i < RACERS; i++)
+		EXPECT_EQ(0, child_wait(racers[i], MEET_MS));
+	TH_LOG("%lu rounds, %lu of %u have lost pages", race->rounds, race->lost, RACERS);
+	EXPECT_EQ(-ENODEV, _test_read(self->fd, self->other, page_size(), buf));
+	EXPECT_EQ(-ENODEV, _test_read(self->fd, self->mem, page_size(), buf));
+	test_gone();
+	test_cpu_data(self->other, self->npages, 2);
+
+	EXPECT_EQ(0, child_run(remove_device, NULL));
+	EXPECT_GT(0, hmm_ref_open(NR));
+	test_gone();
+	close(self->fd);
+	gpu = "gpu0-again";
+	plugged = 100; /* none of the names that the other test has used */
+	ASSERT_EQ(0, wait_for(plug, true));
+	self->fd = test_open(NR);
+	test_to_device(self->fd, self->other, self->npages);
+	test_dev_data(self->fd, self->other, self->npages, 2);
+	test_gone();
+	test_cpu_data(self->other, self->npages, 2);
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	close(self->fd);
 }
 
 int main(int argc, char **argv)

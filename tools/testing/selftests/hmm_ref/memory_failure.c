@@ -418,6 +418,72 @@ TEST_F(coherent, by_madvise)
 	__test_stays(_metadata, self->fd, self->mem);
 }
 
+/* What the device has mapped before does not help it, and it has the neighbours as before. */
+TEST_F(coherent, accessed_by_device)
+{
+	struct hmm_ref_atomic atomic;
+	char *buf = test_map_pages(1);
+	unsigned long i;
+
+	test_dev_data(self->fd, self->mem, PAGES, 1);
+	test_flagged(self->fd, self->bad, 1, HMM_REF_PAGE_MAPPED, 1);
+	test_fails(self->bad);
+	test_flagged(self->fd, self->bad, 1, HMM_REF_PAGE_MAPPED, 0);
+	test_err_read(EIO, self->fd, self->bad, page_size(), buf);
+	test_err_write(EIO, self->fd, self->bad, page_size(), buf);
+	ASSERT_EQ(-EIO, _test_atomic(self->fd, HMM_REF_ATOMIC_ADD, self->bad, 8, 1, 0,
+				     &atomic));
+	for (i = 0; i < PAGES; i++) {
+		if (i == BAD)
+			continue;
+		test_read(self->fd, self->mem + i * page_size(), page_size(), buf);
+		ASSERT_TRUE(page_holds(buf, 1, i));
+	}
+}
+
+TEST_F(coherent, evicted)
+{
+	struct hmm_ref_evict cmd;
+
+	test_fails(self->bad);
+	ASSERT_EQ(0, _test_evict(self->fd, self->mem, PAGES * page_size(), &cmd));
+	EXPECT_EQ(1, cmd.out_skipped);
+	EXPECT_EQ(PAGES - 1, cmd.out_evicted);
+	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
+	__test_neighbours(_metadata, self->mem, PAGES);
+}
+
+/* As above. */
+TEST_F(coherent, not_handed_out_again)
+{
+	unsigned long npages = 2 * block_pages();
+	unsigned long pfn = pfn_of(self->bad);
+	unsigned long i;
+
+	test_fails(self->bad);
+	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
+	test_retired(1);
+	self->mem = test_map_blocks(2);
+	fill_pages(self->mem, npages, 2);
+	test_to_device(self->fd, self->mem, npages);
+	for (i = 0; i < npages; i++)
+		ASSERT_NE(pfn, pfn_of(self->mem + i * page_size()));
+	test_cpu_data(self->mem, npages, 2);
+}
+
+/* Used, then retired, then told once more. */
+TEST_F(coherent, told_twice)
+{
+	unsigned long pfn = pfn_of(self->bad);
+
+	test_fails(self->bad);
+	test_fails(self->bad);
+	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
+	test_retired(1);
+	ASSERT_EQ(0, corrupt(pfn));
+	test_retired(1);
+}
+
 TEST_F(coherent, free_page)
 {
 	unsigned long pfn = pfn_of(self->bad);

@@ -4,7 +4,9 @@
  * the device wakes up empty.
  *
  * Stands for: data that is lost with the power; a device that maps, after it woke up, what
- * it mapped before; a system that cannot sleep because of somebody's device pages.
+ * it mapped before; a system that cannot sleep because of device pages; pages that leave only
+ * when the processes are frozen already, and memory is hard to get; pages that come back to the
+ * device before it sleeps; a device that is of no use after a sleep that has failed.
  *
  * All that a suspend does to devices and processes is done, but the machine stays on
  * (/sys/power/pm_test). What a device refuses is in coherent.c.
@@ -13,6 +15,11 @@
 
 #define BLOCKS		2UL
 #define SLEEPS		5
+#define MANY_BLOCKS	16UL
+#define FEW_PAGES	8UL
+#define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
+#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
+#define FAIL_SLEEP	"/sys/kernel/debug/hmm_ref/fail_sleep/"
 
 FIXTURE(suspend)
 {
@@ -35,6 +42,9 @@ FIXTURE_SETUP(suspend)
 
 FIXTURE_TEARDOWN_PARENT(suspend)
 {
+	write_file(SLOW_ENGINE, "0");
+	attr_disarm(FAIL_COPY);
+	attr_disarm(FAIL_SLEEP);
 	leak_check_end(_metadata, &self->leak);
 }
 
@@ -71,6 +81,143 @@ TEST_F(suspend, forgets_what_it_mapped)
 	test_cpu_data(self->mem, npages, 2);
 }
 
+/* All of them are back when processes are about to be frozen. */
+TEST_F(suspend, pages_leave_first)
+{
+	unsigned long npages = self->npages;
+
+	test_to_device(self->fd, self->mem, npages);
+	ASSERT_EQ(0, system_sleep_to("freeze", "freezer"));
+	test_pages_at(self->fd, self->mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_cpu_data(self->mem, npages, 1);
+	test_to_device(self->fd, self->mem, npages);
+	test_dev_data(self->fd, self->mem, npages, 1);
+}
+
+/* As far as the devices, with memory that the image would need. */
+TEST_F(suspend, hibernation)
+{
+	unsigned long npages = self->npages;
+	char states[64] = "";
+
+	if (read_file("/sys/power/state", states, sizeof(states)) < 0 || !strstr(states, "disk"))
+		SKIP(return, "no hibernation (CONFIG_HIBERNATION)");
+	test_to_device(self->fd, self->mem, npages);
+	ASSERT_EQ(0, system_sleep_to("disk", "devices"));
+	test_pages_at(self->fd, self->mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_cpu_data(self->mem, npages, 1);
+	test_to_device(self->fd, self->mem, npages);
+	test_dev_data(self->fd, self->mem, npages, 1);
+}
+
+/* ---- before the processes are frozen ----------------------------------------------- */
+
+static int go_to_sleep(void *unused)
+{
+	return !CHECK(!system_sleep());
+}
+
+static unsigned long __test_in_use(struct __test_metadata *_metadata, int fd)
+{
+	struct hmm_ref_stats stats;
+
+	test_stats(fd, &stats);
+	return stats.out_pages_in_use;
+}
+
+#define test_in_use()	__test_in_use(_metadata, self->fd)
+
+/* While pages leave none comes: it stays in system memory, without a wait for room. */
+TEST_F_TIMEOUT(suspend, nothing_comes, 300)
+{
+	unsigned long npages = MANY_BLOCKS * block_pages(), in_use;
+	char *other = test_map_pages(FEW_PAGES);
+	char *mem = test_map_blocks(MANY_BLOCKS);
+	struct hmm_ref_migrate cmd;
+	pid_t pid;
+
+	fill_pages(mem, npages, 2);
+	fill_pages(other, FEW_PAGES, 3);
+	test_to_device(self->fd, mem, npages);
+	in_use = test_in_use();
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "1000000"));
+	pid = child_start(go_to_sleep, NULL);
+	ASSERT_LT(0, pid);
+	while (test_in_use() == in_use)
+		usleep(1000);
+	EXPECT_EQ(-ENOMEM, _test_migrate(self->fd, HMM_REF_TO_DEVICE, other,
+					 FEW_PAGES * page_size(), &cmd));
+	EXPECT_EQ(FEW_PAGES, cmd.out_skipped);
+	EXPECT_LT(0, test_in_use());
+	/* The CPU gets what it touches, wherever that is. */
+	test_cpu_data(other, FEW_PAGES, 3);
+	EXPECT_TRUE(page_holds(mem + (npages - 1) * page_size(), 2, npages - 1));
+	test_pages_at(self->fd, other, FEW_PAGES, HMM_REF_PAGE_SYSTEM, FEW_PAGES);
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "0"));
+	ASSERT_EQ(0, child_wait(pid, MEET_MS));
+	EXPECT_EQ(0, test_in_use());
+	test_cpu_data(mem, npages, 2);
+	test_to_device(self->fd, other, FEW_PAGES);
+	test_dev_data(self->fd, other, FEW_PAGES, 3);
+}
+
+/* It is for want of progress that the device gives up. */
+TEST_F_TIMEOUT(suspend, takes_its_time, 300)
+{
+	unsigned long npages = MANY_BLOCKS * block_pages();
+	char *mem = test_map_blocks(MANY_BLOCKS);
+
+	fill_pages(mem, npages, 2);
+	test_to_device(self->fd, mem, npages);
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "1000000"));
+	ASSERT_EQ(0, system_sleep());
+	ASSERT_EQ(0, write_file(SLOW_ENGINE, "0"));
+	EXPECT_EQ(0, test_in_use());
+	test_cpu_data(mem, npages, 2);
+}
+
+/* ---- the system stays awake -------------------------------------------------------- */
+
+/* A page that does not leave has nothing to fear, and the device goes on. */
+TEST_F_TIMEOUT(suspend, fails_for_a_page, 300)
+{
+	unsigned long npages = self->npages;
+	char *other = test_map_pages(FEW_PAGES);
+
+	if (attr_disarm(FAIL_COPY))
+		SKIP(return, "no fail_copy (CONFIG_FAULT_INJECTION_DEBUG_FS)");
+	fill_pages(other, FEW_PAGES, 3);
+	test_to_device(self->fd, self->mem, npages);
+	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, -1));
+	EXPECT_EQ(-EBUSY, system_sleep());
+	ASSERT_EQ(0, attr_disarm(FAIL_COPY));
+	test_pages_at(self->fd, self->mem, npages, HMM_REF_PAGE_DEVICE, npages);
+	test_to_device(self->fd, other, FEW_PAGES);
+	test_dev_data(self->fd, other, FEW_PAGES, 3);
+	test_dev_data(self->fd, self->mem, npages, 1);
+	test_cpu_data(self->mem, npages, 1);
+	ASSERT_EQ(0, system_sleep());
+}
+
+/* A device refuses that has nothing to do with them: all pages have left, and may come again. */
+TEST_F(suspend, fails_for_another_device)
+{
+	unsigned long npages = self->npages;
+
+	if (attr_disarm(FAIL_SLEEP))
+		SKIP(return, "no fail_sleep (CONFIG_FAULT_INJECTION_DEBUG_FS)");
+	test_to_device(self->fd, self->mem, npages);
+	ASSERT_EQ(0, attr_arm(FAIL_SLEEP, 0, 1));
+	EXPECT_EQ(-EBUSY, system_sleep());
+	test_pages_at(self->fd, self->mem, npages, HMM_REF_PAGE_SYSTEM, npages);
+	test_cpu_data(self->mem, npages, 1);
+	test_to_device(self->fd, self->mem, npages);
+	test_dev_data(self->fd, self->mem, npages, 1);
+	ASSERT_EQ(0, system_sleep());
+}
+
+/* ---- under load -------------------------------------------------------------------- */
+
 struct shared {
 	unsigned long stop, rounds;
 };
@@ -80,7 +227,7 @@ static int use(void *arg)
 {
 	unsigned long npages = block_pages(), seed = 1;
 	struct shared *shared = arg;
-	int fd = hmm_ref_open(0);
+	int rc, fd = hmm_ref_open(0);
 	char *mem = map_blocks(1);
 
 	if (!CHECK(fd >= 0) || !CHECK(mem != MAP_FAILED))
@@ -89,8 +236,10 @@ static int use(void *arg)
 	while (!counter_get(&shared->stop)) {
 		struct hmm_ref_migrate cmd;
 
-		if (!CHECK(!UNINTERRUPTED(_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
-							npages * page_size(), &cmd))) ||
+		/* Nothing moves there from when the device is to get empty. */
+		rc = UNINTERRUPTED(_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
+						 npages * page_size(), &cmd));
+		if (!CHECK(!rc || rc == -ENOMEM) ||
 		    !CHECK(!UNINTERRUPTED(dev_bad_pages(fd, mem, npages, seed))))
 			return 1;
 		seed++;
