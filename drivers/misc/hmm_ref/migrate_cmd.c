@@ -171,14 +171,9 @@ static void move_init(struct hmm_ref_move *move, struct hmm_ref_device *dev,
 	move->args.flags = w->select;
 }
 
-static void count_taken(struct hmm_ref_device *peer, unsigned long nr)
-{
-	hmm_ref_count(peer->counters, to_peers, nr);
-}
-
 /* From a peer that is reached, or, without one, from system memory. Return: as below. */
-static int move_from(struct hmm_ref_device *peer, struct hmm_ref_client *client,
-		     struct window *w, struct vm_area_struct *vma)
+static int move_from(struct hmm_ref_client *client, struct window *w,
+		     struct vm_area_struct *vma, struct hmm_ref_device *peer)
 {
 	struct hmm_ref_to_device to = {
 		.owner = client->owner,
@@ -196,7 +191,7 @@ static int move_from(struct hmm_ref_device *peer, struct hmm_ref_client *client,
 		return rc;
 	atomic_long_add(to.move.moved, &client->owner->to_device);
 	if (peer)
-		count_taken(peer, to.move.moved);
+		hmm_ref_count(peer->counters, to_peers, to.move.moved);
 	w->need = to.need;
 	w->whole = to.whole;
 	w->refused = to.refused;
@@ -214,7 +209,10 @@ static int reserve_for_peer(struct hmm_ref_client *client, struct window *w)
 	return hmm_ref_devmem_try_reserve(&client->dev->dm, &w->room, w->need, w->whole);
 }
 
-/* Return: as below. What cannot go on to the device stays in system memory. */
+/*
+ * What cannot go on to the device stays in system memory. Return: as below; -EIO when it is the
+ * peer that is lost.
+ */
 static int move_by_system(struct hmm_ref_client *client, struct window *w,
 			  struct vm_area_struct *vma)
 {
@@ -229,8 +227,10 @@ static int move_by_system(struct hmm_ref_client *client, struct window *w,
 	rc = hmm_ref_to_system(&out);
 	if (rc == -EINVAL)
 		return rc;
-	count_taken(w->peer, out.moved);
-	in_rc = move_from(NULL, client, w, vma);
+	hmm_ref_count(w->peer->counters, to_peers, out.moved);
+	in_rc = move_from(client, w, vma, NULL);
+	if (rc == -ENODEV)
+		return -EIO;
 	return rc ?: in_rc;
 }
 
@@ -242,12 +242,12 @@ static int move_from_peer(struct hmm_ref_client *client, struct window *w,
 
 	if (!hw->ops->reaches || !hw->ops->reaches(hw, w->peer->dm.hw))
 		return move_by_system(client, w, vma);
-	rc = move_from(w->peer, client, w, vma);
+	rc = move_from(client, w, vma, w->peer);
 	if (rc != -E2BIG)
 		return rc;
 	/* Of a large folio that has lost data the other pages move. */
 	w->select = 0;
-	return move_from(w->peer, client, w, vma);
+	return move_from(client, w, vma, w->peer);
 }
 
 /*
@@ -264,7 +264,7 @@ static int move_to_device(struct hmm_ref_client *client, struct window *w,
 	if (w->room_state == ROOM_ASSUMED &&
 	    hmm_ref_devmem_may_grow(&client->dev->dm, w->wanted, w->select))
 		return -EAGAIN;
-	return w->peer ? move_from_peer(client, w, vma) : move_from(NULL, client, w, vma);
+	return w->peer ? move_from_peer(client, w, vma) : move_from(client, w, vma, NULL);
 }
 
 static int move_to_system(struct hmm_ref_client *client, struct window *w,
@@ -443,7 +443,8 @@ static int complete_window(struct hmm_ref_client *client, const struct hmm_ref_m
 			   unsigned long *skipped)
 {
 	*skipped = count_skipped(client, m->way, w, end, w->moved);
-	if (rc || !(m->flags & HMM_REF_FROM_PEERS) || *skipped <= w->refused)
+	if (rc || m->way != HMM_REF_SYS_TO_DEV || !(m->flags & HMM_REF_FROM_PEERS) ||
+	    *skipped <= w->refused)
 		return rc;
 	rc = fit_peers(client, m, w);
 	*skipped = count_skipped(client, m->way, w, end, w->moved);

@@ -61,6 +61,36 @@ static inline const char *peers_open(struct peers *peers, unsigned int from, uns
 	return NULL;
 }
 
+/*
+ * Fills a device, but for its bad pages, with memory of @seed. Returns the memory, and in @npages
+ * how many pages it has, 0 for a device that is too large.
+ */
+static inline char *__test_fill_device(struct __test_metadata *_metadata, int fd,
+				       unsigned int seed, unsigned long *npages)
+{
+	unsigned long i, n, window = block_pages();
+	struct hmm_ref_stats stats;
+	struct hmm_ref_info info;
+	char *mem;
+
+	test_info(fd, &info);
+	test_stats(fd, &stats);
+	*npages = 0;
+	if (info.out_capacity > CAPACITY_MAX)
+		return NULL;
+	n = info.out_capacity / page_size() - stats.out_pages_retired;
+	mem = test_map_blocks(info.out_capacity / block_size());
+	ASSERT_EQ(0, madvise(mem, info.out_capacity, MADV_NOHUGEPAGE));
+	fill_pages(mem, n, seed);
+	for (i = 0; i < n; i += window)
+		test_to_device(fd, mem + i * page_size(), n - i < window ? n - i : window);
+	*npages = n;
+	return mem;
+}
+
+#define test_fill_device(fd, seed, npages) \
+	__test_fill_device(_metadata, fd, seed, npages)
+
 /* How a device sees pages that are on another one with memory of @type. */
 static inline unsigned int seen_elsewhere(unsigned int type)
 {

@@ -329,20 +329,14 @@ TEST_F(peer, block)
 TEST_F(peer, full)
 {
 	struct hmm_ref_stats before, after;
-	struct hmm_ref_info info;
-	unsigned long n, i;
+	unsigned long n;
 	char *mem;
 
-	test_info(self->peers.to, &info);
-	if (info.out_capacity > CAPACITY_MAX)
-		SKIP(return, "the device is too large to be filled");
-	n = info.out_capacity / page_size();
-	mem = test_map_blocks(n / block_pages());
-	fill_pages(mem, n, 6);
 	/* Pages of a test before this one may go only now: then room is made already here. */
 	test_stats(self->peers.to, &before);
-	for (i = 0; i < n; i += block_pages())
-		test_to_device(self->peers.to, mem + i * page_size(), block_pages());
+	mem = test_fill_device(self->peers.to, 6, &n);
+	if (!n)
+		SKIP(return, "the device is too large to be filled");
 	test_takes_all(self->peers.from, self->mem, PAGES);
 	test_to_device(self->peers.to, self->mem, PAGES);
 	test_stats(self->peers.to, &after);

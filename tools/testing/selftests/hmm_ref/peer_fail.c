@@ -20,9 +20,11 @@
 #define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
 #define FAIL_HANG	"/sys/kernel/debug/hmm_ref/fail_hang/"
 #define FAIL_PAGE	"/sys/kernel/debug/hmm_ref/fail_page/"
+#define FAIL_LOST	"/sys/kernel/debug/hmm_ref/fail_lost/"
 
 static const char *const armed[] = {
 	FAIL_COPY, FAIL_ONE_COPY, FAIL_DMA, FAIL_HANDOUT, FAIL_HANG, FAIL_PAGE,
+	FAIL_LOST,
 };
 
 /* Evictions find no page of system memory from now on, or all find some again. */
@@ -234,18 +236,12 @@ TEST_F(peer_fail, nothing_is_handed_out)
 TEST_F(peer_fail, full_for_good)
 {
 	struct hmm_ref_migrate cmd;
-	struct hmm_ref_info info;
-	unsigned long n, i;
+	unsigned long n;
 	char *mem;
 
-	test_info(self->peers.to, &info);
-	if (info.out_capacity > CAPACITY_MAX)
+	mem = test_fill_device(self->peers.to, 6, &n);
+	if (!n)
 		SKIP(return, "the device is too large to be filled");
-	n = info.out_capacity / page_size();
-	mem = test_map_blocks(n / block_pages());
-	ASSERT_EQ(0, madvise(mem, n * page_size(), MADV_NOHUGEPAGE));
-	for (i = 0; i < n; i += block_pages())
-		test_to_device(self->peers.to, mem + i * page_size(), block_pages());
 	ASSERT_EQ(0, evictions_fail(true));
 	test_err_migrate(ENOMEM, self->peers.to, HMM_REF_TO_DEVICE, self->mem,
 			 PAGES * page_size(), &cmd);
@@ -260,7 +256,32 @@ TEST_F(peer_fail, full_for_good)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-/* ---- the source goes ---------------------------------------------------------------- */
+/* ---- the source is lost, or goes --------------------------------------------------- */
+
+/* What it answers is no data. The other device is not lost for that. */
+TEST_F(peer_fail, source_is_lost)
+{
+	char *other = test_map_pages(1);
+	struct hmm_ref_migrate cmd;
+
+	if (variant->from != HMM_REF_MEMORY_PRIVATE)
+		SKIP(return, "the CPU reads coherent memory without the device");
+	if (!device_can_unbind(self->peers.from_nr))
+		SKIP(return, "the device cannot be unbound");
+	fill_pages(other, 1, 3);
+	ASSERT_EQ(0, attr_arm(FAIL_LOST, 0, 1));
+	test_err_migrate(ENODEV, self->peers.from, HMM_REF_TO_DEVICE, other, page_size(), &cmd);
+	test_err_migrate(EIO, self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(),
+			 &cmd);
+	EXPECT_EQ(0, cmd.out_migrated);
+	EXPECT_EQ(PAGES, cmd.out_skipped);
+	EXPECT_EQ(0, fdinfo_number(self->peers.from, "to-peers"));
+	test_takes_all(self->peers.to, other, 1);
+	test_dev_data(self->peers.to, other, 1, 3);
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	ASSERT_EQ(0, device_unbind(self->peers.from_nr));
+	ASSERT_EQ(0, device_bind(self->peers.from_nr));
+}
 
 struct pull {
 	int fd;

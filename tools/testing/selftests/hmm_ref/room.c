@@ -183,7 +183,7 @@ TEST_F(room, what_cannot_move)
 	unsigned long n = 2 * block_pages(), long_ago;
 	char *mem = test_map_blocks(2);
 	struct hmm_ref_migrate cmd;
-	int other, file;
+	int file;
 
 	test_fill();
 	long_ago = test_evicted();
@@ -203,19 +203,11 @@ TEST_F(room, what_cannot_move)
 	mem = mmap(NULL, 4 * page_size(), PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0);
 	test_stays(mem, 4);
 	close(file);
-
-	if (self->leak.devices < 2)
-		return;
-	other = test_open(!self->nr);
-	mem = test_map_blocks(1);
-	memset(mem, 1, block_size());
-	test_to_device(other, mem, block_pages());
-	test_stays(mem, block_pages());
 }
 
 /*
  * Room is made for what moves, not for all of the window: a few pages are free, and no more
- * is needed for the few that another device does not have.
+ * is needed for the few that another file has no exclusive access to.
  */
 TEST_F(room, a_few_among_many)
 {
@@ -225,13 +217,12 @@ TEST_F(room, a_few_among_many)
 	long few, i;
 	int other;
 
-	if (self->leak.devices < 2)
-		SKIP(return, "one device");
 	if (variant->advice == MADV_HUGEPAGE)
 		SKIP(return, "a huge page is freed as a whole");
-	other = test_open(!self->nr);
+	other = test_open(self->nr);
+	ASSERT_EQ(0, madvise(mem, 2 * block_size(), MADV_NOHUGEPAGE));
 	memset(mem, 1, 2 * block_size());
-	test_to_device(other, mem, 2 * block_pages());
+	test_exclusive(other, mem, 2 * block_pages());
 	for (i = 0; i < 16; i++)
 		touch_write(mem + i * block_size() / 8, 2);
 	few = pages_at(self->fd, mem, 2 * block_pages(), HMM_REF_PAGE_SYSTEM);
