@@ -91,9 +91,9 @@ int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long 
  * @dm: device memory that pages leave
  * @cause: why
  *
- * A device that goes for good needs them all; the system can also stay awake. Other migrations can
- * be done without: they do not kill a process for it. Eviction does not look for memory where the
- * task that evicts has to stay.
+ * A device that goes for good needs them all; before a sleep the system can also stay awake. Other
+ * migrations can be done without: they do not kill a process for it. Eviction does not look for
+ * memory where the task that evicts has to stay.
  *
  * Return: GFP flags.
  */
