@@ -47,7 +47,8 @@ struct access {
  * Access bytes, with as many faults as it takes for the first page. A fault maps ahead:
  * what is left of the request, as far as @access->ahead. Where that does not work out,
  * because a page further on is bad or the range does not stay as it is, the page alone
- * has to do, and the next faults look less far. Return: bytes done, 0 where the buffer is not present, or an errno.
+ * has to do, and the next faults look less far. Return: bytes done, 0 where the buffer is not
+ * present, or an errno.
  */
 static int access_some(struct access *access, unsigned long addr, struct iov_iter *iter,
 		       unsigned int len)

@@ -99,8 +99,8 @@ struct hmm_ref_job {
 /**
  * struct hmm_ref_space - an address space, as the device sees it
  * @walk: read the entry of a page address, and how far those after it go on like it: as
- *	hmm_ref_pgtable_lookup_run(). Hardware does so by itself, in memory. Context: an RCU read-side
- *	critical section. Return: the entry, 0 when nothing is mapped
+ *	hmm_ref_pgtable_lookup_run(). Hardware does so by itself, in memory. Context: an RCU
+ *	read-side critical section. Return: the entry, 0 when nothing is mapped
  *
  * A device may keep what it has read until a flush.
  */

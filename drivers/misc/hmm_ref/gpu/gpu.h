@@ -17,7 +17,8 @@
 #include "../hw.h"
 
 #define HMM_REF_TLB_SIZE	64
-#define HMM_REF_TLB_REACH	16U	/* pages of a translation, at most: a flush waits for them */
+/* Pages of a translation, at most: a flush waits until they are accessed. */
+#define HMM_REF_TLB_REACH	16U
 
 /**
  * struct hmm_ref_translation - what the MMU has read

@@ -277,7 +277,10 @@ static void pgtable_zap_leaf(struct kunit *test)
 	}
 }
 
-/* A run ends with the rights, at a page elsewhere, with the block, and is one page of the system. */
+/*
+ * A run ends with the rights, at a page that is elsewhere, and with the block. Of system memory it
+ * is one page.
+ */
 static void pgtable_run(struct kunit *test)
 {
 	struct model *m = test->priv;
@@ -288,7 +291,8 @@ static void pgtable_run(struct kunit *test)
 		unsigned long number = page < 100 ? NR_PAGES - 50 + page : 3 * NR_PAGES + page;
 		u64 bits = page >= 200 && page < 300 ? HMM_REF_PTE_WRITE : 0;
 
-		do_map(test, m, page, hmm_ref_pte(number, page < 400 ? bits | HMM_REF_PTE_DEVICE : 0));
+		bits |= page < 400 ? HMM_REF_PTE_DEVICE : 0;
+		do_map(test, m, page, hmm_ref_pte(number, bits));
 	}
 	for (page = 0; page < NR_PAGES; page++)
 		compare_run(test, m, page);

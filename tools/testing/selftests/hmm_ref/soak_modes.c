@@ -36,9 +36,9 @@ struct mode {
  * By the tables of fault-injection.rst. The columns: MIGRATE and EVICT; READ, WRITE, ATOMIC and
  * EXCLUSIVE; a CPU; a system call that accesses memory.
  *
- * None of these may lose data, but the last: a device that is lost answers -ENODEV, and its pages are
- * SIGBUS from then on, until they are unmapped. The model takes a page for lost, and begins with a
- * new one, where a touch is SIGBUS that no other mode explains.
+ * None of these may lose data, but the last: a device that is lost answers -ENODEV, and its pages
+ * are SIGBUS from then on, until they are unmapped. The model takes a page for lost, and begins
+ * with a new one, where a touch is SIGBUS that no other mode explains.
  */
 static const struct mode modes[] = {
 	{ "late_engine", "Y N", 0, 3000 },

@@ -49,7 +49,8 @@ const char *soak_not_done(void)
 			return soak_kind_name(i);
 	}
 	return !soak_totals.to_device ? "a page that went to a device" :
-	       !soak_totals.cpu_faults ? "a CPU fault" : !soak_totals.device_faults ? "a device fault" :
+	       !soak_totals.cpu_faults ? "a CPU fault" :
+	       !soak_totals.device_faults ? "a device fault" :
 	       !soak_totals.evicted ? "an eviction" : !soak_totals.kills ? "a kill" :
 	       !soak_totals.unbinds ? "an unbind" : NULL;
 }
@@ -103,6 +104,7 @@ void soak_report_begin(void)
 void soak_report(unsigned int seconds)
 {
 	uint64_t steps, injected, survived;
+	uint64_t held = soak_totals.held / (soak_totals.samples + !soak_totals.samples);
 	const char *missing = soak_not_done();
 
 	report_operations();
@@ -112,8 +114,8 @@ void soak_report(unsigned int seconds)
 	printf("# figure: %u rounds, %llu operations in %u s, seed %llu\n", soak_totals.rounds,
 	       (unsigned long long)soak_operations(), seconds, (unsigned long long)soak->seed);
 	printf("# figure: load held %llu MiB, at most %llu; killed %u, unbound %u, audits %u\n",
-	       (unsigned long long)(soak_totals.held / (soak_totals.samples + !soak_totals.samples) >> 8),
-	       (unsigned long long)soak_totals.most >> 8, soak_totals.kills, soak_totals.unbinds, soak_totals.audits);
+	       (unsigned long long)held >> 8, (unsigned long long)soak_totals.most >> 8,
+	       soak_totals.kills, soak_totals.unbinds, soak_totals.audits);
 	printf("# figure: %llu steps made to fail; operations that met it %llu, survived %llu, ",
 	       (unsigned long long)steps, (unsigned long long)injected,
 	       (unsigned long long)survived);
