@@ -39,7 +39,7 @@ struct access {
 	struct hmm_ref_range *range;	/* of the window */
 	struct hmm_ref_transfer *transfer;
 	void *bounce;
-	unsigned long ahead;	/* bytes that a fault maps at the most */
+	unsigned long ahead;	/* most bytes that a fault maps */
 	unsigned long began;	/* with the window, in jiffies */
 };
 

@@ -10,7 +10,7 @@
  *   audit          the AUDIT command's result as text
  *   stats          the STATS command's
  *   retire         write a device page number to take the page out of circulation
- *   fault_around   pages that a CPU fault brings back at the most
+ *   fault_around   most pages that a CPU fault brings back
  *
  * debugfs itself keeps a file from being used once it is removed, so nothing here
  * asks whether the device is gone.

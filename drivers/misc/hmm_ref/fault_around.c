@@ -31,7 +31,7 @@
 #include "fault_around.h"
 #include "hmm_ref.h"
 
-/* What a new stream begins with, at the most. */
+/* A new stream begins with at most this. */
 #define START_ORDER	2
 
 /* Return: index of the stream that goes on at @page, or has been there; or one past the end. */

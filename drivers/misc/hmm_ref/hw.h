@@ -6,12 +6,12 @@
  * A driver for other hardware embeds a struct hmm_ref_hw and fills in its ops. gpu/ does so for
  * a GPU that is simulated.
  *
- * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, all to the device or
- * all from it, submit, wait. The other side is system memory; or a peer, another device whose
- * memory this one reaches, and copies from. The descriptors are in an array of the caller, which
- * says how many fit. Between submit and the return of wait the pages of a batch belong to the
- * device: none is used, unlocked or freed, and the destinations hold nothing. The core maps system
- * memory for DMA before the device learns the address, and unmaps it after the fence. Each
+ * Copies are made in batches, struct hmm_ref_job: begin, any number of copies, all to the device
+ * or all from it, submit, wait. The other side is system memory; or a peer, another device with
+ * memory that this one reaches, and copies from. The descriptors are in an array of the caller,
+ * which says how many fit. Between submit and the return of wait the pages of a batch belong to
+ * the device: none is used, unlocked or freed, and the destinations hold nothing. The core maps
+ * system memory for DMA before the device learns the address, and unmaps it after the fence. Each
  * descriptor has a result of its own.
  */
 #ifndef _HMM_REF_HW_H
@@ -221,7 +221,7 @@ static inline void hmm_ref_hw_init(struct hmm_ref_hw *hw, const struct hmm_ref_h
  * hmm_ref_hw_bounces() - whether DMA of a device goes by way of bounce buffers
  * @dev: device
  *
- * They are why a mapping has a size at the most. Memory that stays mapped must not be in one: what
+ * They are why the size of a mapping is limited. Memory that stays mapped must not be in one: what
  * the device writes would get to the page when it is unmapped.
  *
  * Return: true when it does, as for a mask that is too small, in a guest with encrypted memory, or

@@ -48,7 +48,7 @@ module_param_named(large, hmm_ref_device_params.large, bool, 0444);
 MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where the core can do it)");
 
 module_param_named(fault_around, hmm_ref_device_params.fault_around, uint, 0444);
-MODULE_PARM_DESC(fault_around, "pages that a CPU fault brings back at the most (default 16)");
+MODULE_PARM_DESC(fault_around, "most pages that a CPU fault brings back (default 16)");
 
 static int check_params(void)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Those who write while pages move: each owns a word of every page, and knows what it must hold.
+ * The writers, while pages move: each owns a word of every page, and knows what it must hold.
  */
 #ifndef _HMM_REF_WRITERS_H
 #define _HMM_REF_WRITERS_H
@@ -83,7 +83,7 @@ static inline void writer_init(struct writer *w, struct race *race, unsigned lon
 	}
 }
 
-/* The last write of every writer is in memory, and so is all that nobody wrote. */
+/* The last write of every writer is in memory, and so is all that was not written. */
 static inline void check_writers(struct __test_metadata *_metadata, struct race *race,
 				 struct writer *writers, unsigned int n)
 {
