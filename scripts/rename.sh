@@ -41,4 +41,4 @@ rename_paths
 rename_words
 sed -i "s/\(#define ${name^^}_IOC_TYPE\s\+\).*/\1${IOC_TYPE:-0xB9}/" "$folder/include/uapi/$name.h"
 [[ ${IOC_TYPE:-} ]] || say "set IOC_TYPE: the ioctls of $name have the numbers of hmm_ref's"
-say "the old interface is /dev/hmm_dmirrorN still: leave out dmirror.c, or load with dmirror=0"
+say "the old interface is /dev/hmm_dmirrorN still: leave out tests/dmirror.c, or load with dmirror=0"

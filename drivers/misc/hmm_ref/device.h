@@ -144,7 +144,7 @@ extern const struct dev_pm_ops hmm_ref_pm_ops;
 int hmm_ref_sleep_init(struct hmm_ref_device *dev);
 void hmm_ref_sleep_exit(struct hmm_ref_device *dev);
 
-/* ---- main.c, sim.c: the module, and simulated devices ------------------- */
+/* ---- main.c, gpu/sim.c: the module, and simulated devices --------------- */
 
 #define HMM_REF_MAX_CHUNK_SIZE	(64ULL * SZ_1G)	/* its blocks are one allocation */
 
@@ -173,7 +173,7 @@ static inline void hmm_ref_pci_exit(void)
 }
 #endif
 
-/* ---- dmirror.c, debugfs.c: what else a device has ----------------------- */
+/* ---- tests/dmirror.c, debugfs.c: what else a device has ----------------- */
 
 #ifdef CONFIG_HMM_REF_DMIRROR
 int hmm_ref_dmirror_check(void);

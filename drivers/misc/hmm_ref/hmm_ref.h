@@ -4,10 +4,11 @@
  *
  * Layers, the highest first. Calls go down only.
  *
- *   device.h    main.c, sim.c, pci.c the module, and devices on their bus
+ *   device.h    main.c, gpu/sim.c, pci.c
+ *                                    the module, and devices on their bus
  *               device.c, sleep.c, node.c
  *                                    a device: how it comes and goes, and sleeps, and its files
- *   hmm_ref.h   ioctl.c, dmirror.c, debugfs.c
+ *   hmm_ref.h   ioctl.c, tests/dmirror.c, debugfs.c
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
  *               stats.c              what all layers have counted

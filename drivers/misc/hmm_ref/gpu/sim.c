@@ -10,8 +10,8 @@
 #include <linux/platform_device.h>
 #include <linux/sizes.h>
 
-#include "gpu/gpu.h"
-#include "hmm_ref.h"
+#include "../hmm_ref.h"
+#include "gpu.h"
 
 #define MAX_DEVICES	8
 #define MAX_REGIONS	4

@@ -33,8 +33,8 @@
 
 #include <uapi/hmm_ref.h>
 
-#include "hmm_ref.h"
-#include "ioctl.h"
+#include "../hmm_ref.h"
+#include "../ioctl.h"
 
 /* ---- the interface ----------------------------------------------------- */
 
