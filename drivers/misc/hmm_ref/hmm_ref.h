@@ -12,7 +12,7 @@
  *                                    requests of the user
  *               access.c             what the device does with a process's memory
  *               stats.c              what all layers have counted
- *               client.c             open files
+ *               client.c             processes that use a device
  *               memory_failure.c     memory that fails under them
  *   migrate.h   migrate_cmd.c, migrate_fault.c, migrate_evict.c
  *                                    which pages move, and when
@@ -89,33 +89,13 @@
 #ifndef _HMM_REF_H
 #define _HMM_REF_H
 
-#include <linux/list.h>
-#include <linux/mutex.h>
 #include <linux/uio.h>
 
 #include "device.h"
 #include "migrate.h"
 #include "mirror.h"
 
-/* ---- client.c: open files ---------------------------------------------- */
-
-/**
- * struct hmm_ref_client - one open file
- * @dev: device, referenced
- * @owner: what the pages of this client point at, referenced
- * @mirror: of the mm that opened the file
- * @migrate_lock: covers @scratch; killable
- * @scratch: for its migrations
- * @node: on hmm_ref_device::clients
- */
-struct hmm_ref_client {
-	struct hmm_ref_device *dev;
-	struct hmm_ref_owner *owner;
-	struct hmm_ref_mirror mirror;
-	struct mutex migrate_lock;	/* scratch */
-	struct hmm_ref_scratch scratch;
-	struct list_head node;
-};
+/* ---- client.c: processes that use a device ------------------------------ */
 
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev);
 void hmm_ref_client_close(struct hmm_ref_client *client);

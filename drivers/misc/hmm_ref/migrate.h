@@ -6,12 +6,14 @@
 #ifndef _HMM_REF_MIGRATE_H
 #define _HMM_REF_MIGRATE_H
 
+#include <linux/list.h>
 #include <linux/migrate.h>
+#include <linux/mutex.h>
 
 #include "devmem.h"
+#include "mirror.h"
 
 struct vm_fault;
-struct hmm_ref_client;
 struct hmm_ref_device;
 
 /**
@@ -26,6 +28,24 @@ struct hmm_ref_scratch {
 	unsigned long *dst;
 	struct folio **folios;
 	struct hmm_ref_copy *ring;
+};
+
+/**
+ * struct hmm_ref_client - a process that uses a device
+ * @dev: device, referenced
+ * @owner: what the pages of this client point at, referenced
+ * @mirror: of its mm
+ * @migrate_lock: covers @scratch; killable
+ * @scratch: for its migrations
+ * @node: on hmm_ref_device::clients
+ */
+struct hmm_ref_client {
+	struct hmm_ref_device *dev;
+	struct hmm_ref_owner *owner;
+	struct hmm_ref_mirror mirror;
+	struct mutex migrate_lock;	/* scratch */
+	struct hmm_ref_scratch scratch;
+	struct list_head node;
 };
 
 /**
