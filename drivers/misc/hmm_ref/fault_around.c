@@ -26,7 +26,7 @@
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/percpu.h>
-#include <linux/string.h>
+#include <linux/unroll.h>
 
 #include "fault_around.h"
 #include "hmm_ref.h"
@@ -34,45 +34,70 @@
 /* A new stream begins with at most this. */
 #define START_ORDER	2
 
-/* Return: index of the stream that goes on at @page, or has been there; or one past the end. */
-static unsigned int find_stream(const struct hmm_ref_around *around, unsigned long page)
+/* Return: a stream that goes on at @page, or has been there; or NULL. */
+static struct hmm_ref_stream *find_stream(struct hmm_ref_around *around, unsigned long page)
 {
 	unsigned int i;
 
-	for (i = 0; i < HMM_REF_STREAMS; i++)
-		if (around->streams[i].next - page <= BIT(around->streams[i].order) + 1)
-			break;
-	return i;
+	unrolled_full
+	for (i = 0; i < HMM_REF_STREAMS; i++) {
+		if (around->streams[i].next - page <= around->streams[i].span)
+			return &around->streams[i];
+	}
+	return NULL;
 }
 
 static bool goes_on(const struct hmm_ref_stream *stream, unsigned long page)
 {
-	return page == stream->next || page == stream->next - BIT(stream->order) - 1;
+	return page == stream->next || page == stream->next - stream->span;
+}
+
+/* The @age-th of the ring. */
+static struct hmm_ref_stream *stream_of_age(struct hmm_ref_around *around, unsigned int age)
+{
+	return &around->streams[(around->latest + age) % HMM_REF_STREAMS];
+}
+
+/* Forget the oldest. Return: what the new one begins with. */
+static unsigned int begin_stream(struct hmm_ref_around *around)
+{
+	unsigned int order = START_ORDER - around->caution;
+
+	around->latest = (around->latest - 1) % HMM_REF_STREAMS;
+	around->caution += around->caution < START_ORDER;
+	return order;
+}
+
+/* Make it the latest. Return: what it goes on with. */
+static unsigned int continue_stream(struct hmm_ref_around *around, struct hmm_ref_stream *stream,
+				    unsigned long page)
+{
+	unsigned int index = stream - around->streams;
+	unsigned int age = (index - around->latest) % HMM_REF_STREAMS;
+	unsigned int order = ilog2(stream->span - 1);
+
+	if (goes_on(stream, page)) {
+		order++;
+		around->caution -= !!around->caution;
+	}
+	for (; age; age--)
+		*stream_of_age(around, age) = *stream_of_age(around, age - 1);
+	return order;
 }
 
 static unsigned int order_around(struct hmm_ref_around *around, unsigned long page,
 				 unsigned int most)
 {
-	unsigned int i = find_stream(around, page);
-	struct hmm_ref_stream stream;
+	struct hmm_ref_stream *stream = find_stream(around, page);
+	unsigned int order;
 
-	if (i == HMM_REF_STREAMS) {
-		stream.order = START_ORDER - around->caution;
-		around->caution += around->caution < START_ORDER;
-		i--;
-	} else {
-		stream = around->streams[i];
-		if (goes_on(&stream, page)) {
-			stream.order++;
-			around->caution -= !!around->caution;
-		}
-	}
-	stream.order = min(stream.order, most);
-	stream.next = ALIGN(page + 1, BIT(stream.order));
-	/* To the front: the last one is the one to forget. */
-	memmove(&around->streams[1], &around->streams[0], i * sizeof(stream));
-	around->streams[0] = stream;
-	return stream.order;
+	order = stream ? continue_stream(around, stream, page) : begin_stream(around);
+	order = min(order, most);
+	*stream_of_age(around, 0) = (struct hmm_ref_stream){
+		.next = ALIGN(page + 1, BIT(order)),
+		.span = BIT(order) + 1,
+	};
+	return order;
 }
 
 /**

@@ -15,22 +15,24 @@ struct hmm_ref_device;
 #define HMM_REF_STREAMS	8
 
 /**
- * struct hmm_ref_stream - a process goes through its memory
- * @next: page number after what the last fault has brought
- * @order: that was 2^order pages
+ * struct hmm_ref_stream - a process that goes through its memory
+ * @next: number of the page after the group that the last fault has brought
+ * @span: pages of the group, and the one before it
  */
 struct hmm_ref_stream {
 	unsigned long next;
-	unsigned int order;
+	unsigned long span;
 };
 
 /**
  * struct hmm_ref_around - what a CPU remembers of its faults
- * @streams: the recent ones, the latest first
- * @caution: how often a new one has turned up lately, but for those that went on
+ * @streams: a ring of the recent ones, from the latest to the oldest
+ * @latest: index of the first of them
+ * @caution: new streams lately, less those that went on
  */
 struct hmm_ref_around {
 	struct hmm_ref_stream streams[HMM_REF_STREAMS];
+	unsigned int latest;
 	unsigned int caution;
 };
 

@@ -38,6 +38,8 @@ static inline void zone_device_folio_init(struct folio *folio,
 #define MIGRATE_VMA_SELECT_COMPOUND	0
 #define MIGRATE_PFN_COMPOUND		0
 
+#define unrolled_full
+
 #define vma_thp_disabled(vma, vm_flags, collapse)	true
 
 static inline struct folio *hmm_ref_vma_alloc_folio(gfp_t gfp, int order,
