@@ -229,6 +229,13 @@ static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
 	return copy->rc;
 }
 
+/* No destination holds data yet. */
+static noinline void poison(struct hmm_ref_gpu *gpu, struct batch *batch)
+{
+	do_copies(gpu, batch->peer, batch->ring, batch->nr, false, poison_copy);
+	wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+}
+
 static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 {
 	int rc;
@@ -312,7 +319,7 @@ static void run_engine(struct work_struct *work)
  */
 struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
 {
-	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
+	struct batch *batch = kmalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	bool late = READ_ONCE(late_engine);
 
@@ -329,10 +336,8 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 	if (!batch->is_queued)
 		return &batch->fence;
 
-	if (late) {
-		do_copies(gpu, batch->peer, batch->ring, batch->nr, false, poison_copy);
-		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
-	}
+	if (late)
+		poison(gpu, batch);
 	dma_fence_get(&batch->fence);
 	spin_lock(&gpu->lock);
 	if (READ_ONCE(reordered_engine))

@@ -162,7 +162,7 @@ static const struct dma_fence_ops fence_ops = {
 
 static struct batch *begin_batch(void)
 {
-	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO);
+	struct batch *batch = kmalloc_obj(*batch, GFP_NOIO);
 
 	if (batch) {
 		spin_lock_init(&batch->lock);
