@@ -570,19 +570,15 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_lose);
 
 /**
- * hmm_ref_devmem_any_lost() - was the data of a page lost?
+ * hmm_ref_devmem_find_lost() - hmm_ref_devmem_any_lost() where there may be some
  * @dm: device memory
- * @dpfn: device page number of a page that is used
- * @nr: of so many pages from there on, in one block
+ * @dpfn: device page number
+ * @nr: pages
  *
- * Context: any. What is read from a page counts if this says no after it was read.
- * Return: true when the data of one of them was.
+ * Return: true when the data of one of them was lost.
  */
-bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
-			     unsigned int nr)
+bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr)
 {
-	if (likely(!READ_ONCE(dm->any_lost)))
-		return false;
 	return any_set(hmm_ref_devmem_block(dm, dpfn)->lost,
 		       dpfn & (HMM_REF_BLOCK_PAGES - 1), nr);
 }

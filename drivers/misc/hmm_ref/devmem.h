@@ -411,8 +411,22 @@ struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm);
 void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
-bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
-			     unsigned int nr);
+bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr);
+
+/**
+ * hmm_ref_devmem_any_lost() - was the data of a page lost?
+ * @dm: device memory
+ * @dpfn: device page number of a page that is used
+ * @nr: pages from there on, in one block
+ *
+ * Context: any. What is read from a page counts if this says no after it was read.
+ * Return: true when the data of one of them was.
+ */
+static inline bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+					   unsigned int nr)
+{
+	return unlikely(READ_ONCE(dm->any_lost)) && hmm_ref_devmem_find_lost(dm, dpfn, nr);
+}
 
 /* audit.c */
 int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found);

@@ -243,7 +243,13 @@ static inline void hmm_ref_job_begin(struct hmm_ref_job *job,
 				     struct hmm_ref_devmem *dm,
 				     struct hmm_ref_copy *ring, unsigned int size)
 {
-	*job = (struct hmm_ref_job){ .dm = dm, .ring = ring, .size = size };
+	/* A CPU fault of a page begins one, too: what submit sets is not cleared. */
+	job->dm = dm;
+	job->peer = NULL;
+	job->ring = ring;
+	job->size = size;
+	job->nr = 0;
+	job->rc = 0;
 }
 
 /**

@@ -29,7 +29,7 @@ static enum dma_data_direction direction(const struct hmm_ref_job *job)
 }
 
 /* Unmap the first @nr of them. */
-static void unmap(const struct hmm_ref_job *job, unsigned int nr)
+static __always_inline void unmap(const struct hmm_ref_job *job, unsigned int nr)
 {
 	const struct hmm_ref_copy *copy, *end = job->ring + nr;
 	enum dma_data_direction dir = direction(job);

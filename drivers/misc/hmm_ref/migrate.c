@@ -126,7 +126,7 @@ static int abandon_lost(struct hmm_ref_move *move)
  */
 static int abandon_failed(struct hmm_ref_move *move)
 {
-	const struct hmm_ref_copy *copy = move->job.ring, *end = copy + move->job.nr;
+	const struct hmm_ref_copy *copy = move->job->ring, *end = copy + move->job->nr;
 	unsigned long *dst = move->args.dst;
 	unsigned long i;
 	int rc = 0;
@@ -135,7 +135,7 @@ static int abandon_failed(struct hmm_ref_move *move)
 		if (!dst[i])
 			continue;
 		if (copy == end) {
-			rc = move->job.rc;
+			rc = move->job->rc;
 		} else if (copy->rc) {
 			rc = copy->rc;
 			if (rc == -EIO && copy->op == HMM_REF_COPY_OUT &&
@@ -180,11 +180,12 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
 	unsigned long i;
 
 	for (i = 0; i < args->npages; i++) {
-		unsigned long nr = hmm_ref_src_pages(args->src[i]);
 		struct hmm_ref_owner *owner;
+		unsigned long nr;
 
 		if (!hmm_ref_moved(args->src[i]))
 			continue;
+		nr = hmm_ref_src_pages(args->src[i]);
 		owner = migrate_pfn_to_page(args->src[i])->zone_device_data;
 		if (owner != last) {
 			count_for(last, of_last, cause);
@@ -213,6 +214,7 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
 int hmm_ref_migrate(struct hmm_ref_move *move)
 {
 	struct migrate_vma *args = &move->args;
+	struct hmm_ref_job job;
 	int rc;
 
 	/* Unmap and lock the source pages. What others use does not get MIGRATE_PFN_MIGRATE. */
@@ -225,13 +227,14 @@ int hmm_ref_migrate(struct hmm_ref_move *move)
 		return rc;
 
 	/* Give them destinations, locked as well. An error can still be undone. */
-	hmm_ref_job_begin(&move->job, move->dm, move->ring, move->ring_size);
-	move->job.peer = move->peer;
+	hmm_ref_job_begin(&job, move->dm, move->ring, move->ring_size);
+	job.peer = move->peer;
+	move->job = &job;
 	rc = move->fill(move);
-	hmm_ref_job_submit(&move->job);
+	hmm_ref_job_submit(&job);
 
 	/* Abandon what holds no data. */
-	if (hmm_ref_job_wait(&move->job))
+	if (hmm_ref_job_wait(&job))
 		rc = abandon_failed(move);
 	if (abandon_lost(move))
 		rc = -E2BIG;

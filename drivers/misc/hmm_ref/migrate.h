@@ -106,7 +106,7 @@ static inline bool hmm_ref_moved(unsigned long src)
  * @ring: memory for the descriptors of the copies
  * @ring_size: how many fit
  * @cause: why pages leave the device
- * @job: the copies
+ * @job: the copies, from fill to wait
  * @moved: out: pages that have moved
  */
 struct hmm_ref_move {
@@ -118,7 +118,7 @@ struct hmm_ref_move {
 	struct hmm_ref_copy *ring;
 	unsigned int ring_size;
 	enum hmm_ref_cause cause;
-	struct hmm_ref_job job;
+	struct hmm_ref_job *job;
 	unsigned long moved;
 };
 

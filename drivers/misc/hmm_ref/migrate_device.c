@@ -114,7 +114,7 @@ static bool fill_large(struct hmm_ref_to_device *to)
 	folio = hmm_ref_devmem_handout_large(to->move.dm, to->room, to->owner);
 	if (!folio)
 		return false;
-	add_copy(&to->move.job, folio, migrate_pfn_to_page(args->src[0]), HMM_REF_BLOCK_PAGES);
+	add_copy(to->move.job, folio, migrate_pfn_to_page(args->src[0]), HMM_REF_BLOCK_PAGES);
 	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
 	return true;
 }
@@ -137,7 +137,7 @@ static bool fill_hole(struct hmm_ref_to_device *to)
 		return false;
 	}
 	for (i = 0; i < got; i++) {
-		add_copy(&to->move.job, folios[i], NULL, 1);
+		add_copy(to->move.job, folios[i], NULL, 1);
 		to->move.args.dst[i] = migrate_pfn(folio_pfn(folios[i]));
 	}
 	return true;
@@ -170,7 +170,7 @@ static void fill_single(struct hmm_ref_to_device *to)
 		if (next == end)
 			break;
 		folio = *next++;
-		add_copy(&to->move.job, folio, migrate_pfn_to_page(entry), 1);
+		add_copy(to->move.job, folio, migrate_pfn_to_page(entry), 1);
 		dst[i] = migrate_pfn(folio_pfn(folio));
 	}
 	put_unused(next, end - next);

@@ -146,9 +146,10 @@ static vm_fault_t out_of_room(struct vm_fault *vmf)
 }
 
 /* Return: as hmm_ref_migrate(). */
-static int migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf, unsigned long npages,
-			  unsigned long *src, unsigned long *dst, struct hmm_ref_copy *ring,
-			  unsigned long *moved)
+static __always_inline int migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf,
+					  unsigned long npages, unsigned long *src,
+					  unsigned long *dst, struct hmm_ref_copy *ring,
+					  unsigned long *moved)
 {
 	struct cpu_fault fault = cpu_fault_at(dev, vmf);
 	int rc;
@@ -248,8 +249,11 @@ static vm_fault_t cpu_fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf
 /* For a PMD the core passes the first page of the folio. */
 static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)
 {
-	unsigned long dpfn = hmm_ref_page_dpfn(vmf->page);
+	unsigned long dpfn;
 
+	if (likely(!READ_ONCE(dm->any_lost)))
+		return false;
+	dpfn = hmm_ref_page_dpfn(vmf->page);
 	if (!vmf->pte)
 		dpfn += (vmf->address & ~PMD_MASK) >> PAGE_SHIFT;
 	return hmm_ref_devmem_any_lost(dm, dpfn, 1);

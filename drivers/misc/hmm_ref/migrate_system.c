@@ -22,8 +22,8 @@
  * A system folio for the entry @i, to be filled from @dpfn on. Without a VMA the NUMA policy is
  * not known. Return: 0 or -ENOMEM.
  */
-static inline int fill(struct hmm_ref_move *move, unsigned long i, unsigned long dpfn,
-		       unsigned int order, gfp_t gfp)
+static __always_inline int fill(struct hmm_ref_move *move, unsigned long i, unsigned long dpfn,
+				unsigned int order, gfp_t gfp)
 {
 	struct migrate_vma *args = &move->args;
 	struct folio *folio;
@@ -35,12 +35,12 @@ static inline int fill(struct hmm_ref_move *move, unsigned long i, unsigned long
 	if (!folio)
 		return -ENOMEM;
 	__folio_set_locked(folio); /* not visible to others yet */
-	hmm_ref_job_copy(&move->job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
+	hmm_ref_job_copy(move->job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
 	args->dst[i] = migrate_pfn(folio_pfn(folio)) | (order ? MIGRATE_PFN_COMPOUND : 0);
 	return 0;
 }
 
-static inline int fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
+static __always_inline int fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
 {
 	unsigned long src = move->args.src[i];
 	unsigned long dpfn = hmm_ref_folio_dpfn(hmm_ref_src_folio(src));
