@@ -21,9 +21,10 @@ help:
 
 ## make run       boot the kernel, migrate a working set to the device and back, print figures
 ## make test      selftests on the release and the debug kernel
-## make test-all  all of them, with a longer fuzz, on three more builds: with the detector of data
-##                races (KCSAN), without patches/core, and of a driver without the old
-##                interface; and core-bugs, mm-tests
+## make test-all  make test, and then what it leaves out: more on the debug kernel, on PCI, with the
+##                detector of data races (KCSAN), without patches/core, of a driver without
+##                compat/ or the old interface; core-bugs and mm-tests. UNTIL=seconds: as
+##                far as the time goes
 ## make test-pci  the same selftests on two devices on PCI, on both kernels: part of make test-all
 ## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
@@ -70,10 +71,7 @@ test:
 	@scripts/test.sh
 
 test-all:
-	@FLAVOURS="release debug kcsan release-plain release-no-compat debug-no-dmirror \
-		release-pci debug-pci" CORE_TESTS=1 \
-		FUZZ_SECONDS=$${FUZZ_SECONDS:-300} ALL=1 HMM_REF_FAIL_EVERY=1 \
-		HMM_REF_HOTPLUG_ROUNDS=50 HMM_REF_UNBIND_ROUNDS=200 scripts/test.sh
+	@scripts/test-all.sh
 
 test-pci:
 	@FLAVOURS="release-pci debug-pci" scripts/test.sh

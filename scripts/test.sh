@@ -8,18 +8,24 @@
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
 #        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI),
 #        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
-#        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_TESTS (1:
-#        those of patches/core, too), and what kernel.sh and vm.sh read
+#        and SEED (1) of the fuzzer, REST (1: what "make test" leaves out, and the other
+#        kernels), UNTIL (of REST: seconds from its beginning, after which no stage should
+#        run), and what kernel.sh and vm.sh read
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
 #        N skipped]"; exit 1 when something failed
 #
 # The stages are listed before the first one runs. A stage that does not run, dies, or leaves no
-# count is a failure, whatever else passes. Those that boot a kernel run last, two at a time where
-# there are two CPUs: most of what a guest does is one task's. Their lines begin with the kernel.
+# count is a failure, whatever else passes; but not one for which UNTIL leaves no time, which the
+# table names. Those that boot a kernel run last, two at a time where there are two CPUs: most of
+# what a guest does is one task's. Their lines begin with the kernel.
 
 set -euo pipefail
 here=$(dirname "$0")
-flavours=${FLAVOUR:-${FLAVOURS:-release debug}}
+rest=${REST:-0} until=${UNTIL:-0}
+kernels='release debug'
+# In this order, as far as the time goes.
+((!rest)) || kernels='debug release-pci release kcsan release-plain debug-pci release-no-compat debug-no-dmirror'
+flavours=${FLAVOUR:-${FLAVOURS:-$kernels}}
 core_patches=${CORE_PATCHES:-1} dmirror=${DMIRROR:-y} compat=${COMPAT:-y} coherent=${COHERENT:-2}
 FLAVOUR=release
 export COHERENT=$coherent NUMA=${NUMA:-2} GPUS=0 FLAVOUR
@@ -44,30 +50,36 @@ build() {
 
 has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; }; }
 
-# What takes the debug kernel long, and has more to say on the release kernel; room and capacity
-# on the small devices of hmm_ref.sh. fail_probe does at random what fail_nth does step by step.
-LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
+# Programs that are left for REST on the debug kernel: they take it long, and have more to say on
+# the release kernel, as what they do at random, or with a full device; or they are exhaustive,
+# with a shorter relative in "make test" (fail_nth: fail, fail_classes).
+LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe,fail_nth,large_split,large_scarce
+LATER+=,regress_signal,debugger,windows,suspend,lifetime,peer,stale,hmm_ref.sh,hmm_ref_soak.sh
 
-# Seconds for one program and for all of them, with room for a host that is busy: the debug
-# kernel has taken 24 minutes, and 40. A test that hangs gets 300. PART is "1/2" or "2/2": every
-# other program.
+# Programs that REST runs once more, for longer.
+LONGER=unbind,hotplug,hmm_ref_fuzz.sh,hmm_ref_soak.sh,hmm_ref_fail.sh
+
+# Seconds for one program and for all of them, with room for a host that is busy. A test that
+# hangs gets 300. PART is "1/2" or "2/2": every other program.
 selftests() {
-	local one=600 all=1200 fuzz=10 later='' chunk='' part=${2:-}
+	local one=600 all=1200 fuzz=10 soak=10 later='' just='' chunk='' part=${2:-} rounds=()
 
 	# Struct pages are dear with checks.
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
-	# 200 rounds of unbind, and 50 of hot unplug.
-	[[ $FLAVOUR == release || ${ALL:-0} != 1 ]] || one=3600 all=8400
-	[[ $FLAVOUR != debug || ${ALL:-0} == 1 || ${TEST:-} ]] || later=$LATER
+	((!rest)) || one=3600 all=8400 fuzz=300 soak=120 \
+		rounds=(HMM_REF_FAIL_EVERY=1 HMM_REF_HOTPLUG_ROUNDS=50 HMM_REF_UNBIND_ROUNDS=200)
+	case $rest-$1-${TEST:-} in
+	0-debug-) later=$LATER ;;
+	1-debug-) just=$LATER,$LONGER ;;
+	1-release-) just=$LONGER ;;
+	esac
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
-	LOG=tests-$1${part:+-${part%/*}} TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz))} tap "$here/vm.sh" tests \
-		limit=$((one + 2 * fuzz)) ${part:+part="$part"} ${chunk:+chunk="$chunk"} \
-		FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" ${TEST:+only="$TEST"} \
-		${later:+later="$later"} \
-		${HMM_REF_FAIL_EVERY:+HMM_REF_FAIL_EVERY="$HMM_REF_FAIL_EVERY"} \
-		${HMM_REF_HOTPLUG_ROUNDS:+HMM_REF_HOTPLUG_ROUNDS="$HMM_REF_HOTPLUG_ROUNDS"} \
-		${HMM_REF_UNBIND_ROUNDS:+HMM_REF_UNBIND_ROUNDS="$HMM_REF_UNBIND_ROUNDS"}
+	LOG=tests-$1${part:+-${part%/*}} TIMEOUT=${TIMEOUT:-$((all + 2 * fuzz + 2 * soak))} \
+		tap "$here/vm.sh" tests limit=$((one + 2 * fuzz + 2 * soak)) ${part:+part="$part"} \
+		${chunk:+chunk="$chunk"} FUZZ_SECONDS="$fuzz" FUZZ_SEED="${SEED:-1}" \
+		SOAK_SECONDS="${SOAK_SECONDS:-$soak}" ${TEST:+only="$TEST"} \
+		${later:+later="$later"} ${just:+just="$just"} "${rounds[@]}"
 }
 
 hmm_tests() {
@@ -101,41 +113,95 @@ use() {
 	esac
 }
 
+# Minutes on two idle CPUs with warm caches; in REST of all of a kernel's stages.
+about() {
+	case $rest-$1 in
+	?-*model*) echo 1 ;;
+	0-*"build of"*) echo "1 to 6" ;;
+	0-*"release kernel, "*) echo 3 ;;
+	0-*"debug kernel, "*) echo 7 ;;
+	0-hmm-tests*) echo 2 ;;
+	1-debug) echo 15 ;;
+	1-release-pci | 1-release-no-compat) echo 6 ;;
+	1-release) echo 10 ;;
+	1-kcsan) echo 20 ;;
+	1-release-plain | 1-core-bugs) echo 14 ;;
+	1-debug-pci | 1-debug-no-dmirror) echo 25 ;;
+	1-mm-tests) echo 8 ;;
+	esac
+}
+
+# Is there time for it, also on a host that takes two and a half times as long?
+fits() { ((!until || SECONDS + $(about "$1") * 150 <= until)); }
+
+# of_kernel KERNEL DO BOOT: its stages, as below.
+of_kernel() {
+	local kernel=$1 do=$2 boot=$3 test=${TEST:-} part
+
+	use "$kernel"
+	$do "build of the $kernel kernel" build "$kernel"
+	[[ $kernel != release || $test ]] || ((rest)) ||
+		$do "tests of the VM runner" vm_selftest "$kernel"
+	if [[ $test && $test != hmm-tests ]]; then
+		$boot "selftests on the $kernel kernel" "$kernel" selftests "$kernel"
+	elif [[ ! $test ]]; then
+		for part in 1/2 2/2; do
+			$boot "selftests on the $kernel kernel, $part" "$kernel" \
+				selftests "$kernel" $part
+		done
+	fi
+	[[ ${test:-hmm-tests} != hmm-tests || $DMIRROR == n ]] || hmm_tests_are_elsewhere "$kernel" ||
+		$boot "hmm-tests on the $kernel kernel" "$kernel" hmm_tests "$kernel"
+}
+
+# On the debug kernel they are left for REST, which need not do those of the release kernel again.
+hmm_tests_are_elsewhere() {
+	[[ ! ${TEST:-} && $flavours == *' '* ]] || return 1
+	case $rest-$1 in
+	0-debug | 1-release) ;;
+	*) return 1 ;;
+	esac
+}
+
+# of_core SCRIPT DO
+of_core() {
+	use release
+	$2 "$1" core_tests "$1"
+}
+
 # each SERIAL BOOT: call SERIAL for each stage, with its name and its command; or BOOT, with its
 # name, the kernel and the command, for those that boot a kernel which is built by then.
 each() {
-	local do=$1 boot=$2 test=${TEST:-} kernel script part
+	local do=$1 boot=$2 test=${TEST:-} kernel script
 
-	if [[ ! $test ]]; then
+	if [[ ! $test ]] && ((!rest)); then
 		for script in tap tap-compare tripwire core-patches test; do
 			$do "tests of $script.sh" tap "$here/$script-selftest.sh"
 		done
 	fi
-	[[ ${test:-model} != model ]] || $do "the model of a device page's life" tap "$here/model.sh"
+	[[ ${test:-model} != model ]] || ((rest)) ||
+		$do "the model of a device page's life" tap "$here/model.sh"
 	[[ $test != model ]] || return 0
 	for kernel in $flavours; do
 		# Only this kernel has patches to leave out.
 		[[ $kernel != *-plain || $KERNEL$KSRC == 7.* && $core_patches != 0 ]] || continue
-		use "$kernel"
-		$do "build of the $kernel kernel" build "$kernel"
-		[[ $kernel != release || $test ]] ||
-			$do "tests of the VM runner" vm_selftest "$kernel"
-		if [[ $test && $test != hmm-tests ]]; then
-			$boot "selftests on the $kernel kernel" "$kernel" selftests "$kernel"
-		elif [[ ! $test ]]; then
-			for part in 1/2 2/2; do
-				$boot "selftests on the $kernel kernel, $part" "$kernel" \
-					selftests "$kernel" $part
-			done
+		if [[ $do == run ]] && ((rest)) && ! fits "$kernel"; then
+			of_kernel "$kernel" leave leave
+			continue
 		fi
-		[[ ${test:-hmm-tests} != hmm-tests || $DMIRROR == n ]] ||
-			$boot "hmm-tests on the $kernel kernel" "$kernel" hmm_tests "$kernel"
+		((!rest)) || [[ $do == announce ]] || say "$kernel: about $(about "$kernel") minutes"
+		of_kernel "$kernel" "$do" "$boot"
+		[[ $do == announce ]] || ((!rest)) || work_off
 	done
 	[[ $do == announce ]] || work_off
-	if [[ ${CORE_TESTS:-0} == 1 && ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
-		use release
-		$do "bugs of the core" core_tests core-bugs
-		$do "tests of mm/" core_tests mm-tests
+	if ((rest)) && [[ ! $test && $KERNEL$KSRC == 7.* && $core_patches != 0 ]]; then
+		for script in core-bugs mm-tests; do
+			if [[ $do == run ]] && ! fits "$script"; then
+				of_core "$script" leave
+			else
+				of_core "$script" "$do"
+			fi
+		done
 	fi
 }
 
@@ -149,13 +215,17 @@ enqueue() {
 
 sum() { awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$counts"; }
 
+# leave NAME ...: there is no time for it.
+leave() { echo "0 0 0 0 NO TIME:" >"$work/${1//\//-}"; }
+
 # run NAME COMMAND...: a status other than 0 fails the stage, unless one of its tests has. What it
 # comes to is left in a file of that name.
 run() {
-	local name=$1 begin=$SECONDS status=0 passed failed skipped
+	local name=$1 begin=$SECONDS status=0 passed failed skipped minutes
 
 	shift
-	echo "$name"
+	minutes=$(about "$name")
+	echo "$name${minutes:+ (about $minutes min)}"
 	: >"$counts"
 	"$@" || status=$?
 	[[ -s $counts ]] || status=${status/#0/255}
@@ -200,7 +270,7 @@ work_off() {
 		workers+=($!)
 	done
 	wait
-	workers=()
+	workers=() queued_names=() queued_kernels=() queued_commands=()
 }
 
 # --- the summary ----------------------------------------------------------------
@@ -240,10 +310,11 @@ summary() {
 				name = name " " $i
 			printf "  %7d  %6d  %6d  %7d  %s\n", $1, $2, $3, $4, name
 			passed += $2; failed += $3; skipped += $4
+			ran += $5 " " $6 != "NO TIME:"
 		}
 		END {
 			printf "  %7d  %6d  %6d  %7d  %s\n\n", total, passed, failed, skipped, "in all"
-			if (passed + failed == 0)
+			if (ran && passed + failed == 0)
 				failed = 1
 			printf "%d passed, %d failed", passed, failed
 			if (skipped)
