@@ -6,12 +6,15 @@
  * hmm_ref_fail() right where the failure of what it calls would show, so that the
  * error path behind it is the one of a real failure. The attributes obey
  * /proc/PID/fail-nth, too: a test that counts through the allocations of an operation counts
- * through these steps.
+ * through these steps. Beside them are steps that can take long, as an allocation may: for
+ * what happens meanwhile.
  *
  * Without CONFIG_FAULT_INJECTION nothing of it is left, and this file is not built.
  * What each operation does: Documentation/misc-devices/hmm_ref/fault-injection.rst.
  */
+#include <linux/debugfs.h>
 #include <linux/fault-inject.h>
+#include <linux/sched.h>
 
 #include "fail.h"
 
@@ -29,6 +32,22 @@ static struct fault_attr fail_attrs[] = {
 bool hmm_ref_fail(enum hmm_ref_fail_class class)
 {
 	return should_fail(&fail_attrs[class], 1);
+}
+
+static u32 slow_ms[HMM_REF_SLOW_STEPS];
+
+/**
+ * hmm_ref_slow() - a step that a test may have take long
+ * @step: which
+ *
+ * Context: may sleep; a fatal signal ends it.
+ */
+void hmm_ref_slow(enum hmm_ref_slow_step step)
+{
+	unsigned int ms = READ_ONCE(slow_ms[step]);
+
+	if (ms)
+		schedule_timeout_killable(msecs_to_jiffies(ms));
 }
 
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
@@ -49,8 +68,13 @@ static const char *const fail_names[] = {
 	[HMM_REF_FAIL_SLEEP] = "fail_sleep",
 };
 
+static const char *const slow_names[] = {
+	[HMM_REF_SLOW_ROOM] = "slow_room",
+	[HMM_REF_SLOW_REPORT] = "slow_report",
+};
+
 /**
- * hmm_ref_fail_debugfs() - make the folders of the classes
+ * hmm_ref_fail_debugfs() - make the folders of the classes, and the files of the slow steps
  * @parent: the driver's folder
  */
 void hmm_ref_fail_debugfs(struct dentry *parent)
@@ -60,5 +84,8 @@ void hmm_ref_fail_debugfs(struct dentry *parent)
 	BUILD_BUG_ON(ARRAY_SIZE(fail_names) != HMM_REF_FAIL_CLASSES);
 	for (i = 0; i < HMM_REF_FAIL_CLASSES; i++)
 		fault_create_debugfs_attr(fail_names[i], parent, &fail_attrs[i]);
+	BUILD_BUG_ON(ARRAY_SIZE(slow_names) != HMM_REF_SLOW_STEPS);
+	for (i = 0; i < HMM_REF_SLOW_STEPS; i++)
+		debugfs_create_u32(slow_names[i], 0600, parent, &slow_ms[i]);
 }
 #endif

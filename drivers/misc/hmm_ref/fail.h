@@ -45,12 +45,29 @@ enum hmm_ref_fail_class {
 	HMM_REF_FAIL_CLASSES,
 };
 
+/**
+ * enum hmm_ref_slow_step - steps that tests can have take long
+ * @HMM_REF_SLOW_ROOM: making room in the device page table
+ * @HMM_REF_SLOW_REPORT: a report that memory of the device has failed
+ * @HMM_REF_SLOW_STEPS: how many there are
+ */
+enum hmm_ref_slow_step {
+	HMM_REF_SLOW_ROOM,
+	HMM_REF_SLOW_REPORT,
+	HMM_REF_SLOW_STEPS,
+};
+
 #ifdef CONFIG_FAULT_INJECTION
 bool hmm_ref_fail(enum hmm_ref_fail_class class);
+void hmm_ref_slow(enum hmm_ref_slow_step step);
 #else
 static inline bool hmm_ref_fail(enum hmm_ref_fail_class class)
 {
 	return false;
+}
+
+static inline void hmm_ref_slow(enum hmm_ref_slow_step step)
+{
 }
 #endif
 

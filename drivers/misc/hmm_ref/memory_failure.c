@@ -7,6 +7,7 @@
  * by a mapping that is none for anonymous memory. No CPU has touched private memory: a process
  * gets SIGBUS when it does (migrate_fault.c), and keeps the page until it unmaps it.
  */
+#include "fail.h"
 #include "hmm_ref.h"
 
 /**
@@ -27,6 +28,7 @@ int hmm_ref_memory_failure(struct dev_pagemap *pagemap, unsigned long pfn,
 	unsigned long dpfn = pfn + chunk->dpfn_offset;
 	int rc = 0;
 
+	hmm_ref_slow(HMM_REF_SLOW_REPORT);
 	for (; nr_pages; nr_pages--, dpfn++) {
 		if (hmm_ref_devmem_lose(&dev->dm, dpfn) == -EBUSY)
 			rc = -EBUSY;

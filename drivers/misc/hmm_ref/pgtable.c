@@ -124,6 +124,7 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 		room = table_alloc();
 	if (!room)
 		return -ENOMEM;
+	hmm_ref_slow(HMM_REF_SLOW_ROOM);
 	if (cmpxchg(&pt->table, NULL, room))
 		table_put(room);
 	return 0;

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 /* Of a batch of copies, in milliseconds. */
+#define SLOW_ROOM		"/sys/kernel/debug/hmm_ref/slow_room"
+#define SLOW_REPORT		"/sys/kernel/debug/hmm_ref/slow_report"
 #define COPY_TIMEOUT		"/sys/module/hmm_ref/parameters/copy_timeout"
 #define COPY_TIMEOUT_DEFAULT	"60000"
 

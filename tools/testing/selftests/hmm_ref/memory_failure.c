@@ -335,6 +335,41 @@ TEST_F(failure, free_page)
 	test_cpu_data(self->mem, self->npages, 1);
 }
 
+static int report_main(void *arg)
+{
+	return corrupt(*(unsigned long *)arg);
+}
+
+/*
+ * The chunk of the page is removed while the driver is told of it. That waits for the report, which
+ * must not wait for it.
+ */
+TEST_F_TIMEOUT(failure, chunk_goes_meanwhile, 120)
+{
+	unsigned long pfn = pfn_of(self->bad);
+	struct worker reporter;
+	int i;
+
+	if (access(SLOW_REPORT, W_OK))
+		SKIP(return, "no slow_report (CONFIG_FAULT_INJECTION_DEBUG_FS)");
+	ASSERT_EQ(0, munmap(self->mem, block_size()));
+	ASSERT_EQ(0, write_file(SLOW_REPORT, "4000"));
+	ASSERT_EQ(0, worker_start(&reporter, report_main, &pfn));
+	usleep(500 * 1000);
+	ASSERT_EQ(0, write_file(SLOW_REPORT, "0"));
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, write_file("/proc/sys/vm/drop_caches", "2"));
+		usleep(100 * 1000);
+	}
+	ASSERT_EQ(0, worker_wait(&reporter));
+	/* The chunk comes back, with the page that has failed. */
+	self->mem = test_map_blocks(1);
+	fill_pages(self->mem, self->npages, 2);
+	test_to_device(self->fd, self->mem, self->npages);
+	test_retired(1);
+	test_dev_data(self->fd, self->mem, self->npages, 2);
+}
+
 /* Used, then retired, then told once more. */
 TEST_F(failure, told_twice)
 {

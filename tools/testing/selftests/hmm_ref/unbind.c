@@ -297,6 +297,40 @@ TEST_F_TIMEOUT(unbind, beside_a_fault_that_waits, 120)
 	close(self->fd);
 }
 
+/*
+ * Room in the device page table is made while the device goes: it is not used for a device that
+ * has gone. What is unmapped then would be flushed there.
+ */
+TEST_F_TIMEOUT(unbind, beside_a_slow_allocation, 300)
+{
+	struct stuck reads = { .fd = self->fd };
+	struct worker reader;
+	int i, old;
+
+	if (access(SLOW_ROOM, W_OK))
+		SKIP(return, "no slow_room (CONFIG_FAULT_INJECTION_DEBUG_FS)");
+	for (i = 0; i < ROUNDS; i++) {
+		reads.mem = test_map_blocks(1);
+		touch_write(reads.mem, 1);
+		reads.rc = -EINPROGRESS;
+		ASSERT_EQ(0, write_file(SLOW_ROOM, "3000"));
+		ASSERT_EQ(0, worker_start(&reader, stuck_main, &reads));
+		usleep(500 * 1000);
+		ASSERT_EQ(0, write_file(SLOW_ROOM, "0"));
+		ASSERT_EQ(0, device_unbind(self->nr));
+		ASSERT_EQ(0, worker_wait(&reader));
+		ASSERT_EQ(0, munmap(reads.mem, block_size()));
+		old = self->fd;
+		test_rebind();
+		close(old);
+		reads.fd = self->fd;
+		/* It was before the step, else. */
+		if (reads.rc != -ENODEV)
+			return;
+	}
+	SKIP(return, "the allocation has not begun in time");
+}
+
 /* Touches its pages all the time. */
 static int touch_main(void *arg)
 {
