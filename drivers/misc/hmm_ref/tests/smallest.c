@@ -410,7 +410,7 @@ static int migrate_window(struct migrate_vma *args, bool to_device,
 	/*
 	 * 1. The process and its devices lose their mappings, so the data
 	 * cannot change. Pages that are pinned, or locked by another task, are
-	 * left out. It sets both arrays for all of the window.
+	 * left out. Both arrays are set, for all of the window.
 	 */
 	rc = migrate_vma_setup(args);
 	if (rc)
