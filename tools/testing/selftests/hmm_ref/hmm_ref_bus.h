@@ -49,7 +49,8 @@ static inline void bus_device_find(unsigned int nr)
 	snprintf(device->name, sizeof(device->name), "%.63s", strrchr(target, '/') + 1);
 	strcat(path, "/subsystem");
 	device->on_bus = !access(path, F_OK);
-	strcpy(strrchr(path, '/'), "/driver");
+	*strrchr(path, '/') = '\0';
+	strcat(path, "/driver");
 	if (realpath(path, target))
 		snprintf(device->driver, sizeof(device->driver), "%.127s", target);
 }
