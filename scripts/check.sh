@@ -3,7 +3,8 @@
 #
 # Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
 # sparse, kernel-doc; and shellcheck for the scripts. And whether the patches in tools/mutants
-# still apply, and the functions that the documentation names exist.
+# still apply, the functions that the documentation names exist, the porting guide has each file of
+# the driver, and a device is short.
 #
 #   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
 #   out: what they have to say; exit 1 if that is anything but the known exceptions
@@ -96,6 +97,32 @@ doc_names() {
 		"$tree"/drivers/gpu/drm/amd/{amdgpu,amdkfd} | sort -u) | sed 's/$/() does not exist/'
 }
 
+# Files of the driver without a line in the table of the porting guide, and lines without a file.
+doc_files() {
+	local guide=Documentation/misc-devices/hmm_ref/porting.rst
+
+	comm -3 --output-delimiter=$'\t' \
+		<(sed -n '/^The files$/,$s/^   ``\([^`]*\)`` | .*/\1/p' "$guide" | sort) \
+		<(cd drivers/misc/hmm_ref && find . -type f ! -name '*.mod.c' \
+			\( -name '*.[ch]' -o -name Kconfig -o -name Makefile -o -name .kunitconfig \) \
+			-printf '%P\n' | sort) |
+		sed "s|^\t\(.*\)|\1 is not in $guide|; t; s|\$| in $guide does not exist|"
+}
+
+# What a device adds to the core: see porting.rst, The files.
+device_lines() {
+	local file lines
+
+	for file in pci.c gpu/vram.c tests/toy.c tests/edu.c; do
+		lines=$(wc -l <"drivers/misc/hmm_ref/$file")
+		if ((lines < 700)); then
+			say "$file: $lines lines"
+		else
+			echo "$file: $lines lines, more than 700"
+		fi
+	done
+}
+
 # What depends on a version, or on a fix of the core, is in compat/, which may be deleted.
 outside_compat() {
 	grep -rnE 'LINUX_VERSION_CODE|KERNEL_VERSION|HMM_REF_CORE_|HMM_REF_COMPAT_' \
@@ -120,6 +147,8 @@ report "W=1" rebuild W=1
 report "sparse" run_sparse
 report "kernel-doc" kernel_doc
 report "functions in the documentation" doc_names
+report "files in the porting guide" doc_files
+report "lines of a device" device_lines
 report "versions and fixes outside of compat/" outside_compat
 report "user interface in the core" interface_in_core
 report "mutants" scripts/mutants.sh check

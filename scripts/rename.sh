@@ -3,7 +3,8 @@
 #
 # Copies this repository with the driver under another name: the beginning of a port.
 #
-#   in:  the name ($1: small letters, digits and underscores), a folder that is not there ($2),
+#   in:  the name ($1: small letters, digits and underscores, 12 at most: the node of a device has
+#        room for no more), a folder that is not there ($2),
 #        IOC_TYPE (of the new driver's ioctls, 0xB9 by default)
 #   out: the folder, in which each hmm_ref is that name, in paths, too; make test in it tests the
 #        driver of that name. On stderr what is left to do
@@ -16,7 +17,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 name=${1:-} folder=${2:-}
-[[ $name =~ ^[a-z][a-z0-9_]*$ && $name != *hmm_ref* ]] || die "usage: rename.sh NAME FOLDER"
+[[ $name =~ ^[a-z][a-z0-9_]{0,11}$ && $name != *hmm_ref* ]] || die "usage: rename.sh NAME FOLDER"
 [[ $folder && ! -e $folder ]] || die "the folder must be a new one: $folder"
 
 # What git has, and what it has not seen yet.

@@ -2,7 +2,7 @@
 /*
  * The names of today's kernel, for Linux 6.12. There device pages are single, folio_free is
  * page_free, and migrate_to_ram() comes without the page lock. What that changes for users
- * and for drivers is in Documentation/misc-devices/hmm_ref/porting.rst.
+ * and for drivers is in Documentation/misc-devices/hmm_ref/porting-reference.rst.
  */
 #ifndef _HMM_REF_COMPAT_LINUX_6_12_H
 #define _HMM_REF_COMPAT_LINUX_6_12_H

@@ -22,10 +22,12 @@
  * struct bus_device - a device as its bus knows it
  * @name: there
  * @driver: folder of its driver in sysfs
+ * @on_bus: whether it is on a bus: else it has no driver there, and cannot be unbound
  */
 struct bus_device {
 	char name[64];
 	char driver[128];
+	bool on_bus;
 };
 
 /* Remembered: a device that is unbound has no node, and so no way from its number to the bus. */
@@ -45,6 +47,9 @@ static inline void bus_device_find(unsigned int nr)
 	if (!realpath(path, target))
 		return;
 	snprintf(device->name, sizeof(device->name), "%.63s", strrchr(target, '/') + 1);
+	strcat(path, "/subsystem");
+	device->on_bus = !access(path, F_OK);
+	*strrchr(path, '/') = '\0';
 	strcat(path, "/driver");
 	if (realpath(path, target))
 		snprintf(device->driver, sizeof(device->driver), "%.127s", target);

@@ -1,24 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The least that migrate_vma_*() needs: what the benchmark compares other drivers with.
+ * The smallest driver for device-private memory: read it first.
  *
- * One device, /dev/hmm_ref_floor, with one command, HMM_REF_IOC_MIGRATE. All memory is
- * made at load. There is no device page table, no notifier, no owner, no eviction, no
- * second try: nothing but the steps that no driver can do without. So it is of no use but
- * to measure. Its pages follow the rules of an idle-start driver (devmem.c):
+ * A migration has four steps, and migrate_window() has them on one screen:
  *
- * - Free pages have reference count 0. They are on one of two stacks, single pages and
- *   blocks, linked by zone_device_data. Half of the memory is blocks, so that single pages
- *   never break them up. If the core splits one, its parts become single pages for good.
- * - zone_device_folio_init() makes what was taken a folio, whatever it was before.
- * - Pages return by folio_free, and only there. The core frees them in process context.
+ *   migrate_vma_setup()     lock and unmap the source pages
+ *   fill()                  the driver's own: a locked page for each source
+ *                           page, and the copies
+ *   migrate_vma_pages()     commit page by page
+ *   migrate_vma_finalize()  map the result, unlock and put both sides
  *
- * The module cannot be unloaded while a page is out: it has a reference then. The return
- * of the last one drops it while folio_free still runs, but memunmap_pages() waits for the
- * core's reference to the pagemap, which is dropped later.
+ * MIGRATE and CPU faults call it, in both directions. All else in this file
+ * makes device pages (make_pages()), hands them out (take(), fill_device()) and
+ * takes them back (floor_folio_free()). That is an idle-start driver, by the
+ * rules of devmem.c:
  *
- * Out counts: migrated is what moved, skipped what setup had collected and did not move,
- * already the rest. Nothing looks for pages that KSM has merged (compat/setup.c).
+ * - A free page has reference count 0. It is on one of two stacks, of single
+ *   pages and of blocks, linked by zone_device_data. Half of the memory is
+ *   blocks, so single pages never break one up. The parts of a block that the
+ *   core splits stay single pages.
+ * - zone_device_folio_init() takes the first reference, when a page is handed
+ *   out, and makes it a folio of the given order, whatever it was before.
+ * - A page returns by folio_free and by nothing else. The core frees private
+ *   pages in process context, so a plain spinlock suffices.
+ *
+ * The device is /dev/hmm_ref_floor, with one command, HMM_REF_IOC_MIGRATE. The
+ * benchmark hmm_ref_bench compares other drivers with it: each instruction here
+ * is one that no driver can do without. It is of no other use, as these are
+ * missing:
+ *
+ *   no page table of the device, and no notifier    mirror.c, range_fault.c
+ *   no owner of a page                              devmem.c
+ *   no reservation, so a full device stops in the
+ *   middle; no eviction, no second try              reserve.c, migrate_evict.c,
+ *                                                   migrate_cmd.c
+ *   a large page that cannot be allocated fails
+ *   the CPU fault                                   migrate_fault.c
+ *   a copy that fails in the device is not seen     job.c, migrate.c
+ *   no sleep, no removal while a page is used       sleep.c, device.c
+ *
+ * The module has a reference while a page is used, so it cannot be unloaded
+ * then. The return of the last page drops it while folio_free still runs; but
+ * memunmap_pages() waits for the core's reference to the pagemap, which is
+ * dropped later.
+ *
+ * Out counts: migrated are pages that moved, skipped those that setup collected
+ * and that did not move, already the rest. Nothing looks for pages that KSM has
+ * merged (compat/setup.c).
  */
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
@@ -42,26 +70,27 @@
 
 static char *size = "64M";
 module_param(size, charp, 0444);
-MODULE_PARM_DESC(size, "memory, half for single pages and half for blocks (default 64M)");
+MODULE_PARM_DESC(size,
+		 "memory, half single pages and half blocks (default 64M)");
 
 static struct {
-	spinlock_t lock;	/* the stacks and used */
-	void *pages;		/* the stacks: first page of what was freed last */
-	void *blocks;
-	unsigned long used;	/* pages that are out */
+	spinlock_t lock;	/* covers both stacks and used */
+	void *pages;		/* stack of single pages */
+	void *blocks;		/* stack of blocks: its first page */
+	unsigned long used;	/* pages handed out */
 	struct dev_pagemap pagemap;
-	struct resource *region;
-	char *storage;
-	struct device *device;	/* that system memory is mapped for */
-	u64 context;		/* of the fences */
-	atomic64_t seqno;
+	struct resource *region; /* addresses that only name device pages */
+	char *storage;		/* stands for the memory on the card */
+	struct device *device;	/* system memory is mapped for its DMA */
+	u64 context;		/* fence context */
+	atomic64_t seqno;	/* number of the last fence */
 } dev = {
 	.lock = __SPIN_LOCK_UNLOCKED(dev.lock),
 };
 
-/* Arrays for a PMD. An open file has one; a fault allocates its own. */
+/* Arrays for a PMD. An open file has one; a fault of a PMD makes its own. */
 struct window {
-	struct mutex lock;	/* the arrays */
+	struct mutex lock;	/* covers the arrays */
 	unsigned long src[PMD_PAGES];
 	unsigned long dst[PMD_PAGES];
 };
@@ -73,9 +102,12 @@ static unsigned long first_pfn(void)
 	return PHYS_PFN(dev.pagemap.range.start);
 }
 
+/* The memory behind a device page. No CPU can follow the page's own address. */
 static void *storage_of(const struct page *dev_page)
 {
-	return dev.storage + ((page_to_pfn(dev_page) - first_pfn()) << PAGE_SHIFT);
+	unsigned long index = page_to_pfn(dev_page) - first_pfn();
+
+	return dev.storage + (index << PAGE_SHIFT);
 }
 
 static void push(void **stack, struct page *dev_page)
@@ -85,8 +117,9 @@ static void push(void **stack, struct page *dev_page)
 }
 
 /*
- * Take @nr off a stack, at least 1, each of @pages pages; fewer if there are no more.
- * Return: the first, linked as on the stack.
+ * Take up to @nr entries off a stack, each of @pages pages; @nr is not 0. Their
+ * reference count is still 0, and the caller alone knows of them. Return: the
+ * first one, linked as on the stack, or NULL.
  */
 static struct page *take(void **stack, unsigned long nr, unsigned long pages)
 {
@@ -107,13 +140,18 @@ static struct page *take(void **stack, unsigned long nr, unsigned long pages)
 	return first;
 }
 
+/*
+ * folio_free: the count has become 0, and the core has let go of the data. To
+ * push the page is the last thing done to it: another CPU may hand it out at
+ * once. It may be under the lock of a page table here, so nothing sleeps.
+ */
 static void floor_folio_free(struct folio *folio)
 {
 	unsigned long nr = folio_nr_pages(folio);
 	struct page *page = folio_page(folio, 0);
 	unsigned long i;
 
-	/* The core only adds flags to a page that moves. Both at once are a BUG to it. */
+	/* Migration only adds flags, and both of these together are a BUG. */
 	__folio_clear_active(folio);
 	__folio_clear_unevictable(folio);
 	spin_lock(&dev.lock);
@@ -142,12 +180,12 @@ static unsigned long nr_pages(unsigned long src)
 }
 
 /*
- * A device would be given DMA addresses, and signal a fence when it is done. That costs what it
- * costs, though here the CPU copies at once.
+ * A fence per batch, as for a device that copies by itself. Here the CPU copies
+ * at once, so the fence only costs what it would cost a driver.
  */
 struct batch {
 	struct dma_fence fence;
-	spinlock_t lock;	/* fence */
+	spinlock_t lock;	/* the fence's own */
 };
 
 static const char *fence_name(struct dma_fence *fence)
@@ -160,14 +198,15 @@ static const struct dma_fence_ops fence_ops = {
 	.get_timeline_name = fence_name,
 };
 
+/* GFP_NOIO: folios are locked, and reclaim may wait for them. */
 static struct batch *begin_batch(void)
 {
 	struct batch *batch = kmalloc_obj(*batch, GFP_NOIO);
 
 	if (batch) {
 		spin_lock_init(&batch->lock);
-		dma_fence_init(&batch->fence, &fence_ops, &batch->lock, dev.context,
-			       atomic64_inc_return(&dev.seqno));
+		dma_fence_init(&batch->fence, &fence_ops, &batch->lock,
+			       dev.context, atomic64_inc_return(&dev.seqno));
 	}
 	return batch;
 }
@@ -179,8 +218,12 @@ static void end_batch(struct batch *batch)
 	dma_fence_put(&batch->fence);
 }
 
-/* Fill a device page, or all of a block, from system memory; clear it for a hole. */
-static bool copy_in(struct page *dev_page, struct page *sys_page, unsigned long nr)
+/*
+ * Fill a device page, or all of a block, from system memory. Where there was no
+ * page (a hole) clear it: the memory still has the data of its last user.
+ */
+static bool copy_in(struct page *dev_page, struct page *sys_page,
+		    unsigned long nr)
 {
 	void *to = storage_of(dev_page);
 	dma_addr_t addr;
@@ -190,7 +233,8 @@ static bool copy_in(struct page *dev_page, struct page *sys_page, unsigned long 
 		memset(to, 0, nr << PAGE_SHIFT);
 		return true;
 	}
-	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT, DMA_TO_DEVICE);
+	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT,
+			    DMA_TO_DEVICE);
 	if (dma_mapping_error(dev.device, addr))
 		return false;
 	for (i = 0; i < nr; i++) {
@@ -203,13 +247,16 @@ static bool copy_in(struct page *dev_page, struct page *sys_page, unsigned long 
 	return true;
 }
 
-static bool copy_out(struct page *sys_page, const struct page *dev_page, unsigned long nr)
+/* The same, from the device to system memory. There is no hole on a device. */
+static bool copy_out(struct page *sys_page, const struct page *dev_page,
+		     unsigned long nr)
 {
 	void *from = storage_of(dev_page);
 	dma_addr_t addr;
 	unsigned long i;
 
-	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT, DMA_FROM_DEVICE);
+	addr = dma_map_page(dev.device, sys_page, 0, nr << PAGE_SHIFT,
+			    DMA_FROM_DEVICE);
 	if (dma_mapping_error(dev.device, addr))
 		return false;
 	for (i = 0; i < nr; i++) {
@@ -222,25 +269,38 @@ static bool copy_out(struct page *sys_page, const struct page *dev_page, unsigne
 	return true;
 }
 
-/* Return: 0, or -ENOMEM when there are too few device pages of the kind. */
+/*
+ * A device page for each entry that moves. MIGRATE_PFN_MIGRATE without
+ * MIGRATE_PFN_VALID is a hole, which moves, too. A dst that stays 0 says that
+ * the page stays where it is: no error of a step has to be undone.
+ *
+ * A page whose copy failed has a reference by now. It goes back the usual way,
+ * unlock and put, never straight to the stack. Return: 0, or -ENOMEM when there
+ * are too few device pages of the kind.
+ */
 static int fill_device(struct migrate_vma *args)
 {
-	unsigned int order = args->src[0] & MIGRATE_PFN_COMPOUND ? PMD_ORDER : 0;
-	unsigned long compound = order ? MIGRATE_PFN_COMPOUND : 0;
+	unsigned long compound = args->src[0] & MIGRATE_PFN_COMPOUND;
+	unsigned int order = compound ? PMD_ORDER : 0;
 	struct page *dev_page, *next;
 	unsigned long i;
 
 	if (!args->cpages)
 		return 0;
-	next = order ? take(&dev.blocks, 1, PMD_PAGES) : take(&dev.pages, args->cpages, 1);
+	next = order ? take(&dev.blocks, 1, PMD_PAGES) :
+		       take(&dev.pages, args->cpages, 1);
 	for (i = 0; i < args->npages && next; i++) {
 		if (!(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 		dev_page = next;
 		next = dev_page->zone_device_data;
-		zone_device_folio_init((struct folio *)dev_page, &dev.pagemap, order);
-		if (copy_in(dev_page, migrate_pfn_to_page(args->src[i]), 1UL << order)) {
-			args->dst[i] = migrate_pfn(page_to_pfn(dev_page)) | compound;
+		/* Count 0 -> 1, locked, a reference to the pagemap per page. */
+		zone_device_folio_init((struct folio *)dev_page, &dev.pagemap,
+				       order);
+		if (copy_in(dev_page, migrate_pfn_to_page(args->src[i]),
+			    1UL << order)) {
+			args->dst[i] = migrate_pfn(page_to_pfn(dev_page)) |
+				       compound;
 		} else {
 			unlock_page(dev_page);
 			put_page(dev_page);
@@ -253,7 +313,12 @@ static int fill_device(struct migrate_vma *args)
 	return 0;
 }
 
-/* Return: 0, or -ENOMEM with all of the window as it was from the page on that failed. */
+/*
+ * A system page for each entry that is a page. A hole is left alone: the
+ * process has discarded that page, and a copy would bring its data back.
+ * Return: 0, or -ENOMEM; then the page that failed stays on the device with all
+ * behind it.
+ */
 static int fill_system(struct migrate_vma *args)
 {
 	struct folio *folio;
@@ -264,12 +329,14 @@ static int fill_system(struct migrate_vma *args)
 
 		if (!is_page(args->src[i]))
 			continue;
-		folio = vma_alloc_folio(compound ? GFP_LARGE : GFP_HIGHUSER_MOVABLE,
+		folio = vma_alloc_folio(compound ? GFP_LARGE :
+						   GFP_HIGHUSER_MOVABLE,
 					compound ? PMD_ORDER : 0, args->vma,
 					args->start + (i << PAGE_SHIFT));
 		if (!folio)
 			return -ENOMEM;
-		if (!copy_out(folio_page(folio, 0), migrate_pfn_to_page(args->src[i]),
+		if (!copy_out(folio_page(folio, 0),
+			      migrate_pfn_to_page(args->src[i]),
 			      nr_pages(args->src[i]))) {
 			folio_put(folio);
 			return -ENOMEM;
@@ -280,48 +347,90 @@ static int fill_system(struct migrate_vma *args)
 	return 0;
 }
 
-/* All steps for a window, whose arrays setup clears. */
-static int migrate_window(struct migrate_vma *args, bool to_device,
-			  struct hmm_ref_migrate *cmd)
+/* The copies are complete when this returns. Return: as the two above. */
+static int fill(struct migrate_vma *args, bool to_device)
 {
-	unsigned long tried = 0, moved = 0;
-	struct batch *batch;
-	unsigned long i;
+	struct batch *batch = begin_batch();
 	int rc;
 
+	if (!batch)
+		return -ENOMEM;
+	rc = to_device ? fill_device(args) : fill_system(args);
+	end_batch(batch);
+	return rc;
+}
+
+/*
+ * Which pages to collect: those of system memory, or those of this device,
+ * which pgmap_owner names. Large folios stay whole in a window that is all of a
+ * PMD.
+ */
+static void select_pages(struct migrate_vma *args, bool to_device)
+{
 	args->pgmap_owner = &dev;
 	args->flags = to_device ? MIGRATE_VMA_SELECT_SYSTEM :
 				  MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 	if (args->end - args->start == PMD_SIZE &&
 	    !(to_device && args->vma->vm_flags & VM_NOHUGEPAGE))
 		args->flags |= MIGRATE_VMA_SELECT_COMPOUND;
-	rc = migrate_vma_setup(args);
-	if (rc)
-		return rc;
-	batch = begin_batch();
-	if (batch) {
-		rc = to_device ? fill_device(args) : fill_system(args);
-		end_batch(batch);
-	} else {
-		rc = -ENOMEM;
-	}
-	migrate_vma_pages(args);
-	for (i = 0; cmd && i < args->npages; i++) {
+}
+
+/*
+ * Between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE of what the
+ * core refused, and finalize, which drops the pages. cpages says neither: it
+ * counts holes, and a large folio as 1.
+ */
+static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
+{
+	unsigned long tried = 0, moved = 0;
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++) {
 		if (!args->dst[i])
 			continue;
 		tried += nr_pages(args->src[i]);
 		if (args->src[i] & MIGRATE_PFN_MIGRATE)
 			moved += nr_pages(args->src[i]);
 	}
+	cmd->out_migrated += moved;
+	cmd->out_skipped += tried - moved;
+	cmd->out_already += args->npages - tried;
+}
+
+/*
+ * A migration, for a window of one VMA and at most one PMD. mmap_lock is held
+ * for read, from the lookup of the VMA until this returns.
+ */
+static int migrate_window(struct migrate_vma *args, bool to_device,
+			  struct hmm_ref_migrate *cmd)
+{
+	int rc;
+
+	select_pages(args, to_device);
+	/*
+	 * 1. The process and its devices lose their mappings, so the data
+	 * cannot change. Pages that are pinned, or locked by another task, are
+	 * left out. Both arrays are set, for all of the window.
+	 */
+	rc = migrate_vma_setup(args);
+	if (rc)
+		return rc;
+	/* 2. Destinations, and the data in them. This can still be undone. */
+	rc = fill(args, to_device);
+	/*
+	 * 3. Commit. From here on nothing can be undone. It is called after an
+	 * error, too: to skip it would leave page table entries that lead to
+	 * pages without data.
+	 */
+	migrate_vma_pages(args);
+	if (cmd)
+		count(args, cmd);
+	/* 4. The process maps either the old page or the new one. */
 	migrate_vma_finalize(args);
-	if (cmd) {
-		cmd->out_migrated += moved;
-		cmd->out_skipped += tried - moved;
-		cmd->out_already += args->npages - tried;
-	}
 	return rc;
 }
 
+/* One window at a time, each in one VMA and one PMD. */
 static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 {
 	struct migrate_vma args = { .src = window->src, .dst = window->dst };
@@ -330,14 +439,17 @@ static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 	int rc = 0;
 
 	mmap_read_lock(mm);
-	for (args.start = cmd->addr; args.start < last && !rc; args.start = args.end) {
+	for (args.start = cmd->addr; args.start < last && !rc;
+	     args.start = args.end) {
 		args.vma = vma_lookup(mm, args.start);
 		if (!args.vma) {
 			rc = -EFAULT;
 			break;
 		}
-		args.end = min3(last, args.vma->vm_end, ALIGN(args.start + 1, PMD_SIZE));
-		rc = migrate_window(&args, cmd->direction == HMM_REF_TO_DEVICE, cmd);
+		args.end = min3(last, args.vma->vm_end,
+				ALIGN(args.start + 1, PMD_SIZE));
+		rc = migrate_window(&args, cmd->direction == HMM_REF_TO_DEVICE,
+				    cmd);
 	}
 	mmap_read_unlock(mm);
 	return rc;
@@ -345,6 +457,7 @@ static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 
 /* ---- CPU faults -------------------------------------------------------- */
 
+/* A process is not killed for want of memory: SIGBUS is for other errors. */
 static vm_fault_t fault_result(int rc)
 {
 	if (rc == -ENOMEM)
@@ -352,6 +465,7 @@ static vm_fault_t fault_result(int rc)
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
+/* A PMD is migrated as a whole, or not at all. */
 static vm_fault_t fault_pmd(struct vm_fault *vmf)
 {
 	struct window *window = kmalloc_obj(*window, GFP_KERNEL);
@@ -372,6 +486,12 @@ static vm_fault_t fault_pmd(struct vm_fault *vmf)
 	return fault_result(rc);
 }
 
+/*
+ * A CPU has touched a device page. The core holds mmap_lock, and has locked
+ * vmf->page and taken a reference. fault_page tells setup of both: without it
+ * the page would look used and never move. 0 also when it did not move: the CPU
+ * then touches it again.
+ */
 static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 {
 	unsigned long src, dst;
@@ -402,7 +522,8 @@ static int check_cmd(const struct hmm_ref_migrate *cmd)
 		return -EOPNOTSUPP;
 	if (cmd->size != sizeof(*cmd) || !cmd->length ||
 	    !PAGE_ALIGNED(cmd->addr | cmd->length) ||
-	    (cmd->direction != HMM_REF_TO_DEVICE && cmd->direction != HMM_REF_TO_SYSTEM))
+	    (cmd->direction != HMM_REF_TO_DEVICE &&
+	     cmd->direction != HMM_REF_TO_SYSTEM))
 		return -EINVAL;
 	return cmd->addr + cmd->length < cmd->addr ? -EOVERFLOW : 0;
 }
@@ -463,7 +584,7 @@ static struct miscdevice floor_misc = {
 
 /* ---- the module -------------------------------------------------------- */
 
-/* The first half are single pages, in the order of their numbers, then blocks. */
+/* The first half are single pages, on top the lowest one; then blocks. */
 static void fill_stacks(unsigned long nr)
 {
 	unsigned long i;
@@ -474,11 +595,16 @@ static void fill_stacks(unsigned long nr)
 		push(&dev.pages, pfn_to_page(first_pfn() + i - 1));
 }
 
+/*
+ * Struct pages for the memory, at physical addresses that nothing decodes. They
+ * are made with reference count 0, and so can go to the stacks at once.
+ */
 static int make_pages(unsigned long bytes)
 {
 	void *addr;
 
-	dev.region = request_free_mem_region(&iomem_resource, bytes, "hmm_ref_floor");
+	dev.region = request_free_mem_region(&iomem_resource, bytes,
+					     "hmm_ref_floor");
 	if (IS_ERR(dev.region))
 		return PTR_ERR(dev.region);
 	dev.pagemap.type = MEMORY_DEVICE_PRIVATE;
@@ -489,7 +615,8 @@ static int make_pages(unsigned long bytes)
 	dev.pagemap.owner = &dev;
 	addr = memremap_pages(&dev.pagemap, NUMA_NO_NODE);
 	if (IS_ERR(addr)) {
-		release_mem_region(dev.region->start, resource_size(dev.region));
+		release_mem_region(dev.region->start,
+				   resource_size(dev.region));
 		return PTR_ERR(addr);
 	}
 	fill_stacks(bytes >> PAGE_SHIFT);
@@ -544,5 +671,5 @@ static void __exit floor_exit(void)
 module_init(floor_init);
 module_exit(floor_exit);
 
-MODULE_DESCRIPTION("The least that a migration to device memory needs, for hmm_ref_bench");
+MODULE_DESCRIPTION("The smallest driver for device memory, for hmm_ref_bench");
 MODULE_LICENSE("GPL");
