@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
-# sparse, kernel-doc; and shellcheck for the scripts. And whether the patches in tools/mutants
-# still apply, and the functions that the documentation names exist.
+# sparse, kernel-doc; and shellcheck for the scripts. Also checks that the patches in
+# tools/mutants still apply, that the functions exist that the documentation names, and that
+# comments and pages avoid some words (words.sh).
 #
 #   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
-#   out: what they have to say; exit 1 if that is anything but the known exceptions
+#   out: their complaints; exit 1 if there is one beside the known exceptions
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -110,6 +111,11 @@ interface_in_core() {
 		grep -vE '/(main|device|node|ioctl|access|stats|debugfs|dmirror|client)\.[ch]:' || true
 }
 
+# Prose: how often the words are used that a native speaker would not choose.
+words() {
+	scripts/words.sh || true
+}
+
 shell_check() {
 	shellcheck -x -e SC2317 scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
 }
@@ -122,6 +128,7 @@ report "kernel-doc" kernel_doc
 report "functions in the documentation" doc_names
 report "versions and fixes outside of compat/" outside_compat
 report "user interface in the core" interface_in_core
+report "words in comments and documentation" words
 report "mutants" scripts/mutants.sh check
 report "shellcheck" shell_check
 exit "$failed"
