@@ -20,12 +20,14 @@ what=${1:-}
 out=$ROOT/build/bench${what:+-$what}
 targets=$ROOT/tools/testing/selftests/hmm_ref/bench_targets
 
-# The runs, a line of options each. In emulation time is only good to some percent.
+# The runs, a line of options each; the targets go by the last one. In emulation time is only good to some percent.
 runs() {
 	local some='to_device,to_system,fault_seq,fault_random,dev_read,memcpy,move_pages'
 	local quick='-r 20 -c 5 -T 1'
 
 	if [[ $what == insn ]]; then
+		[[ ${BENCH_SIZES:-} ]] || echo "-i -d hmm_ref,floor -o to_device,to_system,fault_seq" \
+			"-k 4k -s 4K,64K,2M -r 8 ${BENCH_OPTIONS:-}"
 		echo "-i -s ${BENCH_SIZES:-16M} -r 8 ${BENCH_OPTIONS:-}"
 		return
 	fi
@@ -117,7 +119,8 @@ run
 [[ -s $out/results.base64 ]] || die "the guest has printed no results"
 base64 -d "$out/results.base64" | tar -C "$out" -xz
 rm "$out/results.base64"
-[[ $what != insn ]] || compare | tee "$out/targets"
+[[ $what != insn ]] || compare | tee "$out/targets" | keep targets
+cat "$out"/[0-9].csv | keep "bench${what:+-$what}" >/dev/null
 [[ $what != lockstat ]] || contended | tee "$out/contended"
 "$here/bench-plot.sh" "$out"
 say "figures and plots are in ${out#"$PWD/"}"

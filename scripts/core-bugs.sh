@@ -258,5 +258,6 @@ table
 ((totals[pass] + totals[FAIL])) || die "BUG=$BUG: no such test in $tests/list"
 [[ ! $counts ]] || echo "${totals[pass]} ${totals[FAIL]} ${totals[skip]}" >>"$counts"
 echo
-echo "${totals[pass]} passed, ${totals[FAIL]} failed, ${totals[skip]} skipped"
+echo "${totals[pass]} passed, ${totals[FAIL]} failed, ${totals[skip]} skipped" |
+	if [[ $BUG ]]; then cat; else keep core-bugs; fi
 ((totals[FAIL] == 0)) || exit 1

@@ -89,4 +89,4 @@ build_module
 run || say "not all is well: the counters tell what ran, all the same"
 [[ -s $out/counters.base64 ]] || die "the guest has printed no counters"
 annotate
-table
+table | keep coverage

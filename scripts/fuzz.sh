@@ -28,4 +28,5 @@ if ((status)) || grep -q '^not ok' "$log" || ! grep -q '^ok' "$log" ||
 	say "FAILED: see $log"
 	exit 1
 fi
-say "nothing found in $(grep -c '^ok' "$log") rounds"
+echo "$FLAVOUR: nothing found in $(grep -c '^ok' "$log") rounds, $seconds s from seed $seed on" |
+	keep fuzz >&2

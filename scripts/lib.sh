@@ -81,6 +81,19 @@ lock_cache() {
 	flock 9
 }
 
+# keep NAME: passes stdin on, and leaves a copy in build/results for results.sh, below a line with
+# the commit, the day, the kernel and the machine of the run.
+keep() {
+	local file=$ROOT/build/results/$1
+
+	mkdir -p "$ROOT/build/results"
+	printf 'commit %s, %s, kernel %s, %s CPUs, %s\n' \
+		"$(git -C "$ROOT" describe --always --dirty 2>/dev/null || echo unknown)" \
+		"$(date -u +%F)" "$(basename "${KSRC:-$KERNEL}")" "$(nproc)" \
+		"$([[ -w /dev/kvm ]] && echo KVM || echo 'no KVM')" >"$file"
+	tee -a "$file"
+}
+
 # slow_harness SELFTESTS TO: a copy of the kernel's header for tests, to be found before that one.
 # The harness gives a test 30 s, or what the test asks for. That is for hardware: a guest that is
 # emulated beside another one gets ten times as long.

@@ -137,5 +137,6 @@ fi
 ((passed + failed)) || failed=1
 [[ ! $counts ]] || echo "$passed $failed $skipped" >>"$counts"
 echo
-echo "$passed passed, $failed failed, $skipped skipped"
+echo "$passed passed, $failed failed, $skipped skipped" |
+	if [[ ${TEST:-} ]]; then cat; else keep mm-tests; fi
 ((failed == 0)) || exit 1

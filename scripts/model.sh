@@ -114,7 +114,8 @@ proof() {
 	said=$(cat "$work/$1.said")
 	[[ $said == *'errors: 0'* && $said != *'not completed'* &&
 		$said != *'max search depth'* ]] || bad=1
-	echo "# all of $(awk '/states, stored/ { print $1; exit }' <<<"$said") states"
+	echo "# all of $(awk '/states, stored/ { print $1; exit }' <<<"$said") states" |
+		tee -a "$work/states"
 	result "$1" $bad "$2"
 }
 
@@ -186,4 +187,5 @@ for name in "${CONTROLS[@]}" "${CHUNK_CONTROLS[@]}"; do
 	control "$name"
 done
 complete=1
+paste -d ' ' <(printf '%s:\n' "${PROOFS[@]}") "$work/states" | keep model >/dev/null
 exit $status

@@ -316,5 +316,6 @@ for patch in $(patches); do
 	echo "$(basename "$patch" .patch): $verdict, $((SECONDS - begin)) s"
 done
 ((counts[2] == 0)) || echo "${counts[2]} failed in another way, or could not be tried"
-echo "${counts[0]} killed, ${counts[1]} survived"
+echo "${counts[0]} killed, ${counts[1]} survived" |
+	if [[ ${MUTANT:-} ]]; then cat; else keep mutants; fi
 ((counts[1] + counts[2] == 0)) || exit 1

@@ -44,4 +44,4 @@ for flavour in $flavours; do
 	soak "$flavour" || failed=1
 done
 [[ ! $failed ]] || exit 1
-say "nothing lost"
+echo "nothing lost: $seconds s on each of $flavours, seed $seed" | keep soak >&2

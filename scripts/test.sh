@@ -223,6 +223,17 @@ end_workers() {
 	wait
 }
 
+# For results.sh, unless only a part of the stages was asked for.
+keep_whole() {
+	if [[ ${TEST:-} ]]; then
+		cat
+	elif [[ ${ALL:-0} == 1 ]]; then
+		keep test-all
+	else
+		keep test
+	fi
+}
+
 # The table, and the last line; also when the run ends early.
 summary() {
 	local name file status=0
@@ -250,7 +261,7 @@ summary() {
 				printf ", %d skipped", skipped
 			print ""
 			exit failed > 0
-		}' "$work/table" || status=1
+		}' "$work/table" | keep_whole || status=1
 	rm -rf "$work"
 	((!status)) || exit 1
 }
