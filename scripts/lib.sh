@@ -81,15 +81,20 @@ lock_cache() {
 	flock 9
 }
 
+# The commit that the driver and its tests are of; with a "+" if they have changed since.
+commit() {
+	git -C "$ROOT" describe --always 2>/dev/null || { echo unknown && return; }
+	git -C "$ROOT" diff --quiet HEAD -- drivers include tools patches || echo +
+}
+
 # keep NAME: passes stdin on, and leaves a copy in build/results for results.sh, below a line with
 # the commit, the day, the kernel and the machine of the run.
 keep() {
 	local file=$ROOT/build/results/$1
 
 	mkdir -p "$ROOT/build/results"
-	printf 'commit %s, %s, kernel %s, %s CPUs, %s\n' \
-		"$(git -C "$ROOT" describe --always --dirty 2>/dev/null || echo unknown)" \
-		"$(date -u +%F)" "$(basename "${KSRC:-$KERNEL}")" "$(nproc)" \
+	printf 'commit %s, %s, kernel %s, %s CPUs, %s\n' "$(commit | tr -d '\n')" "$(date -u +%F)" \
+		"$(basename "${KSRC:-$KERNEL}")" "$(nproc)" \
 		"$([[ -w /dev/kvm ]] && echo KVM || echo 'no KVM')" >"$file"
 	tee -a "$file"
 }
