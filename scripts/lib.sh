@@ -95,7 +95,7 @@ keep() {
 	mkdir -p "$ROOT/build/results"
 	printf 'commit %s, %s, kernel %s, %s CPUs, %s\n' "$(commit | tr -d '\n')" "$(date -u +%F)" \
 		"$(basename "${KSRC:-$KERNEL}")" "$(nproc)" \
-		"$([[ -w /dev/kvm ]] && echo KVM || echo 'no KVM')" >"$file"
+		"$([[ -w /dev/kvm ]] && grep -qE '^flags.* (vmx|svm)' /proc/cpuinfo && echo KVM || echo 'no KVM')" >"$file"
 	tee -a "$file"
 }
 
