@@ -128,7 +128,7 @@ without_copy() {
 					a = value[who[i], op[j], "4k"]
 					b = value[who[i], op[j], "thp"]
 					printf "%-20s %9.0f %9.0f %9s\n", who[i] " " op[j], a, b,
-						b > 0 ? sprintf("%.0f", a / b) : "-"
+						(b > 0) ? sprintf("%.0f", a / b) : "-"
 				}
 		}' | literal
 }
