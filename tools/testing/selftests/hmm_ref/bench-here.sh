@@ -16,7 +16,11 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../../../..
 release=$(uname -r)
-out=$(realpath "${1:-hmm_ref-bench-$release-$(date -u +%Y%m%d-%H%M).tar.gz}")
+out=${1:-hmm_ref-bench-$release-$(date -u +%Y%m%d-%H%M).tar.gz}
+case $out in
+/*) ;;
+*) out=$PWD/$out ;;
+esac
 
 refuse() {
 	echo "bench-here.sh: $*" >&2
