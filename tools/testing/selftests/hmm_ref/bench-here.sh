@@ -43,8 +43,12 @@ for file in "$here/hmm_ref_bench" "$root"/build/*/selftests/hmm_ref_bench; do
 done
 if [ -z "$bench" ]; then
 	bench=$work/hmm_ref_bench
-	cc -O2 -D_GNU_SOURCE -iquote "$root/include/uapi" -o "$bench" "$here"/hmm_ref_bench*.c \
-		-lpthread || refuse "cannot compile hmm_ref_bench: set HMM_REF_BENCH to its path"
+	set -- "$here/hmm_ref_bench.c"
+	for file in "$here"/bench_*.c; do
+		[ ! -e "$file" ] || set -- "$@" "$file"
+	done
+	cc -O2 -D_GNU_SOURCE -iquote "$root/include/uapi" -o "$bench" "$@" -lpthread ||
+		refuse "cannot compile hmm_ref_bench: set HMM_REF_BENCH to its path"
 fi
 
 # The benchmark loads a module for each driver that it compares. Where modprobe does not find
