@@ -146,7 +146,7 @@ inline enlist(b)
 	whole = (b == 0 -> nr_free[0] == 2 && !block_reserved : whole)
 }
 
-/* nr_available(). All pages have storage. */
+/* hmm_ref_devmem_free_pages(). All pages have storage. */
 inline look_for_room(n)
 {
 	room = !stopped && reserved + used + n <= NPAGES && (n == 1 || whole)
