@@ -8,7 +8,7 @@
 #        (n: without the driver's folder compat), FLAVOUR (release, debug, kcsan, lockstat),
 #        HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
-#        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
+#        PRODUCTS (the input of vm.sh: in the clone, one folder per kernel and flavour)
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm_ref
@@ -100,8 +100,8 @@ keep() {
 }
 
 # slow_harness SELFTESTS TO: a copy of the kernel's header for tests, to be found before that one.
-# The harness gives a test 30 s, or what the test asks for. That is for hardware: a guest that is
-# emulated beside another one gets ten times as long.
+# The harness gives a test 30 s, or its own limit. That is for hardware: a guest that is emulated
+# beside another one gets ten times as long.
 slow_harness() {
 	mkdir -p "$2"
 	sed -e 's/^\(#define TEST_TIMEOUT_DEFAULT\) 30$/\1 300/' \

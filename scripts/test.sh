@@ -1,21 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs all tests, in stages: those of the scripts, the model, those of
-# vm.sh, then the selftests and the kernel's hmm-tests, on the release and on the debug kernel.
+# Builds the kernels and the tests if needed, and runs all tests, in stages: those of the scripts,
+# the model, those of vm.sh, then the selftests and the kernel's hmm-tests, on the release and on
+# the debug kernel.
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
 #        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI),
 #        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
 #        and SEED (1) of the fuzzer, ALL (1: nothing is left for make test-all), CORE_TESTS (1:
-#        those of patches/core, too), and what kernel.sh and vm.sh read
+#        those of patches/core, too), and the input of kernel.sh and vm.sh
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
-#        N skipped]"; exit 1 when something failed
+#        N skipped]"; exit 1 when a test failed
 #
 # The stages are listed before the first one runs. A stage that does not run, dies, or leaves no
 # count is a failure, whatever else passes. Those that boot a kernel run last, two at a time where
-# there are two CPUs: most of what a guest does is one task's. Their lines begin with the kernel.
+# there are two CPUs, since most tests are one task. Their lines begin with the kernel.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -44,8 +45,8 @@ build() {
 
 has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; }; }
 
-# What takes the debug kernel long, and has more to say on the release kernel; room and capacity
-# on the small devices of hmm_ref.sh. fail_probe does at random what fail_nth does step by step.
+# Tests that are slow on the debug kernel and find more on the release kernel; room and capacity run
+# on the small devices of hmm_ref.sh. fail_probe does at random the work of fail_nth.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe
 
 # Seconds for one program and for all of them, with room for a host that is busy: the debug
@@ -89,7 +90,7 @@ core_tests() {
 	"$here/$1.sh" "$counts" | sed 's/^./  &/'
 }
 
-# Sets what kernel.sh and vm.sh read.
+# Sets the input of kernel.sh and vm.sh.
 use() {
 	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=$dmirror COMPAT=$compat
 	export GPUS=0 COHERENT=$coherent
