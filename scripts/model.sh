@@ -187,5 +187,5 @@ for name in "${CONTROLS[@]}" "${CHUNK_CONTROLS[@]}"; do
 	control "$name"
 done
 complete=1
-paste -d ' ' <(printf '%s:\n' "${PROOFS[@]}") "$work/states" | keep model >/dev/null
+paste -d ' ' <(printf '%s:\n' "${PROOFS[@]}") <(sed 's/.*of //' "$work/states") | keep model >/dev/null
 exit $status
