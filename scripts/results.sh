@@ -58,7 +58,7 @@ section() {
 	heading "$title" =
 	printf '%s\n\n' "$text" | fmt -w 80
 	# shellcheck disable=SC2016 # backquotes of reStructuredText
-	printf 'No figures: ``%s`` has not run since this page exists.\n' "$command"
+	printf 'No figures yet: ``%s`` leaves them.\n' "$command"
 }
 
 plain() {
