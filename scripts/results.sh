@@ -37,8 +37,8 @@ old() {
 		mine' "$page"
 }
 
-# section NAME HEADING COMMAND TEXT...: the figures of a run, as text makes them; the last argument
-# is the command of this script that prints them.
+# section NAME HEADING COMMAND TEXT [FUNCTION]: the figures that COMMAND has left, below TEXT.
+# FUNCTION of this script prints them, default plain.
 section() {
 	local name=$1 title=$2 command=$3 text=$4 print=${5:-plain} was
 
