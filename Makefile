@@ -43,6 +43,8 @@ help:
 ## make bench     what operations cost, in time; plots and all figures in build/bench
 ## make bench-insn  the same in instructions, and next to the targets: build/bench-insn
 ## make lockstat  which locks two threads, then two processes, wait for in the benchmark
+## make results   writes results.rst, the page of all figures, from what the runs have left in
+##                build/results
 ## make docs      the documentation as HTML, in build/docs: by the kernel's own build, without a warning
 ## make model     check the model of a page's life; TRAIL=name prints a control's steps
 ## make modules   only the driver, for the running kernel or KDIR=/path/to/its/build
@@ -133,6 +135,9 @@ lockstat:
 model:
 	@scripts/model.sh
 
+results:
+	@scripts/results.sh
+
 docs:
 	@scripts/docs.sh
 
@@ -151,7 +156,7 @@ clean:
 distclean: clean
 	rm -rf $(CACHE)
 
-.PHONY: help run test test-all test-pci hmm-tests fuzz soak shell kernel mutants check coverage model docs modules
+.PHONY: help run test test-all test-pci hmm-tests fuzz soak shell kernel mutants check coverage model results docs modules
 .PHONY: bench bench-insn lockstat core-bugs mm-tests core-series core-build clean distclean
 
 endif

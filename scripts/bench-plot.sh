@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Draws the results of the benchmark, those that there are data for.
+# Plots the results of the benchmark that the data allow.
 #
 #   in:  a folder ($1) with the CSV files that hmm_ref_bench has written
 #   out: there, as PNG and SVG: throughput (by size), cost (per page, on top of the
@@ -36,7 +36,7 @@ $commands"
 $commands"
 }
 
-# lines X TITLE: a line for each source whose data file NAME-SOURCE has anything.
+# lines X TITLE: a line for each source with data in its file NAME-SOURCE.
 lines() {
 	local name=$1 source list=''
 
@@ -93,7 +93,7 @@ $plots
 unset multiplot"
 }
 
-# Bars of the floor's cost, and on top what each source needs more.
+# Bars of the floor's cost, and on top the additional cost of each source.
 by_cost() {
 	local size unit
 

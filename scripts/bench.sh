@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs the benchmark in the VM: hmm_ref, test_hmm, the floor, and the system itself.
+# Runs the benchmark in the VM: hmm_ref, test_hmm, the floor, and the system without a device.
 #
 #   in:  $1 "insn": on one CPU whose clock counts instructions; or "lockstat", on the kernel
 #        of that flavour: two threads, then two processes; BENCH_SIZES (of a worker's
 #        memory), BENCH_OPTIONS (more options of hmm_ref_bench, for every run);
-#        $PRODUCTS, as kernel.sh left it; what vm.sh reads; bench_targets
+#        $PRODUCTS, as kernel.sh left it; the input of vm.sh; bench_targets
 #   out: tables on stdout; CSV, JSON and plots in build/bench or build/bench-insn; with
-#        "insn" the targets and what they are missed by, with "lockstat" the locks that
-#        were waited for. Exit status 0 also when targets are missed: this is no test.
+#        "insn" the targets and the ratios, with "lockstat" the contended locks. Exit
+#        status 0 also when targets are missed: this is no test.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -20,12 +20,15 @@ what=${1:-}
 out=$ROOT/build/bench${what:+-$what}
 targets=$ROOT/tools/testing/selftests/hmm_ref/bench_targets
 
-# The runs, a line of options each. In emulation time is only good to some percent.
+# The runs, a line of options each; the targets are compared with the last one. In emulation
+# times are only accurate to some percent.
 runs() {
 	local some='to_device,to_system,fault_seq,fault_random,dev_read,memcpy,move_pages'
 	local quick='-r 20 -c 5 -T 1'
 
 	if [[ $what == insn ]]; then
+		[[ ${BENCH_SIZES:-} ]] || echo "-i -d hmm_ref,floor -o to_device,to_system,fault_seq" \
+			"-k 4k -s 4K,64K,2M -r 8 ${BENCH_OPTIONS:-}"
 		echo "-i -s ${BENCH_SIZES:-16M} -r 8 ${BENCH_OPTIONS:-}"
 		return
 	fi
@@ -40,7 +43,7 @@ runs() {
 	echo "$quick -o dev_write,dev_read_cold,snapshot,exclusive,atomic,evict -s 16M ${BENCH_OPTIONS:-}"
 }
 
-# The archive of results out of what the guest prints; the rest goes on.
+# Extracts the archive of results from the output of the guest; passes all else on.
 run() {
 	local line archive=''
 
@@ -81,7 +84,7 @@ compare() {
 		}' "$out"/[0-9].csv
 }
 
-# The locks that were waited for, the most often first, and which of them are the driver's.
+# The contended locks, the most contended first, and a mark for those of the driver.
 contended() {
 	local ours run
 
@@ -117,7 +120,8 @@ run
 [[ -s $out/results.base64 ]] || die "the guest has printed no results"
 base64 -d "$out/results.base64" | tar -C "$out" -xz
 rm "$out/results.base64"
-[[ $what != insn ]] || compare | tee "$out/targets"
+[[ $what != insn ]] || compare | tee "$out/targets" | keep targets
+cat "$out"/[0-9].csv | keep "bench${what:+-$what}" >/dev/null
 [[ $what != lockstat ]] || contended | tee "$out/contended"
 "$here/bench-plot.sh" "$out"
 say "figures and plots are in ${out#"$PWD/"}"

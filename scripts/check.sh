@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Reads every file with the kernel's own tools: checkpatch --strict, gcc with W=1,
-# sparse, kernel-doc; and shellcheck for the scripts. And whether the patches in tools/mutants
-# still apply, the functions that the documentation names exist, the porting guide has each file of
-# the driver, and a device is short.
+# sparse, kernel-doc; and shellcheck for the scripts. Also checks that the patches in
+# tools/mutants still apply, that the functions exist that the documentation names, that the
+# porting guide has a line for each file of the driver, that a device is short, and that comments
+# and pages avoid some words (words.sh).
 #
 #   in:  the kernel that kernel.sh has built (KERNEL or KSRC, FLAVOUR)
-#   out: what they have to say; exit 1 if that is anything but the known exceptions
+#   out: their complaints; exit 1 if there is one beside the known exceptions
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -137,6 +138,11 @@ interface_in_core() {
 		grep -vE '/(main|device|node|ioctl|access|stats|debugfs|dmirror|client)\.[ch]:' || true
 }
 
+# Prose: how often the words are used that a native speaker would not choose.
+words() {
+	scripts/words.sh || true
+}
+
 shell_check() {
 	shellcheck -x -e SC2317 scripts/*.sh scripts/guest/* .ci/run 2>&1 || true
 }
@@ -151,6 +157,7 @@ report "files in the porting guide" doc_files
 report "lines of a device" device_lines
 report "versions and fixes outside of compat/" outside_compat
 report "user interface in the core" interface_in_core
+report "words in comments and documentation" words
 report "mutants" scripts/mutants.sh check
 report "shellcheck" shell_check
 exit "$failed"

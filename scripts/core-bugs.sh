@@ -1,20 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Shows the bugs that patches/core fixes, and that they are gone: each reproducer in a boot of its
-# own, on the kernel without the patches and on the one with them.
+# Shows that patches/core fixes its bugs: runs each reproducer in a boot of its own, on the kernel
+# without the patches and on the one with them.
 #
 #   in:  patches/core/tests: list (read its top), the reproducers; the kernels that kernel.sh has
 #        built (FLAVOUR, with CORE_PATCHES=0 and =1); BUG (only these, numbers of patches or names
 #        of tests, separated by spaces)
-#   out: a table on stdout: patch, test, what was seen without the patches, and with them; its last
+#   out: a table on stdout: patch, test, result without the patches, result with them; its last
 #        line "N passed, N failed, N skipped". The logs are in build/core-bugs/logs. Exit 1 when
 #        something failed. "PASSED FAILED SKIPPED" is added as a line to the file $1, if given.
 #
-# A test passes when the bug is seen without the patches, by the sign that the list names, and
-# nothing is wrong with them: neither what the program reports, nor the kernel's log. A race has
-# three boots on each kernel. Where it is not met on the kernel without, that is a failure.
-# What has no reproducer counts as skipped, and so does a patch that core-patches.sh has left out.
+# A test passes if the bug shows without the patches, by the sign that the list names, and if with
+# them neither the program nor the kernel's log reports a problem. A race gets three boots on each
+# kernel; if it does not occur on the kernel without the patches, that is a failure. A patch without
+# a reproducer counts as skipped, and so does a patch that core-patches.sh has left out.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -41,7 +41,7 @@ subject() { sed -n 's/^Subject: \[PATCH\] //p' "$(patch_file "$1")"; }
 
 lines() { grep -v '^#\|^$' "$tests/list"; }
 
-# --- what is booted -------------------------------------------------------------
+# --- the guest --------------------------------------------------------------------
 
 # One program for both kernels, of the one with the patches, which has the flags of its test_hmm.
 build_program() {
@@ -116,7 +116,7 @@ boot() {
 	read -r passed failed _ <"$work/counts" || failed=1
 }
 
-# What the kernel has complained about, from the first line on.
+# The complaint of the kernel, from its first line on.
 complaints() {
 	local at
 
@@ -124,7 +124,7 @@ complaints() {
 	[[ ! $at ]] || sed -n "$at,\$p" "$console" | tr -d '\r' | sed 's/^\[[^]]*\] //'
 }
 
-# What the program says, without where and when it says so.
+# The message of the program, without its place and time.
 said() {
 	tr -d '\r' <"$log" | sed -nE 's/^# ([^ :]+:[0-9]+:[^:]+:)?//p'
 	! grep -q "^@end .* 137" "$log" || echo "no end after $limit s"
@@ -195,7 +195,7 @@ row() {
 	printf '  %s  %s\n' "$1" "$2"
 }
 
-# The test that the line of the list names; sets what was seen.
+# Runs the test that the line of the list names, on both kernels.
 try() {
 	local without verdict=pass begin=$SECONDS
 
@@ -258,5 +258,6 @@ table
 ((totals[pass] + totals[FAIL])) || die "BUG=$BUG: no such test in $tests/list"
 [[ ! $counts ]] || echo "${totals[pass]} ${totals[FAIL]} ${totals[skip]}" >>"$counts"
 echo
-echo "${totals[pass]} passed, ${totals[FAIL]} failed, ${totals[skip]} skipped"
+echo "${totals[pass]} passed, ${totals[FAIL]} failed, ${totals[skip]} skipped" |
+	if [[ $BUG ]]; then cat; else keep core-bugs; fi
 ((totals[FAIL] == 0)) || exit 1

@@ -5,12 +5,12 @@
 # patch in the middle does not compile cannot be bisected.
 #
 #   in:  Debian's tree, as source.sh provides it; patches/core
-#   out: a line per patch on stdout; its last line "N passed, N failed". What the compiler says,
-#        with W=1, is in $CACHE/core-build/log. Exit 1 when something failed
+#   out: a line per patch on stdout; the last line is "N passed, N failed". The messages of the
+#        compiler, with W=1, are in $CACHE/core-build/log. Exit 1 when a patch failed
 #
-# Compiled are the sources that a patch changes, and those that use a header which it changes. The
-# configuration has what the patches touch, nouveau and amdgpu, too; nothing of it is booted. Not
-# all of Debian's own code is clean with W=1, so only new warnings count.
+# It compiles the sources that a patch changes, and those that include a changed header. The
+# configuration enables all code that the patches change, nouveau and amdgpu included; the kernel is
+# not booted. Debian's own code has warnings with W=1, so only new warnings count.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -61,7 +61,7 @@ begin() {
 	done
 }
 
-# What a patch has compiled.
+# The objects that a patch has compiled.
 objects() {
 	local file
 

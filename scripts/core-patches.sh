@@ -10,8 +10,8 @@
 #        include/linux/hmm_ref_core.h in the tree defines the marker of each patch that is in.
 #   call it with the cache locked
 #
-# The patched tree shares its files with Debian's (hard links). When the patches change, only those
-# files are replaced that are no longer the same, so that only what depends on them is built again.
+# The patched tree shares its files with Debian's (hard links). When the patches change, only files
+# with other content are replaced, so that only their dependents are built again.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -29,7 +29,8 @@ patches=("$ROOT"/patches/core/*.patch)
 # All files that a patch names, also one that it adds or removes.
 files_of() { sed -nE 's,^(---|\+\+\+) [ab]/([^\t]*).*,\2,p' "$@"; }
 
-# Not half a tree when this is interrupted. What overlay.sh keeps there is each tree's own.
+# An interrupted run must not leave half a tree. The files that overlay.sh keeps there belong to
+# each tree.
 copy_tree() {
 	rm -rf "$tree" "$tree.new"
 	cp -al "$pristine" "$tree.new"

@@ -6,7 +6,7 @@
 #   in:  the kernel's tree ($1); the reproducers ($2...), default all of patches/core/tests
 #   out: the program's source, on stdout
 #
-# What a reproducer includes goes behind what hmm-tests.c includes of the system, all else before
+# The includes of a reproducer are added after the system includes of hmm-tests.c, all else before
 # its last line.
 
 set -euo pipefail
@@ -20,7 +20,7 @@ shift
 [[ $(tail -n 1 "$tests") == TEST_HARNESS_MAIN ]] || die "$tests does not end as it did"
 last_include=$(awk '/^#include <(lib|mm)\// { exit } /^#include </ { last = NR } END { print last }' "$tests")
 head -n "$last_include" "$tests"
-# Not what is there already.
+# Leaves out includes that are present already.
 sed -n '/^#include /p' "$@" | sort -u | grep -vxFf <(grep '^#include ' "$tests") || true
 sed "1,${last_include}d; \$d" "$tests" | cat -s
 for file in "$@"; do

@@ -3,12 +3,12 @@
 #
 # Measures which lines and branches of the driver the selftests and hmm-tests run.
 #
-#   in:  what kernel.sh and vm.sh read, but the flavour, which is debug: it can inject
-#        faults, and its kernel has gcov
+#   in:  the input of kernel.sh and vm.sh except for the flavour, which is debug: that kernel
+#        can inject faults, and has gcov
 #   out: a table per file on stdout; the annotated sources in build/coverage, and there
 #        in "uncovered" each line that did not run
 #
-# Only the driver is built anew, as an external module with the compiler's counters.
+# Only the driver is rebuilt, as an external module with the compiler's counters.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -32,7 +32,7 @@ build_module() {
 	cp "$counted/drivers/misc/hmm_ref/hmm_ref.ko" "$PRODUCTS"
 }
 
-# The counters' archive out of what the guest prints; the rest goes on.
+# Extracts the archive of counters from the output of the guest; passes all else on.
 run() {
 	local line to=/dev/stdout
 
@@ -46,7 +46,7 @@ run() {
 	done | "$here/tap.sh" "$out/counts"
 }
 
-# gcov's annotated sources: "count:line:text", and branches behind their line.
+# The annotated sources of gcov: "count:line:text", and branches after their line.
 annotate() {
 	local file
 
@@ -89,4 +89,4 @@ build_module
 run || say "not all is well: the counters tell what ran, all the same"
 [[ -s $out/counters.base64 ]] || die "the guest has printed no counters"
 annotate
-table
+table | keep coverage

@@ -4,8 +4,8 @@
 # Builds the documentation as HTML, by the kernel's own build.
 #
 #   in:  the kernel's tree, as source.sh provides it
-#   out: build/docs; what Sphinx says of the driver's pages, on stdout. Exit 1 when it says
-#        anything
+#   out: build/docs; the warnings of Sphinx about the driver's pages, on stdout. Exit 1 if
+#        there is one
 
 set -euo pipefail
 here=$(dirname "$0")

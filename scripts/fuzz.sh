@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs the fuzzer for as long as one likes.
+# Builds the kernel and the tests if needed, and runs the fuzzer for any time.
 #
 #   in:  FUZZ_SECONDS (1800), SEED (of the first round; the time), FLAVOUR (debug), and
-#        what kernel.sh and vm.sh read
-#   out: what the fuzzer says, also in $PRODUCTS/fuzz.log; the console is in
-#        $PRODUCTS/tests.console.log. Exit 1 when it has found something.
+#        the input of kernel.sh and vm.sh
+#   out: the output of the fuzzer, also in $PRODUCTS/fuzz.log; the console is in
+#        $PRODUCTS/tests.console.log. Exit 1 if the fuzzer has found a bug.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -15,7 +15,7 @@ export FLAVOUR=${FLAVOUR:-debug} COHERENT=${COHERENT:-2} NUMA=${NUMA:-2}
 . "$here/lib.sh"
 
 seconds=${FUZZ_SECONDS:-1800} seed=${SEED:-$(date +%s)}
-# Between two rounds the module is loaded anew, and the debug kernel boots slowly.
+# The module is reloaded between two rounds, and the debug kernel boots slowly.
 limit=$((seconds + seconds / 2 + 300))
 log=$PRODUCTS/fuzz.log status=0
 
@@ -28,4 +28,5 @@ if ((status)) || grep -q '^not ok' "$log" || ! grep -q '^ok' "$log" ||
 	say "FAILED: see $log"
 	exit 1
 fi
-say "nothing found in $(grep -c '^ok' "$log") rounds"
+echo "$FLAVOUR: nothing found in $(grep -c '^ok' "$log") rounds, $seconds s from seed $seed on" |
+	keep fuzz >&2

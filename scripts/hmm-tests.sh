@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds hmm-tests out of the kernel's tree, as it is there, and runs it on hmm_ref.
+# Builds the unmodified hmm-tests of the kernel's tree and runs it on hmm_ref.
 #
 #   in:  $PRODUCTS, as kernel.sh left it; further kernel parameters ($1...); JOB, one of
-#        guest/ that runs it instead of hmm-tests; what vm.sh reads
-#   out: what tap.sh reads, on stdout; exit status as that of vm.sh
+#        guest/ that runs it instead of hmm-tests; the input of vm.sh
+#   out: TAP for tap.sh, on stdout; the exit status of vm.sh
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -15,7 +15,7 @@ here=$(dirname "$0")
 # Private and coherent devices: the tests skip where these are missing.
 export COHERENT=2
 
-# The folder's Makefile knows what the program is made of; it differs by kernel.
+# The folder's Makefile knows the sources of the program, which differ by kernel.
 build() {
 	local build tree out
 
@@ -34,8 +34,8 @@ build() {
 	cp "$out/hmm-tests" "$PRODUCTS/selftests"
 }
 
-# A benchmark has nothing to tell of a kernel with checks, and takes more than the 120 s that it
-# gives itself there, in emulation.
+# A benchmark is pointless on a kernel with checks, and exceeds its own limit of 120 s there, in
+# emulation.
 [[ $FLAVOUR == release ]] || set -- "$@" exclude=benchmark_thp_migration
 
 [[ -e $PRODUCTS/build ]] || die "there is no kernel in $PRODUCTS: make kernel"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds a kernel with the driver in it, the driver, and the selftests. What is there
-# and up to date is left alone: after a change of the driver only the driver is built.
+# Builds a kernel with the driver in it, the driver, and the selftests. Products that are up
+# to date are kept: after a change of the driver only the driver is built.
 #
 #   in:  KERNEL or KSRC, CORE_PATCHES, DMIRROR, FLAVOUR; configs/*.config
 #   out: $PRODUCTS: bzImage, kernel.release, *.ko, selftests/, selftests.list, build (the folder
@@ -26,10 +26,10 @@ hash_of() { cat "$@" | md5sum | cut -c 1-8; }
 
 kmake() { make -C "$tree" O="$build" -j"$(nproc)" "$@"; }
 
-# What kbuild and lib.mk print for each file that they make.
+# Lines that kbuild and lib.mk print for each file that they make.
 FILE_DONE='^  \(CC\|AS\|LD\|AR\|HOSTCC\|HOSTLD\|HDRINST\) '
 
-# run_logged LABEL TOTAL COMMAND...: show the progress, and from the log what went wrong.
+# run_logged LABEL TOTAL COMMAND...: show the progress, and the end of the log after a failure.
 run_logged() {
 	local label=$1 total=$2
 
@@ -146,7 +146,7 @@ smake() {
 		KHDR_INCLUDES="-isystem $build/usr/include" USERLDFLAGS=-static "$@"
 }
 
-# The other clones share the cache, so what is booted is copied out of it.
+# The other clones share the cache, so the products are copied out of it.
 publish() {
 	rm -rf "$PRODUCTS"
 	mkdir -p "$PRODUCTS"

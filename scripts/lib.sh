@@ -8,7 +8,7 @@
 #        (n: without the driver's folder compat), FLAVOUR (release, debug, kcsan, lockstat),
 #        HMM_REF_PRODUCTS (a folder, for mutants.sh)
 #   out: ROOT (the clone), CACHE (sources and builds, shared by all clones),
-#        PRODUCTS (what vm.sh boots: in the clone, one folder per kernel and flavour)
+#        PRODUCTS (the input of vm.sh: in the clone, one folder per kernel and flavour)
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hmm_ref
@@ -81,9 +81,27 @@ lock_cache() {
 	flock 9
 }
 
+# The commit that the driver and its tests are of; with a "+" if they have changed since.
+commit() {
+	git -C "$ROOT" describe --always 2>/dev/null || { echo unknown && return; }
+	git -C "$ROOT" diff --quiet HEAD -- drivers include tools patches || echo +
+}
+
+# keep NAME: passes stdin on, and leaves a copy in build/results for results.sh, below a line with
+# the commit, the day, the kernel and the machine of the run.
+keep() {
+	local file=$ROOT/build/results/$1
+
+	mkdir -p "$ROOT/build/results"
+	printf 'commit %s, %s, kernel %s, %s CPUs, %s\n' "$(commit | tr -d '\n')" "$(date -u +%F)" \
+		"$(basename "${KSRC:-$KERNEL}")" "$(nproc)" \
+		"$([[ -w /dev/kvm ]] && grep -qE '^flags.* (vmx|svm)' /proc/cpuinfo && echo KVM || echo 'no KVM')" >"$file"
+	tee -a "$file"
+}
+
 # slow_harness SELFTESTS TO: a copy of the kernel's header for tests, to be found before that one.
-# The harness gives a test 30 s, or what the test asks for. That is for hardware: a guest that is
-# emulated beside another one gets ten times as long.
+# The harness gives a test 30 s, or its own limit. That is for hardware: a guest that is emulated
+# beside another one gets ten times as long.
 slow_harness() {
 	mkdir -p "$2"
 	sed -e 's/^\(#define TEST_TIMEOUT_DEFAULT\) 30$/\1 300/' \

@@ -6,11 +6,11 @@
 #   in:  the table below; the kernels that kernel.sh has built (FLAVOUR, with CORE_PATCHES=0 and
 #        =1); TEST (only this program of the table)
 #   out: a line per program on stdout, and per test that fails; its last line "N passed, N failed,
-#        N skipped". The logs are in build/mm-tests. Exit 1 when something failed.
+#        N skipped". The logs are in build/mm-tests. Exit 1 when a test failed.
 #        "PASSED FAILED SKIPPED" is added as a line to the file $1, if given.
 #
-# A test that fails on both kernels says nothing of the patches: it is named, and counts as skipped
-# (tap-compare.sh). A kernel with the patches that complains (tripwire.sh), hangs or panics is a
+# A test that fails on both kernels says nothing about the patches: it is named, and counts as
+# skipped (tap-compare.sh). A kernel with the patches that complains (tripwire.sh), hangs or panics is a
 # failure.
 
 set -euo pipefail
@@ -25,8 +25,8 @@ TEST=${TEST:-}
 export NUMA=2 COHERENT=0 SMP=${SMP:-4}
 LIMIT=900
 
-# Command, and the patches that change functions which it runs through; "none": most of them change
-# what only drivers call. rmap, which has to do with 0041, needs CONFIG_SYSVIPC.
+# Command, and the patches that change functions which it runs through; "none" where there is none:
+# most patches change functions that only drivers call. rmap, related to 0041, needs CONFIG_SYSVIPC.
 TABLE='cow                                0001 to 0003, 0017, 0041: fork, zap and unmap
 ksm_functional_tests               none: pages as those of 0004 and 0042
 ksm_tests -H -s 16                 none
@@ -65,10 +65,10 @@ commands() {
 	awk -v only="$TEST" '!only || $1 == only { sub(/  .*/, ""); print }' <<<"$TABLE"
 }
 
-# --- what is booted -------------------------------------------------------------
+# --- the guest --------------------------------------------------------------------
 
-# One set of programs for both kernels. What the folder knows of the machine's libraries may be
-# from a time before they were installed.
+# One set of programs for both kernels. The list of libraries in the folder may be older than their
+# installation.
 build_programs() {
 	local build tree folder
 
@@ -137,5 +137,6 @@ fi
 ((passed + failed)) || failed=1
 [[ ! $counts ]] || echo "$passed $failed $skipped" >>"$counts"
 echo
-echo "$passed passed, $failed failed, $skipped skipped"
+echo "$passed passed, $failed failed, $skipped skipped" |
+	if [[ ${TEST:-} ]]; then cat; else keep mm-tests; fi
 ((failed == 0)) || exit 1

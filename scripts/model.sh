@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Checks the models of a device page's life and of a chunk's end (tools/model) with spin: the whole
-# state space, and that each control, a model that is wrong on purpose, is found to be wrong.
+# Checks the models of a device page's life and of a chunk's end (tools/model) with spin: it visits
+# the whole state space, and has to find the error of each control, a model with a mistake.
 #
 #   in:  tools/model/devmem.pml and chunk.pml; TRAIL, a control: print the steps that lead to its
 #        error and nothing else
@@ -20,8 +20,8 @@ CHUNK_CONTROLS=(PUBLISHED_LATE NOT_LIVE USERS_OF_NO_PAGES NO_READER USERS_UNLOCK
 	PROMISED NO_PAGEMAP_WAIT NO_SYNCHRONIZE)
 PROOFS=(safe twice ends chunk)
 
-# Before anything can fail: a death must not look like a stage that was left out. A signal
-# leaves status 0.
+# This is set up first: a death must not look like a stage that was left out. A signal leaves
+# status 0.
 work='' lane='' complete=''
 finish() {
 	local status=$?
@@ -44,7 +44,7 @@ here=$(dirname "$0")
 MODELS=$ROOT/tools/model
 DEPTH=100000
 SAFETY='-DSAFETY -DNOCLAIM'
-# What spin says of each control: the mistake that is meant, and no other.
+# The message of spin for each control: the intended mistake, and no other.
 declare -A ERROR=(
 	[CORE_2022]='page_of_another'
 	[PUBLISH_FIRST]='page_not_idle'
@@ -85,7 +85,7 @@ model() {
 	[[ " chunk ${CHUNK_CONTROLS[*]} " == *" $1 "* ]] && echo chunk.pml || echo devmem.pml
 }
 
-# search NAME MODEL-OPTIONS PAN-OPTIONS COMPILER-OPTIONS: what spin says goes to $work/NAME.said
+# search NAME MODEL-OPTIONS PAN-OPTIONS COMPILER-OPTIONS: the output of spin is $work/NAME.said
 search() {
 	(
 		mkdir "$work/$1" && cd "$work/$1"
@@ -114,7 +114,8 @@ proof() {
 	said=$(cat "$work/$1.said")
 	[[ $said == *'errors: 0'* && $said != *'not completed'* &&
 		$said != *'max search depth'* ]] || bad=1
-	echo "# all of $(awk '/states, stored/ { print $1; exit }' <<<"$said") states"
+	echo "# all of $(awk '/states, stored/ { print $1; exit }' <<<"$said") states" |
+		tee -a "$work/states"
 	result "$1" $bad "$2"
 }
 
@@ -149,7 +150,7 @@ trail() {
 	[[ ${ERROR[$TRAIL]:-} ]] ||
 		die "TRAIL=$TRAIL: must be one of ${CONTROLS[*]} ${CHUNK_CONTROLS[*]}"
 	model=$(model "$TRAIL")
-	# The shortest that there is.
+	# The shortest trail.
 	search "$TRAIL" "$(options "$TRAIL")" "-w20 -i" "-O2 $SAFETY -DREACH"
 	cd "$work/$TRAIL"
 	cp "$MODELS/$model" .
@@ -174,7 +175,7 @@ search safe "" "-w24" "-O2 $SAFETY"
 proof safe "no rule is broken: an operation per CPU, removal at any time"
 search twice "-DROUNDS=2 -DREMOVE_LAST" "-w24" "-O2 $SAFETY"
 proof twice "no rule is broken: two operations per CPU, then removal"
-# A CPU, since the time that this takes grows faster.
+# One CPU only, since the time of this search grows faster.
 search ends "-DCPUS=1 -DROUNDS=2 -DPATIENT" "-a -f -w22" "-O2 -DNFAIR=5"
 proof ends "removal ends, if every process gets to run"
 search chunk "-DROUNDS=3" "-w22" "-O2 $SAFETY"
@@ -186,4 +187,5 @@ for name in "${CONTROLS[@]}" "${CHUNK_CONTROLS[@]}"; do
 	control "$name"
 done
 complete=1
+paste -d ' ' <(printf '%s:\n' "${PROOFS[@]}") <(sed 's/.*of //' "$work/states") | keep model >/dev/null
 exit $status

@@ -1,33 +1,33 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Tests the tests: breaks the driver, or a script, by one patch at a time, and sees that the test
-# which the patch names fails, in the way that the patch says.
+# Tests the tests: breaks the driver, or a script, by one patch at a time, and checks that the test
+# which the patch names fails as the patch says.
 #
 #   in:  tools/mutants/*.patch, or only MUTANT (names, separated by spaces); the kernels
 #        that kernel.sh has built; TIMEOUT (300 seconds for a test of the driver as it is)
 #   out: a line per mutant on stdout, the last line "N killed, N survived"; exit 1 when
 #        one survived, failed in another way, or could not be tried. The last logs are in
 #        build/mutants.
-#        With the argument "check" nothing is built: prints the patches that do not
-#        apply, or do not say what they are.
+#        With the argument "check" it builds nothing, and prints the patches that do not
+#        apply or lack a line below.
 #
-# A patch begins with what it breaks, and these lines, of which the last two are optional:
+# A patch begins with a sentence about the mistake, and these lines; the last two are optional:
 #
 #   Id: NAME              as in the documentation, regressions.rst
 #   Killed-by: PROGRAM.FIXTURE.TEST FLAVOUR [KERNEL PARAMETER]...
 #   Killed-by: PROGRAM.sh[:REGEX] FLAVOUR [KERNEL PARAMETER]...
 #                         of a script, that only those results count which match
-#   Kills-by-splat: REGEX what the kernel, or guest/init, then complains about
+#   Kills-by-splat: REGEX the complaint of the kernel, or of guest/init
 #   Kills-by-hang: WHY    the test does not end
 #
 # FLAVOUR is release or debug, or host for a self-test in scripts/, which needs no VM. With the
 # parameter gpus=2 the devices are on PCI.
 #
-# Killed is: a test of that name reports "not ok"; or, where the patch says so, the kernel's log
-# has a splat that matches, or the test has no end. All else, another splat or a host that is too
-# slow, is no kill. The driver as it is runs the same tests first and has to pass them; a mutant
-# gets 8 times as long as that took, and a minute.
+# A mutant is killed when a test of that name reports "not ok"; or, if the patch says so, when the
+# kernel's log has a splat that matches, or the test does not end. Any other result, such as another
+# splat or a host that is too slow, is no kill. The unchanged driver runs the same tests first and
+# has to pass them; a mutant gets 8 times as long as that took, and a minute.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -53,7 +53,7 @@ patches() {
 
 header() { sed -n "s/^$1: //p" "$2"; }
 
-# What the patch says: sets test, in where the flavour and the parameters, splat, hang.
+# Reads the lines of the patch: sets test, splat, hang, and in where the flavour and the parameters.
 read_patch() {
 	read -r test where < <(header Killed-by "$1")
 	flavour=${where%% *}
@@ -79,7 +79,7 @@ check() {
 
 # --- one run --------------------------------------------------------------------
 
-# What a flavour needs: a kernel and a copy of the driver, or a copy of the scripts.
+# The needs of a flavour: a kernel and a copy of the driver, or a copy of the scripts.
 prepare() {
 	local products=${PRODUCTS%-*}-$1
 
@@ -131,7 +131,7 @@ choose() {
 	done >"$dir/products/selftests.list"
 }
 
-# run_here LIMIT SCRIPT...: what the guest's job mutant does, on the host
+# run_here LIMIT SCRIPT...: as the guest's job mutant, on the host
 run_here() {
 	local script begin
 
@@ -178,7 +178,7 @@ reported() {
 # A test that the harness, or the guest, has ended. "not ok" then says only that.
 timed_out() { grep -aqE 'Test terminated by timeout|^@end .* 137$|FAILED: timeout' "$log"; }
 
-# What the kernel has complained about, from the first line on, and the guest.
+# The complaint of the kernel, from its first line on, or of the guest.
 complaints() {
 	local at
 
@@ -188,7 +188,7 @@ complaints() {
 	sed -n '/^guest: /,/^@/p' "$log"
 }
 
-# In a line, how the patch's test has been failed; nothing when it has not, or not yet.
+# In a line, how the test of the patch has failed; empty if it has not, or not yet.
 killed() {
 	local line
 
@@ -201,7 +201,7 @@ killed() {
 	fi
 }
 
-# In a line, what else was wrong with the last run.
+# In a line, any other failure of the last run.
 otherwise() {
 	local line
 
@@ -224,7 +224,7 @@ await() {
 	kill "$run" 2>/dev/null || true
 	status=0
 	wait "$run" || status=$?
-	# What came last.
+	# The last message.
 	[[ $how ]] || how=$(killed)
 }
 
@@ -316,5 +316,6 @@ for patch in $(patches); do
 	echo "$(basename "$patch" .patch): $verdict, $((SECONDS - begin)) s"
 done
 ((counts[2] == 0)) || echo "${counts[2]} failed in another way, or could not be tried"
-echo "${counts[0]} killed, ${counts[1]} survived"
+echo "${counts[0]} killed, ${counts[1]} survived" |
+	if [[ ${MUTANT:-} ]]; then cat; else keep mutants; fi
 ((counts[1] + counts[2] == 0)) || exit 1

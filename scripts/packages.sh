@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Installs what the build and the VM need, through apt-get, only what is missing.
+# Installs the packages that the build and the VM need and that are missing, through apt-get.
 #
 #   in:  the table below: Debian package, a command or file that it brings, its use; with
-#        "bench", "check", "docs" or "mm-tests" ($1) also what only that needs
-#   out: exit 0 when everything is there; 2 with the names and reasons when not
+#        "bench", "check", "docs" or "mm-tests" ($1) also those that only that command needs
+#   out: exit 0 when all are installed; 2 with the names and reasons when not
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -60,7 +60,7 @@ missing() {
 	done <<<"$NEEDED"
 }
 
-# apt-get is only worth reading when it fails.
+# The output of apt-get is shown only when it fails.
 install() {
 	local log status=0
 

@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs the soak test, on the release and on the debug kernel.
+# Builds the kernels and the tests if needed, and runs the soak test on the release kernel and on
+# the debug kernel.
 #
 #   in:  SOAK_SECONDS (600) for each kernel, SOAK_SEED (of all programs; the time),
-#        SOAK_PROCESSES (6), FLAVOUR (only this kernel), GPUS (2: devices on PCI), and what
-#        kernel.sh and vm.sh read
-#   out: what the soak test says, also in $PRODUCTS/soak.log; the console is in
-#        $PRODUCTS/soak.console.log. Exit 1 when it has found something on either.
+#        SOAK_PROCESSES (6), FLAVOUR (only this kernel), GPUS (2: devices on PCI), and the
+#        input of kernel.sh and vm.sh
+#   out: the output of the soak test, also in $PRODUCTS/soak.log; the console is in
+#        $PRODUCTS/soak.console.log. Exit 1 if it has found a bug on either kernel.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -19,7 +20,7 @@ export NUMA=${NUMA:-2} LOG=${LOG:-soak}
 
 seconds=${SOAK_SECONDS:-600} seed=${SOAK_SEED:-$(date +%s)}
 products=${PRODUCTS%-*}
-# The last round goes on until all is compared and given back, and the debug kernel boots slowly.
+# The last round ends when all memory is compared and freed, and the debug kernel boots slowly.
 limit=$((seconds + seconds / 2 + 900))
 failed=''
 
@@ -44,4 +45,4 @@ for flavour in $flavours; do
 	soak "$flavour" || failed=1
 done
 [[ ! $failed ]] || exit 1
-say "nothing lost"
+echo "nothing lost: $seconds s on each of $flavours, seed $seed" | keep soak >&2

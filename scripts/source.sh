@@ -26,7 +26,7 @@ APT=$CACHE/apt
 APT_OPTIONS=()
 ((EUID)) || APT_OPTIONS+=(-o APT::Sandbox::User=root)
 
-# Where a kernel newer than the machine's release comes from.
+# The source of a kernel that is newer than the machine's release.
 BACKPORTS=trixie-backports
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -147,8 +147,8 @@ have_apt() {
 
 # --- the user's tree ------------------------------------------------------------
 
-# Files that make up the source, without build products and without what the
-# overlay puts there.
+# Files that make up the source, without build products and without the files of the
+# overlay.
 list_sources() {
 	if git -C "$KSRC" ls-files --error-unmatch Makefile >/dev/null 2>&1; then
 		git -C "$KSRC" -c core.quotePath=false ls-files -co --exclude-standard

@@ -5,19 +5,19 @@
 #
 #   in:  two files, each as tap.sh reads it on stdin: of the kernel without the patches ($1), and of
 #        the one with them ($2)
-#   out: on stdout a line per program, and one per test that is not as it should be; as the last
+#   out: on stdout a line per program, and one per test with an unexpected result; as the last
 #        line "PASSED FAILED SKIPPED"
 #
-# A test that fails on both kernels says nothing of the patches: it is named, and counts as skipped.
-# So does one that both skip. One that fails, is skipped or is missing only with the patches is a
-# failure. What has to pass on one kernel alone is for tap.sh to say.
+# A test that fails on both kernels says nothing about the patches: it is named, and counts as
+# skipped. So does one that both skip. One that fails, is skipped or is missing only with the patches
+# is a failure. tap.sh judges the tests of one kernel alone.
 
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# "PROGRAM|NUMBER|OUTCOME|NAME" for each test. A program without TAP is one test, number 0, and so
-# is what its status says that no test has said.
+# "PROGRAM|NUMBER|OUTCOME|NAME" for each test. A program without TAP is one test, number 0, and so is
+# a failing status without a failing test.
 results() {
 	awk '
 		function result(number, outcome, name) {

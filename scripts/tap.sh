@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Condenses the TAP of several programs to one line per program, plus what failed.
+# Condenses the TAP of several programs to one line per program, and one per failure.
 #
 #   in:  on stdin "@begin NAME", the program's output, "@end NAME STATUS", and so on
 #   out: the summary on stdout, with each line that begins with "# figure: ", and a line
@@ -101,7 +101,7 @@ show_skipped() {
 	done
 }
 
-# Results that were announced and did not come.
+# Results that were announced and are missing.
 missing() {
 	local number n=0
 
@@ -111,7 +111,7 @@ missing() {
 	echo $n
 }
 
-# end STATUS: what the tests have not said themselves
+# end STATUS: failures that the tests have not reported themselves
 end() {
 	local status=$1 lacking
 

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds what is needed and runs all tests, in stages: those of the scripts, the model, those of
-# vm.sh, then the selftests and the kernel's hmm-tests, on the release and on the debug kernel.
+# Builds the kernels and the tests if needed, and runs all tests, in stages: those of the scripts,
+# the model, those of vm.sh, then the selftests and the kernel's hmm-tests, on the release and on
+# the debug kernel.
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
@@ -10,14 +11,14 @@
 #        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
 #        and SEED (1) of the fuzzer, REST (1: what "make test" leaves out, and the other
 #        kernels), UNTIL (of REST: seconds from its beginning, after which no stage should
-#        run), and what kernel.sh and vm.sh read
+#        run), and the input of kernel.sh and vm.sh
 #   out: a summary on stdout, with a table of the stages; its last line "N passed, N failed[,
-#        N skipped]"; exit 1 when something failed
+#        N skipped]"; exit 1 when a test failed
 #
 # The stages are listed before the first one runs. A stage that does not run, dies, or leaves no
-# count is a failure, whatever else passes; but not one for which UNTIL leaves no time, which the
-# table names. Those that boot a kernel run last, two at a time where there are two CPUs: most of
-# what a guest does is one task's. Their lines begin with the kernel.
+# count is a failure, whatever else passes, unless UNTIL leaves no time for it: such a stage is
+# named in the table. Those that boot a kernel run last, two at a time where there are two CPUs,
+# since most tests are one task. Their lines begin with the kernel.
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -50,9 +51,9 @@ build() {
 
 has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; }; }
 
-# Programs that are left for REST on the debug kernel: they take it long, and have more to say on
-# the release kernel, as what they do at random, or with a full device; or they are exhaustive,
-# with a shorter relative in "make test" (fail_nth: fail, fail_classes).
+# Programs that are left for REST on the debug kernel: they are slow there and find more on the
+# release kernel, or they are exhaustive, and "make test" has a shorter relative (of fail_nth:
+# fail and fail_classes). room and capacity run on the small devices of hmm_ref.sh.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe,fail_nth,large_split,large_scarce
 LATER+=,regress_signal,debugger,windows,suspend,lifetime,peer,stale,hmm_ref.sh,hmm_ref_soak.sh
 
@@ -101,7 +102,7 @@ core_tests() {
 	"$here/$1.sh" "$counts" | sed 's/^./  &/'
 }
 
-# Sets what kernel.sh and vm.sh read.
+# Sets the input of kernel.sh and vm.sh.
 use() {
 	export FLAVOUR=${1%%-*} CORE_PATCHES=$core_patches DMIRROR=$dmirror COMPAT=$compat
 	export GPUS=0 COHERENT=$coherent
@@ -293,6 +294,17 @@ end_workers() {
 	wait
 }
 
+# For results.sh, unless only a part of the stages was asked for.
+keep_whole() {
+	if [[ ${TEST:-} ]]; then
+		cat
+	elif [[ ${ALL:-0} == 1 ]]; then
+		keep test-all
+	else
+		keep test
+	fi
+}
+
 # The table, and the last line; also when the run ends early.
 summary() {
 	local name file status=0
@@ -321,7 +333,7 @@ summary() {
 				printf ", %d skipped", skipped
 			print ""
 			exit failed > 0
-		}' "$work/table" || status=1
+		}' "$work/table" | keep_whole || status=1
 	rm -rf "$work"
 	((!status)) || exit 1
 }

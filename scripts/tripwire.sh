@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Looks for everything by which a kernel says that it went wrong, or that it stopped looking.
+# Looks for every message by which a kernel reports a problem, or the end of its own checks.
 #
 #   in:  the log of a console ($1); "--running" before it: the guest is still writing the log
 #   out: exit 0 when nothing is wrong; 1 with the reason, and with the first splat, on stderr
@@ -19,7 +19,7 @@
 #   hmm_ref test: a DMA fault of 0000:00:03.0 at 0xffff000 is expected
 #   hmm_ref test: no more DMA faults
 #
-# That very fault has to be in between, once.
+# That fault has to be reported in between, once.
 
 set -euo pipefail
 
@@ -40,7 +40,7 @@ cannot create duplicate filename|debugfs: .*already (exists|present)
 DMA fault at|DMAR: .*[Ff]ault|DMA-API: (debugging out of memory|exceeded|.*device driver)
 kobject.*(tried to (init|add)|failed for .* with -EEXIST|is not initialized)'
 # "DMA-API: cacheline tracking ENOMEM" comes of allocations that are made to fail.
-# A function in a call trace says nothing: what made the kernel print the trace comes before it.
+# A function in a call trace proves nothing: the reason of the trace is printed before it.
 FRAME='^(\[[^]]*\])* +(\? )?[^ ]+\+0x[0-9a-f]+/0x[0-9a-f]+'
 FAULT='a DMA fault of [0-9a-f:.]+ at 0x[0-9a-f]+ is expected'
 OOM='invoked oom-killer|Out of memory|out of memory: Killed|Killed process'

@@ -1,14 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Boots the kernel that kernel.sh made, has the guest do one job and says how it ended.
+# Boots the kernel that kernel.sh made, has the guest do one job and reports how it ended.
 #
 #   in:  the job ($1, a file in guest/), further kernel parameters ($2...); $PRODUCTS;
-#        SMP, MEM, NUMA (nodes), COHERENT (windows of 256 MiB), GPUS (devices on PCI, of 256 MiB,
-#        instead of simulated ones, and one with DMA), LOG (name of the logs, default the job: two guests of one
-#        kernel need two), ACCEL (kvm, tcg), ICOUNT
-#        (1: one CPU, whose clock counts instructions), TIMEOUT (seconds until the guest
-#        is killed)
+#        SMP, MEM, NUMA (nodes), COHERENT (regions of 256 MiB), GPUS (devices on PCI, of 256 MiB,
+#        instead of simulated ones, and one with DMA), LOG (name of the logs, default the job:
+#        two guests of one kernel need two), ACCEL (kvm, tcg), ICOUNT (1: one CPU, and its clock
+#        counts instructions), TIMEOUT (seconds until the guest is killed)
 #   out: the output of the job on stdout, while it runs; the logs in $PRODUCTS.
 #        Exit status: 0 the job succeeded, 1 it failed, 10 timeout, 11 panic, 12 the
 #        guest stopped without its closing line, 13 the tripwire
@@ -77,15 +76,15 @@ add_nodes() {
 	done
 }
 
-# Windows that the kernel leaves alone, for the driver to use as coherent memory. The
+# Regions that the kernel leaves alone, for the driver to use as coherent memory. The
 # machine has its first 3 GiB below 4 GiB and the rest from there.
-add_windows() {
-	local window start coherent=''
+add_regions() {
+	local region start coherent=''
 
 	((COHERENT * 256 < mem - 3072 || COHERENT == 0)) ||
-		die "COHERENT=$COHERENT windows need MEM of more than $((COHERENT * 256 + 3072))M"
-	for ((window = 0; window < COHERENT; window++)); do
-		start=$(((4 << 30) + (window << 28)))
+		die "COHERENT=$COHERENT regions need MEM of more than $((COHERENT * 256 + 3072))M"
+	for ((region = 0; region < COHERENT; region++)); do
+		start=$(((4 << 30) + (region << 28)))
 		APPEND+=("memmap=256M\$$start")
 		coherent+=${coherent:+,}$start
 	done
@@ -138,7 +137,7 @@ describe_machine() {
 	APPEND=(console=ttyS0 panic=-1 "job=$job" "nonce=$nonce" "$@")
 	choose_accel
 	add_nodes
-	add_windows
+	add_regions
 	machine=pc
 	add_gpus
 	QEMU+=(-machine "$machine")

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How a chunk comes and goes, for the model checker spin: the task that adds it, and the work item
- * that the shrinker queues, against handouts, last puts, and tasks that look at a block. As in devmem.pml one statement of the code is
- * one step here, and d_step joins what is atomic in the code.
+ * The life of a chunk, for the model checker spin: the task that adds it, and the work item that
+ * the shrinker queues, against handouts, last puts, and tasks that inspect a block. As in
+ * devmem.pml, one statement of the code is one step here, and d_step joins statements that are
+ * atomic in the code.
  *
- * There are two chunks of a page each: one that can go, A, and one that stays. So a reservation can
- * be fulfilled either way, and a chunk can be promised, or not.
+ * There are two chunks of a page each: A, which can be removed, and one that stays. So either chunk
+ * can fulfil a reservation, and the page of A may be promised, or not.
  *
- * Controls: with another macro defined the model has one mistake that a driver could have, and
- * spin must find it. model.rst says how each goes wrong.
+ * Controls: each of the other macros adds one mistake that a driver could have, and spin must find
+ * it. model.rst has the steps to each error.
  */
 
 #define TASKS	2
@@ -26,7 +27,7 @@ byte users = 1;
 bool live;
 #endif
 bool free_a = true;	/* the free map */
-byte block_lock;	/* held by which process */
+byte block_lock;	/* the process that holds it */
 bool listed;		/* on one of hmm_ref_devmem::avail */
 byte pagemap_refs;
 
@@ -108,7 +109,7 @@ inline next_block()
 	}
 }
 
-/* block_take() and block_claim(), with what hmm_ref_block_fill() counts */
+/* block_take() and block_claim(), with the counts of hmm_ref_block_fill() */
 inline block_take()
 {
 	lock_block();

@@ -3,24 +3,24 @@
  * The life of a device page, for the model checker spin.
  *
  * Two CPUs run operations of users and of the core while a third process removes the
- * device or suspends it. One statement of the code is one step here, and what the CPU
- * reads, changes and writes back is two, so a lock that is missing is noticed. d_step
- * joins what is atomic in the code (atomic instructions, what a page table lock covers, or
- * hmm_ref_devmem::lock if it is held for no more than that) and adds ghosts, which no code
- * sees, to the step that they describe.
- * Documentation/misc-devices/hmm_ref/model.rst has the table of functions and labels,
- * what is left out, and what is proved.
+ * device or suspends it. One statement of the code is one step here. A value that the CPU
+ * reads, changes and writes back takes two steps, so the model finds a missing lock. d_step
+ * joins statements that are atomic in the code (atomic instructions, statements under a
+ * page table lock, or under hmm_ref_devmem::lock if it covers no more than these). It also
+ * adds ghosts, which no code sees, to the step that they describe.
+ * Documentation/misc-devices/hmm_ref/model.rst has the table of functions and labels, the
+ * parts that are left out, and the claims.
  *
- * Three pages: 0 and 1 are a block, which may be a large folio, 2 is another block. The
- * search begins in each of the states of init, where the device is at rest.
+ * There are three pages: 0 and 1 are a block, which may be a large folio, 2 is another
+ * block. The search starts in each of the states of init, where the device is at rest.
  *
  *   ROUNDS		operations of each CPU
  *   CPUS		1 or 2
- *   REMOVE_LAST	removal begins when the CPUs have ended, not at any time
- *   PATIENT		removal sleeps until a page has no reference but those of page tables
+ *   REMOVE_LAST	removal begins after the CPUs have ended, not at any time
+ *   PATIENT		removal sleeps until a page has only references of page tables
  *
- * Controls: with another macro defined, the model has one mistake that a driver or a core
- * could have, and spin must find it. model.rst says how each goes wrong.
+ * Controls: each of the other macros adds one mistake that a driver or a core could have,
+ * and spin must find it. model.rst has the steps to each error.
  */
 
 #define NPAGES	3
@@ -37,10 +37,10 @@
 
 /* struct page */
 byte ref[NPAGES];	/* page_ref_count() */
-byte locked[NPAGES];	/* PG_locked: by which process */
+byte locked[NPAGES];	/* PG_locked: the process that holds it */
 byte mapping[NPAGES];	/* 0, one of two anon_vmas, or TAIL_MAPPING */
 byte owner[NPAGES];	/* zone_device_data: 0, OWNED or LARGE_MAPCOUNT */
-bool flags[NPAGES];	/* those that the data leaves */
+bool flags[NPAGES];	/* flags that the data leaves */
 bool head;		/* PG_head of page 0 */
 bool tail;		/* compound_head of page 1 leads to page 0 */
 
@@ -53,10 +53,10 @@ bool tail;		/* compound_head of page 1 leads to page 0 */
 byte free[NBLOCKS];	/* the free map, a bit per page */
 byte nr_free[NBLOCKS];
 byte nr_used[NBLOCKS];
-byte block_lock[NBLOCKS];	/* held by which process */
-bool block_reserved;	/* block 0 is */
+byte block_lock[NBLOCKS];	/* the process that holds it */
+bool block_reserved;	/* block 0 is reserved */
 bool whole;		/* block 0 is on the list of whole blocks */
-byte dm_lock;		/* hmm_ref_devmem::lock: held by which process */
+byte dm_lock;		/* hmm_ref_devmem::lock: the process that holds it */
 byte reserved;
 byte used;
 bool stopped;
@@ -69,7 +69,7 @@ byte owner_refs;	/* pages' references */
 byte mapped[NPAGES];
 
 /* Ghosts. */
-byte keep[NPAGES];	/* the process that alone may store to the page */
+byte keep[NPAGES];	/* the only process that may store to the page */
 bool chunk_freed;
 bool asleep;		/* memory has no power */
 bool ended;		/* remove() */
@@ -89,7 +89,7 @@ byte cpus_done;
 #define IDLE(p)		(ref[p] == 0 && locked[p] == 0 && mapping[p] == 0 && owner[p] == 0 && \
 			 !((p) == 0 && head) && !((p) == 1 && tail))
 
-/* What spin says when an assertion fails ends in the name of what went wrong. */
+/* The message of spin for a failed assertion ends with the name of the mistake. */
 hidden byte freed_chunk_touched;
 hidden byte page_of_another;
 hidden byte page_not_idle;
@@ -135,18 +135,18 @@ inline unlock_dm()
 	dm_lock = 0
 }
 
-/* Guards a step that has all that the code does while it holds the lock. */
+/* Guards a step that contains all statements under the lock. */
 #define DM_LOCK_FREE	(dm_lock == 0)
 
 /* ---- chunk.c, devmem.c, devmem_large.c --------------------------------- */
 
-/* hmm_ref_block_enlist(): of the lists, that of whole blocks */
+/* hmm_ref_block_enlist(): only the list of whole blocks */
 inline enlist(b)
 {
 	whole = (b == 0 -> nr_free[0] == 2 && !block_reserved : whole)
 }
 
-/* nr_available(). All pages have storage. */
+/* hmm_ref_devmem_free_pages(). All pages have storage. */
 inline look_for_room(n)
 {
 	room = !stopped && reserved + used + n <= NPAGES && (n == 1 || whole)
@@ -205,7 +205,7 @@ inline lock_dm_and_look()
 #endif
 }
 
-/* block_claim(), for the page that block_take() comes to */
+/* block_claim(), for the page that block_take() tries */
 inline block_claim(p)
 {
 	lock_dm_and_look();
@@ -468,7 +468,7 @@ inline zone_device_page_init(p, n)
 
 /* ---- operations -------------------------------------------------------- */
 
-/* hmm_ref_devmem_handout(), _handout_large(), and what becomes of the page (rule 4). */
+/* hmm_ref_devmem_handout(), _handout_large(), and the fate of the page (rule 4). */
 inline handout(p, n)
 {
 	reserve(n);
@@ -613,8 +613,8 @@ inline split()
 /* ---- migrations to the system ------------------------------------------- */
 
 /*
- * migrate_device_unmap() to _finalize(), of a folio that is locked and referenced: from all
- * page tables. One that has other references stays.
+ * migrate_device_unmap() to _finalize(), of a locked folio with a reference: from all page
+ * tables. A folio with other references stays.
  */
 inline move_locked(p)
 {
@@ -636,7 +636,7 @@ inline move_locked(p)
 	folio_put(p)
 }
 
-/* hmm_ref_to_system() of what one page table maps. A CPU fault does this, too. */
+/* hmm_ref_to_system() of the pages of one page table. A CPU fault does this, too. */
 inline to_system(p)
 {
 	if
@@ -733,7 +733,7 @@ inline audit(p)
 
 /* ---- processes --------------------------------------------------------- */
 
-/* Operations on page 2 show only what a second block is for: counts and reservations. */
+/* Page 2 only serves counts and reservations of a second block, with few operations. */
 inline choose(op)
 {
 	if
@@ -810,7 +810,7 @@ proctype remove()
 	   (unplug == 0)
 #endif
 	fi;
-	/* hmm_ref_evict_all(). It sleeps until there is something to evict. */
+	/* hmm_ref_evict_all(). It sleeps until there is a page to evict. */
 	do
 	/* hmm_ref_devmem_used() */
 	:: d_step { used == 0 -> MUST(free[0] == 3 && free[1] == 1, page_escaped) } -> break
@@ -842,7 +842,7 @@ proctype remove()
 	ended = true
 }
 
-/* Looked at between any two steps: rule 1, and that reservations are kept. */
+/* Checks between any two steps: rule 1, and that reservations are kept. */
 #define RULE_1(p)	(!IS_FREE(p) || (IDLE(p) && keep[p] == 0))
 #define RULE_1_OF_ALL	(RULE_1(0) && RULE_1(1) && RULE_1(2))
 #define PROMISE_KEPT	(reserved <= NR_FREE(0) + NR_FREE(1) && (!block_reserved || free[0] == 3))
