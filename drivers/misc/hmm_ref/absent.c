@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Going over memory that is not there.
+ * Skipping memory without page tables.
  *
- * A process may have mapped terabytes and touched little of it. What looks at such a
- * range window by window would take hours, so a part of it without page tables is skipped
- * at once. The core exports no walk for that: hmm_range_fault() wants an array with an
- * element for each page. But the upper levels of a page table can be read as they are:
+ * A process may have mapped terabytes and touched little of it. Scanning such a
+ * range window by window would take hours, so parts without page tables are
+ * skipped. The core exports no page table walk, and hmm_range_fault() requires
+ * an array with an element for each page. But the upper levels of a page table
+ * can be read directly:
  *
- *   mmap_lock, for read       keeps the mapping, and with it the tables of all levels down
- *                             to the one of PMDs, which go after the mapping only
- *   entries are read once     they may be filled meanwhile. That is no different from a
- *                             page that comes after it was looked for
+ *   mmap_lock, for read      keeps the mapping, and with it the tables of all
+ *                            levels down to PMDs, which are freed only after
+ *                            the mapping
+ *   entries are read once    they may be filled concurrently, as if the page
+ *                            had been added after the read
  *
- * Tables of PTEs come and go at any time; they are not looked into. Nor are mappings of
- * hugetlb, which may share a table of PMDs and give it up.
+ * Tables of PTEs may be freed at any time and are not read. Neither are hugetlb
+ * mappings, which may share a table of PMDs and give it up.
  */
 #include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
@@ -21,21 +23,22 @@
 
 #include "mirror.h"
 
-/* As far as one table of PUD entries reaches: at most some 2^18 entries of a PMD. */
+/* Reach of one table of PUD entries: about 2^18 PMD entries at most. */
 #define LOOK_AT_ONCE	(PUD_SIZE * PTRS_PER_PUD)
 
 /**
- * hmm_ref_next_present() - skip addresses that no page can be at
+ * hmm_ref_next_present() - skip addresses at which there can be no page
  * @vma: mapping
  * @addr: page address in it
  * @end: page address, in it or its end
  *
  * Context: mmap_lock held.
- * Return: the first address from @addr on where there may be a page; or @end, or as far as
- * it has looked. Equal to @addr in mappings that have no pages of their own.
+ * Return: the first address from @addr on at which there may be a page; or, if
+ * there is none, @end or an earlier address to continue from. Equal to @addr in
+ * mappings that have no pages of their own.
  */
-unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
-				   unsigned long end)
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma,
+				   unsigned long addr, unsigned long end)
 {
 	struct mm_struct *mm = vma->vm_mm;
 
@@ -76,19 +79,20 @@ unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned lo
 }
 
 /**
- * hmm_ref_mirror_next_present() - the same, of whatever is mapped there
- * @mirror: whose mm is alive
+ * hmm_ref_mirror_next_present() - hmm_ref_next_present() for any address
+ * @mirror: mirror of a live mm
  * @addr: page address
  * @end: page address
- * @flags: nothing is skipped in mappings without these VM_* flags, and if there are any,
- *	nor where nothing is mapped
- * @next: set as above
+ * @flags: VM_* flags that a mapping must have for addresses in it to be
+ *	skipped; if not 0, addresses without a mapping are not skipped either
+ * @next: out: as the result of hmm_ref_next_present()
  *
  * Context: takes mmap_lock.
  * Return: 0 or -EINTR.
  */
-int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
-				unsigned long end, vm_flags_t flags, unsigned long *next)
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror,
+				unsigned long addr, unsigned long end,
+				vm_flags_t flags, unsigned long *next)
 {
 	struct mm_struct *mm = mirror->mm;
 	struct vm_area_struct *vma;

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Audit of device memory, and how much of it is in which state.
+ * Audit of device memory, and usage counts.
  *
- * The audit compares what the free maps say with what the struct pages say, and
- * both with the counts. A block is looked at under its lock. That is enough to be
- * exact while the device is in use, because the lock is needed to change sides:
+ * The audit compares the free maps with the struct pages, and both with the
+ * counts. It checks one block at a time under its lock. Pages enter and leave
+ * the free map under that lock, so the result is exact even while the device is
+ * in use:
  *
- *   on the free map         count 0, unlocked, unmapped, no owner
- *   off it, count 0         pending: between free map and zone_device_folio_init(),
- *                           or on its way through folio_free. Nothing is promised
- *   off it, count not 0     used: has an owner. The owner is set before the count
- *                           and cleared after it
+ *   on the free map     count 0, unlocked, unmapped, no owner
+ *   off it, count 0     pending: between free map and zone_device_folio_init(),
+ *                       or on its way through folio_free; nothing is guaranteed
+ *   off it, count > 0   used: has an owner, which is set before the count and
+ *                       cleared after it
  *
- * Of a large folio the first page has the count and the owner for all.
+ * In a large folio the first page has the count and the owner.
  */
 #include <linux/sched/signal.h>
 
@@ -26,21 +27,22 @@ static void audit_free_page(struct page *page, struct hmm_ref_findings *found)
 	found->bad_owner += !!page->zone_device_data;
 }
 
-/* Return: whether the page is used beyond doubt. */
+/* Return: whether the page is certainly used. */
 static bool audit_used_page(struct page *page, struct hmm_ref_findings *found)
 {
 	page = folio_page(page_folio(page), 0);
 	if (!page_ref_count(page))
 		return false;
-	smp_rmb(); /* the owner was set before the count: pairs with handout */
+	smp_rmb(); /* the owner is set before the count: pairs with handout */
 	if (!READ_ONCE(page->zone_device_data)) {
-		smp_rmb(); /* or cleared after it: pairs with the last put */
+		smp_rmb(); /* and cleared after it: pairs with the last put */
 		found->bad_owner += page_ref_count(page) != 0;
 	}
 	return true;
 }
 
-static void audit_block(struct hmm_ref_block *block, struct hmm_ref_findings *found)
+static void audit_block(struct hmm_ref_block *block,
+			struct hmm_ref_findings *found)
 {
 	struct page *page = pfn_to_page(hmm_ref_block_pfn(block));
 	unsigned int nr_free = 0;
@@ -61,7 +63,8 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_findings *fo
 	found->free += nr_free;
 	found->retired += block->nr_retired;
 	found->in_use += block->nr_used;
-	found->pending += HMM_REF_BLOCK_PAGES - nr_free - nr_held - block->nr_retired;
+	found->pending += HMM_REF_BLOCK_PAGES - nr_free - nr_held -
+			  block->nr_retired;
 	found->bad_count += nr_free != block->nr_free;
 	found->bad_count += nr_free + block->nr_used + block->nr_retired !=
 				HMM_REF_BLOCK_PAGES;
@@ -71,14 +74,16 @@ static void audit_block(struct hmm_ref_block *block, struct hmm_ref_findings *fo
 /**
  * hmm_ref_devmem_audit() - check every page of a device
  * @dm: device memory
- * @found: set
+ * @found: out: the findings
  *
  * Context: may sleep; the device may be in use, but must not go away.
- * Return: 0, or -ERESTARTNOHAND when a signal came before all pages were looked at. The
- * findings are true of the others then. There is no way to go on, only to start again, as
- * the core does unless the process has a handler for the signal.
+ * Return: 0, or -ERESTARTNOHAND if a signal came before all pages were checked.
+ * The findings then cover the pages that were. The audit cannot be continued,
+ * only restarted, as the core does unless the process has a handler for the
+ * signal.
  */
-int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found)
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm,
+			 struct hmm_ref_findings *found)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index = 0;
@@ -98,19 +103,21 @@ int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *fou
 		hmm_ref_chunk_put(chunk);
 	}
 	found->violations = found->bad_ref + found->bad_lock + found->bad_map +
-			    found->bad_owner + found->bad_both + found->bad_count;
+			    found->bad_owner + found->bad_both +
+			    found->bad_count;
 	return rc;
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 
 /**
- * hmm_ref_devmem_usage() - how much device memory there is, and in use
+ * hmm_ref_devmem_usage() - get the amount of device memory by state
  * @dm: device memory
- * @usage: set
+ * @usage: out: the amounts
  *
  * Context: the device must not go away.
  */
-void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage)
+void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm,
+			  struct hmm_ref_usage *usage)
 {
 	spin_lock_irq(&dm->lock);
 	usage->total = dm->nr_pages;

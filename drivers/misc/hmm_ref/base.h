@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What all layers need: the kernel as it should be, the unit of device memory, patience.
+ * Definitions for all layers: compatibility, the unit of device memory,
+ * timeouts.
  */
 #ifndef _HMM_REF_BASE_H
 #define _HMM_REF_BASE_H
@@ -9,7 +10,7 @@
 #include <linux/mm.h>
 #include <linux/types.h>
 
-/* Older kernels, and bugs of the core: a driver for today's kernel deletes that folder. */
+/* Older kernels and core bugs. A driver for today's kernel deletes compat/. */
 #if __has_include("compat/compat.h")
 #include "compat/compat.h"
 #else
@@ -20,20 +21,20 @@
 #define hmm_ref_folio_pgmap(folio)	((folio)->pgmap)
 #endif
 
-/* A block is what one PMD maps, so a PMD folio is exactly one block. */
+/* A block is mapped by one PMD, so a PMD folio is exactly one block. */
 #define HMM_REF_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
 #define HMM_REF_BLOCK_PAGES	BIT(HMM_REF_BLOCK_ORDER)
 
-/* How long an operation insists on a range that keeps changing, in jiffies. */
+/* Time for which an operation retries on a range that keeps changing. */
 #define HMM_REF_PATIENCE	(3 * HZ)
 
-/* How long it does so with a signal pending that is not fatal. */
+/* The same while a signal is pending that is not fatal. */
 #define HMM_REF_SIGNAL_PATIENCE	(HZ / 10)
 
-/* Without progress for so long, pages are lost, or the system does not sleep. */
+/* Time without progress after which pages are lost, or a system sleep fails. */
 #define HMM_REF_GIVE_UP		(10UL * HZ)
 
-/* How long a device that goes has for a batch of copies, before it is reset. */
+/* Time for a batch of copies before a reset, while the device is removed. */
 #define HMM_REF_LAST_PATIENCE	(2UL * HZ)
 
 #endif /* _HMM_REF_BASE_H */

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How much device memory there is: chunks.
+ * Chunks: device memory that is added on demand.
  *
- * Coherent memory is one chunk, the region that it was given. It is all there from
- * the start, and there is never a second.
+ * Coherent memory is one chunk, the region that the device was given. It exists
+ * from the start, and no other chunk is ever added.
  *
- * A device with private memory starts with nothing. A migration that reserves adds a chunk where
- * too little is free: memory of the device, and struct pages for it. What that costs the system
- * goes back when the system asks for it (shrink.c).
+ * A device with private memory starts without chunks. A migration that finds
+ * too few free pages adds one: memory of the device, and struct pages for it.
+ * Under memory pressure unused chunks are freed (shrink.c).
  *
- * A chunk has users from the first page that is handed out, or block that is reserved, to the
- * last that comes back; a task that only looks counts as a user, too. A handout that has chosen a
- * block of a chunk without users either is the chunk's first user in time, or finds that it is no
- * longer live, both under dm->lock. Until then RCU keeps the block. Bad pages are remembered: a new
- * chunk in that place would hand them out again.
+ * A chunk has users while any of its pages is handed out or any of its blocks
+ * is reserved; a task that looks at it is a user as well. A handout chooses a
+ * block under RCU. If the chunk has no users, the handout either becomes its
+ * first user or finds that it is no longer live, both under dm->lock. Bad pages
+ * outlive their chunk: otherwise the next chunk in its place would hand them
+ * out again.
  */
 #include <linux/dma-mapping.h>
 #include <linux/ioport.h>
@@ -28,10 +29,10 @@
 /* ---- users of a chunk -------------------------------------------------- */
 
 /**
- * hmm_ref_chunk_use() - count one more user of a chunk
+ * hmm_ref_chunk_use() - add a user to a chunk
  * @chunk: chunk that is live
  *
- * Context: hmm_ref_devmem::lock.
+ * Context: hmm_ref_devmem::lock is held.
  */
 void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk)
 {
@@ -43,10 +44,12 @@ void hmm_ref_chunk_use(struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_chunk_unuse() - count one less; without users a chunk may be freed
+ * hmm_ref_chunk_unuse() - drop a user of a chunk
  * @chunk: chunk
  *
- * Context: hmm_ref_devmem::lock, which keeps the chunk until it is dropped.
+ * A chunk without users may be freed as soon as the lock is released.
+ *
+ * Context: hmm_ref_devmem::lock is held.
  */
 void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk)
 {
@@ -58,8 +61,8 @@ void hmm_ref_chunk_unuse(struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_chunk_put() - end the use of a chunk to look at it
- * @chunk: from hmm_ref_devmem_next_chunk(), or of a block that was got
+ * hmm_ref_chunk_put() - stop using a chunk that was looked up
+ * @chunk: result of hmm_ref_devmem_next_chunk(), or chunk of a looked-up block
  */
 void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk)
 {
@@ -71,7 +74,7 @@ void hmm_ref_chunk_put(struct hmm_ref_chunk *chunk)
 	spin_unlock_irqrestore(&dm->lock, flags);
 }
 
-/* Under RCU. Return: false when it is not live. */
+/* Called under RCU. Return: false if the chunk is not live. */
 static bool chunk_get(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -87,9 +90,9 @@ static bool chunk_get(struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_devmem_next_chunk() - go over all chunks
+ * hmm_ref_devmem_next_chunk() - iterate over all chunks
  * @dm: device memory
- * @index: where to go on, 0 at first; set for the next call
+ * @index: position, 0 for the first call; updated for the next one
  *
  * Return: a chunk, which stays until hmm_ref_chunk_put(); NULL at the end.
  */
@@ -109,11 +112,12 @@ struct hmm_ref_chunk *hmm_ref_devmem_next_chunk(struct hmm_ref_devmem *dm,
 }
 
 /**
- * hmm_ref_devmem_get_block() - find a page's block, and keep it
+ * hmm_ref_devmem_get_block() - find the block of a page and keep it
  * @dm: device memory
  * @dpfn: device page number
  *
- * Return: the block, until hmm_ref_chunk_put() of its chunk; NULL when there is no such page.
+ * Return: the block, which stays until hmm_ref_chunk_put() of its chunk; NULL
+ * if the device has no such page now.
  */
 struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
 					       unsigned long dpfn)
@@ -129,17 +133,18 @@ struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
 }
 
 /**
- * hmm_ref_devmem_get_bad() - a page is bad: find its block, or remember it
+ * hmm_ref_devmem_get_bad() - find the block of a bad page, or record the page
  * @dm: device memory
  * @dpfn: device page number
- * @rc: set to 0, to -EINVAL when the device has no such page, or to -ENOMEM
+ * @rc: out: 0, -EINVAL if the device has no such page, or -ENOMEM
+ *
+ * A page without a block is recorded, and retired when its chunk is added.
  *
  * Context: process context; may sleep.
- * Return: as hmm_ref_devmem_get_block(). A page without a block is bad in the chunk that it will be
- * in.
+ * Return: as hmm_ref_devmem_get_block().
  */
-struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned long dpfn,
-					     int *rc)
+struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm,
+					     unsigned long dpfn, int *rc)
 {
 	struct hmm_ref_block *block = hmm_ref_devmem_get_block(dm, dpfn);
 
@@ -150,11 +155,12 @@ struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned
 		*rc = -EINVAL;
 		return NULL;
 	}
-	/* No chunk is being made. */
+	/* Excludes the addition of a chunk. */
 	mutex_lock(&dm->grow_lock);
 	block = hmm_ref_devmem_get_block(dm, dpfn);
 	if (!block)
-		*rc = xa_err(xa_store(&dm->bad, dpfn, xa_mk_value(0), GFP_KERNEL));
+		*rc = xa_err(xa_store(&dm->bad, dpfn, xa_mk_value(0),
+				      GFP_KERNEL));
 	mutex_unlock(&dm->grow_lock);
 	return block;
 }
@@ -163,7 +169,7 @@ struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned
 
 /**
  * hmm_ref_chunk_free() - free a chunk that was removed
- * @chunk: that no task can find any more
+ * @chunk: chunk that no task can find any more
  */
 void hmm_ref_chunk_free(struct hmm_ref_chunk *chunk)
 {
@@ -177,7 +183,8 @@ void hmm_ref_chunk_free(struct hmm_ref_chunk *chunk)
 }
 
 static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
-					 unsigned long first_dpfn, unsigned long nr_pages)
+					 unsigned long first_dpfn,
+					 unsigned long nr_pages)
 {
 	struct hmm_ref_chunk *chunk = kzalloc_obj(*chunk, GFP_KERNEL);
 	unsigned int i;
@@ -185,7 +192,7 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	if (!chunk)
 		return NULL;
 	chunk->dm = dm;
-	chunk->users = 1; /* until it is published; coherent memory stays */
+	chunk->users = 1; /* dropped on publication, unless coherent */
 	INIT_LIST_HEAD(&chunk->idle);
 	chunk->first_dpfn = first_dpfn;
 	chunk->nr_blocks = nr_pages >> HMM_REF_BLOCK_ORDER;
@@ -208,18 +215,19 @@ static struct hmm_ref_chunk *chunk_alloc(struct hmm_ref_devmem *dm,
 	return chunk;
 }
 
-/* Address space for a chunk: the region of coherent memory, or some that is unused. */
+/* Find address space: the region of coherent memory, or an unused one. */
 static struct resource *chunk_region(struct hmm_ref_devmem *dm, u64 size)
 {
 	struct resource *region;
 
 	if (dm->type == MEMORY_DEVICE_PRIVATE)
-		return request_free_mem_region(&iomem_resource, size, "hmm_ref");
+		return request_free_mem_region(&iomem_resource, size,
+					       "hmm_ref");
 	region = request_mem_region(dm->coherent_base, size, "hmm_ref");
 	return region ?: ERR_PTR(-EBUSY);
 }
 
-/* Make struct pages for a chunk; the core makes them idle. */
+/* Create the struct pages of a chunk, which the core leaves idle. */
 static int chunk_map(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -237,7 +245,7 @@ static int chunk_map(struct hmm_ref_chunk *chunk)
 	return PTR_ERR_OR_ZERO(addr);
 }
 
-/* Pages that are known to be bad are retired before anything is handed out. */
+/* Retire pages that are known to be bad before any page is handed out. */
 static void chunk_retire_bad(struct hmm_ref_chunk *chunk)
 {
 	unsigned long last = chunk->first_dpfn + hmm_ref_chunk_pages(chunk) - 1;
@@ -247,7 +255,8 @@ static void chunk_retire_bad(struct hmm_ref_chunk *chunk)
 
 	xa_for_each_range(&dm->bad, dpfn, entry, chunk->first_dpfn, last) {
 		unsigned long offset = dpfn - chunk->first_dpfn;
-		struct hmm_ref_block *block = &chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
+		struct hmm_ref_block *block =
+			&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
 		unsigned int bit = offset & (HMM_REF_BLOCK_PAGES - 1);
 
 		__set_bit(bit, block->bad);
@@ -264,7 +273,8 @@ static void block_enlist_first(struct hmm_ref_block *block)
 
 	dm->retired += block->nr_retired;
 	dm->nr_flawed += !!block->nr_retired;
-	block->state = block->nr_retired ? HMM_REF_BLOCK_PARTIAL : HMM_REF_BLOCK_WHOLE;
+	block->state = block->nr_retired ? HMM_REF_BLOCK_PARTIAL :
+					   HMM_REF_BLOCK_WHOLE;
 	if (block->nr_free)
 		list_add_tail(&block->avail, &dm->avail[ilog2(block->nr_free)]);
 	else
@@ -273,9 +283,9 @@ static void block_enlist_first(struct hmm_ref_block *block)
 
 /**
  * hmm_ref_chunk_publish() - let the blocks of a chunk be handed out
- * @chunk: ready, or one that was to be freed
+ * @chunk: new chunk, or one that is not removed after all
  *
- * Context: hmm_ref_devmem::grow_lock.
+ * Context: hmm_ref_devmem::grow_lock is held.
  */
 void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk)
 {
@@ -293,12 +303,12 @@ void hmm_ref_chunk_publish(struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_devmem_add_chunk() - add memory
+ * hmm_ref_devmem_add_chunk() - add a chunk
  * @dm: device memory
  *
- * Context: hmm_ref_devmem::grow_lock; may sleep and enter reclaim.
- * Return: 0; -ENOSPC when the capacity is used up; -EBUSY when the region of coherent memory is in
- * use; or another errno of the core or the device.
+ * Context: hmm_ref_devmem::grow_lock is held; may sleep and enter reclaim.
+ * Return: 0; -ENOSPC if the capacity is used up; -EBUSY if the region of
+ * coherent memory is in use; or another errno of the core or the device.
  */
 int hmm_ref_devmem_add_chunk(struct hmm_ref_devmem *dm)
 {
@@ -356,23 +366,26 @@ err_index:
 	return rc;
 }
 
-/* A device that is gone has none. */
+/* Does nothing if the hardware is gone. */
 static void chunk_free_vram(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_hw *hw = chunk->dm->hw;
 
 	if (chunk->has_vram)
-		hw->ops->vram_free(hw, chunk->first_dpfn, hmm_ref_chunk_pages(chunk));
+		hw->ops->vram_free(hw, chunk->first_dpfn,
+				   hmm_ref_chunk_pages(chunk));
 	chunk->has_vram = false;
 }
 
 /**
- * hmm_ref_chunk_remove() - take everything from a chunk that nothing is handed out of
- * @chunk: not live; it is still allocated after this
+ * hmm_ref_chunk_remove() - free the struct pages and device memory of a chunk
+ * @chunk: chunk that is not live and has no used pages; stays allocated
  *
- * memunmap_pages() waits until the core has let go of the last page, which is a moment later
- * than folio_free, and of the pagemap. memory_failure() has a reference to that while it tells the
- * driver, which may need grow_lock. Until the end no other chunk takes the place.
+ * memunmap_pages() waits until the core has dropped its references: to the last
+ * page, which happens just after folio_free, and to the pagemap.
+ * memory_failure() holds one to the pagemap while it calls the driver, which
+ * may take grow_lock; so grow_lock is not held here. The chunk keeps its index
+ * until the end, so that no other chunk reuses its dpfns.
  *
  * Context: may sleep; takes hmm_ref_devmem::grow_lock.
  */
@@ -389,7 +402,7 @@ void hmm_ref_chunk_remove(struct hmm_ref_chunk *chunk)
 	mutex_unlock(&dm->grow_lock);
 }
 
-/* ---- life of the whole ------------------------------------------------- */
+/* ---- setup and teardown of device memory ------------------------------- */
 
 static void free_chunks(struct hmm_ref_devmem *dm)
 {
@@ -416,11 +429,11 @@ static int add_region(struct hmm_ref_devmem *dm)
 
 /**
  * hmm_ref_devmem_init() - set up the memory of a device, with no page used
- * @dm: to set up; its address is the pgmap owner
- * @params: what it is like
+ * @dm: memory to set up; its address is the pgmap owner
+ * @params: parameters
  *
- * Return: 0, -ENOMEM, or -EBUSY when the region of coherent memory is in use or
- * ordinary memory.
+ * Return: 0; -ENOMEM; or -EBUSY if the region of coherent memory is in use or
+ * is ordinary memory.
  */
 int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 			const struct hmm_ref_devmem_params *params)
@@ -435,9 +448,10 @@ int hmm_ref_devmem_init(struct hmm_ref_devmem *dm,
 	dm->hw = params->hw;
 	dm->pgmap_owner = dm;
 	dm->type = coherent ? MEMORY_DEVICE_COHERENT : MEMORY_DEVICE_PRIVATE;
-	/* A bounce buffer takes no large page. */
+	/* A large page does not fit in a bounce buffer. */
 	dm->large = params->large &&
-		    (!dm->hw->dev || dma_max_mapping_size(dm->hw->dev) >= PMD_SIZE);
+		    (!dm->hw->dev ||
+		     dma_max_mapping_size(dm->hw->dev) >= PMD_SIZE);
 	dm->coherent_base = params->coherent_base;
 	dm->ops = params->ops;
 	dm->capacity = params->capacity >> PAGE_SHIFT;
@@ -472,12 +486,14 @@ err_srcu:
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_init);
 
 /**
- * hmm_ref_devmem_stop() - hand out nothing any more
+ * hmm_ref_devmem_stop() - stop handout
  * @dm: device memory
- * @why: HMM_REF_STOPPED_TO_SLEEP, until hmm_ref_devmem_restart(), or HMM_REF_STOPPED_FOR_GOOD
+ * @why: HMM_REF_STOPPED_TO_SLEEP, until hmm_ref_devmem_restart(), or
+ *	HMM_REF_STOPPED_FOR_GOOD
  *
- * Pages that are out stay valid. After this, no used page escapes
- * hmm_ref_devmem_used(): the flag is read, and the page counted, under the same lock.
+ * Pages that were handed out stay valid. hmm_ref_devmem_used() does not miss
+ * any of them after this, since handout tests the flag and counts the page
+ * under the same lock.
  */
 void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm, enum hmm_ref_stop why)
 {
@@ -488,10 +504,10 @@ void hmm_ref_devmem_stop(struct hmm_ref_devmem *dm, enum hmm_ref_stop why)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_stop);
 
 /**
- * hmm_ref_devmem_lose_all() - the device is lost, and with it the data of all pages
+ * hmm_ref_devmem_lose_all() - declare a device and the data of its pages lost
  * @dm: device memory
  *
- * A CPU touch of a page is SIGBUS from now on.
+ * A CPU access to one of its pages raises SIGBUS from now on.
  *
  * Context: any but interrupts.
  */
@@ -506,12 +522,12 @@ void hmm_ref_devmem_lose_all(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_end_hw() - stop to use the device
- * @dm: stopped
+ * hmm_ref_devmem_end_hw() - end all use of the hardware
+ * @dm: stopped device memory
  *
- * Pages may be in use: their data is lost. What the device maps is to be zapped yet.
+ * Pages that are still used lose their data. The caller zaps the mirrors later.
  *
- * Context: may sleep, until no task uses the device.
+ * Context: sleeps until no task uses the hardware.
  */
 void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm)
 {
@@ -527,10 +543,10 @@ void hmm_ref_devmem_end_hw(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_settle() - wait until no task uses the device
- * @dm: stopped, with no page used and nothing mapped by the device
+ * hmm_ref_devmem_settle() - wait until no task uses the hardware
+ * @dm: stopped device memory with no page used and nothing mapped by the device
  *
- * Context: may sleep, for as long as a batch of copies takes.
+ * Context: sleeps for as long as a batch of copies takes.
  */
 void hmm_ref_devmem_settle(struct hmm_ref_devmem *dm)
 {
@@ -538,8 +554,8 @@ void hmm_ref_devmem_settle(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_restart() - hand out again
- * @dm: stays stopped if that was for good
+ * hmm_ref_devmem_restart() - resume handout
+ * @dm: device memory; stays stopped if it was stopped for good
  */
 void hmm_ref_devmem_restart(struct hmm_ref_devmem *dm)
 {
@@ -552,7 +568,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_restart);
 
 /**
  * hmm_ref_devmem_exit() - free the memory of a device
- * @dm: stopped, with no page used
+ * @dm: stopped device memory with no page used
  *
  * Context: may sleep.
  */

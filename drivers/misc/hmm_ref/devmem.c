@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Device pages: where they come from, their owners, how they come back.
+ * Device pages: handout, ownership and freeing.
  *
  * The four rules of an idle-start driver:
  *
- * 1. A page on the free map has reference count 0, no lock, no mapping and no owner, and
- *    is no part of a folio. Always; chunks are created that way, too.
- * 2. The first reference is taken at handout: off the free map under the lock, then the
- *    owner, then zone_device_folio_init() clears the flags of the last user and makes the
- *    count 1.
- * 3. A page returns in one place: folio_free, which the core calls when the count
- *    is 0 and memcg and mapping are cleared. Publishing the page on the free map
- *    is the last thing done to it, because another CPU may own it at once.
- * 4. A page that was handed out and not used goes the same way: unlock, put.
+ * 1. A page on the free map has reference count 0, no lock, no mapping and no
+ *    owner, and is not part of a folio. Chunks are created in this state.
+ * 2. Handout takes the first reference: it takes the page off the free map
+ *    under the lock, sets the owner, and calls zone_device_folio_init(), which
+ *    clears the flags of the last user and sets the count to 1.
+ * 3. A page returns to the free map only in folio_free, which the core calls
+ *    after the count has dropped to 0 and memcg and mapping have been cleared.
+ *    Publishing the page on the free map is the last step, because another CPU
+ *    may own the page at once.
+ * 4. A page that was handed out but not used returns the same way: unlock, put.
  *
- * The free map is a bitmap per block. A page freed twice is caught there, a block
- * whose pages are all back is whole again without any merging, and neighbours in
- * user space become neighbours on the device.
+ * The free map is a bitmap per block. It catches double frees. A block becomes
+ * whole again when its last page returns; nothing is merged. Neighbours in user
+ * space become neighbours on the device.
  *
  * Between leaving the free map and zone_device_folio_init(), which may sleep, a
- * page has count 0 and is not free. It counts as used, so teardown waits for it.
+ * page has count 0 and is not free. It counts as used, so teardown waits for
+ * it.
  *
- * Handout cannot run dry half way: migrations reserve first, while they hold no
- * folio lock (reserve.c).
+ * Handout does not run out of pages half way: migrations reserve them first
+ * (reserve.c).
  *
- * The arithmetic with page frame numbers is here, in devmem.h where it is short, and, for
- * making chunks, in chunk.c.
- * Large folios are in devmem_large.c.
+ * PFN arithmetic is confined to this file, the inline functions of devmem.h,
+ * and chunk.c. Large folios are in devmem_large.c.
  */
 #include <linux/pagemap.h>
 #include <linux/pid.h>
@@ -41,7 +42,7 @@
 /* ---- owners ------------------------------------------------------------ */
 
 /**
- * hmm_ref_owner_create() - make an owner for the current process
+ * hmm_ref_owner_create() - create an owner for the current process
  *
  * Return: the owner with one reference, or NULL.
  */
@@ -68,7 +69,7 @@ static inline void owner_put(struct hmm_ref_owner *owner, unsigned int nr)
 /**
  * hmm_ref_owner_put() - drop references to an owner
  * @owner: owner
- * @nr: how many
+ * @nr: number of references
  *
  * Context: any.
  */
@@ -104,21 +105,24 @@ unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block)
 {
 	const struct hmm_ref_chunk *chunk = block->chunk;
 
-	return hmm_ref_chunk_pfn(chunk) + (hmm_ref_block_dpfn(block) - chunk->first_dpfn);
+	return hmm_ref_chunk_pfn(chunk) +
+	       (hmm_ref_block_dpfn(block) - chunk->first_dpfn);
 }
 
 /**
- * hmm_ref_devmem_block() - find a page's block
+ * hmm_ref_devmem_block() - find the block of a page
  * @dm: device memory
  * @dpfn: device page number
  *
- * Context: RCU, or a page of it is used.
- * Return: the block; NULL when there is no such page.
+ * Context: an RCU read-side critical section, unless a page of the block is
+ * used.
+ * Return: the block, or NULL if the device has no such page now.
  */
 struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 					   unsigned long dpfn)
 {
-	struct hmm_ref_chunk *chunk = xa_load(&dm->chunks, dpfn >> dm->chunk_shift);
+	struct hmm_ref_chunk *chunk =
+		xa_load(&dm->chunks, dpfn >> dm->chunk_shift);
 	unsigned long index;
 
 	if (!chunk)
@@ -140,10 +144,10 @@ static enum hmm_ref_block_state block_state(const struct hmm_ref_block *block)
 }
 
 /**
- * hmm_ref_block_enlist() - put a block on the lists that its counts ask for
+ * hmm_ref_block_enlist() - move a block to the lists that match its counts
  * @block: block
  *
- * Context: the block's lock and hmm_ref_devmem::lock.
+ * Context: the block's lock and hmm_ref_devmem::lock are held.
  */
 void hmm_ref_block_enlist(struct hmm_ref_block *block)
 {
@@ -172,10 +176,10 @@ void hmm_ref_block_enlist(struct hmm_ref_block *block)
 }
 
 /**
- * hmm_ref_block_fill() - pages of a block are used, more than before
- * @block: block, which is the most recently filled one now
+ * hmm_ref_block_fill() - make a block the most recently filled one
+ * @block: block that now has more used pages
  *
- * Context: hmm_ref_devmem::lock.
+ * Context: hmm_ref_devmem::lock is held.
  */
 void hmm_ref_block_fill(struct hmm_ref_block *block)
 {
@@ -185,12 +189,13 @@ void hmm_ref_block_fill(struct hmm_ref_block *block)
 }
 
 /*
- * Count up to @nr of the free pages of a block as used instead of reserved. Return: how many;
- * none when the device is stopped, and none of a block that has become another's, or is gone
- * with its chunk, since it was chosen.
+ * Claim up to @nr free pages of a block: they count as used instead of
+ * reserved. The block may have been reserved, or removed with its chunk, since
+ * it was chosen. Return: the number of pages; 0 for such a block and on a
+ * stopped device.
  */
-static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_room *room,
-				 unsigned long nr)
+static unsigned long block_claim(struct hmm_ref_block *block,
+				 struct hmm_ref_room *room, unsigned long nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 
@@ -213,7 +218,8 @@ static unsigned long block_claim(struct hmm_ref_block *block, struct hmm_ref_roo
 }
 
 /* Take up to @nr pages off the free map of a block. */
-static unsigned long block_take(struct hmm_ref_block *block, struct hmm_ref_room *room,
+static unsigned long block_take(struct hmm_ref_block *block,
+				struct hmm_ref_room *room,
 				struct folio **folios, unsigned long nr)
 {
 	struct page *first = pfn_to_page(hmm_ref_block_pfn(block));
@@ -237,7 +243,7 @@ static unsigned long block_take(struct hmm_ref_block *block, struct hmm_ref_room
 	return got;
 }
 
-/* Bad pages are on the free map: they leave circulation. */
+/* Take bad pages off the free map for good. */
 static void block_retire(struct hmm_ref_block *block)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
@@ -255,23 +261,26 @@ static void block_retire(struct hmm_ref_block *block)
 	hmm_ref_block_enlist(block);
 }
 
-/* A page is bad: it leaves circulation now if it is free, or when it comes back. */
+/* A bad page is retired now if it is free, otherwise when it returns. */
 static void block_mark_bad(struct hmm_ref_block *block, unsigned int bit)
 {
-	block->chunk->dm->nr_flawed += bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
+	block->chunk->dm->nr_flawed +=
+		bitmap_empty(block->bad, HMM_REF_BLOCK_PAGES);
 	__set_bit(bit, block->bad);
 	block_retire(block);
 }
 
-static inline bool any_set(const unsigned long *bitmap, unsigned int bit, unsigned int nr)
+static inline bool any_set(const unsigned long *bitmap, unsigned int bit,
+			   unsigned int nr)
 {
 	if (nr == 1)
 		return test_bit(bit, bitmap);
 	return find_next_bit(bitmap, bit + nr, bit) < bit + nr;
 }
 
-/* Does a block that gets @nr pages back go to another list? */
-static inline bool changes_list(const struct hmm_ref_block *block, unsigned int nr)
+/* Does returning @nr pages move a block to another list? */
+static inline bool changes_list(const struct hmm_ref_block *block,
+				unsigned int nr)
 {
 	if (nr > 1 || block->nr_used == 1)
 		return true;
@@ -279,11 +288,11 @@ static inline bool changes_list(const struct hmm_ref_block *block, unsigned int 
 }
 
 /*
- * Publish pages that one folio had: the only way to the free map. The lock's release is
- * what lets another CPU see them.
+ * Publish the pages of one folio: the only way to the free map. Releasing the
+ * lock makes them visible to other CPUs.
  */
-static __always_inline void block_publish(struct hmm_ref_block *block, unsigned int bit,
-					  unsigned int nr)
+static __always_inline void block_publish(struct hmm_ref_block *block,
+					  unsigned int bit, unsigned int nr)
 {
 	struct hmm_ref_devmem *dm = block->chunk->dm;
 	unsigned long flags;
@@ -310,14 +319,14 @@ static __always_inline void block_publish(struct hmm_ref_block *block, unsigned 
 		spin_unlock(&dm->lock);
 	}
 	hmm_ref_verify_block(block);
-	/* After the pages can be found: a reservation is a promise. */
+	/* From here on these pages can be reserved, so they must be free. */
 	atomic_long_sub(nr, &dm->used);
 	spin_unlock_irqrestore(&block->lock, flags);
 }
 
 /* ---- handout and free -------------------------------------------------- */
 
-/* The fullest block that has a free page, so that the others become whole. */
+/* Choose the fullest block with a free page, so that others become whole. */
 static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_block *block = NULL;
@@ -326,14 +335,16 @@ static struct hmm_ref_block *next_block(struct hmm_ref_devmem *dm)
 
 	spin_lock_irqsave(&dm->lock, flags);
 	for (i = 0; !dm->stopped && !block && i < ARRAY_SIZE(dm->avail); i++)
-		block = list_first_entry_or_null(&dm->avail[i], struct hmm_ref_block, avail);
+		block = list_first_entry_or_null(&dm->avail[i],
+						 struct hmm_ref_block, avail);
 	spin_unlock_irqrestore(&dm->lock, flags);
 	return block;
 }
 
 /*
- * Give pages off the free map their owner and their first reference. The chunk's own
- * pagemap is passed: the pointer in a page is stale if it was the tail of a folio.
+ * Give pages that were taken off the free map their owner and first reference.
+ * The chunk's own pagemap is passed, because the pointer in the page is stale
+ * if the page was the tail of a folio.
  */
 static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 		       struct folio **folios, unsigned long nr)
@@ -345,7 +356,7 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 		struct folio *folio = folios[i];
 
 		folio->page.zone_device_data = owner;
-		/* A page that has a reference has an owner: pairs with the audit. */
+		/* A referenced page has an owner: pairs with the audit. */
 		smp_wmb();
 		zone_device_folio_init(folio, &chunk->pagemap, 0);
 		hmm_ref_verify_handed_out(chunk, folio);
@@ -359,20 +370,21 @@ static void init_pages(struct hmm_ref_chunk *chunk, struct hmm_ref_owner *owner,
 /**
  * hmm_ref_devmem_handout() - hand out reserved pages
  * @dm: device memory
- * @room: what is reserved; pages handed out come off
- * @owner: that they are for; gets a reference per page
- * @folios: where they are stored, a folio per page
- * @nr: how many, at most the single pages of @room
+ * @room: reservation; pages that are handed out are taken off it
+ * @owner: owner of the pages; gets a reference per page
+ * @folios: array to store the pages in, a folio per page
+ * @nr: number of pages, at most the single pages in @room
  *
- * The pages come locked with one reference, and with the content that their last
- * owner left: clear or overwrite it. One that is not used after all is unlocked
+ * The pages are locked and have one reference. They hold the data of their last
+ * owner: clear or overwrite it. A page that is not used after all is unlocked
  * and put (rule 4).
  *
  * Context: may sleep; locks pages, which are never locked for long.
- * Return: how many were handed out. Less than @nr when the device is going or when
- * pages were retired since they were reserved.
+ * Return: the number of pages handed out. Less than @nr if the device is
+ * stopped, or if pages were retired after they were reserved.
  */
-unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+				     struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
 				     struct folio **folios, unsigned long nr)
 {
@@ -383,13 +395,15 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_r
 
 	while (done < nr) {
 		rcu_read_lock();
-		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ? NULL : next_block(dm);
-		got = block ? block_take(block, room, folios + done, nr - done) : 0;
+		block = hmm_ref_fail(HMM_REF_FAIL_HANDOUT) ?
+			NULL : next_block(dm);
+		got = block ?
+		      block_take(block, room, folios + done, nr - done) : 0;
 		chunk = got ? block->chunk : NULL;
 		rcu_read_unlock();
 		if (!block)
 			break;
-		/* It stays as long as these pages are used. */
+		/* The chunk stays while these pages are used. */
 		if (got)
 			init_pages(chunk, owner, folios + done, got);
 		done += got;
@@ -399,10 +413,10 @@ unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_r
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout);
 
 /**
- * hmm_ref_devmem_folio_free() - the pagemap's folio_free
- * @folio: device folio whose last reference is gone
+ * hmm_ref_devmem_folio_free() - the pagemap's folio_free callback
+ * @folio: device folio without references
  *
- * Context: any, with page table locks held as a rule. Takes irqsave leaf locks,
+ * Context: any, usually with page table locks held. Takes irqsave leaf locks,
  * does not sleep or allocate.
  */
 void hmm_ref_devmem_folio_free(struct folio *folio)
@@ -410,7 +424,8 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	struct page *page = folio_page(folio, 0);
 	struct hmm_ref_chunk *chunk = hmm_ref_folio_chunk(folio);
 	unsigned long offset = folio_pfn(folio) - hmm_ref_chunk_pfn(chunk);
-	struct hmm_ref_block *block = &chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
+	struct hmm_ref_block *block =
+		&chunk->blocks[offset >> HMM_REF_BLOCK_ORDER];
 	struct hmm_ref_owner *owner = page->zone_device_data;
 	unsigned int bit = offset & (HMM_REF_BLOCK_PAGES - 1);
 	unsigned int nr;
@@ -430,15 +445,17 @@ void hmm_ref_devmem_folio_free(struct folio *folio)
 	block_publish(block, bit, nr);
 }
 
-/* ---- eviction's and the user's view ------------------------------------ */
+/* ---- eviction, bad pages ----------------------------------------------- */
 
 /**
  * hmm_ref_devmem_victim() - choose a block to evict
  * @dm: device memory
  *
- * Return: the block filled least recently, which now counts as the most recent so
- * that the next call finds another; NULL when no page is used. It stays until
- * hmm_ref_chunk_put() of its chunk.
+ * The block counts as the most recently filled one from now on, so that the
+ * next call returns another.
+ *
+ * Return: the least recently filled block, which stays until
+ * hmm_ref_chunk_put() of its chunk; NULL if no page is used.
  */
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
 {
@@ -455,11 +472,12 @@ struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_emptiest() - choose a block that is to become whole
+ * hmm_ref_devmem_emptiest() - choose a block to evict until it is whole
  * @dm: device memory
  *
- * Return: of the blocks with free, used and no bad pages the one with the fewest used, or
- * nearly so; NULL when there is none. It stays until hmm_ref_chunk_put() of its chunk.
+ * Return: among the blocks with free, used and no bad pages, the one with about
+ * the fewest used pages, which stays until hmm_ref_chunk_put() of its chunk;
+ * NULL if there is none.
  */
 struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 {
@@ -482,11 +500,12 @@ struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_touch() - spare a block, as if it had just been filled
+ * hmm_ref_devmem_touch() - protect a block as if it had just been filled
  * @dm: device memory
  * @block: block
  */
-void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block)
+void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm,
+			  struct hmm_ref_block *block)
 {
 	spin_lock_irq(&dm->lock);
 	if (!list_empty(&block->lru))
@@ -499,11 +518,11 @@ void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block
  * @dm: device memory
  * @dpfn: device page number
  *
- * A free page leaves the free map now, a used one when it comes back.
+ * A free page leaves the free map now. A used page is retired when it returns.
  *
  * Context: process context; may sleep.
- * Return: 0, also when it was retired before; -EINVAL when the device has no such page; -ENOMEM
- * when it has no chunk now, and cannot be remembered.
+ * Return: 0, also if the page was retired before; -EINVAL if the device has no
+ * such page; -ENOMEM if the page has no chunk and cannot be recorded.
  */
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 {
@@ -527,14 +546,14 @@ int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
 
 /**
- * hmm_ref_devmem_lose() - the memory of a page has failed
+ * hmm_ref_devmem_lose() - handle the failure of a page's memory
  * @dm: device memory
  * @dpfn: device page number
  *
- * The page is retired, and the data of a page that is used is lost.
+ * The page is retired. If it is used, its data is lost.
  *
  * Context: as hmm_ref_devmem_retire().
- * Return: 0 when there was no data to lose, -EBUSY when there was; else as
+ * Return: 0 if no data was lost, -EBUSY if data was; otherwise as
  * hmm_ref_devmem_retire().
  */
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
@@ -546,14 +565,14 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 	bool unused;
 	int rc;
 
-	/* No page of a chunk that goes is used. */
+	/* A chunk that is being removed has no used pages. */
 	block = hmm_ref_devmem_get_bad(dm, dpfn, &rc);
 	if (!block)
 		return rc;
 	page = pfn_to_page(hmm_ref_block_pfn(block) + bit);
 	spin_lock_irqsave(&block->lock, flags);
 	spin_lock(&dm->lock);
-	/* A page that was bad before is never handed out: without references it is retired. */
+	/* A page that was bad before is retired if it has no references. */
 	unused = test_bit(bit, block->free) ||
 		 (test_bit(bit, block->bad) && !page_count(page));
 	block_mark_bad(block, bit);
@@ -570,14 +589,15 @@ int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_lose);
 
 /**
- * hmm_ref_devmem_find_lost() - hmm_ref_devmem_any_lost() where there may be some
+ * hmm_ref_devmem_find_lost() - slow path of hmm_ref_devmem_any_lost()
  * @dm: device memory
  * @dpfn: device page number
  * @nr: pages
  *
- * Return: true when the data of one of them was lost.
+ * Return: true if the data of one of them was lost.
  */
-bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr)
+bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			      unsigned int nr)
 {
 	return any_set(hmm_ref_devmem_block(dm, dpfn)->lost,
 		       dpfn & (HMM_REF_BLOCK_PAGES - 1), nr);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * Device pages: their number, their state, their owners.
- */
+/* Device pages: how many there are, their states and their owners. */
 #ifndef _HMM_REF_DEVMEM_H
 #define _HMM_REF_DEVMEM_H
 
@@ -20,12 +18,13 @@
 #include "hw.h"
 
 /**
- * enum hmm_ref_cause - why data leaves the device
+ * enum hmm_ref_cause - reasons for moving data off the device
  * @HMM_REF_BY_COMMAND: a command asks for it
- * @HMM_REF_BY_FAULT: the CPU has touched the page, or a neighbour
- * @HMM_REF_BY_EVICTION: others need the room, or the device goes
- * @HMM_REF_BY_PEER: a command brings it to another device, perhaps by way of system memory
- * @HMM_REF_CAUSES: how many there are
+ * @HMM_REF_BY_FAULT: the CPU has touched the page or a neighbour
+ * @HMM_REF_BY_EVICTION: the room is needed, or the device is removed or sleeps
+ * @HMM_REF_BY_PEER: a command moves it to another device, perhaps by way of
+ *	system memory
+ * @HMM_REF_CAUSES: number of causes
  */
 enum hmm_ref_cause {
 	HMM_REF_BY_COMMAND,
@@ -38,15 +37,15 @@ enum hmm_ref_cause {
 /**
  * struct hmm_ref_owner - the open file that a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
- *	taken and dropped by the batch, which a kref cannot do
+ *	taken and dropped in batches, which a kref does not support
  * @opener: process that opened the file, shown in fdinfo and traces
  * @to_device: pages that its commands have moved to the device
  * @departed: pages handed out for it that have left the device, by cause
- * @device_faults: of its mirror, as are the next two
- * @invalidations: of its mirror
- * @retries: of its mirror
+ * @device_faults: device faults of its mirror
+ * @invalidations: invalidations of its mirror
+ * @retries: retries of its mirror
  *
- * For accounting only. It deliberately leads to no file, mm or VMA.
+ * For accounting only. It deliberately has no path to a file, mm or VMA.
  */
 struct hmm_ref_owner {
 	refcount_t refs;
@@ -59,12 +58,13 @@ struct hmm_ref_owner {
 };
 
 /**
- * hmm_ref_owner_pages() - how many pages are handed out for an owner
- * @owner: of a client
+ * hmm_ref_owner_pages() - number of pages handed out for an owner
+ * @owner: owner of a client
  *
  * Return: pages.
  */
-static inline unsigned int hmm_ref_owner_pages(const struct hmm_ref_owner *owner)
+static inline unsigned int
+hmm_ref_owner_pages(const struct hmm_ref_owner *owner)
 {
 	return refcount_read(&owner->refs) - 1;
 }
@@ -73,11 +73,11 @@ struct hmm_ref_owner *hmm_ref_owner_create(void);
 void hmm_ref_owner_put(struct hmm_ref_owner *owner, unsigned int nr);
 
 /**
- * enum hmm_ref_block_state - what can be had of a block
- * @HMM_REF_BLOCK_WHOLE: all of its pages
- * @HMM_REF_BLOCK_PARTIAL: some of its pages
- * @HMM_REF_BLOCK_FULL: nothing, no page is free
- * @HMM_REF_BLOCK_RESERVED: nothing, it is promised to a large folio
+ * enum hmm_ref_block_state - availability of a block
+ * @HMM_REF_BLOCK_WHOLE: all pages are free
+ * @HMM_REF_BLOCK_PARTIAL: some pages are free
+ * @HMM_REF_BLOCK_FULL: no page is free
+ * @HMM_REF_BLOCK_RESERVED: reserved for a large folio
  */
 enum hmm_ref_block_state {
 	HMM_REF_BLOCK_WHOLE,
@@ -88,23 +88,25 @@ enum hmm_ref_block_state {
 
 /**
  * struct hmm_ref_block - PMD_SIZE of device memory
- * @lock: covers @free, @bad, @lost and the counts; @lost is also read without it
+ * @lock: covers @free, @bad, @lost and the counts; @lost is also read without
+ *	it
  * @nr_free: pages on the free map
- * @nr_used: pages handed out and not yet back
+ * @nr_used: pages handed out and not yet returned
  * @nr_retired: bad pages, neither free nor used
- * @reserved: promised as a whole, so none of its pages is used
- * @state: as of the last change that asked for other lists
- * @avail: on one of hmm_ref_devmem::avail; on none when full or reserved, or when the chunk
- *	is gone
- * @lru: on hmm_ref_devmem::lru while pages are used; tail is the last filled
- * @chunk: that the block is in
- * @free: the free map: set bits are pages that can be handed out
+ * @reserved: the block is reserved for a large folio, and no page of it is used
+ * @state: state that the block was last enlisted for
+ * @avail: link in one of the lists hmm_ref_devmem::avail; unlinked while the
+ *	block is full or reserved, and after the removal of the chunk
+ * @lru: link in hmm_ref_devmem::lru while pages are used; the most recently
+ *	filled block is last
+ * @chunk: chunk of the block
+ * @free: free map: a set bit is a page that can be handed out
  * @bad: pages to retire instead of freeing
- * @lost: those of them that have lost their data while they were used
+ * @lost: bad pages that were used when they failed
  *
- * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Both locks are held where
- * these follow a change of the counts. With both locks held @nr_free is lowered, so under either
- * one a block that is whole stays so.
+ * hmm_ref_devmem::lock covers @reserved, @state, @avail and @lru. Updating them
+ * after a change of the counts takes both locks. @nr_free is lowered with both
+ * locks held, so a whole block stays whole under either lock.
  */
 struct hmm_ref_block {
 	spinlock_t lock;		/* free map */
@@ -121,23 +123,26 @@ struct hmm_ref_block {
 	DECLARE_BITMAP(lost, HMM_REF_BLOCK_PAGES);
 };
 
-/* All that a device page costs, beside struct page: less than a byte. */
+/* Overhead per device page, besides struct page: less than a byte. */
 static_assert(sizeof(struct hmm_ref_block) < HMM_REF_BLOCK_PAGES);
 
 /**
- * struct hmm_ref_chunk - one dev_pagemap, its blocks, and the memory of the device for them
- * @dm: device memory that it belongs to
- * @users: blocks with used pages, blocks that are reserved, and tasks that look at it; covered by
- *	hmm_ref_devmem::lock, as are the next two
- * @live: from when it is complete until it is about to be freed; else nothing of it is handed out
- * @idle: on hmm_ref_devmem::idle while @users is 0
- * @first_dpfn: device page number of its first page
- * @dpfn_offset: what a page's device page number is more than its page frame number
- * @nr_blocks: elements of @blocks; the last chunk may be cut by the capacity
- * @blocks: constant array
- * @region: address space taken for the struct pages
- * @has_vram: the device has memory for it; covered by hmm_ref_devmem::grow_lock
- * @pagemap: what the core knows of it; ends in a flexible array, so last
+ * struct hmm_ref_chunk - one dev_pagemap with its blocks and its device memory
+ * @dm: device memory that the chunk is part of
+ * @users: number of blocks with used pages, reserved blocks, and tasks that
+ *	look at the chunk; covered by hmm_ref_devmem::lock, like @live and @idle
+ * @live: pages can be handed out: set when the chunk is complete, cleared
+ *	before its removal
+ * @idle: link in hmm_ref_devmem::idle while @users is 0
+ * @first_dpfn: device page number of the first page
+ * @dpfn_offset: difference between device page numbers and page frame numbers
+ * @nr_blocks: elements of @blocks; fewer in the last chunk if the capacity cuts
+ *	it
+ * @blocks: array, constant
+ * @region: physical address space of the struct pages
+ * @has_vram: the device has memory for the chunk; covered by
+ *	hmm_ref_devmem::grow_lock
+ * @pagemap: the core's view of the chunk; ends in a flexible array, so last
  */
 struct hmm_ref_chunk {
 	struct hmm_ref_devmem *dm;
@@ -154,10 +159,11 @@ struct hmm_ref_chunk {
 };
 
 /**
- * enum hmm_ref_stop - is anything handed out?
- * @HMM_REF_NOT_STOPPED: yes
- * @HMM_REF_STOPPED_TO_SLEEP: not now: it is as if the device was full
- * @HMM_REF_STOPPED_FOR_GOOD: never again: the device goes, or is lost
+ * enum hmm_ref_stop - whether handout is stopped
+ * @HMM_REF_NOT_STOPPED: pages are handed out
+ * @HMM_REF_STOPPED_TO_SLEEP: stopped for now: migrations see a full device
+ * @HMM_REF_STOPPED_FOR_GOOD: stopped for ever: the device is being removed, or
+ *	is lost
  */
 enum hmm_ref_stop {
 	HMM_REF_NOT_STOPPED,
@@ -168,38 +174,38 @@ enum hmm_ref_stop {
 /**
  * struct hmm_ref_devmem - the memory of one device
  * @id: number of the device, for traces
- * @pgmap_owner: tells our device pages from others'
+ * @pgmap_owner: distinguishes pages of this device from those of others
  * @type: MEMORY_DEVICE_PRIVATE or MEMORY_DEVICE_COHERENT
- * @large: large folios stay whole
+ * @large: large folios are supported
  * @coherent_base: physical address of coherent memory
  * @ops: pagemap callbacks, folio_free among them
- * @hw: the device
- * @hw_users: SRCU: @hw is being used; see hmm_ref_hw_enter()
- * @hw_gone: it is not used any more; set once
+ * @hw: hardware
+ * @hw_users: SRCU sections in which @hw is used; see hmm_ref_hw_enter()
+ * @hw_gone: @hw must no longer be used; set once
  * @capacity: largest number of pages
  * @chunk_shift: log2 of the pages in a chunk
- * @chunks: chunks by dpfn >> @chunk_shift; changes under @grow_lock, and is read under RCU
- * @bad: by dpfn: pages that were reported bad while they had no chunk
+ * @chunks: chunks by dpfn >> @chunk_shift; changed under @grow_lock, read under
+ *	RCU
+ * @bad: pages that were reported bad while they had no chunk, by dpfn
  * @grow_lock: serialises the addition and removal of chunks
- * @room_lock: held by the one task that waits for room; others queue here, in order
- * @nr_waiting: that task, and the tasks that queue behind it
+ * @room_lock: held by the one task that makes room; other tasks queue for it
+ * @nr_waiting: number of tasks that hold @room_lock or queue for it
  * @lock: covers the rest
- * @stopped: when set nothing is handed out; see hmm_ref_devmem_stop()
- * @any_lost: there may be pages that have lost their data; never unset
- * @lost: the device is: nothing in its memory can be read; never unset
+ * @stopped: whether handout is stopped; see hmm_ref_devmem_stop()
+ * @any_lost: some page may have lost its data; never cleared
+ * @lost: the device is lost and its memory cannot be read; never cleared
  * @retired: bad pages that are neither free nor used
- * @nr_flawed: blocks with a bad page, which are never whole again
- * @reserved: pages promised and not handed out; with @used and @retired at most @nr_pages, so
- *	every reservation finds a free page
- * @used: pages handed out and not yet back; grows under @lock only
+ * @nr_flawed: blocks with a bad page, which never become whole again
+ * @reserved: pages reserved and not yet handed out
+ * @used: pages handed out and not yet returned; grows under @lock only
  * @nr_pages: pages in all chunks
- * @avail: blocks with free pages, by log2 of how many are free: the last list has the blocks
- *	that are whole
+ * @avail: blocks with free pages, by log2 of their number: the last list holds
+ *	the whole blocks
  * @lru: blocks with used pages, the least recently filled first
  * @idle: chunks without users, which can be freed
- * @nr_idle: their pages
- * @shrinker: has idle chunks freed
- * @reclaim: frees them
+ * @nr_idle: pages in idle chunks
+ * @shrinker: queues @reclaim under memory pressure
+ * @reclaim: frees idle chunks
  */
 struct hmm_ref_devmem {
 	unsigned int id;
@@ -216,7 +222,7 @@ struct hmm_ref_devmem {
 	struct xarray chunks;
 	struct xarray bad;
 	struct mutex grow_lock;		/* chunks */
-	struct mutex room_lock;		/* turn to make room */
+	struct mutex room_lock;		/* one task makes room */
 	atomic_t nr_waiting;
 	spinlock_t lock;		/* lists and reservations */
 	enum hmm_ref_stop stopped;
@@ -236,14 +242,15 @@ struct hmm_ref_devmem {
 };
 
 /**
- * hmm_ref_hw_enter() - begin to use the device
+ * hmm_ref_hw_enter() - begin to use the hardware
  * @dm: device memory
- * @section: out: for hmm_ref_hw_exit()
+ * @section: out: argument for hmm_ref_hw_exit()
  *
- * Between the two the device stays. What is done there waits for the device, and for locks under
- * which it is used, but for no user space: removal waits for the end.
+ * The hardware stays until hmm_ref_hw_exit(). In between, the task may wait for
+ * the hardware and for locks that are held while it is used, but not for user
+ * space, since removal waits for the task.
  *
- * Return: false when the device is gone.
+ * Return: false if the hardware is gone.
  */
 static inline bool hmm_ref_hw_enter(struct hmm_ref_devmem *dm, int *section)
 {
@@ -255,9 +262,9 @@ static inline bool hmm_ref_hw_enter(struct hmm_ref_devmem *dm, int *section)
 }
 
 /**
- * hmm_ref_hw_exit() - end the use of the device
+ * hmm_ref_hw_exit() - end the use of the hardware
  * @dm: device memory
- * @section: what hmm_ref_hw_enter() has set
+ * @section: set by hmm_ref_hw_enter()
  */
 static inline void hmm_ref_hw_exit(struct hmm_ref_devmem *dm, int section)
 {
@@ -265,16 +272,17 @@ static inline void hmm_ref_hw_exit(struct hmm_ref_devmem *dm, int section)
 }
 
 /**
- * struct hmm_ref_devmem_params - what hmm_ref_devmem_init() needs to know
- * @hw: the device, which outlives the memory
+ * struct hmm_ref_devmem_params - parameters of hmm_ref_devmem_init()
+ * @hw: hardware, which outlives the memory
  * @ops: pagemap callbacks
- * @large: keep large folios whole, where the core can
- * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
+ * @large: support large folios, if the core does
+ * @coherent_base: physical address of memory that the CPU can access; 0 for
+ *	private memory
  * @capacity: bytes, a multiple of PMD_SIZE
  * @chunk_size: bytes that private memory grows by, a power of two and at least
  *	PMD_SIZE
  * @id: number of the device
- * @name: for the shrinker
+ * @name: name of the shrinker
  */
 struct hmm_ref_devmem_params {
 	struct hmm_ref_hw *hw;
@@ -290,7 +298,7 @@ struct hmm_ref_devmem_params {
 /**
  * struct hmm_ref_room - device pages that are reserved for a migration
  * @nr: single pages
- * @block: block for a large folio; or NULL
+ * @block: block for a large folio, or NULL
  */
 struct hmm_ref_room {
 	unsigned long nr;
@@ -298,19 +306,21 @@ struct hmm_ref_room {
 };
 
 /**
- * struct hmm_ref_findings - what an audit finds, in pages
- * @total: of the device
- * @free: on the free map
- * @in_use: handed out, @pending included
- * @pending: taken off the free map and not yet initialised, or on their way back
+ * struct hmm_ref_findings - result of an audit, in pages
+ * @total: pages of the device
+ * @free: pages on the free map
+ * @in_use: pages handed out, @pending included
+ * @pending: pages taken off the free map and not yet initialised, or about to
+ *	return
  * @retired: bad pages that are neither free nor used
  * @bad_ref: violations: free with a reference count other than 0
  * @bad_lock: violations: free and locked
  * @bad_map: violations: free and mapped
  * @bad_owner: violations: free with an owner, or used without
  * @bad_both: violations: free and bad
- * @bad_count: violations, in blocks: counts that differ from the free map, or do not add up
- * @violations: all of them
+ * @bad_count: violations, in blocks: counts that differ from the free map, or
+ *	do not add up
+ * @violations: sum of all violations
  */
 struct hmm_ref_findings {
 	unsigned long total;
@@ -328,12 +338,12 @@ struct hmm_ref_findings {
 };
 
 /**
- * struct hmm_ref_usage - how much device memory there is, in pages
- * @total: in all chunks
- * @used: handed out and not yet back
- * @reserved: promised and not handed out
+ * struct hmm_ref_usage - amount of device memory by state, in pages
+ * @total: pages in all chunks
+ * @used: pages handed out and not yet returned
+ * @reserved: pages reserved and not yet handed out
  * @retired: bad pages that are neither free nor used
- * @chunks: how many chunks that is
+ * @chunks: number of chunks
  */
 struct hmm_ref_usage {
 	unsigned long total;
@@ -367,21 +377,26 @@ struct hmm_ref_chunk *hmm_ref_devmem_next_chunk(struct hmm_ref_devmem *dm,
 						unsigned long *index);
 struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
 					       unsigned long dpfn);
-struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm, unsigned long dpfn,
-					     int *rc);
+struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm,
+					     unsigned long dpfn, int *rc);
 
 /* reserve.c */
-int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-			       unsigned long nr, bool whole);
+int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm,
+			       struct hmm_ref_room *room, unsigned long nr,
+			       bool whole);
 int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			   unsigned long nr, bool whole);
-void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room);
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm,
+			      struct hmm_ref_room *room);
 unsigned long hmm_ref_devmem_available(struct hmm_ref_devmem *dm);
-bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
-void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole);
+bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr,
+			     bool whole);
+void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr,
+			 bool whole);
 
 /* devmem.c */
-unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+unsigned long hmm_ref_devmem_handout(struct hmm_ref_devmem *dm,
+				     struct hmm_ref_room *room,
 				     struct hmm_ref_owner *owner,
 				     struct folio **folios, unsigned long nr);
 void hmm_ref_devmem_folio_free(struct folio *folio);
@@ -395,7 +410,8 @@ void hmm_ref_devmem_dissolve(struct folio *folio);
 void hmm_ref_devmem_folio_split(struct folio *head, struct folio *tail);
 #else
 static inline struct folio *
-hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
+hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
+			     struct hmm_ref_room *room,
 			     struct hmm_ref_owner *owner)
 {
 	return NULL;
@@ -408,29 +424,36 @@ static inline void hmm_ref_devmem_dissolve(struct folio *folio)
 
 struct hmm_ref_block *hmm_ref_devmem_victim(struct hmm_ref_devmem *dm);
 struct hmm_ref_block *hmm_ref_devmem_emptiest(struct hmm_ref_devmem *dm);
-void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm, struct hmm_ref_block *block);
+void hmm_ref_devmem_touch(struct hmm_ref_devmem *dm,
+			  struct hmm_ref_block *block);
 int hmm_ref_devmem_retire(struct hmm_ref_devmem *dm, unsigned long dpfn);
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn);
-bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr);
+bool hmm_ref_devmem_find_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
+			      unsigned int nr);
 
 /**
- * hmm_ref_devmem_any_lost() - was the data of a page lost?
+ * hmm_ref_devmem_any_lost() - test whether data of pages was lost
  * @dm: device memory
- * @dpfn: device page number of a page that is used
- * @nr: pages from there on, in one block
+ * @dpfn: device page number of the first page, which is used
+ * @nr: pages, in one block
  *
- * Context: any. What is read from a page counts if this says no after it was read.
- * Return: true when the data of one of them was.
+ * To trust data that was read from a page, call this after the read.
+ *
+ * Context: any.
+ * Return: true if the data of one of them was lost.
  */
-static inline bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm, unsigned long dpfn,
-					   unsigned int nr)
+static inline bool hmm_ref_devmem_any_lost(struct hmm_ref_devmem *dm,
+					   unsigned long dpfn, unsigned int nr)
 {
-	return unlikely(READ_ONCE(dm->any_lost)) && hmm_ref_devmem_find_lost(dm, dpfn, nr);
+	return unlikely(READ_ONCE(dm->any_lost)) &&
+	       hmm_ref_devmem_find_lost(dm, dpfn, nr);
 }
 
 /* audit.c */
-int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm, struct hmm_ref_findings *found);
-void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm, struct hmm_ref_usage *usage);
+int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm,
+			 struct hmm_ref_findings *found);
+void hmm_ref_devmem_usage(struct hmm_ref_devmem *dm,
+			  struct hmm_ref_usage *usage);
 
 unsigned long hmm_ref_block_dpfn(const struct hmm_ref_block *block);
 unsigned long hmm_ref_block_pfn(const struct hmm_ref_block *block);
@@ -440,10 +463,10 @@ struct hmm_ref_block *hmm_ref_devmem_block(struct hmm_ref_devmem *dm,
 					   unsigned long dpfn);
 
 /**
- * hmm_ref_devmem_used() - how many pages are used
+ * hmm_ref_devmem_used() - number of used pages
  * @dm: device memory
  *
- * Return: pages. Exact for a device that is stopped: no used page escapes the count.
+ * Return: pages. Exact for a stopped device.
  */
 static inline unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 {
@@ -451,18 +474,20 @@ static inline unsigned long hmm_ref_devmem_used(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_free_pages() - how many pages can be reserved
- * @dm: device memory; its lock is held
+ * hmm_ref_devmem_free_pages() - number of pages that can be reserved
+ * @dm: device memory, with its lock held
  *
- * Return: pages; negative where pages were retired that are promised.
+ * Return: pages; negative if reserved pages were retired.
  */
 static inline long hmm_ref_devmem_free_pages(const struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
-	return (long)(dm->nr_pages - dm->retired - dm->reserved) - atomic_long_read(&dm->used);
+	return (long)(dm->nr_pages - dm->retired - dm->reserved) -
+	       atomic_long_read(&dm->used);
 }
 
-static inline unsigned long hmm_ref_chunk_pages(const struct hmm_ref_chunk *chunk)
+static inline unsigned long
+hmm_ref_chunk_pages(const struct hmm_ref_chunk *chunk)
 {
 	return (unsigned long)chunk->nr_blocks << HMM_REF_BLOCK_ORDER;
 }
@@ -473,43 +498,48 @@ static inline unsigned long hmm_ref_chunk_pfn(const struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_chunk_dpfn() - device page number of a page of a known chunk
- * @chunk: that the page is in
+ * hmm_ref_chunk_dpfn() - device page number of a page, given its chunk
+ * @chunk: chunk of the page
  * @dev_page: page of device memory
  *
  * Return: device page number.
  */
-static inline unsigned long hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk,
-					       const struct page *dev_page)
+static inline unsigned long
+hmm_ref_chunk_dpfn(const struct hmm_ref_chunk *chunk,
+		   const struct page *dev_page)
 {
 	return page_to_pfn(dev_page) + chunk->dpfn_offset;
 }
 
 /**
- * hmm_ref_page_chunk() - find a page's chunk
+ * hmm_ref_page_chunk() - find the chunk of a page
  * @dev_page: page of device memory that is handed out
  *
  * Return: the chunk, which stays as long as the page is used.
  */
-static inline struct hmm_ref_chunk *hmm_ref_page_chunk(const struct page *dev_page)
+static inline struct hmm_ref_chunk *
+hmm_ref_page_chunk(const struct page *dev_page)
 {
-	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk, pagemap);
+	return container_of(page_pgmap(dev_page), struct hmm_ref_chunk,
+			    pagemap);
 }
 
 /**
- * hmm_ref_folio_chunk() - find a folio's chunk
- * @folio: of device memory, handed out
+ * hmm_ref_folio_chunk() - find the chunk of a folio
+ * @folio: folio of device memory that is handed out
  *
  * Return: the chunk, which stays as long as the folio is used.
  */
-static inline struct hmm_ref_chunk *hmm_ref_folio_chunk(const struct folio *folio)
+static inline struct hmm_ref_chunk *
+hmm_ref_folio_chunk(const struct folio *folio)
 {
-	return container_of(hmm_ref_folio_pgmap(folio), struct hmm_ref_chunk, pagemap);
+	return container_of(hmm_ref_folio_pgmap(folio), struct hmm_ref_chunk,
+			    pagemap);
 }
 
 /**
  * hmm_ref_folio_dpfn() - device page number of a folio's first page
- * @folio: of device memory, handed out
+ * @folio: folio of device memory that is handed out
  *
  * Return: device page number.
  */
@@ -530,14 +560,14 @@ static inline unsigned long hmm_ref_page_dpfn(const struct page *dev_page)
 }
 
 /**
- * hmm_ref_own_chunk() - is a page of this device's memory, and where?
+ * hmm_ref_own_chunk() - find the chunk of a page if it belongs to a device
  * @dm: device memory
  * @page: any page that cannot be freed meanwhile
  *
- * Return: the chunk, or NULL when @page is none of @dm's.
+ * Return: the chunk, or NULL if @page does not belong to @dm.
  */
-static inline struct hmm_ref_chunk *hmm_ref_own_chunk(const struct hmm_ref_devmem *dm,
-						      const struct page *page)
+static inline struct hmm_ref_chunk *
+hmm_ref_own_chunk(const struct hmm_ref_devmem *dm, const struct page *page)
 {
 	struct dev_pagemap *pagemap;
 
@@ -550,24 +580,25 @@ static inline struct hmm_ref_chunk *hmm_ref_own_chunk(const struct hmm_ref_devme
 }
 
 /**
- * hmm_ref_owns() - is a page of this device's memory?
+ * hmm_ref_owns() - test whether a page belongs to a device
  * @dm: device memory
  * @page: any page that cannot be freed meanwhile
  *
- * Return: true when @page is one of @dm's.
+ * Return: true if @page belongs to @dm.
  */
-static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm, const struct page *page)
+static inline bool hmm_ref_owns(const struct hmm_ref_devmem *dm,
+				const struct page *page)
 {
 	return hmm_ref_own_chunk(dm, page);
 }
 
 /**
- * hmm_ref_has_large() - can pages be large folios?
+ * hmm_ref_has_large() - test whether device pages can form large folios
  * @dm: device memory
  *
  * The core splits and moves large folios of private memory only.
  *
- * Return: true when they can.
+ * Return: true if they can.
  */
 static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 {
@@ -576,10 +607,10 @@ static inline bool hmm_ref_has_large(const struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_takes_large() - can large folios stay whole on their way to the device?
+ * hmm_ref_takes_large() - test whether large folios can move to the device
  * @dm: device memory
  *
- * Return: true when they can: not necessarily now, but some time.
+ * Return: true if a block can become whole, even if none is now.
  */
 static inline bool hmm_ref_takes_large(const struct hmm_ref_devmem *dm)
 {

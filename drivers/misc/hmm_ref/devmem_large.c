@@ -2,18 +2,18 @@
 /*
  * Device pages as PMD folios.
  *
- * A whole free block is handed out as one folio: naturally aligned, contiguous on the
- * device, one entry in every page table. What large folios add to the rules of
+ * A whole block is handed out as one folio: naturally aligned, contiguous on
+ * the device, one entry in every page table. Large folios add to the rules of
  * devmem.c:
  *
- * - On the free map there are only single pages. folio_free takes a large folio
- *   apart, since the core leaves it compound, and the next owner of a page of the
- *   block may get it alone.
- * - The owner is referenced once per page. So a split, which the core does with
- *   interrupts off and which cannot fail, has nothing to count: a new folio points
- *   at the owner of the old one.
- * - Parts of a folio that was split come back one by one. The block is whole again
- *   with the last of them; nothing is merged.
+ * - Only single pages are on the free map. folio_free dissolves a large folio,
+ *   since the core leaves it compound, and pages of the block may next be
+ *   handed out one by one.
+ * - A large folio holds one owner reference per page, so a split needs no
+ *   accounting: it runs with interrupts off and cannot fail. The new folio
+ *   points at the owner of the old one.
+ * - The parts of a split folio return one by one. The last one makes the block
+ *   whole again; nothing is merged.
  */
 #include <linux/pagemap.h>
 
@@ -22,8 +22,8 @@
 #include "trace.h"
 
 /*
- * Take all pages of the block that is reserved off the free map. Whether that succeeds or
- * not, the block is no longer reserved.
+ * Take all pages of the reserved block off the free map. Whether or not that
+ * succeeds, the reservation ends.
  */
 static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
 					   struct hmm_ref_room *room)
@@ -57,14 +57,14 @@ static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
 /**
  * hmm_ref_devmem_handout_large() - hand out a block as one folio
  * @dm: device memory
- * @room: with a block, which comes off
- * @owner: that it is for; gets a reference per page
+ * @room: reservation with a block, which is taken off it
+ * @owner: owner of the folio; gets a reference per page
  *
  * As hmm_ref_devmem_handout() for all pages of the block at once.
  *
  * Context: may sleep; locks the folio.
- * Return: the folio, locked and with one reference; NULL when the device is going or when
- * a page of the block was retired since it was reserved.
+ * Return: the folio, locked and with one reference; NULL if the device is
+ * stopped, or if a page of the block was retired after the block was reserved.
  */
 struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 					   struct hmm_ref_room *room,
@@ -79,7 +79,7 @@ struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 	hmm_ref_verify_idle(block, 0, HMM_REF_BLOCK_PAGES);
 	refcount_add(HMM_REF_BLOCK_PAGES, &owner->refs);
 	page->zone_device_data = owner;
-	smp_wmb(); /* a page that has a reference has an owner: pairs with the audit */
+	smp_wmb(); /* a referenced page has an owner: pairs with the audit */
 	zone_device_folio_init((struct folio *)page, &block->chunk->pagemap,
 			       HMM_REF_BLOCK_ORDER);
 	hmm_ref_verify_handed_out(block->chunk, page_folio(page));
@@ -89,13 +89,14 @@ struct folio *hmm_ref_devmem_handout_large(struct hmm_ref_devmem *dm,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_handout_large);
 
 /**
- * hmm_ref_devmem_dissolve() - take a folio that is being freed apart
+ * hmm_ref_devmem_dissolve() - split a large folio that is being freed
  * @folio: large folio without references
  *
- * Leaves single pages as rule 1 wants them. The members of the folio that lie in its
- * second to fourth page leave values where a page has its mapping and its owner.
+ * Leaves single pages as rule 1 requires. Fields of struct folio that lie in
+ * the second to fourth page overlap the mapping and the owner of those pages,
+ * so these are cleared.
  *
- * Context: folio_free's.
+ * Context: that of folio_free.
  */
 void hmm_ref_devmem_dissolve(struct folio *folio)
 {
@@ -108,7 +109,7 @@ void hmm_ref_devmem_dissolve(struct folio *folio)
 	for (i = 1; i < nr; i++) {
 		struct folio *tail = (struct folio *)folio_page(folio, i);
 
-		/* Takes the place of the head: a look without a lock sees either. */
+		/* Replaces compound_head: a lockless reader sees either. */
 		WRITE_ONCE(tail->pgmap, pagemap);
 		tail->mapping = NULL;
 		tail->page.zone_device_data = NULL;
@@ -116,7 +117,7 @@ void hmm_ref_devmem_dissolve(struct folio *folio)
 }
 
 /**
- * hmm_ref_devmem_folio_split() - the pagemap's folio_split
+ * hmm_ref_devmem_folio_split() - the pagemap's folio_split callback
  * @head: folio that is being split
  * @tail: new folio made of some of its pages; NULL at the end
  *

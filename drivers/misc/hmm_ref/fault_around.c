@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How many pages does a CPU fault bring back?
+ * Fault-around: the number of pages that a CPU fault brings back.
  *
- * A fault costs much more than a page that comes along with it, and a page that comes along
- * and is not wanted costs its copy, and another one when the device wants it again. What
- * will be wanted is not known, so this goes by what was:
+ * A fault costs much more than an extra page. An extra page that is not needed
+ * costs its copy, and another one when the device needs it again. Recent faults
+ * predict which pages the CPU will touch:
  *
- *   a fault right beside what a recent one    a stream goes on, up or down: it gets twice
- *   has brought                               as much
- *   a fault inside of what a recent one has   the page did not move: as much as before
- *   brought
- *   another                                   a new stream: it begins with half as much as
- *                                             the one before; each that goes on raises
- *                                             that again
+ *   a fault next to the group of a    a stream continues, up or down: twice as
+ *   recent fault                      many pages
+ *   a fault within such a group       the page did not move: as many pages as
+ *                                     before
+ *   any other fault                   a new stream: half as many pages as the
+ *                                     previous new stream; each stream that
+ *                                     continues raises that again
  *
- * So sequential access soon has the most that the knob allows, several streams at a time
- * do not disturb one another, and random access ends with single pages. Groups are powers
- * of two, naturally aligned.
+ * So sequential access soon reaches the maximum that the knob allows, several
+ * streams at a time do not disturb one another, and random access falls back to
+ * single pages. Groups are powers of two, naturally aligned.
  *
- * The memory of it belongs to a CPU, as most threads stay on theirs for longer than a
- * fault takes: nothing is shared, and nothing to be locked. All of it are hints. A thread that
- * comes from another CPU, or a stream that was forgotten, begins anew.
+ * The state is per CPU, as most threads stay on a CPU for longer than a fault
+ * takes, and needs no lock. It is only a hint: after a thread moves to another
+ * CPU, or a stream is forgotten, a new stream begins.
  */
 #include <linux/align.h>
 #include <linux/log2.h>
@@ -31,19 +31,19 @@
 #include "fault_around.h"
 #include "hmm_ref.h"
 
-/* A new stream begins with at most this. */
+/* Order of the first group of a stream, at most. */
 #define START_ORDER	2
 
-/* Return: a stream that goes on at @page, or has been there; or NULL. */
-static struct hmm_ref_stream *find_stream(struct hmm_ref_around *around, unsigned long page)
+/* Return: the stream whose last group contains or adjoins @page, or NULL. */
+static struct hmm_ref_stream *find_stream(struct hmm_ref_around *around,
+					  unsigned long page)
 {
 	unsigned int i;
 
 	unrolled_full
-	for (i = 0; i < HMM_REF_STREAMS; i++) {
+	for (i = 0; i < HMM_REF_STREAMS; i++)
 		if (around->streams[i].next - page <= around->streams[i].span)
 			return &around->streams[i];
-	}
 	return NULL;
 }
 
@@ -52,13 +52,14 @@ static bool goes_on(const struct hmm_ref_stream *stream, unsigned long page)
 	return page == stream->next || page == stream->next - stream->span;
 }
 
-/* The @age-th of the ring. */
-static struct hmm_ref_stream *stream_of_age(struct hmm_ref_around *around, unsigned int age)
+/* Return: the stream at position @age of the ring. */
+static struct hmm_ref_stream *stream_of_age(struct hmm_ref_around *around,
+					    unsigned int age)
 {
 	return &around->streams[(around->latest + age) % HMM_REF_STREAMS];
 }
 
-/* Forget the oldest. Return: what the new one begins with. */
+/* Forget the oldest stream. Return: the order of the new one's first group. */
 static unsigned int begin_stream(struct hmm_ref_around *around)
 {
 	unsigned int order = START_ORDER - around->caution;
@@ -68,8 +69,9 @@ static unsigned int begin_stream(struct hmm_ref_around *around)
 	return order;
 }
 
-/* Make it the latest. Return: what it goes on with. */
-static unsigned int continue_stream(struct hmm_ref_around *around, struct hmm_ref_stream *stream,
+/* Make a stream the latest. Return: the order of its next group. */
+static unsigned int continue_stream(struct hmm_ref_around *around,
+				    struct hmm_ref_stream *stream,
 				    unsigned long page)
 {
 	unsigned int index = stream - around->streams;
@@ -85,13 +87,14 @@ static unsigned int continue_stream(struct hmm_ref_around *around, struct hmm_re
 	return order;
 }
 
-static unsigned int order_around(struct hmm_ref_around *around, unsigned long page,
-				 unsigned int most)
+static unsigned int order_around(struct hmm_ref_around *around,
+				 unsigned long page, unsigned int most)
 {
 	struct hmm_ref_stream *stream = find_stream(around, page);
 	unsigned int order;
 
-	order = stream ? continue_stream(around, stream, page) : begin_stream(around);
+	order = stream ? continue_stream(around, stream, page) :
+			 begin_stream(around);
 	order = min(order, most);
 	*stream_of_age(around, 0) = (struct hmm_ref_stream){
 		.next = ALIGN(page + 1, BIT(order)),
@@ -101,19 +104,22 @@ static unsigned int order_around(struct hmm_ref_around *around, unsigned long pa
 }
 
 /**
- * hmm_ref_fault_around() - how large is the group of pages that a fault brings back?
+ * hmm_ref_fault_around() - number of pages that a fault brings back
  * @dev: device
- * @addr: that the CPU touches
+ * @addr: address that the CPU touches
  *
  * Context: process context; does not sleep.
  * Return: pages, a power of two.
  */
-unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long addr)
+unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev,
+				   unsigned long addr)
 {
-	u32 most = clamp(READ_ONCE(dev->fault_around), 1, HMM_REF_FAULT_AROUND_MAX);
+	u32 most = clamp(READ_ONCE(dev->fault_around), 1,
+			 HMM_REF_FAULT_AROUND_MAX);
 	unsigned int order;
 
-	order = order_around(get_cpu_ptr(dev->around), addr >> PAGE_SHIFT, ilog2(most));
+	order = order_around(get_cpu_ptr(dev->around), addr >> PAGE_SHIFT,
+			     ilog2(most));
 	put_cpu_ptr(dev->around);
 	return BIT(order);
 }

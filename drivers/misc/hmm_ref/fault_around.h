@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * How many neighbours a CPU fault brings along.
- */
+/* Fault-around: the number of pages that a CPU fault brings back. */
 #ifndef _HMM_REF_FAULT_AROUND_H
 #define _HMM_REF_FAULT_AROUND_H
 
@@ -9,14 +7,15 @@
 
 struct hmm_ref_device;
 
-/* Most pages that one CPU fault brings back: the arrays are on the stack. */
+/* Maximum number of pages: their arrays are on the stack. */
 #define HMM_REF_FAULT_AROUND_MAX	16
 
 #define HMM_REF_STREAMS	8
 
 /**
- * struct hmm_ref_stream - a process that goes through its memory
+ * struct hmm_ref_stream - sequential accesses of a process
  * @next: number of the page after the group that the last fault has brought
+ *	back
  * @span: pages of the group, and the one before it
  */
 struct hmm_ref_stream {
@@ -25,10 +24,10 @@ struct hmm_ref_stream {
 };
 
 /**
- * struct hmm_ref_around - what a CPU remembers of its faults
- * @streams: a ring of the recent ones, from the latest to the oldest
- * @latest: index of the first of them
- * @caution: new streams lately, less those that went on
+ * struct hmm_ref_around - recent faults of a CPU
+ * @streams: ring of recent streams, from the latest to the oldest
+ * @latest: index of the latest stream
+ * @caution: recent new streams, minus those that continued
  */
 struct hmm_ref_around {
 	struct hmm_ref_stream streams[HMM_REF_STREAMS];
@@ -36,6 +35,7 @@ struct hmm_ref_around {
 	unsigned int caution;
 };
 
-unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev, unsigned long addr);
+unsigned long hmm_ref_fault_around(struct hmm_ref_device *dev,
+				   unsigned long addr);
 
 #endif /* _HMM_REF_FAULT_AROUND_H */

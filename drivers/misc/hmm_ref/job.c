@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Batches of copies: what the core does around the device's ops. See hw.h.
+ * Batches of copies: the core's part around the ops of the device. See hw.h.
  *
- *   submit   map system memory for DMA; hand the descriptors to the device. A peer that they
- *            copy from stays, too, as long as the device is used
- *   wait     until the fence signals, or for so long that the device must hang: then it is
- *            reset, which ends what it does, and the fence signals; unmap
+ *   submit   map system memory for DMA, and pass the descriptors to the device;
+ *            from here on the hardware stays, and so does a peer
+ *   wait     until the fence signals; after a timeout, reset the device, which
+ *            makes the fence signal; unmap
  *
- * Only tasks in ioctls, CPU faults and workers wait. Notifiers and shrinkers do not.
+ * Only tasks in ioctls, CPU faults and workers wait; notifiers and shrinkers do
+ * not.
  */
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
@@ -17,19 +18,22 @@
 #include "fail.h"
 #include "sanity.h"
 
-/* A device that is only slow, on a machine that is, must not be reset. */
+/* Long, so that a device that is only slow is never reset. */
 static unsigned int copy_timeout = 60000;
 module_param(copy_timeout, uint, 0644);
-MODULE_PARM_DESC(copy_timeout, "milliseconds after which a batch of copies hangs (default 60000)");
+MODULE_PARM_DESC(copy_timeout,
+		 "timeout of a batch of copies, in ms (default 60000)");
 
-/* A batch goes one way. */
+/* All copies of a batch have the same direction. */
 static enum dma_data_direction direction(const struct hmm_ref_job *job)
 {
-	return job->ring[0].op == HMM_REF_COPY_OUT ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	return job->ring[0].op == HMM_REF_COPY_OUT ? DMA_FROM_DEVICE :
+						     DMA_TO_DEVICE;
 }
 
-/* Unmap the first @nr of them. */
-static __always_inline void unmap(const struct hmm_ref_job *job, unsigned int nr)
+/* Unmap the first @nr copies. */
+static __always_inline void unmap(const struct hmm_ref_job *job,
+				  unsigned int nr)
 {
 	const struct hmm_ref_copy *copy, *end = job->ring + nr;
 	enum dma_data_direction dir = direction(job);
@@ -44,7 +48,7 @@ static __always_inline void unmap(const struct hmm_ref_job *job, unsigned int nr
 	}
 }
 
-/* Return: 0, or -EAGAIN when there is no room for addresses now, with nothing mapped. */
+/* Return: 0; or -EAGAIN, with nothing mapped, if DMA addresses are short. */
 static int map(const struct hmm_ref_job *job)
 {
 	struct hmm_ref_copy *copy, *end = job->ring + job->nr;
@@ -57,11 +61,13 @@ static int map(const struct hmm_ref_job *job)
 	for (copy = job->ring; copy < end; copy++) {
 		if (!copy->sys_page)
 			continue;
-		copy->addr = dma_map_page(dev, copy->sys_page, 0, copy->nr * PAGE_SIZE, dir);
+		copy->addr = dma_map_page(dev, copy->sys_page, 0,
+					  copy->nr * PAGE_SIZE, dir);
 		if (dma_mapping_error(dev, copy->addr))
 			goto err_unmap;
 		if (hmm_ref_note_mapping(hw, copy->addr, copy->nr, dir)) {
-			dma_unmap_page(dev, copy->addr, copy->nr * PAGE_SIZE, dir);
+			dma_unmap_page(dev, copy->addr, copy->nr * PAGE_SIZE,
+				       dir);
 			goto err_unmap;
 		}
 	}
@@ -72,7 +78,7 @@ err_unmap:
 	return -EAGAIN;
 }
 
-/* Use the device, and a peer. Return: 0, -ENODEV, or -EIO when it is the peer that is gone. */
+/* Use the device and the peer. Return: 0, -ENODEV, or -EIO if that is gone. */
 static int enter(struct hmm_ref_job *job)
 {
 	if (!hmm_ref_hw_enter(job->dm, &job->section))
@@ -91,8 +97,10 @@ static void leave(struct hmm_ref_job *job)
 }
 
 /**
- * hmm_ref_job_submit() - have the device begin with what was added
- * @job: batch; nothing is added to it any more. How it went is what the wait says
+ * hmm_ref_job_submit() - pass a batch to the device
+ * @job: batch, to which no copy may be added any more
+ *
+ * hmm_ref_job_wait() returns the result.
  *
  * Context: as hmm_ref_hw_ops::submit.
  */
@@ -126,17 +134,22 @@ static bool goes(const struct hmm_ref_devmem *dm)
 	return READ_ONCE(dm->stopped) == HMM_REF_STOPPED_FOR_GOOD;
 }
 
-/* When a batch that was begun at @began hangs, in jiffies. A device that goes has little time. */
-static unsigned long deadline(const struct hmm_ref_job *job, unsigned long began)
+/*
+ * Return: the time at which a batch that began at @began has timed out. A
+ * device that is being removed gets little time.
+ */
+static unsigned long deadline(const struct hmm_ref_job *job,
+			      unsigned long began)
 {
-	unsigned long patience = max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
+	unsigned long patience =
+		max(1UL, msecs_to_jiffies(READ_ONCE(copy_timeout)));
 
 	if (goes(job->dm) || (job->peer && goes(job->peer)))
 		patience = min(patience, HMM_REF_LAST_PATIENCE);
 	return began + patience;
 }
 
-/* Until the device has let go of the pages. */
+/* Wait until the device has released the pages. */
 static void wait_for_device(const struct hmm_ref_job *job)
 {
 	struct dma_fence *fence = job->fence;
@@ -152,7 +165,7 @@ static void wait_for_device(const struct hmm_ref_job *job)
 			dma_fence_wait_timeout(fence, false, min(left, HZ));
 			continue;
 		}
-		/* It may be at another batch, and hang in this one next. */
+		/* An earlier batch may have hung: restart the timeout. */
 		dev_warn(hw->dev, "copies hang, the device is reset\n");
 		hw->ops->reset(hw);
 		began = jiffies;
@@ -165,8 +178,8 @@ static void wait_for_device(const struct hmm_ref_job *job)
  * @job: batch that was submitted; the rc of each descriptor is set
  *
  * Context: as hmm_ref_hw_ops::submit; sleeps for a bounded time.
- * Return: 0; or an errno of one that has failed: then only the descriptors tell which destinations
- * hold data.
+ * Return: 0; or the errno of a copy that failed: then the descriptors tell
+ * which destinations hold data.
  */
 int hmm_ref_job_wait(struct hmm_ref_job *job)
 {

@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One migration: hmm_ref_migrate() has all of its steps, in their order. The MIGRATE command
- * moves pages by it in both directions, and from one device to another (migrate_cmd.c), CPU faults
- * (migrate_fault.c) and eviction (migrate_evict.c) move them to system memory. They differ in which
- * pages they ask for and in how they fill the destinations.
+ * The migration primitive: hmm_ref_migrate() performs all steps, in order.
+ *
+ * The MIGRATE command moves pages in both directions and between devices
+ * (migrate_cmd.c). CPU faults (migrate_fault.c) and eviction (migrate_evict.c)
+ * move pages to system memory. They differ in the pages that they select and in
+ * how they fill the destinations.
  *
  * Rules:
- * - mmap_lock is held for read from VMA lookup to finalize. Eviction takes device pages by
- *   their numbers: it has no VMA, and takes no mmap_lock.
- * - While setup has pages locked nothing waits for room, nor for an invalidation to end as
- *   hmm_range_fault() does: a task that invalidates may wait for these pages.
- * - Between submit and the return of wait the pages belong to the device.
- * - An entry moves when its dst is set. Whatever goes wrong, an entry's dst is abandoned and
- *   cleared, and both last steps are done all the same: to skip migrate_vma_pages() would leave
+ * - mmap_lock is held for read from VMA lookup to finalize. Eviction selects
+ *   device pages by number: it has no VMA and takes no mmap_lock.
+ * - Source pages are locked from setup to finalize. In between, never wait for
+ *   room, nor for an invalidation to end as hmm_range_fault() does: the
+ *   invalidating task may be waiting for these pages.
+ * - Between submit and the return of the wait, the pages belong to the device.
+ * - An entry moves if its dst is set. On any failure, abandon and clear the
+ *   dst, and still do both last steps: skipping migrate_vma_pages() would leave
  *   migration entries that point to pages without data.
- * - What has happened is in src after migrate_vma_pages(), not in cpages.
- * - Nothing is mapped for the device. DONTNEED does not wait for page locks, so a page that has
- *   just arrived may be on its way out; range_fault.c maps, under the sequence.
+ * - After migrate_vma_pages(), src tells which pages have moved; cpages does
+ *   not.
+ * - Nothing is mapped for the device. DONTNEED does not wait for page locks, so
+ *   a page that has just arrived may be about to be freed. range_fault.c maps
+ *   pages, under the sequence.
  *
- * Entries: src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large folio (or a hole
- * as large); the entries behind it are then 0. Its dst is one large folio, with
- * MIGRATE_PFN_COMPOUND, too; or single pages in the entries from there on: for a hole, or in an
- * eviction that has the core split a folio.
+ * Entries: src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large
+ * folio or a hole of that size; the entries that follow are 0. Its dst is one
+ * large folio, also with MIGRATE_PFN_COMPOUND, or single pages in that entry
+ * and the following ones: for a hole, or when eviction lets the core split a
+ * folio.
  */
 #include <linux/pagemap.h>
 
@@ -30,8 +36,8 @@
 /* ---- scratch memory ---------------------------------------------------- */
 
 /**
- * hmm_ref_scratch_init() - allocate arrays for a window
- * @scratch: to set up
+ * hmm_ref_scratch_init() - allocate the arrays for a window
+ * @scratch: scratch memory to set up
  *
  * Return: 0 or -ENOMEM.
  */
@@ -41,7 +47,8 @@ int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch)
 				GFP_KERNEL_ACCOUNT);
 	scratch->dst = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->dst),
 				GFP_KERNEL_ACCOUNT);
-	scratch->folios = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->folios),
+	scratch->folios = kvcalloc(HMM_REF_BLOCK_PAGES,
+				   sizeof(*scratch->folios),
 				   GFP_KERNEL_ACCOUNT);
 	scratch->ring = kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(*scratch->ring),
 				 GFP_KERNEL_ACCOUNT);
@@ -52,8 +59,8 @@ int hmm_ref_scratch_init(struct hmm_ref_scratch *scratch)
 }
 
 /**
- * hmm_ref_scratch_exit() - free arrays for a window
- * @scratch: unused from now on
+ * hmm_ref_scratch_exit() - free the arrays for a window
+ * @scratch: scratch memory
  */
 void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch)
 {
@@ -66,8 +73,8 @@ void hmm_ref_scratch_exit(struct hmm_ref_scratch *scratch)
 /* ---- entries ----------------------------------------------------------- */
 
 /*
- * Give destinations back, move nothing. Rule 4 of devmem.c for device pages; system pages are
- * freed the same way.
+ * Free destinations, so that their pages do not move. Rule 4 of devmem.c for
+ * device pages; system pages are freed the same way.
  */
 static void abandon(unsigned long *dst, unsigned long npages)
 {
@@ -85,9 +92,9 @@ static void abandon(unsigned long *dst, unsigned long npages)
 }
 
 /*
- * What was copied out of bad memory is not the data. Its page stays where it is, for the next
- * touch by the CPU to find out (migrate_fault.c). Return: 0, or -E2BIG when that leaves a large
- * folio behind, of which single pages could still move.
+ * Data that was copied out of bad memory is not valid. Its page stays where it
+ * is; the next touch by the CPU reports the loss (migrate_fault.c). Return: 0;
+ * or -E2BIG if a large folio stays although some of its pages can still move.
  */
 static int abandon_lost(struct hmm_ref_move *move)
 {
@@ -103,10 +110,11 @@ static int abandon_lost(struct hmm_ref_move *move)
 	for (i = 0; i < move->args.npages; i++) {
 		struct page *page = migrate_pfn_to_page(src[i]);
 
-		/* Single pages for a large folio are in the entries from there on. */
+		/* A large folio may have several destinations. */
 		if (page) {
 			first = i;
-			end = hmm_ref_owns(source, page) ? i + hmm_ref_src_pages(src[i]) : 0;
+			end = hmm_ref_owns(source, page) ?
+			      i + hmm_ref_src_pages(src[i]) : 0;
 			dpfn = end ? hmm_ref_page_dpfn(page) : 0;
 		}
 		if (!dst[i] || i >= end ||
@@ -121,12 +129,13 @@ static int abandon_lost(struct hmm_ref_move *move)
 }
 
 /*
- * The same for a destination with a copy that has failed. The descriptors are in the order of the
- * entries. Return: 0; an errno of one of them; or -E2BIG as above.
+ * Abandon the destinations of failed copies. The descriptors are in the order
+ * of the entries. Return: 0; the errno of one of them; or -E2BIG as above.
  */
 static int abandon_failed(struct hmm_ref_move *move)
 {
-	const struct hmm_ref_copy *copy = move->job->ring, *end = copy + move->job->nr;
+	const struct hmm_ref_copy *copy = move->job->ring;
+	const struct hmm_ref_copy *end = copy + move->job->nr;
 	unsigned long *dst = move->args.dst;
 	unsigned long i;
 	int rc = 0;
@@ -147,14 +156,15 @@ static int abandon_failed(struct hmm_ref_move *move)
 		copy += copy < end;
 	}
 	/* A large hole is filled with all of its pages, or with none. */
-	if (move->args.src[0] & MIGRATE_PFN_COMPOUND && !migrate_pfn_to_page(move->args.src[0]))
+	if (move->args.src[0] & MIGRATE_PFN_COMPOUND &&
+	    !migrate_pfn_to_page(move->args.src[0]))
 		abandon(dst, move->args.npages);
 	return rc;
 }
 
 /* ---- counting ---------------------------------------------------------- */
 
-/* After migrate_vma_pages(): how many pages are on the device now? */
+/* After migrate_vma_pages(): count pages that are on the device now. */
 static unsigned long count_arrived(const struct migrate_vma *args)
 {
 	unsigned long arrived = 0;
@@ -162,18 +172,23 @@ static unsigned long count_arrived(const struct migrate_vma *args)
 
 	for (i = 0; i < args->npages; i++)
 		arrived += hmm_ref_moved(args->src[i]);
-	/* What is large is the whole window. */
+	/* A large entry covers the window. */
 	return arrived * hmm_ref_src_pages(args->src[0]);
 }
 
-static void count_for(struct hmm_ref_owner *owner, unsigned long nr, enum hmm_ref_cause cause)
+static void count_for(struct hmm_ref_owner *owner, unsigned long nr,
+		      enum hmm_ref_cause cause)
 {
 	if (owner)
 		atomic_long_add(nr, &owner->departed[cause]);
 }
 
-/* The same: how many have left the device? Their owners count them, by cause. */
-static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref_cause cause)
+/*
+ * After migrate_*_pages(): count pages that have left the device, and add them
+ * to the counts of their owners.
+ */
+static unsigned long count_departed(const struct migrate_vma *args,
+				    enum hmm_ref_cause cause)
 {
 	struct hmm_ref_owner *last = NULL;
 	unsigned long departed = 0, of_last = 0;
@@ -202,14 +217,15 @@ static unsigned long count_departed(const struct migrate_vma *args, enum hmm_ref
 /* ---- a migration ------------------------------------------------------- */
 
 /**
- * hmm_ref_migrate() - move pages to the device, from another one, too, or to system memory
- * @move: what to move and how to fill; its moved is set
+ * hmm_ref_migrate() - move pages to a device, or to system memory
+ * @move: migration; @move->moved is set
  *
- * Context: may sleep. With a VMA mmap_lock of its mm, for read; else no folio lock.
- * Return: 0; what @move->fill has returned; an errno of struct hmm_ref_copy when copies have
- * failed, and what they were for stays; -E2BIG when a large folio stays and its pages may be read
- * one by one; or what setup says, -EINVAL for a VMA that does not migrate, and nothing was
- * done.
+ * Context: may sleep. With a VMA, mmap_lock of its mm is held for read;
+ * otherwise no folio lock is held.
+ * Return: 0; the error of @move->fill; the errno of a failed copy (its pages
+ * stay); -E2BIG if a large folio stays but its pages may be readable one by
+ * one; or, with nothing done, the error of setup, -EINVAL for a VMA that does
+ * not migrate.
  */
 int hmm_ref_migrate(struct hmm_ref_move *move)
 {
@@ -217,41 +233,42 @@ int hmm_ref_migrate(struct hmm_ref_move *move)
 	struct hmm_ref_job job;
 	int rc;
 
-	/* Unmap and lock the source pages. What others use does not get MIGRATE_PFN_MIGRATE. */
+	/* Unmap and lock sources. Pages in use lack MIGRATE_PFN_MIGRATE. */
 	move->moved = 0;
 	if (args->vma)
 		rc = migrate_vma_setup(args);
 	else
-		rc = migrate_device_range(args->src, move->first_pfn, args->npages);
+		rc = migrate_device_range(args->src, move->first_pfn,
+					  args->npages);
 	if (rc)
 		return rc;
 
-	/* Give them destinations, locked as well. An error can still be undone. */
+	/* Allocate locked destinations. Errors can still be undone. */
 	hmm_ref_job_begin(&job, move->dm, move->ring, move->ring_size);
 	job.peer = move->peer;
 	move->job = &job;
 	rc = move->fill(move);
 	hmm_ref_job_submit(&job);
 
-	/* Abandon what holds no data. */
+	/* Abandon destinations without data. */
 	if (hmm_ref_job_wait(&job))
 		rc = abandon_failed(move);
 	if (abandon_lost(move))
 		rc = -E2BIG;
 
-	/* Commit page by page. The core may refuse, and clears MIGRATE_PFN_MIGRATE then. */
+	/* Commit page by page. A refusal clears MIGRATE_PFN_MIGRATE. */
 	if (args->vma)
 		migrate_vma_pages(args);
 	else
 		migrate_device_pages(args->src, args->dst, args->npages);
 
-	/* Until the source pages are put their owners are known. */
+	/* Source pages lose their owners when they are put. */
 	if (args->flags & MIGRATE_VMA_SELECT_SYSTEM)
 		move->moved = count_arrived(args);
 	else
 		move->moved = count_departed(args, move->cause);
 
-	/* Map what has moved, restore what has not; unlock and put both sides. */
+	/* Map pages that moved, restore others; unlock and put both sides. */
 	if (args->vma)
 		migrate_vma_finalize(args);
 	else

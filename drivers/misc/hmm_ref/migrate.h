@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Moving data: one migration, how it is filled, and what begins one. Only these files, migrate*.c,
- * know MIGRATE_PFN_*.
+ * Migration: the primitive, its fill functions, and its callers. Only these
+ * files, migrate*.c, use MIGRATE_PFN_*.
  */
 #ifndef _HMM_REF_MIGRATE_H
 #define _HMM_REF_MIGRATE_H
@@ -17,11 +17,11 @@ struct vm_fault;
 struct hmm_ref_device;
 
 /**
- * struct hmm_ref_scratch - the arrays of one migration at a time
- * @src: migrate_vma's source entries, HMM_REF_BLOCK_PAGES of them
- * @dst: its destination entries
- * @folios: device pages handed out for it
- * @ring: descriptors of its copies
+ * struct hmm_ref_scratch - arrays for one migration at a time
+ * @src: source entries of migrate_vma, HMM_REF_BLOCK_PAGES of them
+ * @dst: destination entries
+ * @folios: device pages handed out for the migration
+ * @ring: descriptors of the copies
  */
 struct hmm_ref_scratch {
 	unsigned long *src;
@@ -33,11 +33,11 @@ struct hmm_ref_scratch {
 /**
  * struct hmm_ref_client - a process that uses a device
  * @dev: device, referenced
- * @owner: what the pages of this client point at, referenced
- * @mirror: of its mm
+ * @owner: owner of the pages that this client has handed out, referenced
+ * @mirror: mirror of its mm
  * @migrate_lock: covers @scratch; killable
- * @scratch: for its migrations
- * @node: on hmm_ref_device::clients
+ * @scratch: arrays for its migrations
+ * @node: link in hmm_ref_device::clients
  */
 struct hmm_ref_client {
 	struct hmm_ref_device *dev;
@@ -49,10 +49,10 @@ struct hmm_ref_client {
 };
 
 /**
- * hmm_ref_src_is_page() - is there a page to move?
+ * hmm_ref_src_is_page() - test whether an entry has a page to move
  * @src: source entry after setup
  *
- * Return: false for holes and for what setup did not get.
+ * Return: false for holes and for pages that setup could not isolate.
  */
 static inline bool hmm_ref_src_is_page(unsigned long src)
 {
@@ -60,8 +60,8 @@ static inline bool hmm_ref_src_is_page(unsigned long src)
 }
 
 /**
- * hmm_ref_src_folio() - the folio of an entry
- * @src: source entry that has a page, which is the first of its folio
+ * hmm_ref_src_folio() - get the folio of an entry
+ * @src: source entry for the first page of a folio
  *
  * Return: the folio.
  */
@@ -71,7 +71,7 @@ static inline struct folio *hmm_ref_src_folio(unsigned long src)
 }
 
 /**
- * hmm_ref_src_pages() - how much does an entry stand for?
+ * hmm_ref_src_pages() - number of pages that an entry stands for
  * @src: source entry
  *
  * Return: pages.
@@ -82,10 +82,11 @@ static inline unsigned long hmm_ref_src_pages(unsigned long src)
 }
 
 /**
- * hmm_ref_moved() - after migrate_*_pages(): has it moved?
- * @src: source entry; the core has cleared the flag of those without a destination
+ * hmm_ref_moved() - test whether an entry has moved
+ * @src: source entry after migrate_*_pages(), which clears the flag of entries
+ *	without a destination
  *
- * Return: true for a page, or for all that the entry stands for.
+ * Return: true if all pages of the entry have moved.
  */
 static inline bool hmm_ref_moved(unsigned long src)
 {
@@ -94,19 +95,21 @@ static inline bool hmm_ref_moved(unsigned long src)
 
 /**
  * struct hmm_ref_move - a migration
- * @args: for the core: vma, start, end, src, dst, flags and fault_page are the caller's to set;
- *	without a VMA src, npages, and dst, all zeros
- * @first_pfn: without a VMA: the page frame number of the first of npages device pages
+ * @args: arguments for the core. The caller sets vma, start, end, src, dst,
+ *	flags and fault_page; without a VMA it sets src, npages and a zeroed dst
+ * @first_pfn: without a VMA: page frame number of the first of npages device
+ *	pages
  * @dm: device memory that the pages go to, or leave for system memory
- * @peer: device memory that they leave for @dm, of another device; or NULL
- * @fill: gives the entries of args.src that are to move a locked page in args.dst each, and adds
- *	a copy to @job for it. What it leaves without one stays. Returns 0, or an errno that
- *	hmm_ref_migrate() returns at its end. Waits for nothing but memory, and, to the device,
- *	not for that either
+ * @peer: memory of another device that the pages leave for @dm, or NULL
+ * @fill: stores a locked page in args.dst for each entry of args.src that is to
+ *	move, and adds a copy to @job for it. Entries without a dst stay.
+ *	Returns 0, or an errno that hmm_ref_migrate() returns at its end. May
+ *	wait only for memory; a migration to the device does not even wait for
+ *	that
  * @ring: memory for the descriptors of the copies
- * @ring_size: how many fit
- * @cause: why pages leave the device
- * @job: the copies, from fill to wait
+ * @ring_size: number of descriptors that fit
+ * @cause: reason for moving pages off the device
+ * @job: the copies, valid from fill to wait
  * @moved: out: pages that have moved
  */
 struct hmm_ref_move {
@@ -123,12 +126,13 @@ struct hmm_ref_move {
 };
 
 /**
- * hmm_ref_move_init() - begin to describe a migration
- * @move: to set up
+ * hmm_ref_move_init() - set up a migration
+ * @move: migration
  * @dm: device memory
- * @scratch: its arrays, as long as @move is used
+ * @scratch: arrays, in use as long as @move is
  */
-static inline void hmm_ref_move_init(struct hmm_ref_move *move, struct hmm_ref_devmem *dm,
+static inline void hmm_ref_move_init(struct hmm_ref_move *move,
+				     struct hmm_ref_devmem *dm,
 				     struct hmm_ref_scratch *scratch)
 {
 	*move = (struct hmm_ref_move){
@@ -144,23 +148,26 @@ static inline void hmm_ref_move_init(struct hmm_ref_move *move, struct hmm_ref_d
 }
 
 /**
- * hmm_ref_select() - which pages of a device setup is to collect
+ * hmm_ref_select() - get the setup flag for pages of a device
  * @dm: device memory
  *
- * Return: flag for struct migrate_vma, for pages of its pgmap_owner.
+ * Return: flag for struct migrate_vma that selects pages of its pgmap_owner.
  */
 static inline unsigned long hmm_ref_select(const struct hmm_ref_devmem *dm)
 {
-	return dm->type == MEMORY_DEVICE_COHERENT ? MIGRATE_VMA_SELECT_DEVICE_COHERENT :
-						    MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	return dm->type == MEMORY_DEVICE_COHERENT ?
+	       MIGRATE_VMA_SELECT_DEVICE_COHERENT :
+	       MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 }
 
 /**
- * hmm_ref_move_from() - say where pages are that are to move to the device
- * @move: set up, with the flags that are for either
- * @peer: memory of another device, which the device reaches; or NULL for system memory
+ * hmm_ref_move_from() - set the source of a migration to the device
+ * @move: migration that was set up, with the flags for either source
+ * @peer: memory of another device, which the device reaches, or NULL for system
+ *	memory
  */
-static inline void hmm_ref_move_from(struct hmm_ref_move *move, struct hmm_ref_devmem *peer)
+static inline void hmm_ref_move_from(struct hmm_ref_move *move,
+				     struct hmm_ref_devmem *peer)
 {
 	move->peer = peer;
 	if (!peer) {
@@ -175,12 +182,13 @@ static inline void hmm_ref_move_from(struct hmm_ref_move *move, struct hmm_ref_d
 /**
  * struct hmm_ref_to_device - a migration to the device
  * @move: the migration; its fill is hmm_ref_fill_device()
- * @owner: of the pages on the device
- * @room: reserved for it; what is handed out comes off, what is missing is added if it is free
- * @folios: scratch memory, HMM_REF_BLOCK_PAGES of them
- * @all: nothing moves unless there is room for all
- * @need: out: pages that it takes
- * @whole: out: these are better off as one large folio
+ * @owner: owner of the pages on the device
+ * @room: reservation; pages handed out are taken off it, missing ones are added
+ *	if they are free
+ * @folios: scratch memory for HMM_REF_BLOCK_PAGES folios
+ * @all: move nothing unless all pages have room
+ * @need: out: number of pages that it needs
+ * @whole: out: it needs them as one large folio
  * @refused: out: pages of a kind that the device does not take
  */
 struct hmm_ref_to_device {
@@ -195,7 +203,7 @@ struct hmm_ref_to_device {
 };
 
 /**
- * enum hmm_ref_way - which way pages of a range move
+ * enum hmm_ref_way - direction in which the pages of a range move
  * @HMM_REF_SYS_TO_DEV: to the device
  * @HMM_REF_DEV_TO_SYS: to system memory
  *
@@ -207,10 +215,10 @@ enum hmm_ref_way {
 };
 
 /**
- * struct hmm_ref_tally - what became of the pages of a range
- * @moved: pages, filled holes included
- * @already: that needed no move
- * @skipped: that could not be moved
+ * struct hmm_ref_tally - outcome for the pages of a range
+ * @moved: pages that moved, filled holes included
+ * @already: pages that needed no move
+ * @skipped: pages that could not be moved
  */
 struct hmm_ref_tally {
 	unsigned long moved;
@@ -225,10 +233,11 @@ struct hmm_ref_tally {
  * struct hmm_ref_migration - a range of a process to migrate
  * @start: page address
  * @end: page address, exclusive
- * @way: where its pages are to go
- * @flags: HMM_REF_KEEP_LARGE to keep large folios whole, as far as possible; HMM_REF_FROM_PEERS to
- *	take pages of other devices, too, to the device
- * @tally: out: what became of them, from @start on, also on error
+ * @way: direction
+ * @flags: HMM_REF_KEEP_LARGE to move large folios without splitting them, if
+ *	possible; HMM_REF_FROM_PEERS to move pages of other devices, too, to the
+ *	device
+ * @tally: out: outcome for the pages from @start on, also on error
  */
 struct hmm_ref_migration {
 	unsigned long start;
@@ -250,10 +259,12 @@ int hmm_ref_fill_device(struct hmm_ref_move *move);
 int hmm_ref_to_system(struct hmm_ref_move *move);
 gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause);
 int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp);
-int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long index, gfp_t gfp);
+int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i,
+		      unsigned long index, gfp_t gfp);
 
 /* migrate_cmd.c */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m);
+int hmm_ref_migrate_range(struct hmm_ref_client *client,
+			  struct hmm_ref_migration *m);
 
 /* migrate_evict.c */
 unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
@@ -262,7 +273,8 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered);
 int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		      unsigned long nr, bool whole);
 bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout);
-int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *tally);
+int hmm_ref_evict_client(struct hmm_ref_client *client,
+			 struct hmm_ref_tally *tally);
 int hmm_ref_evict_range(struct hmm_ref_client *client, unsigned long start,
 			unsigned long end, struct hmm_ref_tally *tally);
 

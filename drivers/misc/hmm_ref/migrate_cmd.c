@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The MIGRATE command: a range of a process, window by window, in either direction.
+ * The MIGRATE command: moves a range of a process, window by window, in either
+ * direction.
  *
  * A window is at most a block. For each one:
  *
- *   look       at the VMA, and at what is on the device already
- *   migrate    hmm_ref_migrate(), which finds out how many device pages that takes and reserves
- *              all of them; or none, and -ENOSPC
- *   make room  with no lock held, as that may evict; then begin again with the look
- *   peers      what is on other devices, in the same way: directly if this one reaches the
- *              other, else by way of system memory
- *   try again  what others have held locked, a few times
- *   count      what has happened to the pages
+ *   look       at the VMA, and at the pages that are on the device already
+ *   migrate    by hmm_ref_migrate(), which determines how many device pages are
+ *              needed, and reserves all of them or fails with -ENOSPC
+ *   make room  without locks, since that may evict; then start over
+ *   peers      move pages from other devices: directly if this device reaches
+ *              the other one, otherwise by way of system memory
+ *   retry      for pages that other tasks had locked, a few times
+ *   count      the pages by outcome
  *
  * Rules:
- * - What is resident, or cannot move, reserves and evicts nothing.
- * - A window is looked at before setup: the look waits for tasks that invalidate, and
- *   UFFDIO_MOVE, one of them, waits for pages that setup has locked.
- * - Where no more room can be made, as much moves as there is.
- * - A peer is used in its own SRCU section hmm_ref_device::unplug. Of its locks none is taken but
- *   those of pages, and these are only tried: two devices may take pages of each other. A page goes
- *   by way of system memory only when the room for it is reserved.
- * - The first error ends the command. Any signal does, between two windows.
+ * - Pages that are resident or cannot move reserve and evict nothing.
+ * - The look comes before setup, because it waits for invalidating tasks. One
+ *   of them, UFFDIO_MOVE, waits for pages that setup has locked.
+ * - If no more room can be made, as many pages move as fit.
+ * - A peer is used in an SRCU section of its own hmm_ref_device::unplug. Two
+ *   devices may take pages of each other, so no lock of a peer is taken except
+ *   page locks, which are only tried. A page moves by way of system memory only
+ *   once room for it is reserved.
+ * - The first error ends the command. So does any signal, between two windows.
  */
 #include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
@@ -34,17 +36,18 @@
 #include "hmm_ref.h"
 #include "trace.h"
 
-/* Passes over a window in which someone else held pages locked. */
+/* Passes over a window while other tasks hold its pages locked. */
 #define MIGRATE_TRIES	3
 
-/* How often room is made for a window that wants more each time. */
+/* Attempts to make room for a window, as its need may grow each time. */
 #define MIGRATE_ROUNDS	4
 
 /**
- * enum room_state - what is known of the room for a window
- * @ROOM_ASSUMED: nothing: most windows fit
- * @ROOM_SOUGHT: all pages were looked at, and the device has grown or evicted for the others
- * @ROOM_NONE: no more can be made
+ * enum room_state - knowledge about the room for a window
+ * @ROOM_ASSUMED: assumed to suffice, as for most windows
+ * @ROOM_SOUGHT: all pages were looked at, and the device has grown or evicted
+ *	to make room for those that need it
+ * @ROOM_NONE: no more room can be made
  */
 enum room_state {
 	ROOM_ASSUMED,
@@ -53,9 +56,10 @@ enum room_state {
 };
 
 /**
- * enum window_state - what a pass over a window came to
- * @WINDOW_UNTOUCHED: nothing: no such VMA, or it does not migrate, or the device has to grow first
- * @WINDOW_HANDLED: its pages have moved, or were found not to
+ * enum window_state - result of a pass over a window
+ * @WINDOW_UNTOUCHED: nothing was done: no VMA, or one that does not migrate, or
+ *	the device has to grow first
+ * @WINDOW_HANDLED: its pages have moved or cannot
  */
 enum window_state {
 	WINDOW_UNTOUCHED,
@@ -63,21 +67,23 @@ enum window_state {
 };
 
 /**
- * struct window - what is migrated at a time
- * @range: to look at it, where it may have pages on the device; or NULL
- * @peer: device that pages come from, in a section of its unplug; or NULL for system memory
+ * struct window - addresses that are migrated at a time
+ * @range: range to look up resident pages in, or NULL
+ * @peer: device that pages come from, with its unplug section entered; or NULL
+ *	for system memory
  * @start: user address
- * @end: user address; cut to the VMA by the look
- * @vm_flags: of the VMA
- * @select: MIGRATE_VMA_SELECT_COMPOUND to keep a large folio whole, or 0
- * @wanted: the look: upper bound of the pages that may move
- * @room_state: what is known of the room
- * @rounds: times that room was made
- * @room: what is reserved
- * @need: setup: pages that it takes
- * @whole: setup: as one large folio
- * @state: of the last pass
- * @moved: pages
+ * @end: user address; the look cuts it to the VMA
+ * @vm_flags: flags of the VMA
+ * @select: MIGRATE_VMA_SELECT_COMPOUND to move a large folio without splitting
+ *	it, or 0
+ * @wanted: upper bound of the pages that may move, found by the look
+ * @room_state: knowledge about the room
+ * @rounds: number of times that room was made
+ * @room: reservation
+ * @need: pages that the migration needs, found by setup
+ * @whole: whether it needs them as one large folio, found by setup
+ * @state: result of the last pass
+ * @moved: pages that have moved
  * @refused: pages of a kind that does not move
  */
 struct window {
@@ -110,24 +116,30 @@ static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
 {
 	if (!w->range)
 		return 0;
-	return hmm_ref_range_peek(&dev->dm, w->range, w->start, end, client->scratch.dst);
+	return hmm_ref_range_peek(&dev->dm, w->range, w->start, end,
+				  client->scratch.dst);
 }
 
 /*
- * What cannot be read cannot be looked at, and is of no use for the device. A shared mapping
- * has no anonymous pages. Where a userfaultfd wants to know of each access all pages stay,
- * since hmm_range_fault() does not tell of that once they are on the device. What is on the
- * device already needs no room; most windows have all of their pages there or none, so the
- * first page tells whether to look at the others.
+ * Unreadable mappings cannot be looked at, and the device has no use for them.
+ * A shared mapping has no anonymous pages. A userfaultfd in RWP mode must see
+ * each access, so all pages stay: hmm_range_fault() does not report accesses to
+ * pages on the device.
+ *
+ * Pages that are on the device already need no room. Most windows have all of
+ * their pages there or none, so the first page tells whether to look at the
+ * rest.
  */
 static void look_to_device(struct hmm_ref_client *client, struct window *w,
 			   struct vm_area_struct *vma)
 {
 	if (!hmm_ref_takes_large(&client->dev->dm))
 		w->select = 0;
-	if (w->vm_flags & VM_SPECIAL || is_vm_hugetlb_page(vma) || vma_is_dax(vma))
-		return; /* for setup to refuse */
-	if (!(w->vm_flags & VM_READ) || w->vm_flags & VM_MAYSHARE || userfaultfd_rwp(vma)) {
+	if (w->vm_flags & VM_SPECIAL || is_vm_hugetlb_page(vma) ||
+	    vma_is_dax(vma))
+		return; /* setup refuses these */
+	if (!(w->vm_flags & VM_READ) || w->vm_flags & VM_MAYSHARE ||
+	    userfaultfd_rwp(vma)) {
 		w->refused = w->wanted;
 		w->wanted = 0;
 		return;
@@ -139,9 +151,9 @@ static void look_to_device(struct hmm_ref_client *client, struct window *w,
 		w->wanted -= peek(client, w, client->dev, w->end);
 }
 
-/* Look up the VMA, and what of it may move. Return: the VMA, or NULL. */
-static struct vm_area_struct *look(struct hmm_ref_client *client, enum hmm_ref_way way,
-				   struct window *w)
+/* Look up the VMA and the pages that may move. Return: the VMA, or NULL. */
+static struct vm_area_struct *look(struct hmm_ref_client *client,
+				   enum hmm_ref_way way, struct window *w)
 {
 	struct vm_area_struct *vma = vma_lookup(client->mirror.mm, w->start);
 
@@ -171,7 +183,10 @@ static void move_init(struct hmm_ref_move *move, struct hmm_ref_device *dev,
 	move->args.flags = w->select;
 }
 
-/* From a peer that is reached, or, without one, from system memory. Return: as below. */
+/*
+ * Move pages from a peer that is reached or, without one, from system memory.
+ * Return: as move_to_device().
+ */
 static int move_from(struct hmm_ref_client *client, struct window *w,
 		     struct vm_area_struct *vma, struct hmm_ref_device *peer)
 {
@@ -200,18 +215,19 @@ static int move_from(struct hmm_ref_client *client, struct window *w,
 	return rc;
 }
 
-/* Whether what a peer has is a large folio is not known: it is taken for one if it may be. */
+/* It is not known whether the peer has a large folio: assume one if it may. */
 static int reserve_for_peer(struct hmm_ref_client *client, struct window *w)
 {
 	w->need = w->wanted;
 	w->whole = w->select && w->wanted == HMM_REF_BLOCK_PAGES &&
 		   hmm_ref_has_large(&w->peer->dm);
-	return hmm_ref_devmem_try_reserve(&client->dev->dm, &w->room, w->need, w->whole);
+	return hmm_ref_devmem_try_reserve(&client->dev->dm, &w->room, w->need,
+					  w->whole);
 }
 
 /*
- * What cannot go on to the device stays in system memory. Return: as below; -EIO when it is the
- * peer that is lost.
+ * Pages that cannot continue to the device stay in system memory. Return: as
+ * move_to_device(); -EIO if the peer is lost.
  */
 static int move_by_system(struct hmm_ref_client *client, struct window *w,
 			  struct vm_area_struct *vma)
@@ -245,15 +261,12 @@ static int move_from_peer(struct hmm_ref_client *client, struct window *w,
 	rc = move_from(client, w, vma, w->peer);
 	if (rc != -E2BIG)
 		return rc;
-	/* Of a large folio that has lost data the other pages move. */
+	/* If a large folio has lost data, its other pages move one by one. */
 	w->select = 0;
 	return move_from(client, w, vma, w->peer);
 }
 
-/*
- * Return: 0; -EAGAIN when the device has to grow first; -ENOSPC when there is too little room; or
- * -errno.
- */
+/* Return: 0; -EAGAIN if the device must grow first; -ENOSPC; or -errno. */
 static int move_to_device(struct hmm_ref_client *client, struct window *w,
 			  struct vm_area_struct *vma)
 {
@@ -264,7 +277,8 @@ static int move_to_device(struct hmm_ref_client *client, struct window *w,
 	if (w->room_state == ROOM_ASSUMED &&
 	    hmm_ref_devmem_may_grow(&client->dev->dm, w->wanted, w->select))
 		return -EAGAIN;
-	return w->peer ? move_from_peer(client, w, vma) : move_from(client, w, vma, NULL);
+	return w->peer ? move_from_peer(client, w, vma) :
+			 move_from(client, w, vma, NULL);
 }
 
 static int move_to_system(struct hmm_ref_client *client, struct window *w,
@@ -283,8 +297,9 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 	return rc;
 }
 
-/* Look at a window, and move what there is room for. Return: as move_to_device(). */
-static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
+/* Look at a window and move the pages that fit. Return: as move_to_device(). */
+static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way,
+		       struct window *w)
 {
 	struct mm_struct *mm = client->mirror.mm;
 	struct vm_area_struct *vma;
@@ -307,8 +322,9 @@ static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way, stru
 /* ---- making room ------------------------------------------------------- */
 
 /*
- * Room is short: count what of the window is on the device, and have eviction turn to others
- * first. Return: 0, -EINTR or -EFAULT.
+ * Room is short: find out exactly how many pages of the window are on the
+ * device, which also makes eviction prefer other blocks. Return: 0, -EINTR or
+ * -EFAULT.
  */
 static int look_closer(struct hmm_ref_client *client, struct window *w)
 {
@@ -334,7 +350,7 @@ static int grow(struct hmm_ref_client *client, struct window *w)
 	return rc;
 }
 
-/* Return: 0, also when no more room can be made, or -errno. */
+/* Return: 0, also if no more room can be made, or -errno. */
 static int make_room(struct hmm_ref_client *client, struct window *w)
 {
 	int rc = w->room_state == ROOM_ASSUMED ? look_closer(client, w) : 0;
@@ -348,10 +364,11 @@ static int make_room(struct hmm_ref_client *client, struct window *w)
 }
 
 /*
- * One pass over a window. Where there is too little room it is begun again after some was made,
- * and finds, perhaps, that it takes more. Return: 0 or -errno.
+ * One pass over a window. If room is short, make some and start over; the
+ * window may then need more. Return: 0 or -errno.
  */
-static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way, struct window *w)
+static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way,
+		      struct window *w)
 {
 	int rc;
 
@@ -370,24 +387,26 @@ static int fit_window(struct hmm_ref_client *client, enum hmm_ref_way way, struc
 
 /* ---- the MIGRATE command ----------------------------------------------- */
 
-/* How many of the pages of a window up to @end are not where they were asked to go? */
-static unsigned long count_skipped(struct hmm_ref_client *client, enum hmm_ref_way way,
-				   const struct window *w, unsigned long end,
-				   unsigned long moved)
+/* Count the pages of a window up to @end that are not where they should be. */
+static unsigned long count_skipped(struct hmm_ref_client *client,
+				   enum hmm_ref_way way, const struct window *w,
+				   unsigned long end, unsigned long moved)
 {
 	unsigned long nr = (end - w->start) >> PAGE_SHIFT;
 	unsigned long resident;
 
-	/* The look of hmm_range_fault() is a read. */
+	/* Unreadable: hmm_range_fault() cannot look. */
 	if (!(w->vm_flags & VM_READ) ||
-	    hmm_ref_mirror_resident(&client->mirror, w->start, end, client->scratch.dst, &resident))
+	    hmm_ref_mirror_resident(&client->mirror, w->start, end,
+				    client->scratch.dst, &resident))
 		return nr - min(moved, nr);
 	return way == HMM_REF_SYS_TO_DEV ? nr - resident : resident;
 }
 
 static struct window window_at(struct hmm_ref_client *client,
-			       const struct hmm_ref_migration *m, struct hmm_ref_range *range,
-			       unsigned long start, unsigned long end)
+			       const struct hmm_ref_migration *m,
+			       struct hmm_ref_range *range, unsigned long start,
+			       unsigned long end)
 {
 	struct window w = { .range = range, .start = start, .end = end };
 
@@ -399,8 +418,9 @@ static struct window window_at(struct hmm_ref_client *client,
 
 /* ---- other devices ----------------------------------------------------- */
 
-/* What of a window is on one peer. Return: 0 or -errno. */
-static int fit_peer(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
+/* Move the pages of a window that are on one peer. Return: 0 or -errno. */
+static int fit_peer(struct hmm_ref_client *client,
+		    const struct hmm_ref_migration *m,
 		    struct hmm_ref_device *peer, struct window *w)
 {
 	struct window its = window_at(client, m, w->range, w->start, w->end);
@@ -409,7 +429,8 @@ static int fit_peer(struct hmm_ref_client *client, const struct hmm_ref_migratio
 
 	if (!READ_ONCE(peer->gone) && hmm_ref_devmem_used(&peer->dm)) {
 		its.peer = peer;
-		its.room_state = w->room_state == ROOM_NONE ? ROOM_NONE : ROOM_ASSUMED;
+		its.room_state = w->room_state == ROOM_NONE ? ROOM_NONE :
+							      ROOM_ASSUMED;
 		rc = fit_window(client, m->way, &its);
 		w->moved += its.moved;
 		if (its.room_state == ROOM_NONE)
@@ -419,8 +440,8 @@ static int fit_peer(struct hmm_ref_client *client, const struct hmm_ref_migratio
 	return rc;
 }
 
-static int fit_peers(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
-		     struct window *w)
+static int fit_peers(struct hmm_ref_client *client,
+		     const struct hmm_ref_migration *m, struct window *w)
 {
 	struct hmm_ref_device *peer;
 	unsigned long index = 0;
@@ -435,16 +456,17 @@ static int fit_peers(struct hmm_ref_client *client, const struct hmm_ref_migrati
 }
 
 /*
- * After a pass that came to @rc: if pages up to @end are missing that could move, they may be on
- * other devices. Sets how many are missing then. Return: @rc, or 0 or -errno of the others.
+ * Complete a pass that ended with @rc: pages up to @end that could move but did
+ * not may be on other devices. Sets @skipped to the pages that are still
+ * missing. Return: @rc, or 0 or -errno of moving from the other devices.
  */
-static int complete_window(struct hmm_ref_client *client, const struct hmm_ref_migration *m,
-			   struct window *w, unsigned long end, int rc,
-			   unsigned long *skipped)
+static int complete_window(struct hmm_ref_client *client,
+			   const struct hmm_ref_migration *m, struct window *w,
+			   unsigned long end, int rc, unsigned long *skipped)
 {
 	*skipped = count_skipped(client, m->way, w, end, w->moved);
-	if (rc || m->way != HMM_REF_SYS_TO_DEV || !(m->flags & HMM_REF_FROM_PEERS) ||
-	    *skipped <= w->refused)
+	if (rc || m->way != HMM_REF_SYS_TO_DEV ||
+	    !(m->flags & HMM_REF_FROM_PEERS) || *skipped <= w->refused)
 		return rc;
 	rc = fit_peers(client, m, w);
 	*skipped = count_skipped(client, m->way, w, end, w->moved);
@@ -454,12 +476,13 @@ static int complete_window(struct hmm_ref_client *client, const struct hmm_ref_m
 /* ---- windows ----------------------------------------------------------- */
 
 /*
- * Migrate the window at @addr, which is moved on to what has not been handled. What others hold
- * locked is tried again, but not for long. Later passes may find less to handle, but what the
- * first one had counts.
+ * Migrate the window at @addr, and advance @addr past it. Pages that other
+ * tasks hold locked are retried, but not for long. Later passes may see fewer
+ * pages: the first one determines how many are counted.
  */
-static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migration *m,
-			  unsigned long *addr, bool readable)
+static int migrate_window(struct hmm_ref_client *client,
+			  struct hmm_ref_migration *m, unsigned long *addr,
+			  bool readable)
 {
 	unsigned long start = *addr;
 	unsigned long end = min(m->end, ALIGN(start + 1, PMD_SIZE));
@@ -470,7 +493,8 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 	int rc;
 
 	if (readable && m->way == HMM_REF_SYS_TO_DEV) {
-		range = hmm_ref_range_get_to_look(&client->mirror, start, &temporary);
+		range = hmm_ref_range_get_to_look(&client->mirror, start,
+						  &temporary);
 		if (IS_ERR(range))
 			return PTR_ERR(range);
 	}
@@ -482,8 +506,10 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 	if (w.moved < handled)
 		rc = complete_window(client, m, &w, end, rc, &skipped);
 	moved = w.moved;
-	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE && tries < MIGRATE_TRIES) {
-		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE, start, tries);
+	while (!rc && skipped > w.refused && w.room_state != ROOM_NONE &&
+	       tries < MIGRATE_TRIES) {
+		trace_hmm_ref_retry(&client->dev->dm, HMM_REF_RETRY_MIGRATE,
+				    start, tries);
 		tries++;
 		w = window_at(client, m, range, start, end);
 		w.moved = moved;
@@ -495,7 +521,7 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 		hmm_ref_range_put_to_look(range, &temporary);
 	*addr = end;
 
-	/* A page that was evicted between two tries has moved twice. */
+	/* A page that was evicted between two passes has moved twice. */
 	moved = min(moved, handled - skipped);
 	m->tally.moved += moved;
 	m->tally.skipped += skipped;
@@ -506,12 +532,13 @@ static int migrate_window(struct hmm_ref_client *client, struct hmm_ref_migratio
 }
 
 /*
- * Go over holes that need no look at each of their windows: nothing comes back from where
- * nothing is, and no hole of a file is filled. @addr is moved on, and @readable set to whether
- * the mapping is. Return: 0 or -EINTR.
+ * Skip holes that no window needs to look at: nothing moves to system memory
+ * from a hole, and holes of files are not filled. Advances @addr, and sets
+ * @readable to whether the mapping there is readable. Return: 0 or -EINTR.
  */
-static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m,
-		      unsigned long *addr, bool *readable)
+static int skip_holes(struct hmm_ref_client *client,
+		      struct hmm_ref_migration *m, unsigned long *addr,
+		      bool *readable)
 {
 	bool to_device = m->way == HMM_REF_SYS_TO_DEV;
 	struct mm_struct *mm = client->mirror.mm;
@@ -523,7 +550,8 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
 	vma = vma_lookup(mm, next);
 	*readable = vma && vma->vm_flags & VM_READ;
 	if (vma && !vma_is_dax(vma) && !(to_device && vma_is_anonymous(vma)))
-		next = hmm_ref_next_present(vma, next, min(m->end, vma->vm_end));
+		next = hmm_ref_next_present(vma, next,
+					    min(m->end, vma->vm_end));
 	mmap_read_unlock(mm);
 	if (to_device)
 		m->tally.skipped += (next - *addr) >> PAGE_SHIFT;
@@ -535,15 +563,17 @@ static int skip_holes(struct hmm_ref_client *client, struct hmm_ref_migration *m
 
 /**
  * hmm_ref_migrate_range() - migrate a range of any size, window by window
- * @client: open file of the current process, or of an mm that the caller keeps alive
- * @m: the range; its tally is set
+ * @client: open file of the current process, or of an mm that the caller keeps
+ *	alive
+ * @m: range; @m->tally is set
  *
- * Does at least one window. After that any signal ends it, with -EINTR.
+ * Handles at least one window. After that any signal ends it with -EINTR.
  *
  * Context: process context; takes mmap_lock.
- * Return: 0 or -errno; -ERESTARTSYS when nothing was done.
+ * Return: 0 or -errno; -ERESTARTSYS if nothing was done.
  */
-int hmm_ref_migrate_range(struct hmm_ref_client *client, struct hmm_ref_migration *m)
+int hmm_ref_migrate_range(struct hmm_ref_client *client,
+			  struct hmm_ref_migration *m)
 {
 	unsigned long addr = m->start;
 	bool readable = false;

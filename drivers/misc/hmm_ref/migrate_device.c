@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Where pages go that move to the device: device pages for the entries that setup has collected,
- * and the copies.
+ * Filling a migration to the device: device pages for the entries that setup
+ * has collected, and the copies.
  *
- * What setup has collected says how many device pages it takes. They are reserved at once,
- * or not at all: nothing can wait once setup has locked the source pages. Then all is
- * undone, the caller makes room, and begins again. A caller that can make no more room has
- * as many moved as there is: the entries behind the last one have no dst, and stay.
+ * The entries determine how many device pages are needed. These are reserved
+ * all at once or not at all, because nothing may wait once setup has locked the
+ * source pages. If too few are free, the migration is undone, and the caller
+ * makes room and starts over. A caller that can make no more room moves as many
+ * pages as fit: the remaining entries get no dst and stay.
  *
- * A large folio waits for a block, and stays where it is if there is none. A large hole is
- * filled with all of its pages or with none.
+ * A large folio needs a block, and stays where it is if there is none. A large
+ * hole is filled with all of its pages or with none.
  *
- * Pages of another device move the same way, if this one reaches them. Setup collects the holes
- * between them as well, which are left to the migration of system memory.
+ * Pages of another device that this one reaches move the same way. Setup also
+ * collects the holes between them; these are left to the migration from system
+ * memory.
  */
 #include "fail.h"
 #include "migrate.h"
 
-/* Holes and anonymous pages move; the core would refuse others late and at a cost. */
-static inline bool wants_device(const struct hmm_ref_to_device *to, unsigned long src)
+/* Holes and anonymous pages move. The core would refuse others, but later. */
+static inline bool wants_device(const struct hmm_ref_to_device *to,
+				unsigned long src)
 {
 	struct page *page = migrate_pfn_to_page(src);
 
@@ -27,13 +30,13 @@ static inline bool wants_device(const struct hmm_ref_to_device *to, unsigned lon
 	return page ? folio_test_anon(page_folio(page)) : !to->move.peer;
 }
 
-/* Is every entry that setup has collected one that wants a page? */
+/* Do all collected entries need a device page? */
 static inline bool all_want_device(const struct hmm_ref_to_device *to)
 {
 	return vma_is_anonymous(to->move.args.vma) && !to->move.peer;
 }
 
-/* A hole has no page: it is cleared. */
+/* A hole has no page: clear the destination. */
 static inline void add_copy(struct hmm_ref_job *job, const struct folio *folio,
 			    struct page *page, unsigned long nr)
 {
@@ -42,10 +45,12 @@ static inline void add_copy(struct hmm_ref_job *job, const struct folio *folio,
 	if (job->peer)
 		hmm_ref_job_copy_peer(job, dpfn, hmm_ref_page_dpfn(page), nr);
 	else
-		hmm_ref_job_copy(job, page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO, dpfn, page, nr);
+		hmm_ref_job_copy(job,
+				 page ? HMM_REF_COPY_IN : HMM_REF_COPY_ZERO,
+				 dpfn, page, nr);
 }
 
-/* Rule 4 of devmem.c, for pages that no copy has been added for. */
+/* Rule 4 of devmem.c, for pages without a copy. */
 static void put_unused(struct folio **folios, unsigned long nr)
 {
 	for (; nr; nr--, folios++) {
@@ -54,7 +59,7 @@ static void put_unused(struct folio **folios, unsigned long nr)
 	}
 }
 
-/* How many entries want a page? An anonymous VMA has no pages of another kind. */
+/* Count entries that need a page. An anonymous VMA has only such pages. */
 static unsigned long count_wanted(const struct hmm_ref_to_device *to)
 {
 	const struct migrate_vma *args = &to->move.args;
@@ -68,7 +73,7 @@ static unsigned long count_wanted(const struct hmm_ref_to_device *to)
 	return wanted;
 }
 
-/* What does it take to move all that setup has collected? */
+/* Determine the device pages that the collected entries need. */
 static void plan(struct hmm_ref_to_device *to)
 {
 	const struct migrate_vma *args = &to->move.args;
@@ -80,16 +85,18 @@ static void plan(struct hmm_ref_to_device *to)
 		to->need = count_wanted(to);
 	} else if (wants_device(to, src)) {
 		to->need = HMM_REF_BLOCK_PAGES;
-		/* As the CPU would fill a hole. (Whether it may at all, a module cannot ask.) */
+		/* As the CPU would, except for settings hidden from modules. */
 		to->whole = hmm_ref_src_is_page(src) ||
-			    !vma_thp_disabled(args->vma, args->vma->vm_flags, false);
+			    !vma_thp_disabled(args->vma, args->vma->vm_flags,
+					      false);
 	} else {
 		to->need = 0;
-		to->refused = migrate_pfn_to_page(src) ? HMM_REF_BLOCK_PAGES : 0;
+		to->refused = migrate_pfn_to_page(src) ?
+			      HMM_REF_BLOCK_PAGES : 0;
 	}
 }
 
-/* Reserve what is planned. A hole can do with single pages, a folio is not split. */
+/* Reserve planned pages. A hole can use single ones; a folio is not split. */
 static int reserve_plan(struct hmm_ref_to_device *to)
 {
 	struct hmm_ref_devmem *dm = to->move.dm;
@@ -98,12 +105,13 @@ static int reserve_plan(struct hmm_ref_to_device *to)
 	if (!to->need)
 		return 0;
 	rc = hmm_ref_devmem_try_reserve(dm, to->room, to->need, to->whole);
-	if (rc == -ENOSPC && to->whole && !hmm_ref_src_is_page(to->move.args.src[0]))
+	if (rc == -ENOSPC && to->whole &&
+	    !hmm_ref_src_is_page(to->move.args.src[0]))
 		rc = hmm_ref_devmem_try_reserve(dm, to->room, to->need, false);
 	return rc;
 }
 
-/* Fill one large entry with a large folio. Return: false when there is none for it. */
+/* Fill a large entry with a large folio. Return: false without a block. */
 static bool fill_large(struct hmm_ref_to_device *to)
 {
 	struct migrate_vma *args = &to->move.args;
@@ -114,12 +122,13 @@ static bool fill_large(struct hmm_ref_to_device *to)
 	folio = hmm_ref_devmem_handout_large(to->move.dm, to->room, to->owner);
 	if (!folio)
 		return false;
-	add_copy(to->move.job, folio, migrate_pfn_to_page(args->src[0]), HMM_REF_BLOCK_PAGES);
+	add_copy(to->move.job, folio, migrate_pfn_to_page(args->src[0]),
+		 HMM_REF_BLOCK_PAGES);
 	args->dst[0] = migrate_pfn(folio_pfn(folio)) | MIGRATE_PFN_COMPOUND;
 	return true;
 }
 
-/* Single pages for a large hole, all or none. Return: false for none. */
+/* Fill a large hole with single pages, all or none. Return: false for none. */
 static bool fill_hole(struct hmm_ref_to_device *to)
 {
 	struct hmm_ref_devmem *dm = to->move.dm;
@@ -127,11 +136,13 @@ static bool fill_hole(struct hmm_ref_to_device *to)
 	unsigned long got;
 	unsigned long i;
 
-	/* A block that has not become a folio counts as pages again. */
+	/* Pages of a block that did not become a folio are usable singly. */
 	hmm_ref_devmem_unreserve(dm, to->room);
-	if (hmm_ref_devmem_try_reserve(dm, to->room, HMM_REF_BLOCK_PAGES, false))
+	if (hmm_ref_devmem_try_reserve(dm, to->room, HMM_REF_BLOCK_PAGES,
+				       false))
 		return false;
-	got = hmm_ref_devmem_handout(dm, to->room, to->owner, folios, HMM_REF_BLOCK_PAGES);
+	got = hmm_ref_devmem_handout(dm, to->room, to->owner, folios,
+				     HMM_REF_BLOCK_PAGES);
 	if (got < HMM_REF_BLOCK_PAGES) {
 		put_unused(folios, got);
 		return false;
@@ -143,7 +154,7 @@ static bool fill_hole(struct hmm_ref_to_device *to)
 	return true;
 }
 
-/* Single pages for as many of the entries as there are. */
+/* Fill entries with single pages, as far as these are reserved. */
 static void fill_single(struct hmm_ref_to_device *to)
 {
 	struct migrate_vma *args = &to->move.args;
@@ -155,8 +166,8 @@ static void fill_single(struct hmm_ref_to_device *to)
 	struct folio **end;
 	unsigned long i;
 
-	end = next + hmm_ref_devmem_handout(to->move.dm, to->room, to->owner, next,
-					    min(to->need, to->room->nr));
+	end = next + hmm_ref_devmem_handout(to->move.dm, to->room, to->owner,
+					    next, min(to->need, to->room->nr));
 	for (i = 0; i < npages; i++) {
 		unsigned long entry = src[i];
 		struct folio *folio;
@@ -177,17 +188,18 @@ static void fill_single(struct hmm_ref_to_device *to)
 }
 
 /**
- * hmm_ref_fill_device() - hand out device pages, and add the copies
+ * hmm_ref_fill_device() - hand out device pages and add the copies
  * @move: part of a struct hmm_ref_to_device
  *
- * A large entry fills the whole window.
+ * A large entry covers the entire window.
  *
- * Return: 0; or -ENOSPC, and nothing moves, when there is too little room. To know what it takes
- * is to have begun: @need and @whole say how much room to make before it begins again.
+ * Return: 0; or -ENOSPC if room is short, and nothing moves. @need and @whole
+ * then tell the caller how much room to make before it starts over.
  */
 int hmm_ref_fill_device(struct hmm_ref_move *move)
 {
-	struct hmm_ref_to_device *to = container_of(move, struct hmm_ref_to_device, move);
+	struct hmm_ref_to_device *to =
+		container_of(move, struct hmm_ref_to_device, move);
 	unsigned long src = move->args.src[0];
 	int rc;
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Eviction: moving data to system memory without a process that asks for it.
+ * Eviction: moves data to system memory independently of the processes that use
+ * it.
  *
- * The device knows what is to leave, block by block. migrate_device_range() takes its pages,
- * whatever maps them, needs neither VMA nor mmap_lock, and only tries the lock of a page. So
- * one pass proves nothing. Eviction for room takes what it gets and turns to the next
- * block; eviction before the device goes, or sleeps, repeats until no page is used.
+ * Pages are selected on the device side, block by block. migrate_device_range()
+ * takes them no matter which processes map them, needs neither VMA nor
+ * mmap_lock, and only tries page locks. So a single pass may leave pages
+ * behind. Eviction for room accepts that and turns to the next block; eviction
+ * before removal or sleep repeats until no page is used.
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
@@ -14,12 +16,12 @@
 #include "hmm_ref.h"
 #include "trace.h"
 
-/* Blocks that are tried before the caller has to wait. */
+/* Blocks to try before the caller has to wait. */
 #define EVICT_TRIES	4
 
-/* ---- pages side by side on the device --------------------------------- */
+/* ---- contiguous device pages ------------------------------------------- */
 
-/* Include all of a large folio that the range has a part of. It is in one block. */
+/* Extend a range to cover large folios at its ends. It stays in one block. */
 static void widen(unsigned long *first, unsigned long *last)
 {
 	if (PageCompound(pfn_to_page(*first)))
@@ -44,14 +46,15 @@ static bool is_partly_mapped(struct page *page)
 
 static bool any_lost(struct hmm_ref_devmem *dm, unsigned long src)
 {
-	return hmm_ref_devmem_any_lost(dm, hmm_ref_folio_dpfn(hmm_ref_src_folio(src)),
-				       hmm_ref_src_pages(src));
+	unsigned long dpfn = hmm_ref_folio_dpfn(hmm_ref_src_folio(src));
+
+	return hmm_ref_devmem_any_lost(dm, dpfn, hmm_ref_src_pages(src));
 }
 
 /**
- * struct eviction - a migration of device pages that are side by side
+ * struct eviction - a migration of contiguous device pages
  * @move: the migration
- * @whole: a large folio stays whole where it can
+ * @whole: try to move large folios in one piece
  * @tried: out: pages that were in use
  */
 struct eviction {
@@ -61,9 +64,9 @@ struct eviction {
 };
 
 /*
- * A folio that does not move whole, where no large page can be had or the data of a page is lost,
- * is split by the core: those of its pages move that have a destination. Where system memory is
- * short it ends, with what it has.
+ * A folio that cannot move in one piece, for lack of a large page or because it
+ * has lost data, is split by the core; those of its pages move that have a
+ * destination. When system memory runs out, the pages filled so far still move.
  */
 static int fill_evicted(struct hmm_ref_move *move)
 {
@@ -91,19 +94,20 @@ static int fill_evicted(struct hmm_ref_move *move)
 }
 
 /**
- * hmm_ref_evict_run() - move pages side by side on the device to system memory
- * @dev: device, whose evict_lock is held
+ * hmm_ref_evict_run() - move contiguous device pages to system memory
+ * @dev: device, with its evict_lock held
  * @pfn: page frame number of the first page
- * @npages: of them, in one block
- * @tried: pages that were found in use are added to it
+ * @npages: number of pages, in one block
+ * @tried: incremented by the number of pages that were in use
  *
- * All of a large folio moves that has a page of them.
+ * A large folio moves as a unit even if only a part of it is in the range.
  *
  * Context: may sleep and enter reclaim; no folio lock held.
  * Return: pages moved.
  */
-unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
-				       unsigned long npages, unsigned long *tried)
+unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev,
+				       unsigned long pfn, unsigned long npages,
+				       unsigned long *tried)
 {
 	unsigned long first = pfn, last = pfn + npages;
 	struct eviction eviction = {};
@@ -125,10 +129,11 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	rc = hmm_ref_migrate(move);
 	*tried += eviction.tried;
 	moved = move->moved;
-	/* What cannot be copied in one piece may be in several; not by an engine that is dead. */
+	/* Smaller copies may succeed, unless the engine is dead. */
 	if (rc && rc != -ETIMEDOUT && rc != -ENODEV && eviction.whole) {
 		eviction.whole = false;
-		memset(move->args.dst, 0, move->args.npages * sizeof(*move->args.dst));
+		memset(move->args.dst, 0,
+		       move->args.npages * sizeof(*move->args.dst));
 		hmm_ref_migrate(move);
 		moved += move->moved;
 	}
@@ -136,17 +141,19 @@ unsigned long __weak hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long
 	return moved;
 }
 
-/* ---- eviction for room, or of all -------------------------------------- */
+/* ---- eviction for room, or of all pages -------------------------------- */
 
-/* One pass over a block, which is put then. Return: pages moved. */
-static unsigned long evict_pass(struct hmm_ref_device *dev, struct hmm_ref_block *block)
+/* One pass over a block, which is then put. Return: pages moved. */
+static unsigned long evict_pass(struct hmm_ref_device *dev,
+				struct hmm_ref_block *block)
 {
 	unsigned long tried = 0, moved;
 	u64 begin = 0;
 
 	if (trace_hmm_ref_evict_enabled())
 		begin = ktime_get_ns();
-	moved = hmm_ref_evict_run(dev, hmm_ref_block_pfn(block), HMM_REF_BLOCK_PAGES, &tried);
+	moved = hmm_ref_evict_run(dev, hmm_ref_block_pfn(block),
+				  HMM_REF_BLOCK_PAGES, &tried);
 	trace_hmm_ref_evict(block, tried, moved, false, begin);
 	hmm_ref_chunk_put(block->chunk);
 	return moved;
@@ -155,11 +162,11 @@ static unsigned long evict_pass(struct hmm_ref_device *dev, struct hmm_ref_block
 /**
  * hmm_ref_evict_some() - evict from one block
  * @dev: device
- * @scattered: for the sake of a block that is whole: the one with the fewest pages is the
- *	first choice; else the least recently filled
+ * @scattered: enough pages are free, but no block is whole: choose the block
+ *	with the fewest used pages first, instead of the least recently filled
  *
  * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
- * Return: 0 when pages have left, -ENOSPC when none can at the moment, -EINTR.
+ * Return: 0 if pages have left, -ENOSPC if none can at the moment, -EINTR.
  */
 int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 {
@@ -183,7 +190,7 @@ int hmm_ref_evict_some(struct hmm_ref_device *dev, bool scattered)
 	return rc;
 }
 
-/* Evict until the reservation is complete. The device's patience begins anew with each page. */
+/* Evict until all is reserved. Each page that is freed restarts the timeout. */
 static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		     unsigned long nr, bool whole, unsigned long called)
 {
@@ -191,6 +198,7 @@ static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 	struct hmm_ref_devmem *dm = &dev->dm;
 	unsigned long begin = called;
 	unsigned long had;
+	bool scattered;
 	int rc;
 
 	if (time_before(begin, dev->last_room))
@@ -200,8 +208,9 @@ static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		rc = hmm_ref_devmem_reserve(dm, room, nr, whole);
 		if (rc != -ENOSPC)
 			return rc;
-		rc = hmm_ref_evict_some(dev, whole && hmm_ref_devmem_available(dm) >=
-					     HMM_REF_BLOCK_PAGES);
+		scattered = whole &&
+			    hmm_ref_devmem_available(dm) >= HMM_REF_BLOCK_PAGES;
+		rc = hmm_ref_evict_some(dev, scattered);
 		if (rc == -EINTR)
 			return rc;
 		if (!rc || room->nr > had)
@@ -211,7 +220,8 @@ static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 			return -ENOSPC;
 		if (rc)
 			schedule_timeout_killable(1);
-		rc = hmm_ref_mirror_insist(&client->mirror, called, MAX_JIFFY_OFFSET);
+		rc = hmm_ref_mirror_insist(&client->mirror, called,
+					   MAX_JIFFY_OFFSET);
 		if (rc)
 			return rc;
 	}
@@ -219,19 +229,19 @@ static int evict_for(struct hmm_ref_client *client, struct hmm_ref_room *room,
 
 /**
  * hmm_ref_make_room() - reserve pages of a device that is full
- * @client: that needs them
+ * @client: client that needs them
  * @room: reservation, given up before the wait
- * @nr: single pages that it is to have
- * @whole: a block instead, for a large folio
+ * @nr: number of single pages that it is to hold
+ * @whole: reserve a whole block for a large folio instead
  *
- * One task at a time evicts, and what comes free is its own until it has enough; the
- * others queue, first come, first served. Pages that others have reserved and not yet
- * filled cannot be evicted, only waited for. No task that queues has reserved any.
+ * One task at a time evicts, and keeps each page that becomes free until it has
+ * enough; other tasks queue in order, and hold no reservation. Pages that are
+ * reserved but not yet handed out cannot be evicted, so it waits for them.
  *
  * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
- * Return: 0; or, with as many single pages in @room as there are, -ENOSPC when no page has come
- * free for some time, -ENOMEM when the system has no memory to stand for device memory,
- * -ENODEV or -EINTR.
+ * Return: 0; or, with all free single pages in @room, -ENOSPC if no page has
+ * become free for some time, -ENOMEM if there is too little system memory for a
+ * chunk, -ENODEV or -EINTR.
  */
 int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 		      unsigned long nr, bool whole)
@@ -242,9 +252,10 @@ int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 
 	hmm_ref_devmem_unreserve(dm, room);
 	atomic_inc(&dm->nr_waiting);
-	/* A signal ends the wait, but not at once: see hmm_ref_mirror_insist(). */
+	/* A signal ends the wait, with a delay: see hmm_ref_mirror_insist(). */
 	while ((rc = mutex_lock_interruptible(&dm->room_lock))) {
-		rc = hmm_ref_mirror_insist(&client->mirror, called, MAX_JIFFY_OFFSET);
+		rc = hmm_ref_mirror_insist(&client->mirror, called,
+					   MAX_JIFFY_OFFSET);
 		if (rc)
 			break;
 		schedule_timeout_killable(1);
@@ -258,13 +269,14 @@ int hmm_ref_make_room(struct hmm_ref_client *client, struct hmm_ref_room *room,
 }
 
 /**
- * hmm_ref_evict_all() - bring every page of a stopped device to system memory
- * @dev: device that hands out nothing any more
- * @timeout: jiffies without progress until it gives up
+ * hmm_ref_evict_all() - move all pages of a stopped device to system memory
+ * @dev: stopped device
+ * @timeout: jiffies without progress after which to give up
  *
- * Pages that someone holds locked, and faults in flight, take their time; a system without memory,
- * or an engine that fails, too. Progress is whatever makes the pages fewer. A device that is lost
- * does not get empty. One that goes while it is about to sleep is left to removal.
+ * Locked pages, faults in flight, a lack of memory or a failing engine may
+ * delay this. Any decrease in the number of used pages is progress. Gives up at
+ * once if the device is lost, or if it is removed while the system is about to
+ * sleep: then the removal evicts.
  *
  * Return: whether the device is empty.
  */
@@ -284,7 +296,8 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 		}
 		if (time_after(jiffies, end) || READ_ONCE(dev->dm.lost))
 			return false;
-		if (READ_ONCE(dev->gone) && dev->dm.stopped == HMM_REF_STOPPED_TO_SLEEP)
+		if (READ_ONCE(dev->gone) &&
+		    dev->dm.stopped == HMM_REF_STOPPED_TO_SLEEP)
 			return false;
 		mutex_lock(&dev->evict_lock);
 		block = hmm_ref_devmem_victim(&dev->dm);
@@ -302,10 +315,10 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 
 /* ---- the EVICT commands ------------------------------------------------ */
 
-/* Passes over pages that their users hold locked. */
+/* Passes over pages that are locked. */
 #define EVICT_PASSES	3
 
-/* Is a page handed out for an owner? */
+/* Was a page handed out for an owner? */
 static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 {
 	struct folio *folio = page_folio(page);
@@ -313,22 +326,24 @@ static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 
 	if (!folio_try_get(folio))
 		return false;
-	owned = folio == page_folio(page) && folio->page.zone_device_data == owner;
+	owned = folio == page_folio(page) &&
+		folio->page.zone_device_data == owner;
 	folio_put(folio);
 	return owned;
 }
 
 /*
- * May a command that holds evict_lock go on with another run? An engine that is dead takes its time
- * for each, and a removal waits for the lock. Return: as hmm_ref_mirror_insist().
+ * Checked before each run under evict_lock: a dead engine makes every run slow,
+ * and a removal waits for the lock. Return: as hmm_ref_mirror_insist().
  */
 static int insist(struct hmm_ref_client *client, unsigned long began)
 {
 	return hmm_ref_mirror_insist(&client->mirror, began, MAX_JIFFY_OFFSET);
 }
 
-/* One pass over the pages of a block that an owner has, or a part of it. Return: pages moved. */
-static unsigned long evict_owned(struct hmm_ref_client *client, struct hmm_ref_block *block)
+/* One pass over an owner's pages in a block; may stop. Return: pages moved. */
+static unsigned long evict_owned(struct hmm_ref_client *client,
+				 struct hmm_ref_block *block)
 {
 	const struct hmm_ref_owner *owner = client->owner;
 	unsigned long pfn = hmm_ref_block_pfn(block);
@@ -349,7 +364,8 @@ static unsigned long evict_owned(struct hmm_ref_client *client, struct hmm_ref_b
 			continue;
 		if (insist(client, began))
 			break;
-		moved += hmm_ref_evict_run(dev, pfn + first, last - first, &tried);
+		moved += hmm_ref_evict_run(dev, pfn + first, last - first,
+					   &tried);
 	}
 	if (tried)
 		trace_hmm_ref_evict(block, tried, moved, true, begin);
@@ -357,7 +373,8 @@ static unsigned long evict_owned(struct hmm_ref_client *client, struct hmm_ref_b
 }
 
 /* One pass over a chunk. Return: 0 or -errno. */
-static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk *chunk,
+static int evict_owned_chunk(struct hmm_ref_client *client,
+			     struct hmm_ref_chunk *chunk,
 			     unsigned long *evicted)
 {
 	struct hmm_ref_device *dev = client->dev;
@@ -374,7 +391,7 @@ static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk
 		mutex_unlock(&dev->evict_lock);
 		*evicted += moved;
 		cond_resched();
-		/* The next call begins with the first block: this one must get on. */
+		/* The next call restarts at the first block: progress first. */
 		rc = moved ? hmm_ref_mirror_interrupted(&client->mirror) : 0;
 		if (!rc && fatal_signal_pending(current))
 			rc = -EINTR;
@@ -385,13 +402,15 @@ static int evict_owned_chunk(struct hmm_ref_client *client, struct hmm_ref_chunk
 }
 
 /* One pass over all chunks. Return: 0 or -errno. */
-static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted)
+static int evict_all_owned(struct hmm_ref_client *client,
+			   unsigned long *evicted)
 {
 	struct hmm_ref_chunk *chunk;
 	unsigned long index = 0;
 	int rc = 0;
 
-	while (!rc && (chunk = hmm_ref_devmem_next_chunk(&client->dev->dm, &index))) {
+	while (!rc &&
+	       (chunk = hmm_ref_devmem_next_chunk(&client->dev->dm, &index))) {
 		rc = evict_owned_chunk(client, chunk, evicted);
 		hmm_ref_chunk_put(chunk);
 	}
@@ -399,14 +418,15 @@ static int evict_all_owned(struct hmm_ref_client *client, unsigned long *evicted
 }
 
 /**
- * hmm_ref_evict_client() - evict all pages that the migrations of a client have taken
+ * hmm_ref_evict_client() - evict the pages that were handed out for a client
  * @client: open file of any process
- * @tally: set, also on error
+ * @tally: outcome, also set on error
  *
  * Context: may sleep and enter reclaim.
  * Return: 0 or -errno.
  */
-int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *tally)
+int hmm_ref_evict_client(struct hmm_ref_client *client,
+			 struct hmm_ref_tally *tally)
 {
 	unsigned int pass;
 	int rc = 0;
@@ -422,32 +442,35 @@ int hmm_ref_evict_client(struct hmm_ref_client *client, struct hmm_ref_tally *ta
 }
 
 /*
- * The pages with the first @nr numbers of @dpfns, in runs that end with their blocks. Pages
- * that have left may be other data's by now, which leaves, too, or gone. Adds to @moved.
- * Return: 0, -EINTR or -ENODEV.
+ * Evict the pages with the first @nr numbers of @dpfns, in runs that end at
+ * block boundaries. A page that has left since may hold other data, which is
+ * evicted too, or may be gone. Adds to @moved. Return: 0, -EINTR or -ENODEV.
  */
-static int evict_these(struct hmm_ref_client *client, const unsigned long *dpfns,
-		       unsigned long nr, unsigned long *moved)
+static int evict_these(struct hmm_ref_client *client,
+		       const unsigned long *dpfns, unsigned long nr,
+		       unsigned long *moved)
 {
 	struct hmm_ref_device *dev = client->dev;
 	unsigned long began = jiffies;
 	unsigned long tried = 0;
-	unsigned long i, run;
+	unsigned long i, run, pfn;
 	int rc = 0;
 
 	if (mutex_lock_killable(&dev->evict_lock))
 		return -EINTR;
 	for (i = 0; i < nr && !(rc = insist(client, began)); i += run) {
-		struct hmm_ref_block *block = hmm_ref_devmem_get_block(&dev->dm, dpfns[i]);
+		struct hmm_ref_block *block =
+			hmm_ref_devmem_get_block(&dev->dm, dpfns[i]);
 
-		for (run = 1; i + run < nr && dpfns[i + run] == dpfns[i] + run; run++) {
+		for (run = 1; i + run < nr && dpfns[i + run] == dpfns[i] + run;
+		     run++) {
 			if (IS_ALIGNED(dpfns[i + run], HMM_REF_BLOCK_PAGES))
 				break;
 		}
 		if (!block)
 			continue;
-		*moved += hmm_ref_evict_run(dev, hmm_ref_block_pfn(block) +
-					    dpfns[i] % HMM_REF_BLOCK_PAGES, run, &tried);
+		pfn = hmm_ref_block_pfn(block) + dpfns[i] % HMM_REF_BLOCK_PAGES;
+		*moved += hmm_ref_evict_run(dev, pfn, run, &tried);
 		hmm_ref_chunk_put(block->chunk);
 	}
 	mutex_unlock(&dev->evict_lock);
@@ -455,7 +478,8 @@ static int evict_these(struct hmm_ref_client *client, const unsigned long *dpfns
 }
 
 static int evict_window(struct hmm_ref_client *client, unsigned long start,
-			unsigned long end, unsigned long *pfns, struct hmm_ref_tally *tally)
+			unsigned long end, unsigned long *pfns,
+			struct hmm_ref_tally *tally)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
@@ -469,11 +493,12 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
 		rc = evict_these(client, pfns, resident, &moved);
 		if (rc)
 			break;
-		rc = hmm_ref_mirror_resident(mirror, start, end, pfns, &resident);
+		rc = hmm_ref_mirror_resident(mirror, start, end, pfns,
+					     &resident);
 	}
 	if (rc)
 		return rc;
-	/* Others of a large folio may have come along, and some pages may have come back. */
+	/* Large folios may have moved more, and pages may be back. */
 	moved = min(moved, before - min(before, resident));
 	tally->moved += moved;
 	tally->skipped += resident;
@@ -485,8 +510,8 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
  * hmm_ref_evict_range() - evict the pages of a range
  * @client: open file of the current process
  * @start: page address
- * @end: page address
- * @tally: set, for the pages from @start on, also on error
+ * @end: page address, exclusive
+ * @tally: outcome for the pages from @start on, also set on error
  *
  * Context: process context; takes mmap_lock, may enter reclaim.
  * Return: 0 or -errno.

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The CPU touches a device page.
+ * CPU faults on device pages.
  *
- * The core calls migrate_to_ram() with mmap_lock held for read, vmf->page locked
- * and with an extra reference on it. fault_page tells the migration of both;
- * without it the page would never move. Neighbours come along as far as that costs
- * nothing: one fault for a few pages (fault_around.c), with arrays on the stack.
+ * The core calls migrate_to_ram() with mmap_lock held for read, and with
+ * vmf->page locked and referenced. Passing it as fault_page tells the migration
+ * to expect both; otherwise the page would never move. One fault brings back a
+ * few neighbours (fault_around.c) as far as they cost nothing, with arrays on
+ * the stack.
  *
- * A large folio comes in two ways:
+ * A large folio is mapped in one of two ways:
  *
- *   mapped by a PMD         vmf->pte is NULL. All of it is migrated, with arrays from a
- *                           mempool. Where there is no large page for it, or its data cannot
- *                           be read in one go, it is treated as one that is
- *   mapped by PTEs          setup splits it, and leaves the fault's lock and reference with
- *                           vmf->page
+ *   by a PMD   vmf->pte is NULL. The entire folio is migrated, with arrays
+ *              from a mempool. If no large page can be allocated, or its data
+ *              cannot be read in one piece, it is handled as if mapped by PTEs
+ *   by PTEs    setup splits it, and leaves the lock and reference of the fault
+ *              with vmf->page
  *
- * What the callback may return:
+ * The callback returns:
  *
- *   0               also when the page did not move, because someone else has it:
- *                   the CPU touches it again
- *   VM_FAULT_RETRY  the same, and mmap_lock is dropped
- *   VM_FAULT_OOM    no memory for the page itself, twice, which is not the process's
- *                   fault: it touches it again. The kernel, which may touch it for the
- *                   process, does not, and says -EFAULT; hence the second time
- *   VM_FAULT_SIGBUS the data cannot be read, even alone, or the device is lost; never other data
- *                   instead
- *   VM_FAULT_HWPOISON
- *                   the same, as the memory of this page has failed
+ *   0                  also if the page did not move because it is in use
+ *                      elsewhere: the CPU retries the access
+ *   VM_FAULT_RETRY     the same, with mmap_lock dropped
+ *   VM_FAULT_OOM       no memory for the page itself, twice. User space retries
+ *                      the access. The kernel does not when it accesses user
+ *                      memory, and returns -EFAULT; hence the second attempt
+ *   VM_FAULT_SIGBUS    the data cannot be read, not even alone, or the device
+ *                      is lost. Other data is never returned instead
+ *   VM_FAULT_HWPOISON  the memory of the page has failed, and its data is lost
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
@@ -36,34 +36,35 @@
 #include "hmm_ref.h"
 #include "trace.h"
 
-/* Only a neighbour that costs nothing to bring is worth it. */
+/* Neighbours are opportunistic: never reclaim for them. */
 #define GFP_NEIGHBOUR	((GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) | __GFP_NOWARN)
 
-/* The arrays for a PMD. */
+/* Arrays for a PMD. */
 struct cpu_fault_arrays {
 	unsigned long src[HMM_REF_BLOCK_PAGES];
 	unsigned long dst[HMM_REF_BLOCK_PAGES];
 };
 
-/* Faults that find no memory for their arrays wait for those that have some. */
+/* Arrays in reserve: faults that cannot allocate any wait for one of these. */
 #define CPU_FAULT_ARRAYS	4
 
 static mempool_t *cpu_fault_arrays;
 
 /**
- * hmm_ref_fault_init() - allocate what CPU faults share
+ * hmm_ref_fault_init() - allocate the mempool of CPU faults
  *
  * Return: 0 or -ENOMEM.
  */
 int hmm_ref_fault_init(void)
 {
-	cpu_fault_arrays = mempool_create_kmalloc_pool(CPU_FAULT_ARRAYS,
-						       sizeof(struct cpu_fault_arrays));
+	cpu_fault_arrays =
+		mempool_create_kmalloc_pool(CPU_FAULT_ARRAYS,
+					    sizeof(struct cpu_fault_arrays));
 	return cpu_fault_arrays ? 0 : -ENOMEM;
 }
 
 /**
- * hmm_ref_fault_exit() - free what CPU faults share
+ * hmm_ref_fault_exit() - free the mempool of CPU faults
  */
 void hmm_ref_fault_exit(void)
 {
@@ -73,7 +74,7 @@ void hmm_ref_fault_exit(void)
 /* ---- single pages ------------------------------------------------------ */
 
 /**
- * struct cpu_fault - a migration for the CPU
+ * struct cpu_fault - a migration for a CPU fault
  * @move: the migration
  * @index: entry of the page that the CPU has touched
  */
@@ -82,7 +83,8 @@ struct cpu_fault {
 	unsigned long index;
 };
 
-static struct cpu_fault cpu_fault_at(struct hmm_ref_device *dev, struct vm_fault *vmf)
+static struct cpu_fault cpu_fault_at(struct hmm_ref_device *dev,
+				     struct vm_fault *vmf)
 {
 	return (struct cpu_fault){
 		.move = {
@@ -98,8 +100,9 @@ static struct cpu_fault cpu_fault_at(struct hmm_ref_device *dev, struct vm_fault
 	};
 }
 
-/* The pages around a fault that may come along: naturally aligned, in the VMA. */
-static void set_range(struct cpu_fault *fault, unsigned long addr, unsigned long npages)
+/* Select the pages around a fault: naturally aligned, and within the VMA. */
+static void set_range(struct cpu_fault *fault, unsigned long addr,
+		      unsigned long npages)
 {
 	struct migrate_vma *args = &fault->move.args;
 	unsigned long size = npages << PAGE_SHIFT;
@@ -110,8 +113,8 @@ static void set_range(struct cpu_fault *fault, unsigned long addr, unsigned long
 }
 
 /*
- * The faulting page gets memory whatever it takes, others if it is at hand. Return: 0, or -ENOMEM
- * when the faulting page found none.
+ * The faulting page may enter reclaim for memory, its neighbours may not.
+ * Return: 0, or -ENOMEM if the faulting page got none.
  */
 static int fill_around(struct hmm_ref_move *move)
 {
@@ -131,14 +134,15 @@ static int fill_around(struct hmm_ref_move *move)
 }
 
 /*
- * No memory, or no room for copies on the device: another fault may find some. Once, and for a
- * task that accesses memory of its own: hmm_range_fault() does not tell the second time from the
- * first, and would not end. After that user space faults again all the same, as for the core's
- * own want of memory.
+ * System memory, or room for copies on the device, is short: retry the fault
+ * once. Not for remote accesses: hmm_range_fault() does not mark its second
+ * attempt, and would loop. After that user space faults again anyway, as when
+ * the core is out of memory.
  */
 static vm_fault_t out_of_room(struct vm_fault *vmf)
 {
-	if (!fault_flag_allow_retry_first(vmf->flags) || vmf->flags & FAULT_FLAG_REMOTE)
+	if (!fault_flag_allow_retry_first(vmf->flags) ||
+	    vmf->flags & FAULT_FLAG_REMOTE)
 		return VM_FAULT_OOM;
 	if (!(vmf->flags & FAULT_FLAG_RETRY_NOWAIT))
 		mmap_read_unlock(vmf->vma->vm_mm);
@@ -146,10 +150,10 @@ static vm_fault_t out_of_room(struct vm_fault *vmf)
 }
 
 /* Return: as hmm_ref_migrate(). */
-static __always_inline int migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf,
-					  unsigned long npages, unsigned long *src,
-					  unsigned long *dst, struct hmm_ref_copy *ring,
-					  unsigned long *moved)
+static __always_inline int
+migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf,
+	       unsigned long npages, unsigned long *src, unsigned long *dst,
+	       struct hmm_ref_copy *ring, unsigned long *moved)
 {
 	struct cpu_fault fault = cpu_fault_at(dev, vmf);
 	int rc;
@@ -165,9 +169,9 @@ static __always_inline int migrate_around(struct hmm_ref_device *dev, struct vm_
 	return rc;
 }
 
-/* Most faults at random addresses bring one page, and need not clear arrays for more. */
-static noinline int migrate_one(struct hmm_ref_device *dev, struct vm_fault *vmf,
-				unsigned long *moved)
+/* Most faults at random addresses bring one page, and need no larger arrays. */
+static noinline int migrate_one(struct hmm_ref_device *dev,
+				struct vm_fault *vmf, unsigned long *moved)
 {
 	struct hmm_ref_copy copy;
 	unsigned long src = 0;
@@ -176,8 +180,9 @@ static noinline int migrate_one(struct hmm_ref_device *dev, struct vm_fault *vmf
 	return migrate_around(dev, vmf, 1, &src, &dst, &copy, moved);
 }
 
-static noinline int migrate_some(struct hmm_ref_device *dev, struct vm_fault *vmf,
-				 unsigned long npages, unsigned long *moved)
+static noinline int migrate_some(struct hmm_ref_device *dev,
+				 struct vm_fault *vmf, unsigned long npages,
+				 unsigned long *moved)
 {
 	unsigned long src[HMM_REF_FAULT_AROUND_MAX] = {};
 	unsigned long dst[HMM_REF_FAULT_AROUND_MAX] = {};
@@ -186,8 +191,8 @@ static noinline int migrate_some(struct hmm_ref_device *dev, struct vm_fault *vm
 	return migrate_around(dev, vmf, npages, src, dst, ring, moved);
 }
 
-static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf,
-				unsigned long *moved)
+static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev,
+				struct vm_fault *vmf, unsigned long *moved)
 {
 	unsigned long npages = hmm_ref_fault_around(dev, vmf->address);
 	int rc;
@@ -196,7 +201,7 @@ static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf
 		rc = migrate_some(dev, vmf, npages, moved);
 	else
 		rc = migrate_one(dev, vmf, moved);
-	/* A neighbour may be to blame, or the engine fails once. */
+	/* The error may come from a neighbour, or be transient. */
 	if (rc && rc != -ENOMEM && rc != -EINVAL)
 		rc = migrate_one(dev, vmf, moved);
 	if (rc == -ENOMEM || rc == -EAGAIN)
@@ -206,7 +211,7 @@ static vm_fault_t cpu_fault_pte(struct hmm_ref_device *dev, struct vm_fault *vmf
 
 /* ---- a PMD ------------------------------------------------------------- */
 
-/* Return: 0, also when the folio is not whole any more; -ENOMEM when there is no large page. */
+/* Return: 0, also if the folio has been split; -ENOMEM without a large page. */
 static int fill_whole(struct hmm_ref_move *move)
 {
 	unsigned long src = move->args.src[0];
@@ -216,9 +221,11 @@ static int fill_whole(struct hmm_ref_move *move)
 	return hmm_ref_fill_folio(move, 0, 0);
 }
 
-/* What does not move whole is moved page by page, which shows, too, which one is bad. */
-static vm_fault_t cpu_fault_pmd(struct hmm_ref_device *dev, struct vm_fault *vmf,
-				unsigned long *moved)
+/*
+ * If the folio cannot move in one piece, its pages move, except for bad ones.
+ */
+static vm_fault_t cpu_fault_pmd(struct hmm_ref_device *dev,
+				struct vm_fault *vmf, unsigned long *moved)
 {
 	struct cpu_fault fault = cpu_fault_at(dev, vmf);
 	struct migrate_vma *args = &fault.move.args;
@@ -260,18 +267,19 @@ static bool is_lost(struct hmm_ref_devmem *dm, const struct vm_fault *vmf)
 }
 
 /**
- * hmm_ref_migrate_to_ram() - the pagemap's migrate_to_ram
- * @vmf: fault at an entry of a device page, @vmf->page, which is locked
+ * hmm_ref_migrate_to_ram() - the pagemap's migrate_to_ram callback
+ * @vmf: fault on the device page @vmf->page, which is locked
  *
  * The core keeps its reference to the page until this returns.
  *
  * Context: mmap_lock held for read.
- * Return: as above.
+ * Return: as described above.
  */
 vm_fault_t hmm_ref_migrate_to_ram(struct vm_fault *vmf)
 {
 	struct hmm_ref_devmem *dm = page_pgmap(vmf->page)->owner;
-	struct hmm_ref_device *dev = container_of(dm, struct hmm_ref_device, dm);
+	struct hmm_ref_device *dev =
+		container_of(dm, struct hmm_ref_device, dm);
 	unsigned long moved = 0;
 	vm_fault_t result;
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Where pages go that leave the device: system pages for the entries that setup has collected,
- * and the copies. What the system has no memory for stays on the device.
+ * Filling a migration to system memory: system pages for the entries that setup
+ * has collected, and the copies. Pages for which no memory can be allocated
+ * stay on the device.
  *
- * Large folios stay whole where the system has large pages. A folio is not answered with single
- * pages, though migrate_vma_pages() would split it: it does so in the VMA that migrates, while
- * another process may map the folio as well, and another thread may have put something else
- * there. Where a large page cannot be had, the migration begins anew without
- * MIGRATE_VMA_SELECT_COMPOUND, and setup splits.
+ * Large folios are not split if large pages can be allocated. A folio never
+ * gets single pages as destinations, though migrate_vma_pages() would split it:
+ * the core splits it in the VMA that migrates, while another process may map
+ * the folio as well, and another thread may have replaced it there. Instead,
+ * the migration is repeated without MIGRATE_VMA_SELECT_COMPOUND, so that setup
+ * splits it.
  */
 #include <linux/gfp.h>
 #include <linux/pagemap.h>
@@ -15,32 +17,39 @@
 #include "fail.h"
 #include "migrate.h"
 
-/* The attempt is worth some compaction; a failure is never fatal. */
+/* Compact, but do not retry hard: a failure is never fatal. */
 #define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)
 
 /*
- * A system folio for the entry @i, to be filled from @dpfn on. Without a VMA the NUMA policy is
- * not known. Return: 0 or -ENOMEM.
+ * Fill entry @i with a system folio, to be copied from @dpfn on. Without a VMA
+ * the NUMA policy is not known. Return: 0 or -ENOMEM.
  */
-static __always_inline int fill(struct hmm_ref_move *move, unsigned long i, unsigned long dpfn,
-				unsigned int order, gfp_t gfp)
+static __always_inline int fill(struct hmm_ref_move *move, unsigned long i,
+				unsigned long dpfn, unsigned int order,
+				gfp_t gfp)
 {
 	struct migrate_vma *args = &move->args;
 	struct folio *folio;
 
 	if (hmm_ref_fail(HMM_REF_FAIL_PAGE))
 		return -ENOMEM;
-	folio = args->vma ? vma_alloc_folio(gfp, order, args->vma, args->start + i * PAGE_SIZE) :
-			    __folio_alloc_node(gfp, order, numa_mem_id());
+	if (args->vma)
+		folio = vma_alloc_folio(gfp, order, args->vma,
+					args->start + i * PAGE_SIZE);
+	else
+		folio = __folio_alloc_node(gfp, order, numa_mem_id());
 	if (!folio)
 		return -ENOMEM;
-	__folio_set_locked(folio); /* not visible to others yet */
-	hmm_ref_job_copy(move->job, HMM_REF_COPY_OUT, dpfn, folio_page(folio, 0), 1U << order);
-	args->dst[i] = migrate_pfn(folio_pfn(folio)) | (order ? MIGRATE_PFN_COMPOUND : 0);
+	__folio_set_locked(folio); /* not visible to other tasks yet */
+	hmm_ref_job_copy(move->job, HMM_REF_COPY_OUT, dpfn,
+			 folio_page(folio, 0), 1U << order);
+	args->dst[i] = migrate_pfn(folio_pfn(folio)) |
+		       (order ? MIGRATE_PFN_COMPOUND : 0);
 	return 0;
 }
 
-static __always_inline int fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
+static __always_inline int fill_folio(struct hmm_ref_move *move,
+				      unsigned long i, gfp_t gfp)
 {
 	unsigned long src = move->args.src[i];
 	unsigned long dpfn = hmm_ref_folio_dpfn(hmm_ref_src_folio(src));
@@ -56,12 +65,12 @@ static __always_inline int fill_folio(struct hmm_ref_move *move, unsigned long i
 }
 
 /**
- * hmm_ref_fill_folio() - give a device folio a system folio of its size, and add the copy
+ * hmm_ref_fill_folio() - fill an entry with a system folio and add the copy
  * @move: migration, after setup
- * @i: index of the folio's entry
- * @gfp: for the system page, if it is a single one
+ * @i: index of the entry
+ * @gfp: flags for the allocation if the folio is a single page
  *
- * Return: 0 or -ENOMEM, with the entry's dst as it was.
+ * Return: 0 or -ENOMEM, with the entry's dst unchanged.
  */
 int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
 {
@@ -69,17 +78,20 @@ int hmm_ref_fill_folio(struct hmm_ref_move *move, unsigned long i, gfp_t gfp)
 }
 
 /**
- * hmm_ref_fill_page() - give one page of a device folio a system page, and add the copy
+ * hmm_ref_fill_page() - fill one page of a folio and add the copy
  * @move: migration, after setup
  * @i: index of the folio's entry
- * @index: of the page in the folio
- * @gfp: for the system page
+ * @index: index of the page in the folio
+ * @gfp: flags for the allocation
  *
- * Return: 0, -ENOMEM, or -EIO when the data of the page is lost, with the page's dst as it was.
+ * Return: 0, -ENOMEM, or -EIO if the data of the page is lost, with the page's
+ * dst unchanged.
  */
-int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long index, gfp_t gfp)
+int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i,
+		      unsigned long index, gfp_t gfp)
 {
-	unsigned long dpfn = hmm_ref_folio_dpfn(hmm_ref_src_folio(move->args.src[i])) + index;
+	struct folio *folio = hmm_ref_src_folio(move->args.src[i]);
+	unsigned long dpfn = hmm_ref_folio_dpfn(folio) + index;
 
 	if (hmm_ref_devmem_any_lost(move->dm, dpfn, 1))
 		return -EIO;
@@ -87,19 +99,20 @@ int hmm_ref_fill_page(struct hmm_ref_move *move, unsigned long i, unsigned long 
 }
 
 /**
- * hmm_ref_system_gfp() - what system pages are worth
- * @dm: device memory that pages leave
- * @cause: why
+ * hmm_ref_system_gfp() - choose allocation flags for system pages
+ * @dm: device memory that the pages leave
+ * @cause: reason
  *
- * A device that goes for good needs them all; before a sleep the system can also stay awake. Other
- * migrations can be done without: they do not kill a process for it. Eviction does not look for
- * memory where the task that evicts has to stay.
+ * Removal has to move all pages. Other migrations may fail, even before a
+ * sleep, since the system can stay awake; so they do not invoke the OOM killer.
+ * Eviction is not confined to the cpuset of the task that evicts.
  *
  * Return: GFP flags.
  */
 gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 {
-	const gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	const gfp_t gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL |
+			  __GFP_NOWARN;
 
 	if (cause == HMM_REF_BY_COMMAND || cause == HMM_REF_BY_PEER)
 		return gfp;
@@ -108,7 +121,7 @@ gfp_t hmm_ref_system_gfp(struct hmm_ref_devmem *dm, enum hmm_ref_cause cause)
 	return gfp & ~__GFP_HARDWALL;
 }
 
-/* Return: 0, -ENOMEM at the first page that cannot be had, -E2BIG when that is a large one. */
+/* Return: 0, -ENOMEM without a page, -E2BIG without a large page. */
 static int fill_system(struct hmm_ref_move *move)
 {
 	const gfp_t gfp = hmm_ref_system_gfp(move->dm, move->cause);
@@ -127,13 +140,14 @@ static int fill_system(struct hmm_ref_move *move)
 }
 
 /**
- * hmm_ref_to_system() - move what a VMA has on the device to system memory
- * @move: with the VMA, the range and the cause; MIGRATE_VMA_SELECT_COMPOUND is set in its flags to
- *	keep large folios whole where large pages can be had
+ * hmm_ref_to_system() - move the device pages of a VMA to system memory
+ * @move: migration with the VMA, the range and the cause; with
+ *	MIGRATE_VMA_SELECT_COMPOUND in its flags, large folios are not split if
+ *	large pages can be allocated
  *
  * Context: mmap_lock of the VMA's mm, for read.
- * Return: 0; -EINVAL for a VMA that does not migrate; -ENOMEM, or an errno of struct
- * hmm_ref_hw_ops, with @move->moved pages moved before it.
+ * Return: 0; -EINVAL for a VMA that does not migrate; -ENOMEM, or an errno of
+ * struct hmm_ref_hw_ops, with @move->moved pages moved before.
  */
 int hmm_ref_to_system(struct hmm_ref_move *move)
 {

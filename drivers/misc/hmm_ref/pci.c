@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device on PCI: its memory is a BAR. QEMU's ivshmem-plain has one, of any size, and little else.
+ * PCI devices with a BAR as their memory. QEMU's ivshmem-plain has one, of any
+ * size, and little else.
  *
- * The memory is private all the same: the struct pages are for addresses that nothing decodes, not
- * for those of the BAR, so that no CPU maps it but by this driver, with ioremap_wc().
+ * The memory is private nevertheless: the struct pages are for physical
+ * addresses that nothing decodes, not for those of the BAR, so that only this
+ * driver maps it, by ioremap_wc().
  *
- * ivshmem is for others, too. So nothing binds to it unless the module's parameter pci asks for it.
+ * ivshmem has other uses. So the driver is registered only if the module
+ * parameter pci asks for it.
  *
- * A device that disappears without notice takes its pages along: a touch of them is SIGBUS.
+ * If a device disappears without notice, a CPU access to its pages raises
+ * SIGBUS.
  *
- * The device has no engine: it uses that of gpu/, by the accessors of I/O memory.
+ * The device has no engine. It uses that of gpu/ with the I/O memory accessors.
  */
 #include <linux/dma-mapping.h>
 #include <linux/idr.h>
@@ -30,10 +34,10 @@ MODULE_PARM_DESC(pci, "use the memory of ivshmem devices (default N)");
 
 /**
  * struct pci_gpu - one device
- * @gpu: with its engines
- * @pdev: on the bus
+ * @gpu: the GPU and its engines
+ * @pdev: device on the bus
  * @vram: its memory
- * @size: bytes of that
+ * @size: bytes of @vram
  * @index: number of the device among those on PCI
  */
 struct pci_gpu {
@@ -55,28 +59,31 @@ static struct pci_gpu *to_pci_gpu(struct hmm_ref_hw *hw)
 
 static struct iosys_map pci_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	void __iomem *vram = to_pci_gpu(&gpu->hw)->vram;
+	void __iomem *vram = to_pci_gpu(&gpu->hw)->vram + (dpfn << PAGE_SHIFT);
 
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR_IOMEM(vram + (dpfn << PAGE_SHIFT));
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR_IOMEM(vram);
 }
 
-/* It is all there from the start. */
-static int pci_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+/* All memory exists from the start. */
+static int pci_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	struct pci_gpu *gpu = to_pci_gpu(hw);
 
-	if (hmm_ref_fail(HMM_REF_FAIL_VRAM) || dpfn + nr > gpu->size >> PAGE_SHIFT)
+	if (hmm_ref_fail(HMM_REF_FAIL_VRAM) ||
+	    dpfn + nr > gpu->size >> PAGE_SHIFT)
 		return -ENOMEM;
 	return 0;
 }
 
-static void pci_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void pci_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 }
 
 static bool pci_is_present(struct hmm_ref_gpu *gpu)
 {
-	return pci_device_is_present(container_of(gpu, struct pci_gpu, gpu)->pdev);
+	return pci_device_is_present(to_pci_gpu(&gpu->hw)->pdev);
 }
 
 static const struct hmm_ref_hw_ops pci_ops = {
@@ -108,11 +115,14 @@ static int map_vram(struct pci_dev *pdev, struct pci_gpu *gpu)
 	gpu->size = ALIGN_DOWN(pci_resource_len(pdev, VRAM_BAR), PMD_SIZE);
 	if (!gpu->size)
 		return -ENODEV;
-	gpu->vram = devm_ioremap_wc(&pdev->dev, pci_resource_start(pdev, VRAM_BAR), gpu->size);
+	gpu->vram = devm_ioremap_wc(&pdev->dev,
+				    pci_resource_start(pdev, VRAM_BAR),
+				    gpu->size);
 	return gpu->vram ? 0 : -ENOMEM;
 }
 
-static int hmm_ref_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+static int hmm_ref_pci_probe(struct pci_dev *pdev,
+			     const struct pci_device_id *id)
 {
 	struct hmm_ref_device_params params = hmm_ref_device_params;
 	struct hmm_ref_device *dev;
@@ -131,7 +141,8 @@ static int hmm_ref_pci_probe(struct pci_dev *pdev, const struct pci_device_id *i
 	gpu->pdev = pdev;
 	gpu->gpu.vram = pci_vram;
 	gpu->gpu.is_present = pci_is_present;
-	rc = hmm_ref_gpu_init(&gpu->gpu, &pci_ops, &pdev->dev, dev_to_node(&pdev->dev));
+	rc = hmm_ref_gpu_init(&gpu->gpu, &pci_ops, &pdev->dev,
+			      dev_to_node(&pdev->dev));
 	if (rc)
 		goto err_index;
 	params.hw = &gpu->gpu.hw;
@@ -171,7 +182,7 @@ static struct pci_driver hmm_ref_pci_driver = {
 };
 
 /**
- * hmm_ref_pci_init() - look for devices on PCI, if that is asked for
+ * hmm_ref_pci_init() - register the driver for PCI devices, if enabled
  *
  * Return: 0 or a negative errno.
  */

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Promises of device pages to migrations.
+ * Reservation of device pages for migrations.
  *
  * A reservation of single pages is a count, not a set of pages:
  *
  *   used + reserved + retired  <=  pages in chunks
  *
- * so every reservation finds a free page. The sum is raised, and a chunk taken away, under
- * dm->lock, where it is compared; folio_free lowers it after the page can be found. For a large
- * folio a block that is whole is reserved: it is counted the same way, and leaves the lists.
- * Retiring pages may break the promise, and handout then comes short.
+ * so every reservation finds a free page. The sum grows, and chunks are
+ * removed, only under dm->lock, where the sum is checked; folio_free lowers it
+ * after the page is on the free map. For a large folio a whole block is
+ * reserved: it counts with all of its pages, and leaves the lists. Retiring
+ * reserved pages may break the invariant; handout then returns fewer pages.
  *
- * Before the system sleeps all pages have to leave, and none may come: nothing is reserved, and no
- * task waits for room.
+ * Before the system sleeps all pages leave the device. Reservations fail from
+ * then on, and no task waits for room.
  *
- * Reserving never evicts. A migration that finds the device full waits for its turn at
- * dm->room_lock; then it alone makes room, and whatever comes free is its own until it
- * has enough (migrate_evict.c). As long as any task waits, nothing is reserved out of turn.
+ * Reserving never evicts. A migration that finds the device full queues for
+ * dm->room_lock. Its holder alone makes room, and keeps each page that becomes
+ * free until it has enough (migrate_evict.c). While a task waits, other tasks
+ * cannot reserve free pages out of turn.
  */
 #include <linux/list.h>
 #include <linux/sched/signal.h>
@@ -25,29 +27,29 @@
 #include "sanity.h"
 #include "trace.h"
 
-/* Add a chunk. Return: 0, -ENOSPC or -ENOMEM. */
 static int grow(struct hmm_ref_devmem *dm)
 {
 	int rc = hmm_ref_devmem_add_chunk(dm);
 
-	/* Whatever the core's reason, there is no memory. */
+	/* No memory can be added, whatever the reason of the core. */
 	return rc && rc != -ENOSPC ? -ENOMEM : rc;
 }
 
-/* Are fewer pages free than that, or no block whole? */
+/* Are fewer than @nr pages free or, with @whole, no block? */
 static bool is_short(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
 {
 	bool is;
 
 	spin_lock_irq(&dm->lock);
 	is = hmm_ref_devmem_free_pages(dm) < (long)nr ||
-	     (whole && (list_empty(&dm->avail[HMM_REF_BLOCK_ORDER]) ||
-			hmm_ref_devmem_free_pages(dm) < (long)HMM_REF_BLOCK_PAGES));
+	     (whole &&
+	      (list_empty(&dm->avail[HMM_REF_BLOCK_ORDER]) ||
+	       hmm_ref_devmem_free_pages(dm) < (long)HMM_REF_BLOCK_PAGES));
 	spin_unlock_irq(&dm->lock);
 	return is;
 }
 
-/* Reserve what there is, up to @nr single pages in @room. Return: 0 or -ENOSPC. */
+/* Reserve free pages until @room has @nr single ones. Return: 0 or -ENOSPC. */
 static int promise_pages(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			 unsigned long nr)
 {
@@ -88,7 +90,8 @@ static int promise(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 		   unsigned long nr, bool whole)
 {
 	if (dm->stopped)
-		return dm->stopped == HMM_REF_STOPPED_TO_SLEEP ? -ENOMEM : -ENODEV;
+		return dm->stopped == HMM_REF_STOPPED_TO_SLEEP ? -ENOMEM :
+								 -ENODEV;
 	return whole ? promise_block(dm, room) : promise_pages(dm, room, nr);
 }
 
@@ -104,26 +107,28 @@ static int promise_now(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 }
 
 /**
- * hmm_ref_devmem_try_reserve() - promise pages that are free, all or none
+ * hmm_ref_devmem_try_reserve() - reserve free pages, all or none
  * @dm: device memory
- * @room: reservation, which may have some of them already
- * @nr: single pages that it is to have
- * @whole: a block instead, for a large folio
+ * @room: reservation, which may hold some of the pages already
+ * @nr: number of single pages that it is to hold
+ * @whole: reserve a whole block for a large folio instead
  *
- * Context: any, folio locks included: does not sleep, and waits for nothing.
- * Return: 0; -ENOSPC when there are too few, or when others wait for them; -ENOMEM when the system
- * is about to sleep; -ENODEV.
+ * Context: any, including with folio locks held: does not sleep.
+ * Return: 0; -ENOSPC if too few pages are free or other tasks wait for them;
+ * -ENOMEM if the system is about to sleep; -ENODEV.
  */
-int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
-			       unsigned long nr, bool whole)
+int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm,
+			       struct hmm_ref_room *room, unsigned long nr,
+			       bool whole)
 {
 	int rc = -ENOSPC;
 
 	if (whole ? !!room->block : room->nr >= nr)
 		return 0;
 	spin_lock_irq(&dm->lock);
-	if (dm->stopped || (!atomic_read(&dm->nr_waiting) &&
-			    (whole || hmm_ref_devmem_free_pages(dm) >= (long)(nr - room->nr))))
+	if (dm->stopped ||
+	    (!atomic_read(&dm->nr_waiting) &&
+	     (whole || hmm_ref_devmem_free_pages(dm) >= (long)(nr - room->nr))))
 		rc = promise(dm, room, nr, whole);
 	spin_unlock_irq(&dm->lock);
 	return rc;
@@ -131,19 +136,19 @@ int hmm_ref_devmem_try_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *r
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_try_reserve);
 
 /**
- * hmm_ref_devmem_reserve() - promise pages to a migration
+ * hmm_ref_devmem_reserve() - reserve pages for a migration
  * @dm: device memory
- * @room: reservation, which may have some of them already
- * @nr: single pages that it is to have
- * @whole: a block instead, for a large folio
+ * @room: reservation, which may hold some of the pages already
+ * @nr: number of single pages that it is to hold
+ * @whole: reserve a whole block for a large folio instead
  *
  * Adds chunks as far as the capacity allows. Does not evict.
  *
- * Context: may sleep and enter reclaim; no folio lock held, so that nothing waits
- * for the memory behind a half-done migration.
- * Return: 0; or, with as many single pages in @room as there are, -ENOSPC (the device is
- * full), -ENOMEM (no system memory to stand for device memory, or the system is about to sleep),
- * -ENODEV or -EINTR.
+ * Context: may sleep and enter reclaim. No folio lock is held, since reclaim
+ * would wait for the half-done migration.
+ * Return: 0; or, with all free single pages in @room, -ENOSPC if the device is
+ * full, -ENOMEM if there is too little system memory for a chunk or the system
+ * is about to sleep, -ENODEV or -EINTR.
  */
 int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 			   unsigned long nr, bool whole)
@@ -152,10 +157,12 @@ int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 
 	rc = promise_now(dm, room, nr, whole);
 	while (rc == -ENOSPC && !grown) {
-		if (fatal_signal_pending(current) || mutex_lock_killable(&dm->grow_lock))
+		if (fatal_signal_pending(current) ||
+		    mutex_lock_killable(&dm->grow_lock))
 			return -EINTR;
-		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ? grow(dm) : 0;
-		/* Under the same lock: a chunk without users may be freed at any time. */
+		grown = is_short(dm, whole ? 0 : nr - room->nr, whole) ?
+			grow(dm) : 0;
+		/* Still locked: an unused chunk may be freed at any time. */
 		rc = promise_now(dm, room, nr, whole);
 		mutex_unlock(&dm->grow_lock);
 	}
@@ -164,11 +171,12 @@ int hmm_ref_devmem_reserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_reserve);
 
 /**
- * hmm_ref_devmem_unreserve() - return what is left of a reservation
+ * hmm_ref_devmem_unreserve() - cancel the unused part of a reservation
  * @dm: device memory
- * @room: emptied
+ * @room: reservation, empty on return
  */
-void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *room)
+void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm,
+			      struct hmm_ref_room *room)
 {
 	struct hmm_ref_block *block = room->block;
 
@@ -194,7 +202,7 @@ void hmm_ref_devmem_unreserve(struct hmm_ref_devmem *dm, struct hmm_ref_room *ro
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_unreserve);
 
 /**
- * hmm_ref_devmem_available() - how many pages can be reserved, as things are
+ * hmm_ref_devmem_available() - number of pages that can be reserved now
  * @dm: device memory
  *
  * Return: pages.
@@ -210,33 +218,38 @@ unsigned long hmm_ref_devmem_available(struct hmm_ref_devmem *dm)
 }
 
 /**
- * hmm_ref_devmem_may_grow() - would a chunk help a migration?
+ * hmm_ref_devmem_may_grow() - test whether a migration needs another chunk
  * @dm: device memory
- * @nr: single pages that it may need
- * @whole: it may need a block
+ * @nr: number of single pages that it may need
+ * @whole: it may need a whole block
  *
- * Return: true when that is not free, and the capacity not used up.
+ * Return: true if these are not free and the capacity is not used up.
  */
-bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
+bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr,
+			     bool whole)
 {
-	return READ_ONCE(dm->nr_pages) < dm->capacity && is_short(dm, nr, whole);
+	return READ_ONCE(dm->nr_pages) < dm->capacity &&
+	       is_short(dm, nr, whole);
 }
 
 /**
  * hmm_ref_devmem_grow() - add chunks for a migration that is about to begin
  * @dm: device memory
- * @nr: single pages that it may need
- * @whole: it may need a block
+ * @nr: number of single pages that it may need
+ * @whole: it may need a whole block
  *
- * Reserves nothing, and is only tried: the migration finds out what it has got.
+ * Best effort: reserves nothing, and reports no failure. The migration finds
+ * out when it reserves.
  *
  * Context: as hmm_ref_devmem_reserve().
  */
-void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
+void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr,
+			 bool whole)
 {
 	int rc = 0;
 
-	while (!rc && !READ_ONCE(dm->stopped) && !fatal_signal_pending(current) &&
+	while (!rc && !READ_ONCE(dm->stopped) &&
+	       !fatal_signal_pending(current) &&
 	       hmm_ref_devmem_may_grow(dm, nr, whole)) {
 		if (mutex_lock_killable(&dm->grow_lock))
 			return;

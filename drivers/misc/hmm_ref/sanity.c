@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Sanity mode (CONFIG_HMM_REF_SANITY): the rules, as code that looks.
+ * Sanity mode (CONFIG_HMM_REF_SANITY): the driver's invariants as assertions.
  *
- * Whoever changes the state of a page, a block, a chunk or a mirror calls the verify
- * function for it, with the locks still held that made the change. So a mistake is
- * reported where it is made, with the guilty function on the stack, and not where a
- * page turns up twice. What is verified is what the opening comments of devmem.c,
- * chunk.c and mirror.c promise; each rule is one line here.
+ * Code that changes the state of a page, a block, a chunk or a mirror calls the
+ * verify function for it while it still holds the locks of the change. So a
+ * mistake is reported where it is made, with the guilty function on the stack,
+ * and not later, when a page turns up twice. The opening comments of devmem.c,
+ * chunk.c and mirror.c state the invariants; each is one line here.
  *
- * The functions only look: they change nothing, take only hmm_ref_block::lock, and the
- * driver runs the same with and without them. Without the option they are empty.
- * Compare audit.c, which looks at everything when it is asked.
+ * The functions change nothing and take only hmm_ref_block::lock. Without the
+ * option they are empty, and the driver behaves the same. audit.c checks all
+ * pages on request.
  */
 #include "mirror.h"
 #include "sanity.h"
 
 #define sane(cond)	WARN_ON_ONCE(!(cond))
 
-/* Rule 1 of devmem.c: what a page on the free map is like. */
+/* Rule 1 of devmem.c: the state of a page on the free map. */
 static bool is_idle(struct page *page)
 {
-	return !page_ref_count(page) && !PageCompound(page) && !PageLocked(page) &&
-	       !page->mapping && !page->zone_device_data;
+	return !page_ref_count(page) && !PageCompound(page) &&
+	       !PageLocked(page) && !page->mapping && !page->zone_device_data;
 }
 
 /**
- * hmm_ref_verify_idle() - pages that are on the free map, or about to be
+ * hmm_ref_verify_idle() - check pages on the free map, or about to enter it
  * @block: block
  * @bit: first page
  * @nr: pages
  *
- * Context: no other task can hand them out meanwhile.
+ * Context: no other task can hand out the pages meanwhile.
  */
 void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 			 unsigned int nr)
@@ -41,7 +41,7 @@ void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 		sane(is_idle(page++));
 }
 
-/* Flags that would be taken for those of the next data. */
+/* Flags of the last user, which the next one would inherit. */
 static bool has_flags_of_user(const struct folio *folio)
 {
 	return folio_test_swapbacked(folio) || folio_test_dirty(folio) ||
@@ -51,15 +51,16 @@ static bool has_flags_of_user(const struct folio *folio)
 }
 
 /**
- * hmm_ref_verify_handed_out() - a folio that has just been handed out
- * @chunk: that it is from
+ * hmm_ref_verify_handed_out() - check a folio that has just been handed out
+ * @chunk: chunk of the folio
  * @folio: folio
  *
- * An eviction that looks what the page is may have a reference for a moment.
+ * The count may be above 1: an eviction takes a reference to examine a page.
  *
  * Context: process context, before the folio is used.
  */
-void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio)
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk,
+			       struct folio *folio)
 {
 	struct page *page = folio_page(folio, 0);
 
@@ -73,12 +74,12 @@ void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *
 }
 
 /**
- * hmm_ref_verify_last_put() - a folio that the core gives back
+ * hmm_ref_verify_last_put() - check a folio that the core is freeing
  * @folio: folio
  *
- * Rule 3: the core has set its final state.
+ * Rule 3 of devmem.c: the core has cleared its state.
  *
- * Context: folio_free's.
+ * Context: that of folio_free.
  */
 void hmm_ref_verify_last_put(struct folio *folio)
 {
@@ -91,10 +92,10 @@ void hmm_ref_verify_last_put(struct folio *folio)
 }
 
 /**
- * hmm_ref_verify_block() - counts, bitmaps and lists of a block
+ * hmm_ref_verify_block() - check counts, bitmaps and lists of a block
  * @block: block
  *
- * Context: the block's lock.
+ * Context: the block's lock is held.
  */
 void hmm_ref_verify_block(const struct hmm_ref_block *block)
 {
@@ -106,14 +107,14 @@ void hmm_ref_verify_block(const struct hmm_ref_block *block)
 	sane(bitmap_subset(block->lost, block->bad, HMM_REF_BLOCK_PAGES));
 	sane(list_empty(&block->lru) == !block->nr_used);
 	sane(!block->nr_used || READ_ONCE(block->chunk->users));
-	/* A whole block is reserved without its lock: marked first, then off its list. */
-	sane(list_empty(&block->avail) == !block->nr_free || READ_ONCE(block->reserved) ||
-	     !READ_ONCE(block->chunk->live));
+	/* Marked and unlinked without the block's lock. */
+	sane(list_empty(&block->avail) == !block->nr_free ||
+	     READ_ONCE(block->reserved) || !READ_ONCE(block->chunk->live));
 }
 
 /**
- * hmm_ref_verify_chunk() - a chunk that comes or goes
- * @chunk: no page of it is used
+ * hmm_ref_verify_chunk() - check a chunk that is added or removed
+ * @chunk: chunk with no used page
  *
  * Context: process context, between memremap_pages() and memunmap_pages().
  */
@@ -137,16 +138,17 @@ void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk)
 }
 
 /**
- * hmm_ref_verify_promise() - reservations are covered
+ * hmm_ref_verify_promise() - check that free pages cover the reservations
  * @dm: device memory
  *
- * Context: hmm_ref_devmem::lock, right after a reservation.
+ * Context: hmm_ref_devmem::lock is held, right after a reservation.
  */
 void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm)
 {
 	lockdep_assert_held(&dm->lock);
 	sane(atomic_long_read(&dm->used) >= 0);
-	sane(dm->reserved + atomic_long_read(&dm->used) <= dm->nr_pages - dm->retired);
+	sane(dm->reserved + atomic_long_read(&dm->used) <=
+	     dm->nr_pages - dm->retired);
 	sane(dm->nr_pages <= dm->capacity);
 }
 
@@ -171,7 +173,8 @@ static void verify_system_page(struct hmm_ref_range *range, unsigned long addr)
 	unsigned long entry = range->dma.pfn_list[index];
 	unsigned long pfn = page_to_pfn(hmm_pfn_to_page(entry));
 
-	pfn += (addr >> PAGE_SHIFT) & ((range->dma.dma_entry_size >> PAGE_SHIFT) - 1);
+	pfn += (addr >> PAGE_SHIFT) &
+	       ((range->dma.dma_entry_size >> PAGE_SHIFT) - 1);
 	sane(entry & HMM_PFN_DMA_MAPPED);
 	sane(pfn_valid(pfn));
 	sane(page_count(pfn_to_page(pfn)));
@@ -179,14 +182,14 @@ static void verify_system_page(struct hmm_ref_range *range, unsigned long addr)
 }
 
 /**
- * hmm_ref_verify_mapped() - what a device maps belongs to the process
+ * hmm_ref_verify_mapped() - check the pages that a device maps
  * @range: range
  * @start: page address
  * @end: page address, exclusive
  *
- * The CPU maps the same pages as long as the lock is held, so they are in use.
+ * The CPU maps the same pages while the lock is held, so they are in use.
  *
- * Context: hmm_ref_range::lock, right after the entries were written.
+ * Context: hmm_ref_range::lock is held, right after the entries were written.
  */
 void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end)
@@ -215,7 +218,8 @@ void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 /* A page of a migration is locked and referenced until its copy is complete. */
 static bool is_the_jobs(struct page *page)
 {
-	return page_ref_count(compound_head(page)) && PageLocked(compound_head(page));
+	return page_ref_count(compound_head(page)) &&
+	       PageLocked(compound_head(page));
 }
 
 /* A destination belongs to no mapping before migrate_vma_pages(). */
@@ -224,8 +228,9 @@ static bool is_unused(struct page *page)
 	return is_the_jobs(page) && !page_folio(page)->mapping;
 }
 
-/* Return: the first of @nr pages, which are in one block; or NULL. */
-static struct page *device_pages(struct hmm_ref_devmem *dm, unsigned long dpfn, unsigned int nr)
+/* Return: the first of @nr pages in one block, or NULL. */
+static struct page *device_pages(struct hmm_ref_devmem *dm, unsigned long dpfn,
+				 unsigned int nr)
 {
 	struct hmm_ref_block *block = hmm_ref_devmem_block(dm, dpfn);
 	unsigned int bit = dpfn & (HMM_REF_BLOCK_PAGES - 1);
@@ -234,13 +239,15 @@ static struct page *device_pages(struct hmm_ref_devmem *dm, unsigned long dpfn, 
 	return block ? pfn_to_page(hmm_ref_block_pfn(block) + bit) : NULL;
 }
 
-static void verify_copy(const struct hmm_ref_job *job, const struct hmm_ref_copy *copy)
+static void verify_copy(const struct hmm_ref_job *job,
+			const struct hmm_ref_copy *copy)
 {
 	struct page *dev_page = device_pages(job->dm, copy->dpfn, copy->nr);
 	struct page *page = copy->sys_page;
 
 	if (copy->op == HMM_REF_COPY_PEER)
-		page = device_pages(job->peer, copy->addr >> PAGE_SHIFT, copy->nr);
+		page = device_pages(job->peer, copy->addr >> PAGE_SHIFT,
+				    copy->nr);
 	if (!dev_page || (copy->op == HMM_REF_COPY_PEER && !page))
 		return;
 	if (copy->op == HMM_REF_COPY_OUT) {
@@ -253,10 +260,10 @@ static void verify_copy(const struct hmm_ref_job *job, const struct hmm_ref_copy
 }
 
 /**
- * hmm_ref_verify_job() - the pages of a batch of copies are its own
+ * hmm_ref_verify_job() - check the pages of a batch of copies
  * @job: batch
  *
- * Fails where a page is used, unlocked or freed before the batch was waited for.
+ * Reports pages that are used, unlocked or freed before the batch is complete.
  *
  * Context: before submit, and before and after the wait.
  */
@@ -269,8 +276,8 @@ void hmm_ref_verify_job(const struct hmm_ref_job *job)
 }
 
 /**
- * hmm_ref_verify_trimmed() - no room is left that nothing is mapped in
- * @range: that no operation uses
+ * hmm_ref_verify_trimmed() - check that no empty page table is kept
+ * @range: range that no operation uses
  *
  * Context: takes no lock; no entry is written meanwhile.
  */
@@ -280,12 +287,14 @@ void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 }
 
 /*
- * How often a page is mapped, by direction. Few copies are of one page at a time: 12 bits for each
- * way. The zero page is mapped by as many ranges as read it: the rest, on top.
+ * Mappings of a page are counted by direction, in one word: 12 bits for each
+ * single direction, since few copies share a page, and the rest for both
+ * directions, since every range that reads the zero page maps it.
  */
 static unsigned int shift_of(enum dma_data_direction direction)
 {
-	return direction == DMA_BIDIRECTIONAL ? 24 : direction == DMA_TO_DEVICE ? 12 : 0;
+	return direction == DMA_BIDIRECTIONAL ? 24 :
+	       direction == DMA_TO_DEVICE ? 12 : 0;
 }
 
 static unsigned long mapped_once(enum dma_data_direction direction)
@@ -293,14 +302,16 @@ static unsigned long mapped_once(enum dma_data_direction direction)
 	return 1UL << shift_of(direction);
 }
 
-static unsigned long times_mapped(unsigned long count, enum dma_data_direction direction)
+static unsigned long times_mapped(unsigned long count,
+				  enum dma_data_direction direction)
 {
 	count >>= shift_of(direction);
 	return direction == DMA_BIDIRECTIONAL ? count : count & GENMASK(11, 0);
 }
 
 /* Return: 0 or -ENOMEM. */
-static int count_mapping(struct hmm_ref_hw *hw, unsigned long index, long change)
+static int count_mapping(struct hmm_ref_hw *hw, unsigned long index,
+			 long change)
 {
 	unsigned long flags, count;
 	void *entry;
@@ -308,23 +319,24 @@ static int count_mapping(struct hmm_ref_hw *hw, unsigned long index, long change
 	xa_lock_irqsave(&hw->mapped, flags);
 	entry = xa_load(&hw->mapped, index);
 	count = (entry ? xa_to_value(entry) : 0) + change;
-	entry = __xa_store(&hw->mapped, index, count ? xa_mk_value(count) : NULL,
+	entry = __xa_store(&hw->mapped, index,
+			   count ? xa_mk_value(count) : NULL,
 			   GFP_NOWAIT | __GFP_NOWARN);
 	xa_unlock_irqrestore(&hw->mapped, flags);
 	return xa_err(entry);
 }
 
 /**
- * hmm_ref_note_mapping() - note what is mapped for DMA
+ * hmm_ref_note_mapping() - record a DMA mapping
  * @hw: device
  * @addr: DMA address of the first page
  * @nr: pages
- * @direction: which way
+ * @direction: direction of the DMA
  *
- * Return: 0; or -ENOMEM, and none of them is noted.
+ * Return: 0; or -ENOMEM, with none of the pages recorded.
  */
-int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			 enum dma_data_direction direction)
+int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+			 unsigned int nr, enum dma_data_direction direction)
 {
 	unsigned long first = addr >> PAGE_SHIFT;
 	unsigned int i;
@@ -339,32 +351,34 @@ int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr
 }
 
 /**
- * hmm_ref_forget_mapping() - note what is mapped no more
+ * hmm_ref_forget_mapping() - remove the record of a DMA mapping
  * @hw: device
  * @addr: DMA address of the first page
  * @nr: pages
- * @direction: which way
+ * @direction: direction of the DMA
  */
-void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			    enum dma_data_direction direction)
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+			    unsigned int nr, enum dma_data_direction direction)
 {
 	unsigned long index = addr >> PAGE_SHIFT, end = index + nr;
 
 	for (; index < end; index++) {
-		sane(hmm_ref_is_mapped(hw, (dma_addr_t)index << PAGE_SHIFT, direction));
+		sane(hmm_ref_is_mapped(hw, (dma_addr_t)index << PAGE_SHIFT,
+				       direction));
 		count_mapping(hw, index, -mapped_once(direction));
 	}
 }
 
 /**
- * hmm_ref_is_mapped() - may a device use a DMA address?
+ * hmm_ref_is_mapped() - test whether a device may use a DMA address
  * @hw: device
  * @addr: address
- * @direction: which way
+ * @direction: direction of the DMA
  *
- * Return: whether it is mapped so, or both ways.
+ * Return: true if it is mapped for that direction, or for both.
  */
-bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr, enum dma_data_direction direction)
+bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
+		       enum dma_data_direction direction)
 {
 	void *entry = xa_load(&hw->mapped, addr >> PAGE_SHIFT);
 

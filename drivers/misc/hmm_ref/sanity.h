@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * The rules, checked.
- */
+/* Run-time checks of the driver's invariants. */
 #ifndef _HMM_REF_SANITY_H
 #define _HMM_REF_SANITY_H
 
@@ -19,7 +17,8 @@ struct hmm_ref_range;
 #ifdef CONFIG_HMM_REF_SANITY
 void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 			 unsigned int nr);
-void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk, struct folio *folio);
+void hmm_ref_verify_handed_out(const struct hmm_ref_chunk *chunk,
+			       struct folio *folio);
 void hmm_ref_verify_last_put(struct folio *folio);
 void hmm_ref_verify_block(const struct hmm_ref_block *block);
 void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk);
@@ -28,10 +27,10 @@ void hmm_ref_verify_mapped(struct hmm_ref_range *range, unsigned long start,
 			   unsigned long end);
 void hmm_ref_verify_job(const struct hmm_ref_job *job);
 void hmm_ref_verify_trimmed(struct hmm_ref_range *range);
-int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			 enum dma_data_direction direction);
-void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
-			    enum dma_data_direction direction);
+int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+			 unsigned int nr, enum dma_data_direction direction);
+void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+			    unsigned int nr, enum dma_data_direction direction);
 bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
 		       enum dma_data_direction direction);
 #else
@@ -44,18 +43,20 @@ static inline void hmm_ref_verify_block(const struct hmm_ref_block *block) {}
 static inline void hmm_ref_verify_chunk(const struct hmm_ref_chunk *chunk) {}
 static inline void hmm_ref_verify_promise(const struct hmm_ref_devmem *dm) {}
 static inline void hmm_ref_verify_mapped(struct hmm_ref_range *range,
-					 unsigned long start, unsigned long end) {}
+					 unsigned long start,
+					 unsigned long end) {}
 static inline void hmm_ref_verify_job(const struct hmm_ref_job *job) {}
 static inline void hmm_ref_verify_trimmed(struct hmm_ref_range *range) {}
-static inline int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+static inline int hmm_ref_note_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
+				       unsigned int nr,
 				       enum dma_data_direction direction)
 {
 	return 0;
 }
 
-static inline void hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr,
-					  unsigned int nr,
-					  enum dma_data_direction direction) {}
+static inline void
+hmm_ref_forget_mapping(struct hmm_ref_hw *hw, dma_addr_t addr, unsigned int nr,
+		       enum dma_data_direction direction) {}
 static inline bool hmm_ref_is_mapped(struct hmm_ref_hw *hw, dma_addr_t addr,
 				     enum dma_data_direction direction)
 {

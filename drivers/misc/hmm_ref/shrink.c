@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Chunks that go back: what their struct pages cost the system is system memory.
+ * Freeing of unused chunks, whose struct pages occupy system memory.
  *
- * The shrinker only counts the chunks without users, and queues a work item, which frees them.
- * Reclaim waits for nothing here.
+ * The shrinker only counts the chunks without users and queues a work item that
+ * frees them, so reclaim never waits here.
  */
 #include <linux/pfn.h>
 #include <linux/rcupdate.h>
@@ -31,7 +31,10 @@ static void block_delist(struct hmm_ref_block *block)
 	dm->nr_flawed -= !!block->nr_retired;
 }
 
-/* A chunk without users and without promised pages; it is not live from now on. */
+/*
+ * Choose a chunk to remove. It has no users, none of its pages is needed for a
+ * reservation, and it is no longer live.
+ */
 static struct hmm_ref_chunk *delist_idle(struct hmm_ref_devmem *dm)
 {
 	struct hmm_ref_chunk *chunk;
@@ -39,7 +42,7 @@ static struct hmm_ref_chunk *delist_idle(struct hmm_ref_devmem *dm)
 
 	spin_lock_irq(&dm->lock);
 	chunk = list_first_entry_or_null(&dm->idle, struct hmm_ref_chunk, idle);
-	/* What comes free while a task waits is for that one. */
+	/* Pages that become free belong to a task that waits for room. */
 	if (chunk && !atomic_read(&dm->nr_waiting) &&
 	    hmm_ref_devmem_free_pages(dm) >= (long)free_pages_of(chunk)) {
 		chunk->live = false;
@@ -55,7 +58,7 @@ static struct hmm_ref_chunk *delist_idle(struct hmm_ref_devmem *dm)
 	return chunk;
 }
 
-/* For the next chunk in this place. Return: 0 or -ENOMEM. */
+/* Keep bad pages for the next chunk in this place. Return: 0 or -ENOMEM. */
 static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
 {
 	struct hmm_ref_devmem *dm = chunk->dm;
@@ -65,15 +68,17 @@ static int chunk_remember_bad(struct hmm_ref_chunk *chunk)
 
 	for (i = 0; i < chunk->nr_blocks; i++, dpfn += HMM_REF_BLOCK_PAGES) {
 		for_each_set_bit(bit, chunk->blocks[i].bad, HMM_REF_BLOCK_PAGES)
-			rc = rc ?: xa_err(xa_store(&dm->bad, dpfn + bit, xa_mk_value(0),
-						   GFP_KERNEL));
+			if (!rc)
+				rc = xa_err(xa_store(&dm->bad, dpfn + bit,
+						     xa_mk_value(0),
+						     GFP_KERNEL));
 	}
 	return rc;
 }
 
 /*
- * A chunk to remove. Bad pages of it are remembered: a task that learns of one more finds the chunk
- * live, or waits for the lock until it is not.
+ * Take a chunk to remove, and record its bad pages. A task that reports another
+ * bad page either still finds the chunk live, or waits for the lock.
  */
 static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 {
@@ -91,7 +96,8 @@ static struct hmm_ref_chunk *take_idle(struct hmm_ref_devmem *dm)
 
 static void reclaim_work(struct work_struct *work)
 {
-	struct hmm_ref_devmem *dm = container_of(work, struct hmm_ref_devmem, reclaim);
+	struct hmm_ref_devmem *dm =
+		container_of(work, struct hmm_ref_devmem, reclaim);
 	struct hmm_ref_chunk *chunk, *next;
 	LIST_HEAD(removed);
 
@@ -101,13 +107,13 @@ static void reclaim_work(struct work_struct *work)
 	}
 	if (list_empty(&removed))
 		return;
-	/* A task may have found one of them, and be about to find out that it is gone. */
+	/* A task may just have found one, and not yet seen that it is gone. */
 	synchronize_rcu();
 	list_for_each_entry_safe(chunk, next, &removed, idle)
 		hmm_ref_chunk_free(chunk);
 }
 
-/* In pages of system memory: those that hold the struct pages of idle chunks. */
+/* Return: the system pages that hold the struct pages of idle chunks. */
 static unsigned long shrink_count(struct shrinker *shrinker,
 				  struct shrink_control *sc)
 {
@@ -116,7 +122,7 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 	return PFN_UP(READ_ONCE(dm->nr_idle) * sizeof(struct page));
 }
 
-/* memunmap_pages() waits, and takes locks that reclaim may be under. */
+/* Do not sleep here: locks that memunmap_pages() takes may be held. */
 static unsigned long shrink_scan(struct shrinker *shrinker,
 				 struct shrink_control *sc)
 {
@@ -127,9 +133,9 @@ static unsigned long shrink_scan(struct shrinker *shrinker,
 }
 
 /**
- * hmm_ref_devmem_shrink_init() - let the system ask for memory
+ * hmm_ref_devmem_shrink_init() - register a shrinker for unused chunks
  * @dm: device memory
- * @name: of the shrinker
+ * @name: name of the shrinker
  *
  * Return: 0 or -ENOMEM.
  */
@@ -147,7 +153,7 @@ int hmm_ref_devmem_shrink_init(struct hmm_ref_devmem *dm, const char *name)
 }
 
 /**
- * hmm_ref_devmem_shrink_exit() - end that
+ * hmm_ref_devmem_shrink_exit() - free the shrinker
  * @dm: device memory
  *
  * Context: may sleep.

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The system sleeps, and takes the power from a device's memory: before that all pages leave the
- * device, which wakes up empty.
+ * System sleep. It may cut the power of the device's memory, so all pages leave
+ * the device first, and it wakes up empty.
  *
- *   PM_*_PREPARE   stop: a migration to the device fails as if that was full, and the pages
- *                  stay where they are
- *                  evict, while all else works: system memory can be had, by way of the swap if
- *                  need be; processes run, and let go of what they hold; CPU faults are served
- *   .suspend       processes are frozen, and other devices sleep: check that no page is left; zap
- *                  the mirrors; wait until no task uses the device
+ *   PM_*_PREPARE   stop: migrations to the device fail as if it was full, and
+ *                  their pages stay where they are;
+ *                  then evict, while everything else works: system memory can
+ *                  be allocated, by swapping if needed; processes run and
+ *                  release their pages; CPU faults are served
+ *   .suspend       processes are frozen, other devices sleep: check that no
+ *                  page is used; zap the mirrors; wait until no task uses the
+ *                  hardware
  *   .resume        nothing
- *   PM_POST_*      hand out again
+ *   PM_POST_*      resume handout
  *
- * A sleep may fail, as the system can stay awake: here, or in another driver, at any step.
- * PM_POST_* follows all the same. Only the notifier that fails does not get it: it undoes what it
- * has done. Hibernation calls .suspend and .resume twice, around the image; the pages are in it as
- * those of processes, and none is on the device from PREPARE to POST.
+ * Any step may fail, here or in another driver, and the system stays awake.
+ * PM_POST_* follows in any case, except to a notifier that fails, which undoes
+ * its own work. Hibernation calls .suspend and .resume twice, around the image.
+ * The image contains the pages as process memory, since none is on the device
+ * between PREPARE and POST.
  */
 #include <linux/notifier.h>
 #include <linux/pm.h>
@@ -24,11 +27,11 @@
 #include "fail.h"
 #include "hmm_ref.h"
 
-/* Return: 0, or -EBUSY with the device as it was. */
+/* Return: 0, or -EBUSY with the device back in use. */
 static int sleep_prepare(struct hmm_ref_device *dev)
 {
 	hmm_ref_devmem_stop(&dev->dm, HMM_REF_STOPPED_TO_SLEEP);
-	/* A device that is lost has nothing left to lose. */
+	/* A lost device has no data to evict. */
 	if (hmm_ref_evict_all(dev, HMM_REF_GIVE_UP) || READ_ONCE(dev->dm.lost))
 		return 0;
 	pr_err("%s: %lu pages do not leave the device\n", dev->name,
@@ -37,9 +40,11 @@ static int sleep_prepare(struct hmm_ref_device *dev)
 	return -EBUSY;
 }
 
-static int sleep_notify(struct notifier_block *nb, unsigned long event, void *unused)
+static int sleep_notify(struct notifier_block *nb, unsigned long event,
+			void *unused)
 {
-	struct hmm_ref_device *dev = container_of(nb, struct hmm_ref_device, sleep);
+	struct hmm_ref_device *dev =
+		container_of(nb, struct hmm_ref_device, sleep);
 
 	switch (event) {
 	case PM_SUSPEND_PREPARE:
@@ -55,7 +60,7 @@ static int sleep_notify(struct notifier_block *nb, unsigned long event, void *un
 	return NOTIFY_DONE;
 }
 
-/* The device may have been bound after PREPARE, and not have been stopped. */
+/* Stops again, since the device may have been bound after PREPARE. */
 static int sleep_suspend(struct device *device)
 {
 	struct hmm_ref_device *dev = dev_get_drvdata(device);
@@ -80,10 +85,10 @@ const struct dev_pm_ops hmm_ref_pm_ops = {
 EXPORT_SYMBOL_NS_GPL(hmm_ref_pm_ops, "HMM_REF");
 
 /**
- * hmm_ref_sleep_init() - take part in the sleep of the system
+ * hmm_ref_sleep_init() - take part in system sleep
  * @dev: device that is complete
  *
- * Context: waits for a sleep that begins, until no task is frozen yet or any more.
+ * Context: waits while the notifiers of a system sleep run.
  * Return: 0 or a negative errno.
  */
 int hmm_ref_sleep_init(struct hmm_ref_device *dev)
@@ -93,10 +98,10 @@ int hmm_ref_sleep_init(struct hmm_ref_device *dev)
 }
 
 /**
- * hmm_ref_sleep_exit() - undo hmm_ref_sleep_init(), if that was done
- * @dev: device that is gone
+ * hmm_ref_sleep_exit() - undo hmm_ref_sleep_init()
+ * @dev: device that is gone, also if hmm_ref_sleep_init() has not run
  *
- * Context: as hmm_ref_sleep_init(). The device's own part in that sleep ends at once.
+ * Context: as hmm_ref_sleep_init(); the eviction of this device ends at once.
  */
 void hmm_ref_sleep_exit(struct hmm_ref_device *dev)
 {

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The code of the tracepoints that trace.h declares. */
+/* Defines the tracepoints that trace.h declares. */
 #define CREATE_TRACE_POINTS
 #include "trace.h"

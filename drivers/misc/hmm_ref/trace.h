@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Tracepoints: a page's life and what the device goes through, for trace-cmd, perf and
- * bpftrace. How to read them: Documentation/misc-devices/hmm_ref/tracing.rst.
+ * Tracepoints: the life of a page and the work of the device, for trace-cmd,
+ * perf and bpftrace. How to read them:
+ * Documentation/misc-devices/hmm_ref/tracing.rst.
  *
- * - What an event tells is found in TP_fast_assign(), from objects that the caller
- *   has: an event that is off costs a branch that is not taken, and no argument.
- * - Nothing is looked at that may have another owner by then. A page's event comes while
- *   the page is the caller's: after its first reference, before it is published.
- * - User addresses and device page numbers, no kernel pointers; no strings. Each event
- *   names its device (dev) by number.
- * - Values have names, in enums: user space resolves these, too.
+ * - TP_fast_assign() collects all values from objects that the caller has, so a
+ *   disabled event costs an untaken branch and no arguments.
+ * - Events read no object that may have another owner by then. Events of a page
+ *   come while it belongs to the caller: after its first reference, before it
+ *   is published.
+ * - Values are user addresses and device page numbers, not kernel pointers or
+ *   strings. Each event identifies its device (dev) by number.
+ * - Symbolic values are enums, which user space can resolve too.
  */
 #ifndef _HMM_REF_TRACE_VALUES
 #define _HMM_REF_TRACE_VALUES
@@ -17,7 +19,7 @@
 #include <linux/mm_types.h>
 
 /**
- * enum hmm_ref_retry - what is tried again
+ * enum hmm_ref_retry - operation that is retried
  * @HMM_REF_RETRY_MIGRATE: a window in which pages have stayed behind
  * @HMM_REF_RETRY_FAULT: a device fault on a range that has changed
  * @HMM_REF_RETRY_EXCLUSIVE: exclusive access to a page that was taken back
@@ -29,8 +31,8 @@ enum hmm_ref_retry {
 };
 
 /**
- * enum hmm_ref_fault_result - how a CPU fault ends; values that user space can resolve
- * @HMM_REF_FAULT_DONE: the CPU touches the page again
+ * enum hmm_ref_fault_result - outcome of a CPU fault, exported to trace tools
+ * @HMM_REF_FAULT_DONE: the CPU retries the access
  * @HMM_REF_FAULT_OOM: as VM_FAULT_OOM
  * @HMM_REF_FAULT_SIGBUS: as VM_FAULT_SIGBUS
  * @HMM_REF_FAULT_HWPOISON: as VM_FAULT_HWPOISON
@@ -119,7 +121,7 @@ TRACE_DEFINE_ENUM(MMU_NOTIFY_EXCLUSIVE);
 
 /* ---- device pages ------------------------------------------------------ */
 
-/* The folio is the caller's: it has its owner, and is in one piece. */
+/* The folio belongs to the caller: it has its owner, and is not split. */
 DECLARE_EVENT_CLASS(hmm_ref_page,
 	TP_PROTO(struct folio *folio),
 	TP_ARGS(folio),
@@ -154,7 +156,8 @@ DEFINE_EVENT(hmm_ref_page, hmm_ref_page_free,
 );
 
 TRACE_EVENT(hmm_ref_block_state,
-	TP_PROTO(const struct hmm_ref_block *block, enum hmm_ref_block_state to),
+	TP_PROTO(const struct hmm_ref_block *block,
+		 enum hmm_ref_block_state to),
 	TP_ARGS(block, to),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
@@ -207,7 +210,8 @@ DEFINE_EVENT(hmm_ref_chunk, hmm_ref_chunk_remove,
 /* ---- moving data ------------------------------------------------------- */
 
 TRACE_EVENT(hmm_ref_migrate_begin,
-	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migration *m),
+	TP_PROTO(const struct hmm_ref_client *client,
+		 const struct hmm_ref_migration *m),
 	TP_ARGS(client, m),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
@@ -228,10 +232,10 @@ TRACE_EVENT(hmm_ref_migrate_begin,
 		  __entry->addr, __entry->npages)
 );
 
-/* @begin: when the command began, in ns; 0 if that was not traced. */
+/* @begin: start of the command in ns; 0 if it was not traced. */
 TRACE_EVENT(hmm_ref_migrate_end,
-	TP_PROTO(const struct hmm_ref_client *client, const struct hmm_ref_migration *m,
-		 int rc, u64 begin),
+	TP_PROTO(const struct hmm_ref_client *client,
+		 const struct hmm_ref_migration *m, int rc, u64 begin),
 	TP_ARGS(client, m, rc, begin),
 	TP_STRUCT__entry(
 		__field(unsigned int, dev)
@@ -258,12 +262,13 @@ TRACE_EVENT(hmm_ref_migrate_end,
 		__entry->ns = begin ? ktime_get_ns() - begin : 0;
 	),
 	TP_printk("dev=%u %s owner=%d addr=%#lx npages=%lu migrated=%lu already=%lu skipped=%lu rc=%d ns=%llu",
-		  __entry->dev, show_direction(__entry->direction), __entry->owner,
-		  __entry->addr, __entry->npages, __entry->migrated,
-		  __entry->already, __entry->skipped, __entry->rc, __entry->ns)
+		  __entry->dev, show_direction(__entry->direction),
+		  __entry->owner, __entry->addr, __entry->npages,
+		  __entry->migrated, __entry->already, __entry->skipped,
+		  __entry->rc, __entry->ns)
 );
 
-/* The CPU's: the page has the fault's reference, so its number still can be told. */
+/* The reference of the fault keeps the page, so its number is still valid. */
 TRACE_EVENT(hmm_ref_cpu_fault,
 	TP_PROTO(const struct hmm_ref_devmem *dm, const struct vm_fault *vmf,
 		 unsigned long moved, vm_fault_t result),
@@ -316,13 +321,14 @@ TRACE_EVENT(hmm_ref_evict,
 	),
 	TP_printk("dev=%u dpfn=%#lx reason=%s tried=%lu moved=%lu ns=%llu",
 		  __entry->dev, __entry->dpfn,
-		  __entry->asked ? "COMMAND" : __entry->stopped ? "STOP" : "ROOM",
+		  __entry->asked ? "COMMAND" :
+		  __entry->stopped ? "STOP" : "ROOM",
 		  __entry->tried, __entry->moved, __entry->ns)
 );
 
 /* ---- seeing a process's memory ----------------------------------------- */
 
-/* The device's, which may have taken more than one try. */
+/* A fault of the device, which may have taken several attempts. */
 TRACE_EVENT(hmm_ref_device_fault,
 	TP_PROTO(const struct hmm_ref_mirror *mirror, unsigned long start,
 		 unsigned long end, bool write, int rc),
@@ -345,7 +351,7 @@ TRACE_EVENT(hmm_ref_device_fault,
 		  __entry->start, __entry->end, __entry->write, __entry->rc)
 );
 
-/* Under the mirror's lock, with the device's entries gone. */
+/* Under the lock of the range, with the device's entries cleared. */
 TRACE_EVENT(hmm_ref_invalidate,
 	TP_PROTO(const struct hmm_ref_mirror *mirror,
 		 const struct mmu_notifier_range *range, unsigned long seq),
@@ -366,12 +372,12 @@ TRACE_EVENT(hmm_ref_invalidate,
 		__entry->end = range->end;
 		__entry->seq = seq;
 	),
-	TP_printk("dev=%u %s owner=%d start=%#lx end=%#lx seq=%lu", __entry->dev,
-		  show_notify(__entry->event), __entry->owner, __entry->start,
-		  __entry->end, __entry->seq)
+	TP_printk("dev=%u %s owner=%d start=%#lx end=%#lx seq=%lu",
+		  __entry->dev, show_notify(__entry->event), __entry->owner,
+		  __entry->start, __entry->end, __entry->seq)
 );
 
-/* @attempt: that did not work out, from 1. */
+/* @attempt: number of the attempt that failed, from 1. */
 TRACE_EVENT(hmm_ref_retry,
 	TP_PROTO(const struct hmm_ref_devmem *dm, enum hmm_ref_retry loop,
 		 unsigned long addr, unsigned int attempt),
@@ -394,7 +400,7 @@ TRACE_EVENT(hmm_ref_retry,
 
 #endif /* _HMM_REF_TRACE_H */
 
-/* In this folder, which the Makefile names for trace.c. */
+/* The Makefile adds this folder to the include path of trace.c. */
 #undef TRACE_INCLUDE_PATH
 #define TRACE_INCLUDE_PATH .
 #undef TRACE_INCLUDE_FILE

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The copy engine: it copies between the memory of a GPU and system memory, which it knows by DMA
- * addresses only. Each is resolved at the moment of the access, as an IOMMU does; one that is not
- * mapped is a DMA fault. It copies, too, from the memory of another GPU, if the two are wired.
+ * The copy engine. It copies between the memory of a GPU and system memory,
+ * which it knows by DMA addresses only. Each address is resolved at the moment
+ * of the access, as an IOMMU does; an unmapped address is a DMA fault. It also
+ * copies from the memory of another GPU, if the two are connected.
  *
- * mock: real hardware has engines of its own. Here a kind engine leaves its work to the task that
- * waits, so that the wait costs no switch of tasks. It can be unkind, by parameters and fault
- * attributes, as far as the contract of hw.h allows:
+ * mock: real hardware has engines of its own. Here a kind engine leaves its
+ * work to the task that waits, which saves a context switch. Parameters and
+ * fault attributes make it hostile, as far as the contract of hw.h allows:
  *
- *   late       submit fills the destinations with a pattern, and another task does the copies
- *   reordered  of a batch the last copy comes first, and a batch may overtake others
+ *   late       submit fills the destinations with a pattern, and another task
+ *              makes the copies
+ *   reordered  the last copy of a batch comes first, and batches overtake
+ *              others
  *   slow       each batch takes a while
  *   fail_copy, fail_one_copy
- *              a batch, or one copy of it, fails: its destination keeps the pattern
- *   fail_hang  the engine does not end with a batch, until it is reset
- *   fail_lost  the GPU is lost, with all that is in its memory
+ *              a batch, or one copy of it, fails; its destination keeps the
+ *              pattern
+ *   fail_hang  the engine does not complete a batch until it is reset
+ *   fail_lost  the GPU is lost, with all data in its memory
  *
- * Late and reordered are on in sanity mode. What an engine does is a section in which fences
- * signal: it allocates nothing and takes no lock that a task may hold which waits.
+ * Sanity mode turns late and reordered on. The engine is a fence signalling
+ * critical section: it allocates nothing, and takes no lock that a waiting task
+ * may hold.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -27,30 +32,33 @@
 #include "iommu.h"
 #include "../fail.h"
 
-#define NOT_YET_COPIED	0xd7	/* what a late engine fills destinations with */
+#define NOT_YET_COPIED	0xd7	/* pattern of a late engine */
 
 static bool late_engine = IS_ENABLED(CONFIG_HMM_REF_SANITY);
 module_param(late_engine, bool, 0644);
-MODULE_PARM_DESC(late_engine, "copy in another task (default Y in sanity mode)");
+MODULE_PARM_DESC(late_engine,
+		 "copy in another task (default Y in sanity mode)");
 
 static bool reordered_engine = IS_ENABLED(CONFIG_HMM_REF_SANITY);
 module_param(reordered_engine, bool, 0644);
-MODULE_PARM_DESC(reordered_engine, "copy in another order (default Y in sanity mode)");
+MODULE_PARM_DESC(reordered_engine,
+		 "copy in another order (default Y in sanity mode)");
 
 static unsigned int slow_engine;
 module_param(slow_engine, uint, 0644);
-MODULE_PARM_DESC(slow_engine, "microseconds that a batch of copies takes at least (default 0)");
+MODULE_PARM_DESC(slow_engine,
+		 "minimum microseconds per batch of copies (default 0)");
 
 /**
- * struct batch - copies that are queued
- * @fence: signals when they are done; its release frees the batch
- * @lock: of the fence
- * @node: in hmm_ref_gpu::queue
+ * struct batch - copies that were submitted
+ * @fence: signals when they are complete; its release frees the batch
+ * @lock: lock of the fence
+ * @node: link in hmm_ref_gpu::queue
  * @peer: GPU that they copy from, or NULL
- * @ring: descriptors, which are the core's again when the fence signals
- * @nr: how many
- * @is_queued: the engine does them, not the task that waits
- * @hangs: the engine will not end with them
+ * @ring: descriptors, which the engine may use until the fence signals
+ * @nr: number of descriptors
+ * @is_queued: run by the engine, not by the task that waits
+ * @hangs: never completed by the engine, except by a reset
  */
 struct batch {
 	struct dma_fence fence;
@@ -80,7 +88,7 @@ static const struct dma_fence_ops batch_fence_ops = {
 
 /* ---- copies ------------------------------------------------------------ */
 
-/* Memory of the GPU: as the CPU maps it, and how. */
+/* GPU memory, as mapped by the CPU. */
 struct vram {
 	void *mem;
 	bool is_iomem;
@@ -104,7 +112,8 @@ static void copy_page_io(enum hmm_ref_copy_op op, void *vram, void *sys)
 		memcpy_toio(io, sys, PAGE_SIZE);
 }
 
-static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram vram, void *sys)
+static __always_inline void copy_page_sys(enum hmm_ref_copy_op op,
+					  struct vram vram, void *sys)
 {
 	if (unlikely(vram.is_iomem))
 		copy_page_io(op, vram.mem, sys);
@@ -114,22 +123,24 @@ static __always_inline void copy_page_sys(enum hmm_ref_copy_op op, struct vram v
 		copy_page(vram.mem, sys);
 }
 
-/* mock: real hardware would go by a link between the two, or by the bus. */
-static void copy_from_peer(struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
-			   struct vram vram)
+/* mock: real hardware would use a link between the two, or the bus. */
+static void copy_from_peer(struct hmm_ref_gpu *peer,
+			   const struct hmm_ref_copy *copy, struct vram vram)
 {
 	struct iosys_map source = peer->vram(peer, copy->addr >> PAGE_SHIFT);
 
 	memcpy(vram.mem, source.vaddr, copy->nr * PAGE_SIZE);
 }
 
-/* Return: true when an address is not mapped. */
-static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-				     struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+/* Return: true if an address is not mapped. */
+static __always_inline bool run_copy(struct hmm_ref_hw *hw,
+				     struct iommu_domain *domain,
+				     struct hmm_ref_gpu *peer,
+				     const struct hmm_ref_copy *copy,
 				     struct vram vram)
 {
-	enum dma_data_direction direction = copy->op == HMM_REF_COPY_IN ? DMA_TO_DEVICE :
-									  DMA_FROM_DEVICE;
+	enum dma_data_direction direction =
+		copy->op == HMM_REF_COPY_IN ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 	unsigned int i;
 
 	if (copy->op == HMM_REF_COPY_ZERO) {
@@ -141,7 +152,9 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 		return false;
 	}
 	for (i = 0; i < copy->nr; i++, vram.mem += PAGE_SIZE) {
-		void *sys = hmm_ref_gpu_map_addr(hw, domain, copy->addr + i * PAGE_SIZE, direction);
+		void *sys = hmm_ref_gpu_map_addr(hw, domain,
+						 copy->addr + i * PAGE_SIZE,
+						 direction);
 
 		if (!sys)
 			return true;
@@ -152,8 +165,8 @@ static __always_inline bool run_copy(struct hmm_ref_hw *hw, struct iommu_domain 
 }
 
 static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
-			struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
-			struct vram vram)
+			struct hmm_ref_gpu *peer,
+			const struct hmm_ref_copy *copy, struct vram vram)
 {
 	dma_addr_t addr = copy->addr;
 	unsigned int i;
@@ -163,7 +176,8 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 		return false;
 	}
 	for (i = 0; i < copy->nr; i++, addr += PAGE_SIZE) {
-		void *sys = hmm_ref_gpu_map_addr(hw, domain, addr, DMA_FROM_DEVICE);
+		void *sys = hmm_ref_gpu_map_addr(hw, domain, addr,
+						 DMA_FROM_DEVICE);
 
 		if (!sys)
 			return true;
@@ -174,16 +188,16 @@ static bool poison_copy(struct hmm_ref_hw *hw, struct iommu_domain *domain,
 }
 
 /*
- * For each copy of some, the last one first if @reverse. Most are in the block of the one
- * before: its address is known. Return: 0, or the errno of one that failed.
+ * Call @fn for each copy, in reverse order if @reverse. Most copies are in the
+ * same block as the one before, so its address is cached. Return: 0, or the
+ * errno of a copy that failed.
  */
-static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_gpu *peer,
-				     struct hmm_ref_copy *ring, unsigned int nr, bool reverse,
-				     bool (*fn)(struct hmm_ref_hw *hw,
-						struct iommu_domain *domain,
-						struct hmm_ref_gpu *peer,
-						const struct hmm_ref_copy *copy,
-						struct vram vram))
+static __always_inline int
+do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_gpu *peer,
+	  struct hmm_ref_copy *ring, unsigned int nr, bool reverse,
+	  bool (*fn)(struct hmm_ref_hw *hw, struct iommu_domain *domain,
+		     struct hmm_ref_gpu *peer, const struct hmm_ref_copy *copy,
+		     struct vram vram))
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(gpu->hw.dev);
 	struct hmm_ref_copy *copy = reverse ? ring + nr - 1 : ring;
@@ -211,7 +225,6 @@ static __always_inline int do_copies(struct hmm_ref_gpu *gpu, struct hmm_ref_gpu
 	return rc;
 }
 
-/* None of them holds data. */
 static int fail_all(struct batch *batch, int rc)
 {
 	unsigned int i;
@@ -221,7 +234,7 @@ static int fail_all(struct batch *batch, int rc)
 	return rc;
 }
 
-/* What it has copied is no data. */
+/* Spoil the destination of a copy. */
 static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
 {
 	do_copies(gpu, NULL, copy, 1, false, poison_copy);
@@ -229,11 +242,10 @@ static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
 	return copy->rc;
 }
 
-/* No destination holds data yet. */
 static noinline void poison(struct hmm_ref_gpu *gpu, struct batch *batch)
 {
 	do_copies(gpu, batch->peer, batch->ring, batch->nr, false, poison_copy);
-	wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+	wmb(); /* order write-combined stores, which a lock does not */
 }
 
 static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
@@ -244,11 +256,11 @@ static int run(struct hmm_ref_gpu *gpu, struct batch *batch)
 		return fail_all(batch, -EIO);
 	if (hmm_ref_fail(HMM_REF_FAIL_LOST))
 		WRITE_ONCE(gpu->lost, true);
-	rc = do_copies(gpu, batch->peer, batch->ring, batch->nr, READ_ONCE(reordered_engine),
-		       run_copy);
+	rc = do_copies(gpu, batch->peer, batch->ring, batch->nr,
+		       READ_ONCE(reordered_engine), run_copy);
 	if (hmm_ref_fail(HMM_REF_FAIL_ONE_COPY))
 		rc = fail_one(gpu, &batch->ring[batch->nr / 2]);
-	/* What was written combined has to be there before others are told. */
+	/* Order write-combined stores before signalling completion. */
 	wmb();
 	if (hmm_ref_gpu_is_lost(gpu))
 		return fail_all(batch, -ENODEV);
@@ -271,7 +283,7 @@ static struct batch *take(struct hmm_ref_gpu *gpu)
 	struct batch *batch;
 
 	spin_lock(&gpu->lock);
-	/* None is overtaken for ever. */
+	/* No batch is overtaken for ever. */
 	if (list_empty(&gpu->queue))
 		batch = NULL;
 	else if (!READ_ONCE(reordered_engine) || gpu->turn++ % 4)
@@ -295,7 +307,8 @@ static int hang(struct hmm_ref_gpu *gpu, struct batch *batch)
 
 static void run_engine(struct work_struct *work)
 {
-	struct hmm_ref_gpu *gpu = container_of(work, struct hmm_ref_gpu, engine);
+	struct hmm_ref_gpu *gpu =
+		container_of(work, struct hmm_ref_gpu, engine);
 	bool cookie = dma_fence_begin_signalling();
 	struct batch *batch;
 
@@ -304,20 +317,22 @@ static void run_engine(struct work_struct *work)
 
 		if (delay)
 			fsleep(delay);
-		complete_batch(batch, batch->hangs ? hang(gpu, batch) : run(gpu, batch));
+		complete_batch(batch, batch->hangs ? hang(gpu, batch) :
+						     run(gpu, batch));
 		dma_fence_put(&batch->fence);
 	}
 	dma_fence_end_signalling(cookie);
 }
 
 /**
- * hmm_ref_gpu_submit() - hmm_ref_hw_ops::submit
- * @hw: of a struct hmm_ref_gpu
+ * hmm_ref_gpu_submit() - implementation of hmm_ref_hw_ops::submit
+ * @hw: hardware of a struct hmm_ref_gpu
  * @job: batch
  *
  * Return: its fence, or an ERR_PTR().
  */
-struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw,
+				     const struct hmm_ref_job *job)
 {
 	struct batch *batch = kmalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
@@ -326,8 +341,8 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 	if (!batch)
 		return ERR_PTR(-ENOMEM);
 	spin_lock_init(&batch->lock);
-	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, gpu->context,
-		       atomic64_inc_return(&gpu->seqno));
+	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock,
+		       gpu->context, atomic64_inc_return(&gpu->seqno));
 	batch->peer = job->peer_hw ? hmm_ref_to_gpu(job->peer_hw) : NULL;
 	batch->ring = job->ring;
 	batch->nr = job->nr;
@@ -351,9 +366,9 @@ struct dma_fence *hmm_ref_gpu_submit(struct hmm_ref_hw *hw, const struct hmm_ref
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_submit, "HMM_REF");
 
 /**
- * hmm_ref_gpu_help() - hmm_ref_hw_ops::help
- * @hw: of a struct hmm_ref_gpu
- * @fence: that hmm_ref_gpu_submit() has returned
+ * hmm_ref_gpu_help() - implementation of hmm_ref_hw_ops::help
+ * @hw: hardware of a struct hmm_ref_gpu
+ * @fence: fence that hmm_ref_gpu_submit() has returned
  */
 void hmm_ref_gpu_help(struct hmm_ref_hw *hw, struct dma_fence *fence)
 {
@@ -365,8 +380,8 @@ void hmm_ref_gpu_help(struct hmm_ref_hw *hw, struct dma_fence *fence)
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_help, "HMM_REF");
 
 /**
- * hmm_ref_gpu_reset() - hmm_ref_hw_ops::reset
- * @hw: of a struct hmm_ref_gpu
+ * hmm_ref_gpu_reset() - implementation of hmm_ref_hw_ops::reset
+ * @hw: hardware of a struct hmm_ref_gpu
  */
 void hmm_ref_gpu_reset(struct hmm_ref_hw *hw)
 {
@@ -377,14 +392,14 @@ void hmm_ref_gpu_reset(struct hmm_ref_hw *hw)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_reset, "HMM_REF");
 
-/* ---- life -------------------------------------------------------------- */
+/* ---- setup and teardown ------------------------------------------------ */
 
 /**
  * hmm_ref_gpu_init() - set up a GPU
- * @gpu: with vram and is_present set
- * @ops: of the device
- * @dev: that system memory is mapped for; its DMA mask is set
- * @node: NUMA node that it is near to, or NUMA_NO_NODE
+ * @gpu: GPU with vram and is_present set
+ * @ops: operations of the device
+ * @dev: device for DMA mappings, with its DMA mask set
+ * @node: nearest NUMA node, or NUMA_NO_NODE
  *
  * Return: 0 or -ENOMEM.
  */
@@ -392,8 +407,9 @@ int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
 		     struct device *dev, int node)
 {
 	hmm_ref_hw_init(&gpu->hw, ops, dev, node);
-#if defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
-	/* The engine is a CPU: it sees what is in the caches. */
+#if defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || \
+	defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
+	/* The engine is a CPU, and coherent with the caches. */
 	if (dev)
 		dev->dma_coherent = true;
 #endif
@@ -408,14 +424,15 @@ int hmm_ref_gpu_init(struct hmm_ref_gpu *gpu, const struct hmm_ref_hw_ops *ops,
 	gpu->context = dma_fence_context_alloc(1);
 	atomic64_set(&gpu->seqno, 0);
 	/* Not freezable: tasks that are about to freeze wait for it. */
-	gpu->workqueue = alloc_workqueue("hmm_ref_gpu", WQ_UNBOUND | WQ_MEM_RECLAIM, 1);
+	gpu->workqueue = alloc_workqueue("hmm_ref_gpu",
+					 WQ_UNBOUND | WQ_MEM_RECLAIM, 1);
 	return gpu->workqueue ? 0 : -ENOMEM;
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_init, "HMM_REF");
 
 /**
- * hmm_ref_gpu_exit() - end a GPU
- * @gpu: with no fence that has not signalled
+ * hmm_ref_gpu_exit() - tear down a GPU
+ * @gpu: GPU with no pending fence
  */
 void hmm_ref_gpu_exit(struct hmm_ref_gpu *gpu)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * System memory, as the simulated GPU accesses it: by DMA addresses, each of which is resolved at
- * the moment of the access. mock: an IOMMU does that.
+ * Access of the simulated GPU to system memory: by DMA addresses, each of which
+ * is resolved at the moment of the access. mock: an IOMMU does that.
  */
 #ifndef _HMM_REF_IOMMU_H
 #define _HMM_REF_IOMMU_H
@@ -14,18 +14,18 @@
 #include "../sanity.h"
 
 /**
- * hmm_ref_gpu_map_addr() - find system memory
+ * hmm_ref_gpu_map_addr() - map the page at a DMA address
  * @hw: device
- * @domain: that it is in; or NULL
+ * @domain: IOMMU domain of the device, or NULL
  * @addr: DMA address
  * @direction: DMA_TO_DEVICE for a read, DMA_FROM_DEVICE for a write
  *
- * Return: the memory, for kunmap_local(); or NULL when nothing is mapped there for that.
+ * Return: the memory, for kunmap_local(); or NULL if the address is not mapped
+ * for that direction.
  */
-static __always_inline void *hmm_ref_gpu_map_addr(struct hmm_ref_hw *hw,
-						  struct iommu_domain *domain,
-						  dma_addr_t addr,
-						  enum dma_data_direction direction)
+static __always_inline void *
+hmm_ref_gpu_map_addr(struct hmm_ref_hw *hw, struct iommu_domain *domain,
+		     dma_addr_t addr, enum dma_data_direction direction)
 {
 	phys_addr_t phys = 0;
 

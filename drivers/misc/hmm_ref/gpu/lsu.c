@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Loads, stores and atomics. mock: real hardware has engines for these, a link that takes them to
- * system memory, and atomics in its memory controller. Here the CPU does all that.
+ * Loads, stores and atomics. mock: real hardware has engines for these, a link
+ * to system memory, and atomics in its memory controller. Here the CPU does all
+ * of it.
  */
 #include <linux/delay.h>
 #include <linux/export.h>
@@ -10,21 +11,22 @@
 #include "gpu.h"
 #include "iommu.h"
 
-#define ROUND_TRIP_NS	1000	/* of a device access to system memory */
+#define ROUND_TRIP_NS	1000	/* device access to system memory */
 
 /**
- * struct target - what an access works on
- * @mem: memory, as the CPU maps it
- * @vram: it is the GPU's own
+ * struct target - memory that an access operates on
+ * @mem: memory, as mapped by the CPU
+ * @vram: memory of the GPU, not of the system
  */
 struct target {
 	struct iosys_map mem;
 	bool vram;
 };
 
-/* Return: false, with a line in the log, when the address of the entry is not mapped. */
-static bool map_target(struct hmm_ref_gpu *gpu, hmm_ref_pte_t pte, unsigned long addr,
-		       enum dma_data_direction direction, struct target *target)
+/* Return: false, with a log message, if the entry's address is not mapped. */
+static bool map_target(struct hmm_ref_gpu *gpu, hmm_ref_pte_t pte,
+		       unsigned long addr, enum dma_data_direction direction,
+		       struct target *target)
 {
 	struct iommu_domain *domain;
 	dma_addr_t dma;
@@ -53,18 +55,19 @@ static void unmap_target(const struct target *target)
 
 /* ---- loads and stores -------------------------------------------------- */
 
-/* A word at its own multiple is one load or store, as it is for the CPU. */
-#define move_word(mem, word_at, write, type)					\
-	do {									\
-		type *word = (word_at);						\
-										\
-		if (write)							\
-			iosys_map_wr(mem, 0, type, *word);			\
-		else								\
-			*word = iosys_map_rd(mem, 0, type);			\
+/* A naturally aligned word is one load or store, as for the CPU. */
+#define move_word(mem, word_at, write, type)				\
+	do {								\
+		type *word = (word_at);					\
+									\
+		if (write)						\
+			iosys_map_wr(mem, 0, type, *word);		\
+		else							\
+			*word = iosys_map_rd(mem, 0, type);		\
 	} while (0)
 
-static void move_bytes(struct iosys_map *mem, void *kernel, unsigned int len, bool write)
+static void move_bytes(struct iosys_map *mem, void *kernel, unsigned int len,
+		       bool write)
 {
 	unsigned long addr = (unsigned long)mem->vaddr;
 
@@ -81,25 +84,28 @@ static void move_bytes(struct iosys_map *mem, void *kernel, unsigned int len, bo
 }
 
 /*
- * A store excludes an atomic where that is not one operation: behind a bus, which has none, and in
- * system memory.
+ * A store must exclude atomics that are not one operation: those in system
+ * memory, and those behind a bus, which has no atomics.
  */
 static bool excludes_atomics(const struct target *target)
 {
 	return target->mem.is_iomem || !target->vram;
 }
 
-static unsigned int move_kvec(struct iosys_map *mem, struct iov_iter *iter, unsigned int len)
+static unsigned int move_kvec(struct iosys_map *mem, struct iov_iter *iter,
+			      unsigned int len)
 {
 	const struct kvec *kvec = iter->kvec;
 
-	move_bytes(mem, kvec->iov_base + iter->iov_offset, len, iov_iter_rw(iter) == ITER_SOURCE);
+	move_bytes(mem, kvec->iov_base + iter->iov_offset, len,
+		   iov_iter_rw(iter) == ITER_SOURCE);
 	iov_iter_advance(iter, len);
 	return len;
 }
 
-/* A page of the user that is not present ends it. */
-static unsigned int move_user(struct iosys_map *mem, struct iov_iter *iter, unsigned int len)
+/* Stops at a user page that is not present. */
+static unsigned int move_user(struct iosys_map *mem, struct iov_iter *iter,
+			      unsigned int len)
 {
 	if (mem->is_iomem)
 		return 0;
@@ -112,10 +118,11 @@ static unsigned int move_user(struct iosys_map *mem, struct iov_iter *iter, unsi
 	return len;
 }
 
-static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target, struct iov_iter *iter,
-			 unsigned int len)
+static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target,
+			 struct iov_iter *iter, unsigned int len)
 {
-	bool exclude = iov_iter_rw(iter) == ITER_SOURCE && excludes_atomics(target);
+	bool exclude = iov_iter_rw(iter) == ITER_SOURCE &&
+		       excludes_atomics(target);
 
 	if (exclude)
 		spin_lock(&gpu->link_lock);
@@ -124,18 +131,19 @@ static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target, struct 
 	else
 		len = move_user(&target->mem, iter, len);
 	if (exclude) {
-		wmb(); /* the mapping may combine writes, and is not ordered by a lock */
+		wmb(); /* order write-combined stores, which a lock does not */
 		spin_unlock(&gpu->link_lock);
 	}
 	return len;
 }
 
 /*
- * Move as many bytes as one translation is for. Return: as hmm_ref_gpu_move(). What a lost device
- * has answered is not counted: @iter is where it was.
+ * Move the bytes that one translation covers. Return: as hmm_ref_gpu_move(). If
+ * the device is lost, @iter does not advance.
  */
-static int move_some(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space, unsigned long addr,
-		     struct iov_iter *iter, unsigned int len)
+static int move_some(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
+		     unsigned long addr, struct iov_iter *iter,
+		     unsigned int len)
 {
 	unsigned int nr = DIV_ROUND_UP(offset_in_page(addr) + len, PAGE_SIZE);
 	bool store = iov_iter_rw(iter) == ITER_SOURCE;
@@ -144,13 +152,15 @@ static int move_some(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space, unsig
 	int rc = -EFAULT;
 
 	read_lock(&gpu->accesses);
-	pte = hmm_ref_gpu_translate(gpu, space, addr, store ? HMM_REF_GPU_STORE : HMM_REF_GPU_LOAD,
-				    &nr);
+	pte = hmm_ref_gpu_translate(gpu, space, addr,
+				    store ? HMM_REF_GPU_STORE :
+					    HMM_REF_GPU_LOAD, &nr);
 	if (!pte)
 		goto out;
 	len = min(len, nr * PAGE_SIZE - offset_in_page(addr));
 	rc = -EIO;
-	if (!map_target(gpu, pte, addr, store ? DMA_FROM_DEVICE : DMA_TO_DEVICE, &target))
+	if (!map_target(gpu, pte, addr, store ? DMA_FROM_DEVICE : DMA_TO_DEVICE,
+			&target))
 		goto out;
 	rc = move(gpu, &target, iter, len);
 	unmap_target(&target);
@@ -164,17 +174,18 @@ out:
 }
 
 /**
- * hmm_ref_gpu_move() - hmm_ref_hw_ops::move
- * @hw: of a struct hmm_ref_gpu
+ * hmm_ref_gpu_move() - implementation of hmm_ref_hw_ops::move
+ * @hw: hardware of a struct hmm_ref_gpu
  * @space: address space
- * @addr: what the device loads from, or stores to
- * @iter: the other side: memory of the user, or of the kernel in one piece
+ * @addr: address that the device loads from or stores to
+ * @iter: other side: user memory, or contiguous kernel memory
  * @len: bytes
  *
- * Return: bytes moved; or -EFAULT, -EIO or -ENODEV when it is none.
+ * Return: bytes moved; or, if there are none, -EFAULT, -EIO or -ENODEV.
  */
-int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
-		     struct iov_iter *iter, unsigned int len)
+int hmm_ref_gpu_move(struct hmm_ref_hw *hw, struct hmm_ref_space *space,
+		     unsigned long addr, struct iov_iter *iter,
+		     unsigned int len)
 {
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	unsigned int done;
@@ -191,7 +202,7 @@ EXPORT_SYMBOL_NS_GPL(hmm_ref_gpu_move, "HMM_REF");
 
 /* ---- atomics ----------------------------------------------------------- */
 
-/* What an operation makes of @word->old. Return: false when it stores nothing. */
+/* Compute the new value of a word. Return: false if none is to be stored. */
 static bool result(const struct hmm_ref_word *word, u64 *new)
 {
 	switch (word->op) {
@@ -209,10 +220,12 @@ static bool result(const struct hmm_ref_word *word, u64 *new)
 
 static void load(struct iosys_map *mem, struct hmm_ref_word *word)
 {
-	word->old = word->len == 4 ? iosys_map_rd(mem, 0, u32) : iosys_map_rd(mem, 0, u64);
+	word->old = word->len == 4 ? iosys_map_rd(mem, 0, u32) :
+				     iosys_map_rd(mem, 0, u64);
 }
 
-static void store(struct iosys_map *mem, const struct hmm_ref_word *word, u64 new)
+static void store(struct iosys_map *mem, const struct hmm_ref_word *word,
+		  u64 new)
 {
 	if (word->len == 4)
 		iosys_map_wr(mem, 0, u32, new);
@@ -220,15 +233,18 @@ static void store(struct iosys_map *mem, const struct hmm_ref_word *word, u64 ne
 		iosys_map_wr(mem, 0, u64, new);
 }
 
-static bool store_if_unchanged(void *mem, const struct hmm_ref_word *word, u64 new)
+static bool store_if_unchanged(void *mem, const struct hmm_ref_word *word,
+			       u64 new)
 {
 	if (word->len == 4)
-		return cmpxchg((u32 *)mem, (u32)word->old, (u32)new) == (u32)word->old;
+		return cmpxchg((u32 *)mem, (u32)word->old, (u32)new) ==
+		       (u32)word->old;
 	return cmpxchg((u64 *)mem, word->old, new) == word->old;
 }
 
-/* Atomic for all CPUs and devices, through any mirror. */
-static void atomic_vram(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hmm_ref_word *word)
+/* Atomic with respect to all CPUs and devices. */
+static void atomic_vram(struct hmm_ref_gpu *gpu, struct iosys_map *mem,
+			struct hmm_ref_word *word)
 {
 	u64 new;
 
@@ -243,11 +259,13 @@ static void atomic_vram(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct h
 	}
 	do {
 		load(mem, word);
-	} while (result(word, &new) && !store_if_unchanged(mem->vaddr, word, new));
+	} while (result(word, &new) &&
+		 !store_if_unchanged(mem->vaddr, word, new));
 }
 
-/* A link without atomics: a load, a round trip, a store. Only exclusive access makes it atomic. */
-static void atomic_sys(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hmm_ref_word *word)
+/* A load, a round trip, a store: atomic only with exclusive access. */
+static void atomic_sys(struct hmm_ref_gpu *gpu, struct iosys_map *mem,
+		       struct hmm_ref_word *word)
 {
 	u64 new;
 
@@ -261,16 +279,16 @@ static void atomic_sys(struct hmm_ref_gpu *gpu, struct iosys_map *mem, struct hm
 }
 
 /**
- * hmm_ref_gpu_atomic() - hmm_ref_hw_ops::atomic
- * @hw: of a struct hmm_ref_gpu
+ * hmm_ref_gpu_atomic() - implementation of hmm_ref_hw_ops::atomic
+ * @hw: hardware of a struct hmm_ref_gpu
  * @space: address space
- * @addr: of the word
- * @word: what to do with it
+ * @addr: address of the word
+ * @word: operation
  *
  * Return: 0, -EFAULT, -EIO or -ENODEV.
  */
-int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long addr,
-		       struct hmm_ref_word *word)
+int hmm_ref_gpu_atomic(struct hmm_ref_hw *hw, struct hmm_ref_space *space,
+		       unsigned long addr, struct hmm_ref_word *word)
 {
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	struct target target;

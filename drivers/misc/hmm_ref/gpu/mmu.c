@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The simulated MMU, which keeps what it has read of page tables.
+ * The simulated MMU, which caches page table entries in a TLB.
  *
- * An access holds gpu->accesses for reading, from the translation to its end. A flush holds it for
- * writing: no access goes on, and the next one reads the page table.
+ * An access holds gpu->accesses for reading from the translation to its end. A
+ * flush takes it for writing: it waits for accesses under way, and the next one
+ * reads the page table.
  */
 #include <linux/export.h>
 #include <linux/rcupdate.h>
@@ -40,17 +41,21 @@ static bool allows(hmm_ref_pte_t pte, enum hmm_ref_gpu_access access)
  * @gpu: GPU
  * @space: address space
  * @addr: address
- * @access: what is to be done there
- * @nr: in: pages that are of use; out: so many, from @addr on, are contiguous in memory of the GPU
- *	and allow it as well
+ * @access: kind of access
+ * @nr: in: maximum number of pages; out: number of pages from @addr on that are
+ *	contiguous in GPU memory and allow the access as well
  *
- * An entry that does not is read anew: it may have become better since, which takes no flush.
+ * A cached entry that does not allow the access is read again: granting more
+ * rights takes no flush.
  *
- * Context: hmm_ref_gpu::accesses held for reading, as long as the entry is used.
+ * Context: hmm_ref_gpu::accesses held for reading, as long as the entry is
+ * used.
  * Return: the entry, or 0.
  */
-hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
-				    unsigned long addr, enum hmm_ref_gpu_access access,
+hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu,
+				    struct hmm_ref_space *space,
+				    unsigned long addr,
+				    enum hmm_ref_gpu_access access,
 				    unsigned int *nr)
 {
 	unsigned long page = addr >> PAGE_SHIFT;
@@ -58,7 +63,7 @@ hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_spac
 	unsigned int most = *nr;
 	hmm_ref_pte_t pte = 0;
 
-	/* Most that miss need no lock to find out. */
+	/* Most misses are detected without the lock. */
 	if (READ_ONCE(slot->page) == page) {
 		spin_lock(&gpu->tlb_lock);
 		if (slot->page == page && slot->space == space) {
@@ -85,14 +90,14 @@ hmm_ref_pte_t hmm_ref_gpu_translate(struct hmm_ref_gpu *gpu, struct hmm_ref_spac
 }
 
 /**
- * hmm_ref_gpu_flush() - hmm_ref_hw_ops::flush
- * @hw: of a struct hmm_ref_gpu
+ * hmm_ref_gpu_flush() - implementation of hmm_ref_hw_ops::flush
+ * @hw: hardware of a struct hmm_ref_gpu
  * @space: address space
  * @start: page address
  * @end: page address, exclusive
  */
-void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsigned long start,
-		       unsigned long end)
+void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space,
+		       unsigned long start, unsigned long end)
 {
 	struct hmm_ref_gpu *gpu = hmm_ref_to_gpu(hw);
 	unsigned int i;
@@ -101,7 +106,8 @@ void hmm_ref_gpu_flush(struct hmm_ref_hw *hw, struct hmm_ref_space *space, unsig
 	for (i = 0; i < HMM_REF_TLB_SIZE; i++) {
 		struct hmm_ref_translation *slot = &gpu->tlb[i];
 
-		if (slot->space == space && slot->page + slot->nr > start >> PAGE_SHIFT &&
+		if (slot->space == space &&
+		    slot->page + slot->nr > start >> PAGE_SHIFT &&
 		    slot->page < end >> PAGE_SHIFT)
 			*slot = (struct hmm_ref_translation){};
 	}

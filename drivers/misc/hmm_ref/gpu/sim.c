@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Simulated devices: a platform device for each, and a driver for them, so that unbind and bind in
- * sysfs stand for hot unplug.
+ * Simulated devices: a platform device for each, and their driver. Unbind and
+ * bind in sysfs stand for hot unplug and plug.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -15,7 +15,7 @@
 
 #define MAX_DEVICES	8
 #define MAX_REGIONS	4
-#define MAX_CAPACITY	(4ULL * SZ_1T)		/* an owner has a reference per page */
+#define MAX_CAPACITY	(4ULL * SZ_1T)	/* an owner has a reference per page */
 
 /* ---- module parameters ------------------------------------------------- */
 
@@ -25,16 +25,19 @@ MODULE_PARM_DESC(ndevices, "number of devices (default 2)");
 
 static u64 capacity;
 module_param_cb(capacity, &hmm_ref_param_size_ops, &capacity, 0444);
-MODULE_PARM_DESC(capacity, "memory of each device, a multiple of PMD_SIZE (default 1G)");
+MODULE_PARM_DESC(capacity,
+		 "memory of each device, a multiple of PMD_SIZE (default 1G)");
 
 static unsigned long long coherent[MAX_REGIONS];
 static unsigned int nregions;
 module_param_array(coherent, ullong, &nregions, 0444);
-MODULE_PARM_DESC(coherent, "addresses of reserved memory for coherent devices, which follow the others");
+MODULE_PARM_DESC(coherent,
+		 "addresses of reserved memory, one coherent device for each");
 
 static u64 coherent_size;
 module_param_cb(coherent_size, &hmm_ref_param_size_ops, &coherent_size, 0444);
-MODULE_PARM_DESC(coherent_size, "size of each of these windows, a multiple of PMD_SIZE (default 256M)");
+MODULE_PARM_DESC(coherent_size,
+		 "memory of each coherent device, a multiple of PMD_SIZE (default 256M)");
 
 static int check_regions(void)
 {
@@ -42,7 +45,8 @@ static int check_regions(void)
 
 	if (!coherent_size)
 		coherent_size = round_up((u64)SZ_256M, PMD_SIZE);
-	if (!IS_ALIGNED(coherent_size, PMD_SIZE) || coherent_size > HMM_REF_MAX_CHUNK_SIZE) {
+	if (!IS_ALIGNED(coherent_size, PMD_SIZE) ||
+	    coherent_size > HMM_REF_MAX_CHUNK_SIZE) {
 		pr_err("coherent_size must be a multiple of %lu, at most %llu\n",
 		       PMD_SIZE, HMM_REF_MAX_CHUNK_SIZE);
 		return -EINVAL;
@@ -75,7 +79,7 @@ static int check_params(void)
 
 /* ---- driver ------------------------------------------------------------ */
 
-/* Platform data: memory of a coherent device; a private one has no start. */
+/* Platform data: memory of a coherent device; 0 for a private one. */
 struct coherent_region {
 	phys_addr_t start;
 	u64 size;
@@ -95,7 +99,8 @@ static int sim_probe(struct platform_device *pdev)
 	rc = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (rc)
 		return rc;
-	params.hw = hmm_ref_gpu_create(&pdev->dev, dev_to_node(&pdev->dev), region->start);
+	params.hw = hmm_ref_gpu_create(&pdev->dev, dev_to_node(&pdev->dev),
+				       region->start);
 	if (!params.hw)
 		return -ENOMEM;
 	dev = hmm_ref_device_add(&pdev->dev, &params);
@@ -145,8 +150,8 @@ static int __init register_devices(void)
 
 		if (i >= ndevices)
 			region.start = coherent[i - ndevices];
-		pdev = platform_device_register_data(NULL, "hmm_ref", i, &region,
-						     sizeof(region));
+		pdev = platform_device_register_data(NULL, "hmm_ref", i,
+						     &region, sizeof(region));
 		if (IS_ERR(pdev)) {
 			rc = PTR_ERR(pdev);
 			while (i--)
@@ -159,20 +164,21 @@ static int __init register_devices(void)
 }
 
 /**
- * hmm_ref_sim_number_others() - number a device of private memory that is not simulated
- * @params: its id and index are set
- * @index: its number among its like
+ * hmm_ref_sim_number_others() - number a device that is not simulated
+ * @params: parameters of a device with private memory; id and index are set
+ * @index: number of the device among those on its bus
  */
-void hmm_ref_sim_number_others(struct hmm_ref_device_params *params, unsigned int index)
+void hmm_ref_sim_number_others(struct hmm_ref_device_params *params,
+			       unsigned int index)
 {
 	params->id = ndevices + nregions + index;
 	params->index = ndevices + index;
 }
 
 /**
- * hmm_ref_sim_init() - make the simulated devices
+ * hmm_ref_sim_init() - create the simulated devices
  *
- * Return: 0; -EINVAL for module parameters that are not valid; or another negative errno.
+ * Return: 0; -EINVAL for invalid module parameters; or another negative errno.
  */
 int __init hmm_ref_sim_init(void)
 {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * VRAM of a GPU that is simulated as a whole, made from kernel memory.
+ * VRAM of a fully simulated GPU.
  *
- * It is in pieces of PMD_SIZE: kernel memory, or a region that the CPU can access, too. A piece
- * stays as long as any of its pages can be used, so an access finds it without a lock.
+ * It consists of pieces of PMD_SIZE: kernel memory, or parts of a region that
+ * the CPU can access too. A piece stays as long as any of its pages can be
+ * used, so an access finds it without a lock.
  *
- * The content of a page that was not copied or cleared since it was handed out
- * is what its last owner left there. The caller that has it handed out fills it.
+ * Handout does not clear pages. A page keeps the data of its last owner until
+ * the caller clears it or copies to it.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -18,15 +19,15 @@
 #include "gpu.h"
 #include "../fail.h"
 
-/* Not worth any effort. */
+/* Opportunistic: do not reclaim. */
 #define GFP_LARGE_VRAM	((GFP_KERNEL | __GFP_NOWARN) & ~__GFP_DIRECT_RECLAIM)
 
 /**
  * struct sim_gpu - one simulated GPU
- * @gpu: with its engines
- * @pieces: PMD_SIZE of memory by dpfn >> HMM_REF_BLOCK_ORDER, as the kernel maps it
- * @coherent_base: physical address of memory that the CPU can access, too; 0 for a GPU with
- *	memory of its own
+ * @gpu: the GPU and its engines
+ * @pieces: kernel addresses of the pieces, by dpfn >> HMM_REF_BLOCK_ORDER
+ * @coherent_base: physical address of memory that the CPU can access too; 0 for
+ *	a GPU with private memory
  */
 struct sim_gpu {
 	struct hmm_ref_gpu gpu;
@@ -41,7 +42,7 @@ static struct sim_gpu *to_sim(struct hmm_ref_hw *hw)
 
 /* ---- VRAM -------------------------------------------------------------- */
 
-/* mock: real hardware has its memory on board. Large pages are there as a rule, and cost less. */
+/* mock: real hardware has memory on board. Large pages cost less. */
 static void *alloc_piece(struct sim_gpu *gpu, unsigned long index)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
@@ -50,10 +51,13 @@ static void *alloc_piece(struct sim_gpu *gpu, unsigned long index)
 	if (hmm_ref_fail(HMM_REF_FAIL_VRAM))
 		return NULL;
 	if (gpu->coherent_base)
-		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
+		return memremap(gpu->coherent_base + index * PMD_SIZE, PMD_SIZE,
+				MEMREMAP_WB);
 	if (HMM_REF_BLOCK_ORDER <= MAX_PAGE_ORDER)
-		page = alloc_pages_node(gpu->gpu.hw.node, GFP_LARGE_VRAM, HMM_REF_BLOCK_ORDER);
-	return page ? page_address(page) : vmalloc_huge_node(PMD_SIZE, gfp, gpu->gpu.hw.node);
+		page = alloc_pages_node(gpu->gpu.hw.node, GFP_LARGE_VRAM,
+					HMM_REF_BLOCK_ORDER);
+	return page ? page_address(page) :
+		      vmalloc_huge_node(PMD_SIZE, gfp, gpu->gpu.hw.node);
 }
 
 static void free_piece(struct sim_gpu *gpu, void *piece)
@@ -66,13 +70,15 @@ static void free_piece(struct sim_gpu *gpu, void *piece)
 		free_pages((unsigned long)piece, HMM_REF_BLOCK_ORDER);
 }
 
-static void free_pieces(struct sim_gpu *gpu, unsigned long first, unsigned long end)
+static void free_pieces(struct sim_gpu *gpu, unsigned long first,
+			unsigned long end)
 {
 	for (; first < end; first++)
 		free_piece(gpu, xa_erase(&gpu->pieces, first));
 }
 
-static int sim_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static int sim_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	unsigned long first = dpfn >> HMM_REF_BLOCK_ORDER;
 	unsigned long end = (dpfn + nr) >> HMM_REF_BLOCK_ORDER;
@@ -95,20 +101,23 @@ static int sim_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned lo
 	return -ENOMEM;
 }
 
-static void sim_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void sim_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
-	free_pieces(to_sim(hw), dpfn >> HMM_REF_BLOCK_ORDER, (dpfn + nr) >> HMM_REF_BLOCK_ORDER);
+	free_pieces(to_sim(hw), dpfn >> HMM_REF_BLOCK_ORDER,
+		    (dpfn + nr) >> HMM_REF_BLOCK_ORDER);
 }
 
 static struct iosys_map sim_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	void *piece = xa_load(&to_sim(&gpu->hw)->pieces, dpfn >> HMM_REF_BLOCK_ORDER);
+	unsigned long offset = (dpfn & (HMM_REF_BLOCK_PAGES - 1)) << PAGE_SHIFT;
+	struct sim_gpu *sim = to_sim(&gpu->hw);
+	void *piece = xa_load(&sim->pieces, dpfn >> HMM_REF_BLOCK_ORDER);
 
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(piece + ((dpfn & (HMM_REF_BLOCK_PAGES - 1))
-							       << PAGE_SHIFT));
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(piece + offset);
 }
 
-/* mock: real hardware has a link to its like, or finds it on the bus, and not every one. */
+/* mock: real hardware reaches some of its kind by links, or by the bus. */
 static bool sim_reaches(struct hmm_ref_hw *hw, struct hmm_ref_hw *peer)
 {
 	return peer->ops == hw->ops;
@@ -126,17 +135,18 @@ static const struct hmm_ref_hw_ops sim_ops = {
 	.reset = hmm_ref_gpu_reset,
 };
 
-/* ---- life -------------------------------------------------------------- */
+/* ---- setup and teardown ------------------------------------------------ */
 
 /**
- * hmm_ref_gpu_create() - make a GPU
- * @dev: that system memory is mapped for; NULL for one that copies nothing
- * @node: NUMA node that it is near to, or NUMA_NO_NODE
- * @coherent_base: physical address of memory that the CPU can access, too; or 0
+ * hmm_ref_gpu_create() - create a simulated GPU
+ * @dev: device for DMA mappings; NULL for a GPU that copies nothing
+ * @node: nearest NUMA node, or NUMA_NO_NODE
+ * @coherent_base: physical address of memory that the CPU can access too, or 0
  *
- * Return: what the core sees of it, or NULL.
+ * Return: the core's view of it, or NULL.
  */
-struct hmm_ref_hw *hmm_ref_gpu_create(struct device *dev, int node, phys_addr_t coherent_base)
+struct hmm_ref_hw *hmm_ref_gpu_create(struct device *dev, int node,
+				      phys_addr_t coherent_base)
 {
 	struct sim_gpu *gpu = kzalloc_obj(*gpu, GFP_KERNEL);
 
@@ -153,8 +163,8 @@ struct hmm_ref_hw *hmm_ref_gpu_create(struct device *dev, int node, phys_addr_t 
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_gpu_create);
 
 /**
- * hmm_ref_gpu_destroy() - free a GPU
- * @hw: what hmm_ref_gpu_create() has returned, without VRAM
+ * hmm_ref_gpu_destroy() - free a simulated GPU
+ * @hw: result of hmm_ref_gpu_create(), with no VRAM allocated
  */
 void hmm_ref_gpu_destroy(struct hmm_ref_hw *hw)
 {
