@@ -18,8 +18,8 @@
 /* ---- loads and stores -------------------------------------------------- */
 
 /* Return: as hmm_ref_hw_ops::move; -ENODEV when the device is gone. */
-static int move(struct hmm_ref_mirror *mirror, unsigned long addr, struct iov_iter *iter,
-		unsigned int len)
+static int move(struct hmm_ref_mirror *mirror, unsigned long addr,
+		struct iov_iter *iter, unsigned int len)
 {
 	struct hmm_ref_devmem *dm = mirror->dm;
 	int section, rc;
@@ -50,8 +50,8 @@ struct access {
  * has to do, and the next faults look less far. Return: bytes done, 0 where the buffer is not
  * present, or an errno.
  */
-static int access_some(struct access *access, unsigned long addr, struct iov_iter *iter,
-		       unsigned int len)
+static int access_some(struct access *access, unsigned long addr,
+		       struct iov_iter *iter, unsigned int len)
 {
 	bool write = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_transfer *transfer = access->transfer;
@@ -72,10 +72,12 @@ static int access_some(struct access *access, unsigned long addr, struct iov_ite
 		rc = move(mirror, addr, iter, len);
 		if (rc != -EFAULT)
 			return rc;
-		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began,
+						       HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
-		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE, end);
+		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE,
+						     end);
 		alone = end - page == PAGE_SIZE;
 		transfer->faults++;
 		fault_rc = hmm_ref_range_fault(range, page, end, write,
@@ -97,7 +99,8 @@ static int access_some(struct access *access, unsigned long addr, struct iov_ite
  * The user's buffer is not present, and is made so without an access under way. Return: bytes
  * done, or an errno.
  */
-static int access_bounce(struct access *access, unsigned long addr, unsigned int len)
+static int access_bounce(struct access *access, unsigned long addr,
+			 unsigned int len)
 {
 	struct iov_iter *user = &access->transfer->iter;
 	struct kvec kvec = { .iov_base = access->bounce, .iov_len = len };
@@ -128,7 +131,8 @@ static int go_on(struct access *access, unsigned long addr)
 	int rc;
 
 	if (!begins && !IS_ALIGNED(addr, PMD_SIZE))
-		return hmm_ref_mirror_insist(access->mirror, access->began, MAX_JIFFY_OFFSET);
+		return hmm_ref_mirror_insist(access->mirror, access->began,
+					     MAX_JIFFY_OFFSET);
 	rc = begins ? 0 : hmm_ref_mirror_interrupted(access->mirror);
 	if (rc)
 		return rc;
@@ -150,7 +154,8 @@ static int go_on(struct access *access, unsigned long addr)
  * Context: process context; takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer *transfer)
+int hmm_ref_client_access(struct hmm_ref_client *client,
+			  struct hmm_ref_transfer *transfer)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long addr = transfer->addr;
@@ -168,8 +173,10 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	if (!access.bounce)
 		return -ENOMEM;
 	while (addr < transfer->end) {
-		unsigned int len = min(transfer->end, ALIGN(addr + 1, PMD_SIZE)) - addr;
-		unsigned int in_page = min(len, PAGE_SIZE - offset_in_page(addr));
+		unsigned int len =
+			min(transfer->end, ALIGN(addr + 1, PMD_SIZE)) - addr;
+		unsigned int in_page =
+			min(len, PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
 
 		rc = go_on(&access, addr);
@@ -196,7 +203,8 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 /* ---- atomics ----------------------------------------------------------- */
 
 /* Return: as hmm_ref_hw_ops::atomic; -ENODEV when the device is gone. */
-static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr, struct hmm_ref_word *word)
+static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr,
+		  struct hmm_ref_word *word)
 {
 	struct hmm_ref_devmem *dm = mirror->dm;
 	int section, rc;
@@ -211,7 +219,8 @@ static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr, struct hmm_
 }
 
 /* A device fault of an atomic operation. Return: 0 or -errno. */
-static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64 *faults)
+static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr,
+			    u64 *faults)
 {
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long end = page + PAGE_SIZE;

@@ -36,6 +36,6 @@ struct hmm_ref_counters {
 	u64 exclusive;
 };
 
-#define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
+#define hmm_ref_count(counters, what, n) this_cpu_add((counters)->what, n)
 
 #endif /* _HMM_REF_COUNTERS_H */

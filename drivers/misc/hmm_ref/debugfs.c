@@ -133,7 +133,8 @@ void hmm_ref_debugfs_add(struct hmm_ref_device *dev)
 	debugfs_create_file("audit", 0400, dev->debugfs, dev, &audit_fops);
 	debugfs_create_file("stats", 0400, dev->debugfs, dev, &stats_fops);
 	debugfs_create_file("retire", 0200, dev->debugfs, dev, &retire_fops);
-	debugfs_create_u32("fault_around", 0600, dev->debugfs, &dev->fault_around);
+	debugfs_create_u32("fault_around", 0600, dev->debugfs,
+			   &dev->fault_around);
 }
 
 /**

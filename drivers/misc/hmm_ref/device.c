@@ -67,7 +67,8 @@ static const struct file_operations hmm_ref_fops = {
 
 static void device_release(struct kref *ref)
 {
-	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
+	struct hmm_ref_device *dev =
+		container_of(ref, struct hmm_ref_device, ref);
 
 	cleanup_srcu_struct(&dev->unplug);
 	free_percpu(dev->around);
@@ -124,7 +125,10 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
 /* Runs when operations that had begun before it was gone have ended. */
 static void operations_ended(struct rcu_head *rcu)
 {
-	complete_all(&container_of(rcu, struct hmm_ref_device, unplug_rcu)->unused);
+	struct hmm_ref_device *dev =
+		container_of(rcu, struct hmm_ref_device, unplug_rcu);
+
+	complete_all(&dev->unused);
 }
 
 /* What is left needs the struct pages and this module, and no hardware. */
@@ -145,8 +149,8 @@ static atomic_t unfinished;
 
 static void finish_later(struct work_struct *work)
 {
-	struct hmm_ref_device *dev = container_of(to_delayed_work(work), struct hmm_ref_device,
-						  finish);
+	struct hmm_ref_device *dev =
+		container_of(work, struct hmm_ref_device, finish.work);
 	bool keeps_module = dev->keeps_module;
 
 	if (!device_is_unused(dev)) {
@@ -181,7 +185,8 @@ static void device_end(struct hmm_ref_device *dev)
 	WRITE_ONCE(dev->gone, true);
 	call_srcu(&dev->unplug, &dev->unplug_rcu, operations_ended);
 	if (!hmm_ref_evict_all(dev, HMM_REF_GIVE_UP)) {
-		pr_warn("%s: %lu pages are lost\n", dev->name, hmm_ref_devmem_used(&dev->dm));
+		pr_warn("%s: %lu pages are lost\n", dev->name,
+			hmm_ref_devmem_used(&dev->dm));
 		hmm_ref_devmem_lose_all(&dev->dm);
 	}
 	left = began + HMM_REF_GIVE_UP - jiffies;
@@ -220,7 +225,8 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_remove, "HMM_REF");
 
 /* Return: a device that nothing can find yet, or an ERR_PTR(). */
-static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *params)
+static struct hmm_ref_device *
+device_alloc(const struct hmm_ref_device_params *params)
 {
 	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
 	int rc;
@@ -257,8 +263,9 @@ static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *p
  * Return: the device, or an ERR_PTR(): -EINVAL for a capacity that is not valid, -EBUSY when the
  * region of coherent memory is in use, or another negative errno.
  */
-struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
-					  const struct hmm_ref_device_params *params)
+struct hmm_ref_device *
+hmm_ref_device_add(struct device *parent,
+		   const struct hmm_ref_device_params *params)
 {
 	struct hmm_ref_device *dev = device_alloc(params);
 	struct hmm_ref_devmem_params memory = {
@@ -288,7 +295,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	}
 	if (hmm_ref_hw_bounces(params->hw->dev))
 		dev_notice(parent, "DMA may need bounce buffers: only copies can use them\n");
-	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
+	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name,
+			      &hmm_ref_fops);
 	if (rc) {
 		/* A process may have opened it all the same. */
 		device_end(dev);
@@ -300,7 +308,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	if (!rc)
 		rc = hmm_ref_sleep_init(dev);
 	if (!rc)
-		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b, GFP_KERNEL);
+		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b,
+			      GFP_KERNEL);
 	if (!rc)
 		return dev;
 	/* A process may have opened it already. */

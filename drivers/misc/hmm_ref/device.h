@@ -130,8 +130,9 @@ struct hmm_ref_device_params {
 extern struct workqueue_struct *hmm_ref_workqueue;
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 
-struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
-					  const struct hmm_ref_device_params *params);
+struct hmm_ref_device *
+hmm_ref_device_add(struct device *parent,
+		   const struct hmm_ref_device_params *params);
 void hmm_ref_device_remove(struct hmm_ref_device *dev);
 void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_device *hmm_ref_device_next(unsigned long *index);
@@ -155,7 +156,8 @@ extern const struct kernel_param_ops hmm_ref_param_size_ops;
 
 int hmm_ref_sim_init(void);
 void hmm_ref_sim_exit(void);
-void hmm_ref_sim_number_others(struct hmm_ref_device_params *params, unsigned int index);
+void hmm_ref_sim_number_others(struct hmm_ref_device_params *params,
+			       unsigned int index);
 
 /* ---- pci.c: devices on PCI --------------------------------------------- */
 
@@ -185,7 +187,8 @@ static inline int hmm_ref_dmirror_check(void)
 	return 0;
 }
 
-static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
+static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev,
+				      unsigned int index)
 {
 	return 0;
 }

@@ -58,7 +58,8 @@ static bool page_is_ready(struct hmm_ref_range *range, unsigned long addr)
  */
 static int check_vma(const struct vm_area_struct *vma)
 {
-	if (!vma || !(vma->vm_flags & VM_READ) || vma->vm_flags & (VM_IO | VM_PFNMAP))
+	if (!vma || !(vma->vm_flags & VM_READ) ||
+	    vma->vm_flags & (VM_IO | VM_PFNMAP))
 		return -EFAULT;
 	if (vma->vm_flags & VM_SHARED || is_vm_hugetlb_page(vma))
 		return -EINVAL;
@@ -76,8 +77,8 @@ static int check_vma(const struct vm_area_struct *vma)
  * Context: takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
-				  unsigned long *end)
+int hmm_ref_range_check_exclusive(struct hmm_ref_range *range,
+				  unsigned long addr, unsigned long *end)
 {
 	struct mm_struct *mm = range->mirror->mm;
 	struct vm_area_struct *vma;
@@ -97,8 +98,8 @@ int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long add
  * Take the CPU's entry away. Return: the page, with its folio locked and referenced,
  * or an errno.
  */
-static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *owner,
-			      struct folio **folio)
+static struct page *take_page(struct mm_struct *mm, unsigned long addr,
+			      void *owner, struct folio **folio)
 {
 	struct vm_area_struct *vma;
 	struct page *page;
@@ -123,9 +124,10 @@ static void trim(struct hmm_ref_range *range)
 }
 
 /* Return: 0; -EBUSY when the page has changed since @seq; -ENOMEM or -ENODEV. */
-static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct page *page,
-		     unsigned long seq)
+static int map_taken(struct hmm_ref_range *range, unsigned long addr,
+		     struct page *page, unsigned long seq)
 {
+	const u64 bits = HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE;
 	struct hmm_ref_devmem *dm = range->mirror->dm;
 	int rc = -EBUSY;
 	int section;
@@ -133,10 +135,11 @@ static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct pag
 	if (!hmm_ref_hw_enter(dm, &section))
 		return -ENODEV;
 	mutex_lock(&range->lock);
-	if (!hmm_ref_owns(dm, page) && !mmu_interval_read_retry(&range->notifier, seq) &&
-	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) && hmm_ref_range_is_ready(range, false, true))
-		rc = hmm_ref_range_map(range, addr, page,
-				       HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE, false);
+	if (!hmm_ref_owns(dm, page) &&
+	    !mmu_interval_read_retry(&range->notifier, seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
+	    hmm_ref_range_is_ready(range, false, true))
+		rc = hmm_ref_range_map(range, addr, page, bits, false);
 	if (!rc) {
 		/* The CPU's entry, which would tell, is gone. */
 		folio_mark_dirty(page_folio(page));
@@ -196,8 +199,8 @@ static int make_ready_once(struct hmm_ref_range *range, void *arg)
 	/* A fault would take it away from another thread, which would do the same. */
 	if (page_is_ready(range, excl->addr))
 		return 0;
-	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE, true,
-				 HMM_REF_PATIENCE);
+	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE,
+				 true, HMM_REF_PATIENCE);
 	if (rc || page_is_ready(range, excl->addr))
 		return rc;
 	rc = map_exclusive(range, excl->addr);
@@ -207,8 +210,8 @@ static int make_ready_once(struct hmm_ref_range *range, void *arg)
 		return rc;
 	hmm_ref_count(range->mirror->counters, retries, 1);
 	atomic_long_inc(&range->mirror->owner->retries);
-	trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_EXCLUSIVE, excl->addr,
-			    ++excl->retries);
+	trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_EXCLUSIVE,
+			    excl->addr, ++excl->retries);
 	return -EBUSY;
 }
 
@@ -226,22 +229,24 @@ int hmm_ref_range_make_ready(struct hmm_ref_range *range, unsigned long addr)
 {
 	struct exclusive excl = { .addr = addr };
 
-	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, make_ready_once, &excl);
+	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, make_ready_once,
+				   &excl);
 }
 
 /*
  * Fault for all of a window at once, which spares each page its own. Return: the end of
  * what is faulted in: @start when that fails, and each page has to find out for itself.
  */
-static unsigned long dev_fault_ahead(struct hmm_ref_range *range, unsigned long start,
-				     unsigned long end)
+static unsigned long dev_fault_ahead(struct hmm_ref_range *range,
+				     unsigned long start, unsigned long end)
 {
 	int rc;
 
 	end = hmm_ref_range_before_exclusive(range, start, end);
 	if (end == start)
 		return start;
-	rc = hmm_ref_range_fault(range, start, end, true, HMM_REF_PATIENCE / 10);
+	rc = hmm_ref_range_fault(range, start, end, true,
+				 HMM_REF_PATIENCE / 10);
 	return rc ? start : end;
 }
 
@@ -257,7 +262,8 @@ static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 	while (!rc) {
 		if (addr >= checked) {
 			checked = end;
-			rc = hmm_ref_range_check_exclusive(range, addr, &checked);
+			rc = hmm_ref_range_check_exclusive(range, addr,
+							   &checked);
 			if (rc)
 				break;
 			faulted = dev_fault_ahead(range, addr, checked);
@@ -271,7 +277,8 @@ static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 		addr += PAGE_SIZE;
 		if (addr == end)
 			break;
-		rc = hmm_ref_mirror_insist(range->mirror, began, MAX_JIFFY_OFFSET);
+		rc = hmm_ref_mirror_insist(range->mirror, began,
+					   MAX_JIFFY_OFFSET);
 	}
 	return rc;
 }

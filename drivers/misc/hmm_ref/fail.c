@@ -59,6 +59,7 @@ void hmm_ref_fail_debugfs(struct dentry *parent)
 
 	BUILD_BUG_ON(ARRAY_SIZE(fail_names) != HMM_REF_FAIL_CLASSES);
 	for (i = 0; i < HMM_REF_FAIL_CLASSES; i++)
-		fault_create_debugfs_attr(fail_names[i], parent, &fail_attrs[i]);
+		fault_create_debugfs_attr(fail_names[i], parent,
+					  &fail_attrs[i]);
 }
 #endif

@@ -122,7 +122,8 @@ struct hmm_ref_transfer {
 	u64 most;
 };
 
-int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer *transfer);
+int hmm_ref_client_access(struct hmm_ref_client *client,
+			  struct hmm_ref_transfer *transfer);
 int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 			  struct hmm_ref_word *word, u64 *faults);
 
@@ -131,8 +132,10 @@ int hmm_ref_client_atomic(struct hmm_ref_client *client, unsigned long addr,
 struct hmm_ref_stats;
 struct seq_file;
 
-void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats);
-void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client);
+void hmm_ref_device_stats(struct hmm_ref_device *dev,
+			  struct hmm_ref_stats *stats);
+void hmm_ref_client_show_fdinfo(struct seq_file *m,
+				const struct hmm_ref_client *client);
 
 /* ---- memory_failure.c ---------------------------------------------------- */
 

@@ -47,7 +47,8 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 	cmd->info.out_page_size = PAGE_SIZE;
 	cmd->info.out_memory_type = dm->type == MEMORY_DEVICE_COHERENT ?
-				    HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
+				    HMM_REF_MEMORY_COHERENT :
+				    HMM_REF_MEMORY_PRIVATE;
 	cmd->info.out_block_size = PMD_SIZE;
 	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
 	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;
@@ -59,7 +60,8 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
 {
 	return cmd->migrate.direction == HMM_REF_TO_DEVICE ||
-	       (cmd->migrate.direction == HMM_REF_TO_SYSTEM && !cmd->migrate.flags);
+	       (cmd->migrate.direction == HMM_REF_TO_SYSTEM &&
+		!cmd->migrate.flags);
 }
 
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -68,8 +70,8 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	struct hmm_ref_migration m = {
 		.start = migrate->addr,
 		.end = migrate->addr + migrate->length,
-		.way = migrate->direction == HMM_REF_TO_DEVICE ? HMM_REF_SYS_TO_DEV :
-								 HMM_REF_DEV_TO_SYS,
+		.way = migrate->direction == HMM_REF_TO_DEVICE ?
+		       HMM_REF_SYS_TO_DEV : HMM_REF_DEV_TO_SYS,
 		.flags = HMM_REF_KEEP_LARGE | HMM_REF_FROM_PEERS,
 	};
 	unsigned long done;
@@ -80,9 +82,11 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	migrate->out_already = m.tally.already;
 	migrate->out_skipped = m.tally.skipped;
 	done = m.tally.moved + m.tally.already + m.tally.skipped;
-	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done || (rc && rc != -EINTR))
+	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done ||
+	    (rc && rc != -EINTR))
 		return rc;
-	map_rc = hmm_ref_mirror_map(&client->mirror, m.start, done << PAGE_SHIFT);
+	map_rc = hmm_ref_mirror_map(&client->mirror, m.start,
+				    done << PAGE_SHIFT);
 	/* The pages are where they were asked to go; device faults map the others. */
 	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
 		return rc;
@@ -97,23 +101,27 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
  *
  * Return: 0 or -EFAULT.
  */
-int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write, void __user *user)
+int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write,
+			   void __user *user)
 {
 	size_t length = transfer->end - transfer->addr;
 
 	if (!access_ok(user, length))
 		return -EFAULT;
-	iov_iter_ubuf(&transfer->iter, write ? ITER_SOURCE : ITER_DEST, user, length);
+	iov_iter_ubuf(&transfer->iter, write ? ITER_SOURCE : ITER_DEST, user,
+		      length);
 	return 0;
 }
 
-static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd, bool write)
+static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd,
+		  bool write)
 {
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = cmd->addr + cmd->length,
 	};
-	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
+	int rc = hmm_ref_transfer_begin(&transfer, write,
+					u64_to_user_ptr(cmd->buf));
 
 	if (!rc)
 		rc = hmm_ref_client_access(client, &transfer);
@@ -135,15 +143,25 @@ static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
 {
 	static const struct hmm_ref_page_state found[] = {
-		[HMM_REF_AT_ABSENT] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_ABSENT },
-		[HMM_REF_AT_TRAPPED] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_TRAPPED },
+		[HMM_REF_AT_ABSENT] = {
+			HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_ABSENT,
+		},
+		[HMM_REF_AT_TRAPPED] = {
+			HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_TRAPPED,
+		},
 		[HMM_REF_AT_SYSTEM] = { HMM_REF_PAGE_SYSTEM },
 		[HMM_REF_AT_ZERO] = { HMM_REF_PAGE_ZERO },
 		[HMM_REF_AT_DEVICE] = { HMM_REF_PAGE_DEVICE },
 		[HMM_REF_AT_REMOTE] = { HMM_REF_PAGE_REMOTE },
-		[HMM_REF_AT_UNMAPPED] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNMAPPED },
-		[HMM_REF_AT_UNREADABLE] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNREADABLE },
-		[HMM_REF_AT_SPECIAL] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_SPECIAL },
+		[HMM_REF_AT_UNMAPPED] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNMAPPED,
+		},
+		[HMM_REF_AT_UNREADABLE] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNREADABLE,
+		},
+		[HMM_REF_AT_SPECIAL] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_SPECIAL,
+		},
 	};
 	struct hmm_ref_page_state state = found[seen->at];
 
@@ -228,7 +246,8 @@ static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	int rc;
 
 	rc = hmm_ref_mirror_exclusive(&client->mirror, exclusive->addr,
-				      exclusive->addr + exclusive->length, &done);
+				      exclusive->addr + exclusive->length,
+				      &done);
 	exclusive->out_pages = done;
 	return rc;
 }
@@ -241,7 +260,8 @@ static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 		return false;
 	if (!IS_ALIGNED(atomic->addr, atomic->length))
 		return false;
-	if (atomic->length == 4 && (atomic->operand | atomic->compare) > U32_MAX)
+	if (atomic->length == 4 &&
+	    (atomic->operand | atomic->compare) > U32_MAX)
 		return false;
 	switch (atomic->op) {
 	case HMM_REF_ATOMIC_ADD:
@@ -259,7 +279,8 @@ static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	static const enum hmm_ref_word_op ops[] = {
 		[HMM_REF_ATOMIC_ADD] = HMM_REF_WORD_ADD,
 		[HMM_REF_ATOMIC_EXCHANGE] = HMM_REF_WORD_EXCHANGE,
-		[HMM_REF_ATOMIC_COMPARE_EXCHANGE] = HMM_REF_WORD_COMPARE_EXCHANGE,
+		[HMM_REF_ATOMIC_COMPARE_EXCHANGE] =
+			HMM_REF_WORD_COMPARE_EXCHANGE,
 	};
 	struct hmm_ref_atomic *atomic = &cmd->atomic;
 	struct hmm_ref_word word = {
@@ -282,7 +303,8 @@ static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	struct hmm_ref_tally tally;
 	int rc;
 
-	rc = hmm_ref_evict_range(client, evict->addr, evict->addr + evict->length, &tally);
+	rc = hmm_ref_evict_range(client, evict->addr,
+				 evict->addr + evict->length, &tally);
 	evict->out_evicted = tally.moved;
 	evict->out_already = tally.already;
 	evict->out_skipped = tally.skipped;
@@ -301,19 +323,19 @@ static int cmd_evict_all(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 /* ---- dispatcher -------------------------------------------------------- */
 
-#define OP(_cmd, _struct, _last, ...)						\
-	[HMM_REF_CMD_##_cmd] = {						\
-		.size = sizeof(struct _struct) +				\
-			BUILD_BUG_ON_ZERO(sizeof(union hmm_ref_cmd) <		\
-					  sizeof(struct _struct)),		\
-		.min_size = offsetofend(struct _struct, _last),			\
-		__VA_ARGS__							\
+#define OP(_cmd, _struct, _last, ...)					\
+	[HMM_REF_CMD_##_cmd] = {					\
+		.size = sizeof(struct _struct) +			\
+			BUILD_BUG_ON_ZERO(sizeof(union hmm_ref_cmd) <	\
+					  sizeof(struct _struct)),	\
+		.min_size = offsetofend(struct _struct, _last),		\
+		__VA_ARGS__						\
 	}
 
-#define RANGE(_struct, _align)							\
-	.range = offsetof(struct _struct, addr) +				\
-		 BUILD_BUG_ON_ZERO(offsetof(struct _struct, length) !=		\
-				   offsetof(struct _struct, addr) + 8),		\
+#define RANGE(_struct, _align)						\
+	.range = offsetof(struct _struct, addr) +			\
+		 BUILD_BUG_ON_ZERO(offsetof(struct _struct, length) !=	\
+				   offsetof(struct _struct, addr) + 8),	\
 	.align = (_align)
 
 const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS] = {
@@ -418,7 +440,8 @@ long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 	int srcu_idx;
 	int rc;
 
-	if (nr >= ARRAY_SIZE(hmm_ref_ops) || number != _IO(HMM_REF_IOC_TYPE, nr))
+	if (nr >= ARRAY_SIZE(hmm_ref_ops) ||
+	    number != _IO(HMM_REF_IOC_TYPE, nr))
 		return -ENOTTY;
 	op = &hmm_ref_ops[nr];
 	if (READ_ONCE(dev->gone))

@@ -53,7 +53,8 @@ struct hmm_ref_op {
 
 extern const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS];
 
-int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write, void __user *user);
+int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write,
+			   void __user *user);
 int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 		    void __user *ucmd, union hmm_ref_cmd *cmd);
 

@@ -41,13 +41,15 @@ struct hmm_ref_device_params hmm_ref_device_params = {
 };
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_params, "HMM_REF");
 
-module_param_cb(chunk_size, &hmm_ref_param_size_ops, &hmm_ref_device_params.chunk_size, 0444);
+module_param_cb(chunk_size, &hmm_ref_param_size_ops,
+		&hmm_ref_device_params.chunk_size, 0444);
 MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
 
 module_param_named(large, hmm_ref_device_params.large, bool, 0444);
 MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where the core can do it)");
 
-module_param_named(fault_around, hmm_ref_device_params.fault_around, uint, 0444);
+module_param_named(fault_around, hmm_ref_device_params.fault_around, uint,
+		   0444);
 MODULE_PARM_DESC(fault_around, "most pages that a CPU fault brings back (default 16)");
 
 static int check_params(void)
@@ -57,7 +59,8 @@ static int check_params(void)
 	/* 128M is what request_free_mem_region() rounds to on x86-64. */
 	if (!*chunk_size)
 		*chunk_size = max_t(u64, SZ_128M, PMD_SIZE);
-	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && !HMM_REF_LARGE_IS_SAFE)
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) &&
+	    !HMM_REF_LARGE_IS_SAFE)
 		pr_warn("this kernel has bugs that large folios run into, large=%d\n",
 			hmm_ref_device_params.large);
 	if (!is_power_of_2(*chunk_size) || *chunk_size < PMD_SIZE ||

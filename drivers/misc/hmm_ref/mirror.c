@@ -68,7 +68,8 @@ static bool range_invalidate(struct mmu_interval_notifier *notifier,
 			     const struct mmu_notifier_range *event,
 			     unsigned long cur_seq)
 {
-	struct hmm_ref_range *range = container_of(notifier, struct hmm_ref_range, notifier);
+	struct hmm_ref_range *range =
+		container_of(notifier, struct hmm_ref_range, notifier);
 	struct hmm_ref_mirror *mirror = range->mirror;
 
 	if (own_exclusive(mirror, event))
@@ -118,8 +119,8 @@ static void range_end(struct hmm_ref_range *range)
 }
 
 /* Return: 0, or an errno of the core. */
-static int range_init(struct hmm_ref_range *range, struct hmm_ref_mirror *mirror,
-		      unsigned long index)
+static int range_init(struct hmm_ref_range *range,
+		      struct hmm_ref_mirror *mirror, unsigned long index)
 {
 	*range = (struct hmm_ref_range){
 		.mirror = mirror,
@@ -129,7 +130,8 @@ static int range_init(struct hmm_ref_range *range, struct hmm_ref_mirror *mirror
 	};
 	mutex_init(&range->lock);
 	prime_lockdep(range);
-	return mmu_interval_notifier_insert(&range->notifier, mirror->mm, range->start, PMD_SIZE,
+	return mmu_interval_notifier_insert(&range->notifier, mirror->mm,
+					    range->start, PMD_SIZE,
 					    &range_notifier_ops);
 }
 
@@ -153,7 +155,8 @@ static int range_add(struct hmm_ref_mirror *mirror, unsigned long index)
 }
 
 /* Return: the next range from @index on that is not about to go, referenced; or NULL. */
-static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror, unsigned long *index,
+static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror,
+					unsigned long *index,
 					unsigned long last)
 {
 	struct hmm_ref_range *range;
@@ -175,7 +178,8 @@ static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror, unsigned 
  * Context: may sleep, and enter reclaim; without mmap_lock.
  * Return: the range, for hmm_ref_range_put(), or an ERR_PTR(): -ENOMEM.
  */
-struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr)
+struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror,
+					unsigned long addr)
 {
 	unsigned long index = addr >> PMD_SHIFT;
 	struct hmm_ref_range *range;
@@ -215,7 +219,8 @@ void hmm_ref_range_put(struct hmm_ref_range *range)
  * Context: may sleep; without mmap_lock.
  * Return: the range, for hmm_ref_range_put_to_look(), or an ERR_PTR().
  */
-struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
+struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror,
+						unsigned long addr,
 						struct hmm_ref_range *temporary)
 {
 	unsigned long index = addr >> PMD_SHIFT;
@@ -235,7 +240,8 @@ struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, u
  *
  * Context: waits for invalidations under way.
  */
-void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range *temporary)
+void hmm_ref_range_put_to_look(struct hmm_ref_range *range,
+			       struct hmm_ref_range *temporary)
 {
 	if (range == temporary)
 		mmu_interval_notifier_remove(&range->notifier);
@@ -250,7 +256,8 @@ void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range
  *
  * Return: false when the mirror has got a range since.
  */
-bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary)
+bool hmm_ref_range_is_current(struct hmm_ref_range *range,
+			      const struct hmm_ref_range *temporary)
 {
 	struct hmm_ref_range *other;
 	bool alone;
@@ -275,7 +282,8 @@ static bool range_take(struct hmm_ref_range *range)
 
 	/* To map something takes the lock, and to be a user. */
 	mutex_lock(&range->lock);
-	taken = hmm_ref_pgtable_is_empty(&range->pt) && atomic_cmpxchg(&range->users, 2, 0) == 2;
+	taken = hmm_ref_pgtable_is_empty(&range->pt) &&
+		atomic_cmpxchg(&range->users, 2, 0) == 2;
 	mutex_unlock(&range->lock);
 	if (taken)
 		xa_erase(&mirror->ranges, range->start >> PMD_SHIFT);
@@ -285,8 +293,8 @@ static bool range_take(struct hmm_ref_range *range)
 /* End ranges that have mapped nothing for long, and come again for those that do so now. */
 static void end_idle(struct work_struct *work)
 {
-	struct hmm_ref_mirror *mirror = container_of(to_delayed_work(work),
-						     struct hmm_ref_mirror, idle);
+	struct hmm_ref_mirror *mirror =
+		container_of(work, struct hmm_ref_mirror, idle.work);
 	struct hmm_ref_range *range;
 	unsigned long index = 0;
 	bool again = false;
@@ -294,7 +302,8 @@ static void end_idle(struct work_struct *work)
 	while ((range = range_find(mirror, &index, ULONG_MAX))) {
 		bool idle = hmm_ref_pgtable_is_empty(&range->pt);
 
-		if (idle && time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
+		if (idle &&
+		    time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
 		    range_take(range)) {
 			range_end(range);
 		} else {
@@ -311,16 +320,20 @@ static void end_idle(struct work_struct *work)
 /* ---- mirrors ----------------------------------------------------------- */
 
 /* What hardware would read in memory. The range stays for the RCU read-side critical section. */
-static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr, unsigned int *nr)
+static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr,
+			  unsigned int *nr)
 {
-	struct hmm_ref_mirror *mirror = container_of(space, struct hmm_ref_mirror, space);
-	struct hmm_ref_range *range = xa_load(&mirror->ranges, addr >> PMD_SHIFT);
+	struct hmm_ref_mirror *mirror =
+		container_of(space, struct hmm_ref_mirror, space);
+	struct hmm_ref_range *range =
+		xa_load(&mirror->ranges, addr >> PMD_SHIFT);
 
 	return range ? hmm_ref_pgtable_lookup_run(&range->pt, addr, nr) : 0;
 }
 
 static bool ignore(struct mmu_interval_notifier *notifier,
-		   const struct mmu_notifier_range *event, unsigned long cur_seq)
+		   const struct mmu_notifier_range *event,
+		   unsigned long cur_seq)
 {
 	return true;
 }
@@ -332,7 +345,8 @@ static const struct mmu_interval_notifier_ops anchor_ops = {
 static void *alloc_buffer(void)
 {
 	static_assert(HMM_REF_BLOCK_PAGES * sizeof(unsigned long) >= PAGE_SIZE);
-	return kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(unsigned long), GFP_KERNEL_ACCOUNT);
+	return kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(unsigned long),
+			GFP_KERNEL_ACCOUNT);
 }
 
 static void free_buffers(struct hmm_ref_mirror *mirror)
@@ -376,7 +390,8 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 		if (!mirror->spare[i])
 			goto err_free;
 	}
-	rc = mmu_interval_notifier_insert(&mirror->anchor, mm, 0, PAGE_SIZE, &anchor_ops);
+	rc = mmu_interval_notifier_insert(&mirror->anchor, mm, 0, PAGE_SIZE,
+					  &anchor_ops);
 	/* The core stops for any signal, and for the freezer's, which is none to a process. */
 	if (rc == -EINTR)
 		rc = -ERESTARTSYS;

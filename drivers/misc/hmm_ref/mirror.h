@@ -149,12 +149,16 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 			struct hmm_ref_owner *owner, const bool *gone);
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror);
 void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror);
-struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr);
+struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror,
+					unsigned long addr);
 void hmm_ref_range_put(struct hmm_ref_range *range);
-struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
-						struct hmm_ref_range *temporary);
-void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range *temporary);
-bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary);
+struct hmm_ref_range *
+hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
+			  struct hmm_ref_range *temporary);
+void hmm_ref_range_put_to_look(struct hmm_ref_range *range,
+			       struct hmm_ref_range *temporary);
+bool hmm_ref_range_is_current(struct hmm_ref_range *range,
+			      const struct hmm_ref_range *temporary);
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror);
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience);
@@ -167,44 +171,52 @@ void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer);
 /* range_map.c */
 int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma);
 bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma);
-int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,
-		      u64 bits, bool leaf);
-void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigned long end);
+int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr,
+		      struct page *page, u64 bits, bool leaf);
+void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start,
+		       unsigned long end);
 void hmm_ref_range_trim(struct hmm_ref_range *range);
 void hmm_ref_range_unmap_all(struct hmm_ref_range *range);
 
 /* range_fault.c */
-void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk);
+void hmm_ref_range_walk_begin(struct hmm_ref_range *range,
+			      struct hmm_range *walk);
 int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk);
-int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *walk);
+int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
+			      struct hmm_range *walk);
 int hmm_ref_range_fault(struct hmm_ref_range *range, unsigned long start,
 			unsigned long end, bool write, unsigned long patience);
 unsigned long hmm_ref_range_before_exclusive(struct hmm_ref_range *range,
-					     unsigned long start, unsigned long end);
+					     unsigned long start,
+					     unsigned long end);
 int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		       unsigned long length);
 
 /* exclusive.c */
-int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
-				  unsigned long *end);
+int hmm_ref_range_check_exclusive(struct hmm_ref_range *range,
+				  unsigned long addr, unsigned long *end);
 int hmm_ref_range_make_ready(struct hmm_ref_range *range, unsigned long addr);
 int hmm_ref_mirror_exclusive(struct hmm_ref_mirror *mirror, unsigned long start,
 			     unsigned long end, unsigned long *done);
 
 /* snapshot.c */
-typedef int (*hmm_ref_report_t)(void *arg, struct hmm_ref_seen *seen, unsigned long nr);
+typedef int (*hmm_ref_report_t)(void *arg, struct hmm_ref_seen *seen,
+				unsigned long nr);
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_report_t report, void *arg);
 int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long end, unsigned long *pfns,
 			    unsigned long *resident);
-unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range *range,
-				 unsigned long start, unsigned long end, unsigned long *pfns);
+unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm,
+				 struct hmm_ref_range *range,
+				 unsigned long start, unsigned long end,
+				 unsigned long *pfns);
 
 /* absent.c */
-unsigned long hmm_ref_next_present(const struct vm_area_struct *vma, unsigned long addr,
-				   unsigned long end);
-int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror, unsigned long addr,
-				unsigned long end, vm_flags_t flags, unsigned long *next);
+unsigned long hmm_ref_next_present(const struct vm_area_struct *vma,
+				   unsigned long addr, unsigned long end);
+int hmm_ref_mirror_next_present(struct hmm_ref_mirror *mirror,
+				unsigned long addr, unsigned long end,
+				vm_flags_t flags, unsigned long *next);
 
 #endif /* _HMM_REF_MIRROR_H */

@@ -34,7 +34,8 @@ static const struct class node_class = {
 /* When the last file is closed, too. */
 static void node_release(struct device *device)
 {
-	struct hmm_ref_node *node = container_of(device, struct hmm_ref_node, device);
+	struct hmm_ref_node *node =
+		container_of(device, struct hmm_ref_node, device);
 
 	ida_free(&minors, MINOR(device->devt));
 	hmm_ref_device_put(node->dev);

@@ -50,7 +50,8 @@ static struct pt_table *table_alloc(void)
 
 	if (!table)
 		return NULL;
-	table->pte = kcalloc(HMM_REF_BLOCK_PAGES, sizeof(*table->pte), GFP_KERNEL_ACCOUNT);
+	table->pte = kcalloc(HMM_REF_BLOCK_PAGES, sizeof(*table->pte),
+			     GFP_KERNEL_ACCOUNT);
 	if (table->pte)
 		return table;
 	kfree(table);
@@ -77,7 +78,8 @@ static void drop(struct hmm_ref_pgtable *pt)
 	table_put(xchg(&pt->table, NULL));
 }
 
-static void table_set(struct pt_table *table, unsigned long index, hmm_ref_pte_t pte)
+static void table_set(struct pt_table *table, unsigned long index,
+		      hmm_ref_pte_t pte)
 {
 	table->nr_valid -= table->pte[index] & HMM_REF_PTE_VALID;
 	table->nr_valid += pte & HMM_REF_PTE_VALID;
@@ -219,8 +221,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
  * Context: as hmm_ref_pgtable_lookup().
  * Return: the entry of @addr, 0 when nothing is mapped.
  */
-hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned long addr,
-					 unsigned int *nr)
+hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt,
+					 unsigned long addr, unsigned int *nr)
 {
 	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt);
 	hmm_ref_pte_t pte = hmm_ref_pte_at(&ptes, addr), next = pte;

@@ -90,8 +90,8 @@ void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte);
 struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
-hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned long addr,
-					 unsigned int *nr);
+hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt,
+					 unsigned long addr, unsigned int *nr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt);

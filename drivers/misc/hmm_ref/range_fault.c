@@ -22,7 +22,8 @@ static unsigned long range_pages(const struct hmm_range *walk)
 }
 
 /* What a device may not write is not writable, whatever the CPU's entries say. */
-static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *walk)
+static void hide_shadow_stacks(struct mm_struct *mm,
+			       const struct hmm_range *walk)
 {
 	VMA_ITERATOR(vmi, mm, walk->start);
 	struct vm_area_struct *vma;
@@ -32,7 +33,8 @@ static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *wal
 		if (hmm_ref_vma_may_write(vma))
 			continue;
 		end = min(walk->end, vma->vm_end);
-		for (addr = max(walk->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+		for (addr = max(walk->start, vma->vm_start); addr < end;
+		     addr += PAGE_SIZE)
 			walk->hmm_pfns[(addr - walk->start) >> PAGE_SHIFT] &=
 				~HMM_PFN_WRITE;
 	}
@@ -65,7 +67,8 @@ static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
  *
  * Context: waits for invalidations under way, so best without mmap_lock.
  */
-void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk)
+void hmm_ref_range_walk_begin(struct hmm_ref_range *range,
+			      struct hmm_range *walk)
 {
 	memset(walk->hmm_pfns, 0, range_pages(walk) * sizeof(*walk->hmm_pfns));
 	walk->notifier_seq = mmu_interval_read_begin(&range->notifier);
@@ -79,7 +82,8 @@ void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *wal
  * Context: mmap_lock held; takes hmm_ref_range::lock.
  * Return: 0, or -EBUSY when it changed meanwhile.
  */
-int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *walk)
+int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
+			      struct hmm_range *walk)
 {
 	int rc = hmm_range_fault(walk);
 
@@ -135,7 +139,8 @@ static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
  * Own pages that a device write finds read-only: their data is about to be copied. Without
  * the lock they may be gone. Return: 0, or -EIO when the data of one is lost.
  */
-static int begin_cow_breaks(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int begin_cow_breaks(struct hmm_ref_range *range,
+			    const struct hmm_range *walk)
 {
 	unsigned long i;
 	int rc = 0;
@@ -162,8 +167,9 @@ out:
  * Fault in what does not suffice from page @first of the range on, as the CPU would: own pages
  * that are shared after fork() are copied in system memory. Return: 0 or an errno.
  */
-static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *walk,
-			  unsigned long first, bool write)
+static int dev_fault_from(struct hmm_ref_range *range,
+			  const struct hmm_range *walk, unsigned long first,
+			  bool write)
 {
 	struct hmm_range rest = {
 		.notifier = &range->notifier,
@@ -171,12 +177,14 @@ static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *w
 		.end = walk->end,
 		.hmm_pfns = walk->hmm_pfns + first,
 		.dev_private_owner = walk->dev_private_owner,
-		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+		.default_flags = HMM_PFN_REQ_FAULT |
+				 (write ? HMM_PFN_REQ_WRITE : 0),
 	};
 	int rc;
 
 	if (write && VM_SHADOW_STACK) {
-		rc = refuse_shadow_stacks(range->mirror->mm, rest.start, rest.end);
+		rc = refuse_shadow_stacks(range->mirror->mm, rest.start,
+					  rest.end);
 		if (rc)
 			return rc;
 	}
@@ -186,13 +194,14 @@ static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *w
 }
 
 /* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
-static int dev_fault_missing(struct hmm_ref_range *range, const struct hmm_range *walk,
-			     bool write)
+static int dev_fault_missing(struct hmm_ref_range *range,
+			     const struct hmm_range *walk, bool write)
 {
 	unsigned long first = 0;
 	int rc;
 
-	while (first < range_pages(walk) && suffices(walk->hmm_pfns[first], write))
+	while (first < range_pages(walk) &&
+	       suffices(walk->hmm_pfns[first], write))
 		first++;
 	if (first == range_pages(walk))
 		return 0;
@@ -223,7 +232,8 @@ struct needs {
 };
 
 /* Context: hmm_ref_range::lock, with the sequence unchanged: the pages stay. */
-static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range *walk)
+static struct needs needs_of(struct hmm_ref_range *range,
+			     const struct hmm_range *walk)
 {
 	struct needs needs = { .leaf = is_leaf(range, walk->hmm_pfns[0]) };
 	unsigned long nr = needs.leaf ? 1 : range_pages(walk);
@@ -231,7 +241,8 @@ static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range
 
 	for (i = 0; i < nr && !needs.dma; i++)
 		needs.dma = suffices(walk->hmm_pfns[i], false) &&
-			    !hmm_ref_owns(range->mirror->dm, hmm_pfn_to_page(walk->hmm_pfns[i]));
+			    !hmm_ref_owns(range->mirror->dm,
+					  hmm_pfn_to_page(walk->hmm_pfns[i]));
 	return needs;
 }
 
@@ -242,7 +253,8 @@ static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range
  * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -ENODEV, or
  * -EIO when the memory of a page has failed: that one is not mapped.
  */
-static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, struct needs needs)
+static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk,
+		     struct needs needs)
 {
 	struct hmm_ref_devmem *dm = range->mirror->dm;
 	struct hmm_ref_ptes ptes;
@@ -267,6 +279,7 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, 
 		unsigned long addr = walk->start + i * PAGE_SIZE;
 		unsigned long hmm_pfn = walk->hmm_pfns[i];
 		struct page *page = hmm_pfn_to_page(hmm_pfn);
+		u64 bits;
 		int map_rc;
 
 		if (!suffices(hmm_pfn, false))
@@ -278,9 +291,8 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, 
 			rc = -EIO;
 			continue;
 		}
-		map_rc = hmm_ref_range_map(range, addr, page,
-					   hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0,
-					   needs.leaf);
+		bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
+		map_rc = hmm_ref_range_map(range, addr, page, bits, needs.leaf);
 		if (map_rc) {
 			rc = map_rc;
 			break;
@@ -299,7 +311,8 @@ out:
 /*
  * Prepare for what the walk has found, and map it. Return: as map_range(), or -EOPNOTSUPP.
  */
-static int prepare_and_map(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int prepare_and_map(struct hmm_ref_range *range,
+			   const struct hmm_range *walk)
 {
 	struct needs needs = {};
 	bool stale;
@@ -343,8 +356,8 @@ static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 	if (rc == -EBUSY) {
 		hmm_ref_count(range->mirror->counters, retries, 1);
 		atomic_long_inc(&range->mirror->owner->retries);
-		trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_FAULT, fault->walk.start,
-				    ++fault->retries);
+		trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_FAULT,
+				    fault->walk.start, ++fault->retries);
 	}
 	return rc;
 }
@@ -442,7 +455,8 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 	while (!rc && walk.start < last) {
 		struct hmm_ref_range *range;
 
-		rc = hmm_ref_mirror_next_present(mirror, walk.start, last, 0, &walk.start);
+		rc = hmm_ref_mirror_next_present(mirror, walk.start, last, 0,
+						 &walk.start);
 		if (rc || walk.start == last)
 			break;
 		range = hmm_ref_range_get(mirror, walk.start);
@@ -452,7 +466,8 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		}
 		walk.notifier = &range->notifier;
 		walk.end = min(last, range->start + PMD_SIZE);
-		rc = hmm_ref_range_retry(range, HMM_REF_PATIENCE / 10, map_once, &walk);
+		rc = hmm_ref_range_retry(range, HMM_REF_PATIENCE / 10, map_once,
+					 &walk);
 		hmm_ref_range_put(range);
 		walk.start = walk.end;
 		if (rc == -EBUSY)
@@ -474,7 +489,8 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
  * @end.
  */
 unsigned long hmm_ref_range_before_exclusive(struct hmm_ref_range *range,
-					     unsigned long start, unsigned long end)
+					     unsigned long start,
+					     unsigned long end)
 {
 	struct hmm_ref_ptes ptes;
 	unsigned long addr;

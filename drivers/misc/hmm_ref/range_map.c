@@ -45,7 +45,8 @@ static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 		return 0;
 	if (hmm_ref_hw_bounces(dev))
 		return -EOPNOTSUPP;
-	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES, entry_size(leaf));
+	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES,
+			       entry_size(leaf));
 	if (rc)
 		return rc;
 	mutex_lock(&range->lock);
@@ -60,7 +61,8 @@ static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 }
 
 /* Return: the DMA address, the same as before for a page that is mapped; or DMA_MAPPING_ERROR. */
-static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index, unsigned long pfn)
+static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index,
+			  unsigned long pfn)
 {
 	unsigned long *entry = &range->dma.pfn_list[index];
 	struct hmm_ref_hw *hw = range->mirror->dm->hw;
@@ -76,7 +78,8 @@ static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index, unsig
 	addr = hmm_dma_map_pfn(hw->dev, &range->dma, index, &state);
 	if (addr == DMA_MAPPING_ERROR || !is_new)
 		return addr;
-	if (!hmm_ref_note_mapping(hw, addr, entry_pages(range), DMA_BIDIRECTIONAL))
+	if (!hmm_ref_note_mapping(hw, addr, entry_pages(range),
+				  DMA_BIDIRECTIONAL))
 		return addr;
 	hmm_dma_unmap_pfn(hw->dev, &range->dma, index);
 	return DMA_MAPPING_ERROR;
@@ -87,10 +90,12 @@ static dma_addr_t mapped_addr(struct hmm_ref_range *range, unsigned int index)
 {
 	struct pci_p2pdma_map_state state = {};
 
-	return hmm_dma_map_pfn(range->mirror->dm->hw->dev, &range->dma, index, &state);
+	return hmm_dma_map_pfn(range->mirror->dm->hw->dev, &range->dma, index,
+			       &state);
 }
 
-static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned int end)
+static void unmap_dma(struct hmm_ref_range *range, unsigned int first,
+		      unsigned int end)
 {
 	struct hmm_ref_hw *hw = range->mirror->dm->hw;
 	unsigned int i;
@@ -99,7 +104,8 @@ static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned 
 		if (!(range->dma.pfn_list[i] & HMM_PFN_DMA_MAPPED))
 			continue;
 		if (IS_ENABLED(CONFIG_HMM_REF_SANITY))
-			hmm_ref_forget_mapping(hw, mapped_addr(range, i), entry_pages(range),
+			hmm_ref_forget_mapping(hw, mapped_addr(range, i),
+					       entry_pages(range),
 					       DMA_BIDIRECTIONAL);
 		hmm_dma_unmap_pfn(hw->dev, &range->dma, i);
 	}
@@ -165,10 +171,11 @@ bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
  * allocate.
  * Return: 0; or -ENOMEM when there is no room for DMA addresses now.
  */
-int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,
-		      u64 bits, bool leaf)
+int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr,
+		      struct page *page, u64 bits, bool leaf)
 {
-	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(range->mirror->dm, page);
+	const struct hmm_ref_chunk *chunk =
+		hmm_ref_own_chunk(range->mirror->dm, page);
 	unsigned long index = (addr - range->start) >> PAGE_SHIFT;
 	unsigned long skip = leaf ? index : 0;
 	dma_addr_t dma;
@@ -200,7 +207,8 @@ int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct pa
  *
  * Context: hmm_ref_range::lock, also where nothing may sleep; does not allocate.
  */
-void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigned long end)
+void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start,
+		       unsigned long end)
 {
 	struct hmm_ref_mirror *mirror = range->mirror;
 	struct hmm_ref_hw *hw = mirror->dm->hw;

@@ -20,7 +20,8 @@ static unsigned long range_pages(const struct hmm_range *walk)
 }
 
 /* An error has no number, so here it has a reason. */
-static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
+static unsigned long explain_error(const struct vm_area_struct *vma,
+				   unsigned long addr)
 {
 	if (!vma || addr < vma->vm_start)
 		return HMM_PFN_ERROR | HMM_REF_AT_UNMAPPED;
@@ -98,11 +99,13 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
  */
 static inline bool is_trapped(unsigned long hmm_pfn)
 {
-	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) && hmm_pfn & ~HMM_PFN_FLAGS;
+	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) &&
+	       hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
 /* The block of a device that a page is in, or NULL. The page stays meanwhile. */
-static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm, unsigned long hmm_pfn)
+static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm,
+				      unsigned long hmm_pfn)
 {
 	struct page *page = seen_page(hmm_pfn);
 	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(dm, page) : NULL;
@@ -131,7 +134,8 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long *resident)
 {
 	struct hmm_ref_range temporary;
-	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
+	struct hmm_ref_range *range =
+		hmm_ref_range_get_to_look(mirror, start, &temporary);
 	struct hmm_range walk = {
 		.start = start,
 		.end = end,
@@ -161,7 +165,8 @@ out:
 }
 
 /* Count the pages that are on a device, and have its eviction turn to others first. */
-static unsigned long spare_resident(struct hmm_ref_devmem *dm, const struct hmm_range *walk)
+static unsigned long spare_resident(struct hmm_ref_devmem *dm,
+				    const struct hmm_range *walk)
 {
 	struct hmm_ref_block *last = NULL;
 	unsigned long resident = 0;
@@ -191,8 +196,10 @@ static unsigned long spare_resident(struct hmm_ref_devmem *dm, const struct hmm_
  * Context: mmap_lock held for read.
  * Return: number of pages; 0 when the range changed meanwhile.
  */
-unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range *range,
-				 unsigned long start, unsigned long end, unsigned long *pfns)
+unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm,
+				 struct hmm_ref_range *range,
+				 unsigned long start, unsigned long end,
+				 unsigned long *pfns)
 {
 	struct hmm_range walk = {
 		.notifier = &range->notifier,
@@ -215,8 +222,8 @@ unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range
 	return resident;
 }
 
-static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte,
-			       unsigned long hmm_pfn)
+static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror,
+			       hmm_ref_pte_t pte, unsigned long hmm_pfn)
 {
 	struct hmm_ref_seen seen = { .pte = pte & HMM_REF_PTE_BITS };
 	struct page *page = seen_page(hmm_pfn);
@@ -260,7 +267,8 @@ static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, unsigned long *pfns)
 {
 	struct hmm_ref_range temporary;
-	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
+	struct hmm_ref_range *range =
+		hmm_ref_range_get_to_look(mirror, start, &temporary);
 	const unsigned long nr = (end - start) >> PAGE_SHIFT;
 	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	struct hmm_range walk = {
@@ -282,7 +290,9 @@ static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
 		goto out;
 	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (i = 0; i < nr; i++)
-		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE), pfns[i]);
+		seen[i] = see(mirror,
+			      hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
+			      pfns[i]);
 	rc = hmm_ref_range_is_current(range, &temporary) ? 0 : -EAGAIN;
 	mutex_unlock(&range->lock);
 out:
@@ -333,8 +343,8 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 		unsigned long nr = (next - addr) >> PAGE_SHIFT;
 
 		if (addr >= present)
-			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
-							 &present);
+			rc = hmm_ref_mirror_next_present(mirror, addr, end,
+							 VM_READ, &present);
 		if (!rc && next <= present)
 			memset(seen, HMM_REF_AT_ABSENT, nr * sizeof(*seen));
 		else if (!rc)

@@ -19,7 +19,8 @@
  * @dev: device that is not gone
  * @stats: to fill
  */
-void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats)
+void hmm_ref_device_stats(struct hmm_ref_device *dev,
+			  struct hmm_ref_stats *stats)
 {
 	struct hmm_ref_usage usage;
 	int cpu;
@@ -35,7 +36,8 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 		.out_chunks = usage.chunks,
 	};
 	for_each_possible_cpu(cpu) {
-		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
+		const struct hmm_ref_counters *c =
+			per_cpu_ptr(dev->counters, cpu);
 
 		stats->out_to_device += READ_ONCE(c->to_device);
 		stats->out_to_system += READ_ONCE(c->to_system);
@@ -51,9 +53,11 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 	}
 }
 
-static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
+static void show_count(struct seq_file *m, const char *key,
+		       const atomic_long_t *count)
 {
-	seq_printf(m, "hmm_ref-%s:\t%lu\n", key, (unsigned long)atomic_long_read(count));
+	seq_printf(m, "hmm_ref-%s:\t%lu\n", key,
+		   (unsigned long)atomic_long_read(count));
 }
 
 /**
@@ -61,14 +65,16 @@ static void show_count(struct seq_file *m, const char *key, const atomic_long_t 
  * @m: where to
  * @client: of the file
  */
-void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client)
+void hmm_ref_client_show_fdinfo(struct seq_file *m,
+				const struct hmm_ref_client *client)
 {
 	struct hmm_ref_owner *owner = client->owner;
 	/* Of the processes that use this /proc: others' numbers are none of their business. */
 	struct pid_namespace *reader = proc_pid_ns(file_inode(m->file)->i_sb);
 
 	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
+	seq_printf(m, "hmm_ref-opener:\t%d\n",
+		   pid_nr_ns(owner->opener, reader));
 	seq_printf(m, "hmm_ref-pages:\t%u\n", hmm_ref_owner_pages(owner));
 	show_count(m, "to-device", &owner->to_device);
 	show_count(m, "to-system", &owner->departed[HMM_REF_BY_COMMAND]);

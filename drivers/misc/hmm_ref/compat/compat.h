@@ -34,7 +34,8 @@
  * zap_huge_pmd() tells a migration entry of a device folio from a device private entry, and
  * migrate_vma_setup() splits a folio that a CPU fault is about.
  */
-#if defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
+#if defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
 	defined(HMM_REF_CORE_SPLITS_FOR_FAULT)
 #define HMM_REF_LARGE_IS_SAFE	true
 #else
@@ -42,29 +43,40 @@
 #endif
 
 /* Also what no driver can work around; tests ask for it. */
-#if defined(HMM_REF_CORE_LEAVES_KSM) && defined(HMM_REF_CORE_UNCOUNTS_MLOCKED) && \
-	defined(HMM_REF_CORE_CLEARS_FLAGS) && defined(HMM_REF_CORE_MEMORY_FAILURE) && \
-	defined(HMM_REF_CORE_DRAINS_MLOCK) && defined(HMM_REF_CORE_NUMBERS_PMD) && \
-	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
-	defined(HMM_REF_CORE_SCAN_PROTECTS) && defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
+#if defined(HMM_REF_CORE_LEAVES_KSM) && \
+	defined(HMM_REF_CORE_UNCOUNTS_MLOCKED) && \
+	defined(HMM_REF_CORE_CLEARS_FLAGS) && \
+	defined(HMM_REF_CORE_MEMORY_FAILURE) && \
+	defined(HMM_REF_CORE_DRAINS_MLOCK) && \
+	defined(HMM_REF_CORE_NUMBERS_PMD) && \
+	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && \
+	defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
+	defined(HMM_REF_CORE_SCAN_PROTECTS) && \
+	defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
 	defined(HMM_REF_CORE_KEEPS_SOFT_DIRTY) && \
-	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
-	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && defined(HMM_REF_CORE_SPLITS_FOR_FAULT) && \
+	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && \
+	defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
+	defined(HMM_REF_CORE_SPLITS_FOR_FAULT) && \
 	defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) && \
 	defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) && \
 	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && \
-	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
-	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
+	defined(HMM_REF_CORE_DEVICE_SPLITS) && \
+	defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
+	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && \
+	defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
 	defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT) && \
 	defined(HMM_REF_CORE_MOVE_WAITS_OUTSIDE) && \
-	defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT) && defined(HMM_REF_CORE_UNSHARES_DIRTY)
+	defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT) && \
+	defined(HMM_REF_CORE_UNSHARES_DIRTY)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
 #endif
 
 /* setup.c */
-#if !defined(HMM_REF_CORE_LEAVES_KSM) || !defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) || \
+#if !defined(HMM_REF_CORE_LEAVES_KSM) || \
+	!defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) || \
 	!defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT)
 #define HMM_REF_COMPAT_SETUP
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
@@ -74,20 +86,26 @@ int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 /* evict.c: instead of the driver's function, which is weak */
 #if !defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) || \
 	!defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) || \
-	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || !defined(HMM_REF_CORE_DEVICE_SPLITS) || \
-	!defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) || !defined(HMM_REF_CORE_DRAINS_MLOCK)
+	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || \
+	!defined(HMM_REF_CORE_DEVICE_SPLITS) || \
+	!defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) || \
+	!defined(HMM_REF_CORE_DRAINS_MLOCK)
 #define HMM_REF_COMPAT_EVICT
 #endif
 
 /* range_fault.c */
-#if !defined(HMM_REF_CORE_NUMBERS_PMD) || !defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
-	!defined(HMM_REF_CORE_SCAN_PROTECTS) || !defined(HMM_REF_CORE_FAULTS_READ_ONLY) || \
+#if !defined(HMM_REF_CORE_NUMBERS_PMD) || \
+	!defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
+	!defined(HMM_REF_CORE_SCAN_PROTECTS) || \
+	!defined(HMM_REF_CORE_FAULTS_READ_ONLY) || \
 	!defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) || \
-	!defined(HMM_REF_CORE_REFUSES_SECRETMEM) || !defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT)
+	!defined(HMM_REF_CORE_REFUSES_SECRETMEM) || \
+	!defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT)
 #define HMM_REF_COMPAT_RANGE_FAULT
 int hmm_ref_compat_range_fault(struct hmm_range *range);
 #define hmm_range_fault(range)	hmm_ref_compat_range_fault(range)
-int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout);
+int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range,
+					unsigned long timeout);
 #define hmm_range_fault_unlocked_timeout(range, timeout) \
 	hmm_ref_compat_range_fault_unlocked(range, timeout)
 #endif

@@ -101,13 +101,15 @@ static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
 }
 
 /* The VMAs of a tree, but for the first @skip that will do. */
-static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first, pgoff_t end,
-			    unsigned int skip, struct mapping *at)
+static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first,
+			    pgoff_t end, unsigned int skip, struct mapping *at)
 {
 	struct rb_node *node;
 
-	for (node = rb_first_cached(&anon_vma->rb_root); node; node = rb_next(node)) {
-		struct anon_vma_chain *chain = rb_entry(node, struct anon_vma_chain, rb);
+	for (node = rb_first_cached(&anon_vma->rb_root); node;
+	     node = rb_next(node)) {
+		struct anon_vma_chain *chain =
+			rb_entry(node, struct anon_vma_chain, rb);
 
 		if (!mapping_in_vma(chain->vma, first, end, at))
 			continue;
@@ -153,14 +155,17 @@ out:
  * then, and nothing of it is collected until a CPU touches it. This touches all of the
  * range, and waits neither for a file nor for a userfaultfd.
  */
-static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned long end)
+static void end_exclusive(struct mm_struct *mm, unsigned long addr,
+			  unsigned long end)
 {
 	for (; addr < end; addr += PAGE_SIZE)
-		get_user_pages_remote(mm, addr, 1, FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
+		get_user_pages_remote(mm, addr, 1,
+				      FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
 				      NULL, NULL);
 }
 
-static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
+static unsigned long evict_mapping(struct hmm_ref_device *dev,
+				   const struct mapping *at)
 {
 	struct hmm_ref_move move;
 	struct migrate_vma *args = &move.args;
@@ -197,7 +202,8 @@ static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
 	for (skip = 0; !moved && find_mapping(page, *nr, skip, &at); skip++) {
 		moved = evict_mapping(dev, &at);
 		mmput_async(at.mm);
-		if (fatal_signal_pending(current) && !READ_ONCE(dev->dm.stopped))
+		if (fatal_signal_pending(current) &&
+		    !READ_ONCE(dev->dm.stopped))
 			break;
 		cond_resched();
 	}

@@ -18,7 +18,8 @@
  * What the page allocator clears, too. PG_reserved, which the core sets for all device memory,
  * is not about the data. PG_locked is a bug in a page that is free.
  */
-#define FLAGS_OF_USER	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
+#define FLAGS_OF_USER \
+	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
 
 static unsigned long *flags_of(struct page *page)
 {

@@ -106,7 +106,8 @@ static inline int hmm_ref_compat_ask(struct hmm_range *range, bool *unlocked)
 	}
 	if ((pfn & needed) == needed)
 		return 0;
-	rc = fixup_user_fault(mm, look.start, write ? FAULT_FLAG_WRITE : 0, unlocked);
+	rc = fixup_user_fault(mm, look.start, write ? FAULT_FLAG_WRITE : 0,
+			      unlocked);
 	if (rc)
 		return rc == -EINTR ? -EINTR : -EFAULT;
 	return -EBUSY;
@@ -141,12 +142,14 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 }
 
 /* Is a page, which has just been faulted in for writing, part of a large folio? */
-static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long addr)
+static inline bool hmm_ref_compat_in_large(struct mm_struct *mm,
+					   unsigned long addr)
 {
 	struct page *page;
 	bool large;
 
-	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page, NULL) != 1)
+	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page,
+				  NULL) != 1)
 		return false;
 	large = PageCompound(page);
 	put_page(page);
@@ -154,7 +157,8 @@ static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long a
 }
 
 /* Setup of a migration is what splits a folio. */
-static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr)
+static inline void hmm_ref_compat_split(struct mm_struct *mm,
+					unsigned long addr)
 {
 	unsigned long src = 0, dst = 0;
 	struct migrate_vma args = {
@@ -178,7 +182,8 @@ static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr
  * here: -EBUSY, as when somebody else has the page locked.
  */
 static inline struct page *make_device_exclusive(struct mm_struct *mm,
-						 unsigned long addr, void *owner,
+						 unsigned long addr,
+						 void *owner,
 						 struct folio **foliop)
 {
 	struct page *page = NULL;
@@ -188,7 +193,8 @@ static inline struct page *make_device_exclusive(struct mm_struct *mm,
 		hmm_ref_compat_split(mm, addr);
 		return ERR_PTR(-EBUSY);
 	}
-	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page, owner);
+	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page,
+					 owner);
 	if (rc < 0)
 		return ERR_PTR(rc);
 	if (!page)

@@ -29,7 +29,8 @@ static void correct_numbers(const struct hmm_range *range)
 	unsigned long *hmm_pfn = range->hmm_pfns;
 	unsigned long addr;
 
-	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, hmm_pfn++) {
+	for (addr = range->start; addr < range->end;
+	     addr += PAGE_SIZE, hmm_pfn++) {
 		if (hmm_pfn_to_map_order(*hmm_pfn) < HMM_REF_BLOCK_ORDER)
 			continue;
 		if (*hmm_pfn & HMM_PFN_VALID)
@@ -51,12 +52,12 @@ static void clear_errors(const struct hmm_range *range)
 		    vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
 			continue;
 		end = min(range->end, vma->vm_end);
-		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE) {
-			unsigned long *hmm_pfn =
-				&range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+		for (addr = max(range->start, vma->vm_start); addr < end;
+		     addr += PAGE_SIZE) {
+			unsigned long i = (addr - range->start) >> PAGE_SHIFT;
 
-			if (*hmm_pfn & HMM_PFN_ERROR)
-				*hmm_pfn = 0;
+			if (range->hmm_pfns[i] & HMM_PFN_ERROR)
+				range->hmm_pfns[i] = 0;
 		}
 	}
 }
@@ -67,7 +68,8 @@ static bool is_secret(unsigned long hmm_pfn)
 	void *mem;
 	u8 probe;
 
-	if (!(hmm_pfn & HMM_PFN_VALID) || is_device_private_page(hmm_pfn_to_page(hmm_pfn)))
+	if (!(hmm_pfn & HMM_PFN_VALID) ||
+	    is_device_private_page(hmm_pfn_to_page(hmm_pfn)))
 		return false;
 	mem = kmap_local_page(hmm_pfn_to_page(hmm_pfn));
 	secret = copy_from_kernel_nofault(&probe, mem, 1);
@@ -86,11 +88,13 @@ static void hide_secrets(const struct hmm_range *range)
 	}
 }
 
-static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
+static void clear_write(struct hmm_range *range,
+			const struct vm_area_struct *vma)
 {
 	unsigned long addr = max(range->start, vma->vm_start);
 	unsigned long end = min(range->end, vma->vm_end);
-	unsigned long *hmm_pfn = &range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+	unsigned long *hmm_pfn =
+		&range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
 
 	for (; addr < end; addr += PAGE_SIZE, hmm_pfn++) {
 		if (*hmm_pfn & HMM_PFN_VALID &&
@@ -119,8 +123,8 @@ static void hide_untold_writes(struct hmm_range *range)
 /* Return: 0, or -EBUSY when the range changed meanwhile. */
 static int hide_wrong_pfns(struct hmm_range *range)
 {
-	struct hmm_ref_range *of_mirror = container_of(range->notifier, struct hmm_ref_range,
-						       notifier);
+	struct hmm_ref_range *of_mirror =
+		container_of(range->notifier, struct hmm_ref_range, notifier);
 	int rc = 0;
 
 	/* The pages stay as long as none can be invalidated. */
@@ -188,8 +192,8 @@ static bool is_missing(const struct hmm_range *range, unsigned long i)
  * Fault pages of which none is there. Read-only ones of the owner come to system memory. Secret
  * memory that is faulted in is an error at the next look.
  */
-static int dev_fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
-			 unsigned long timeout)
+static int dev_fault_run(const struct hmm_range *range, unsigned long first,
+			 unsigned long last, unsigned long timeout)
 {
 	struct hmm_range run = *range;
 
@@ -210,7 +214,8 @@ static int dev_fault_run(const struct hmm_range *range, unsigned long first, uns
  * Context: takes mmap_lock.
  * Return: as hmm_range_fault_unlocked_timeout(), or -EINTR.
  */
-int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout)
+int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range,
+					unsigned long timeout)
 {
 	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
 	unsigned long deadline = jiffies + timeout;

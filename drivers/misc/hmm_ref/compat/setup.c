@@ -35,8 +35,8 @@
 #define LOOK		16UL
 
 /* Mark the pages of a range that KSM has merged. */
-static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigned long nr,
-			unsigned long *merged)
+static void find_merged(struct vm_area_struct *vma, unsigned long start,
+			unsigned long nr, unsigned long *merged)
 {
 	struct page *pages[LOOK];
 	unsigned long i = 0;
@@ -44,14 +44,16 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigne
 
 	while (i < nr) {
 		got = get_user_pages_remote(vma->vm_mm, start + i * PAGE_SIZE,
-					    min(LOOK, nr - i), FOLL_NOFAULT, pages, NULL);
+					    min(LOOK, nr - i), FOLL_NOFAULT,
+					    pages, NULL);
 		if (got <= 0) {
 			/* -EFAULT says that no page is there, any other that it did not look. */
 			__assign_bit(i++, merged, got != -EFAULT);
 			continue;
 		}
 		for (k = 0; k < got; k++) {
-			__assign_bit(i++, merged, folio_test_ksm(page_folio(pages[k])));
+			__assign_bit(i++, merged,
+				     folio_test_ksm(page_folio(pages[k])));
 			put_page(pages[k]);
 		}
 	}
@@ -91,7 +93,8 @@ static int setup_with_room(struct migrate_vma *args)
 	if (args->fault_page)
 		return (migrate_vma_setup)(args);
 	/* As for the pages themselves, no process is killed for it. */
-	room = kvcalloc(4 * nr, sizeof(*room), GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+	room = kvcalloc(4 * nr, sizeof(*room),
+			GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!room)
 		return -ENOMEM;
 	run.src = room;
@@ -110,7 +113,8 @@ static int setup_with_room(struct migrate_vma *args)
 }
 
 /* Return: as setup_with_room(). Whatever it is, @args is complete. */
-static int setup_run(struct migrate_vma *args, unsigned long first, unsigned long last)
+static int setup_run(struct migrate_vma *args, unsigned long first,
+		     unsigned long last)
 {
 	struct migrate_vma run = *args;
 	int rc;
@@ -156,7 +160,8 @@ static void spare_protected(struct migrate_vma *args)
 	unsigned long i;
 
 	for (i = 0; i < args->npages; i++) {
-		if (args->src[i] & MIGRATE_PFN_VALID || !(args->src[i] & MIGRATE_PFN_MIGRATE))
+		if (args->src[i] & MIGRATE_PFN_VALID ||
+		    !(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 		args->src[i] = 0;
 		args->cpages--;

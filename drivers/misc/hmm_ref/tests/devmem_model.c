@@ -24,7 +24,8 @@ static unsigned int nr_retired(const struct dmt *f)
 
 static bool has_chunk(const struct dmt *f, unsigned long dpfn)
 {
-	return xa_load((struct xarray *)&f->dm.chunks, dpfn >> f->dm.chunk_shift);
+	return xa_load((struct xarray *)&f->dm.chunks,
+		       dpfn >> f->dm.chunk_shift);
 }
 
 /* Of these, those in chunks that are there. */
@@ -51,7 +52,8 @@ static unsigned int nr_flawed(const struct dmt *f)
 	for (first = 0; first < DMT_PAGES; first += HMM_REF_BLOCK_PAGES) {
 		unsigned int end = first + HMM_REF_BLOCK_PAGES;
 
-		nr += has_chunk(f, first) && find_next_bit(f->bad, end, first) < end;
+		nr += has_chunk(f, first) &&
+		      find_next_bit(f->bad, end, first) < end;
 	}
 	return nr;
 }
@@ -83,14 +85,17 @@ static void hold(struct kunit *test, struct dmt *f, struct page *page,
 	KUNIT_EXPECT_TRUE(test, PageLocked(page));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
 	KUNIT_EXPECT_EQ(test, folio_nr_pages(page_folio(page)), nr);
-	KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, (void *)f->owners[owner]);
+	KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data,
+			    (void *)f->owners[owner]);
 	KUNIT_EXPECT_TRUE(test, hmm_ref_owns(&f->dm, page));
 	KUNIT_ASSERT_LE(test, dpfn + nr, DMT_PAGES);
 	for (i = 0; i < nr; i++) {
 		if (test_and_set_bit(dpfn + i, f->ours))
-			KUNIT_FAIL(test, "page %lu was handed out twice", dpfn + i);
+			KUNIT_FAIL(test, "page %lu was handed out twice",
+				   dpfn + i);
 		if (test_bit(dpfn + i, f->bad))
-			KUNIT_FAIL(test, "page %lu is bad and was handed out", dpfn + i);
+			KUNIT_FAIL(test, "page %lu is bad and was handed out",
+				   dpfn + i);
 	}
 	f->nr_ours += nr;
 }
@@ -106,7 +111,8 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 	KUNIT_EXPECT_EQ(test, found.pending, 0);
 	KUNIT_EXPECT_EQ(test, found.in_use, f->nr_ours);
 	KUNIT_EXPECT_EQ(test, found.retired, nr_retired_there(f));
-	KUNIT_EXPECT_EQ(test, found.free + found.in_use + found.retired, found.total);
+	KUNIT_EXPECT_EQ(test, found.free + found.in_use + found.retired,
+			found.total);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
 	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr);
 	KUNIT_EXPECT_EQ(test, f->dm.retired, nr_retired_there(f));
@@ -147,13 +153,15 @@ void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 	unsigned long had = f->room.nr;
 	unsigned int got, i;
 
-	got = hmm_ref_devmem_handout(&f->dm, &f->room, f->owners[owner], f->batch, nr);
+	got = hmm_ref_devmem_handout(&f->dm, &f->room, f->owners[owner],
+				     f->batch, nr);
 	KUNIT_ASSERT_LE(test, got, nr);
 	KUNIT_EXPECT_EQ(test, f->room.nr, had - got);
 	for (i = 0; i < got; i++)
 		hold(test, f, folio_page(f->batch[i], 0), owner, 1);
 	if (got < nr) {
-		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got, nr);
+		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got,
+				      nr);
 		dmt_unreserve(f, f->room.nr);
 	}
 }
@@ -175,7 +183,8 @@ bool dmt_large(struct kunit *test, struct dmt *f)
 	if (bitmap_empty(f->bad, DMT_PAGES))
 		KUNIT_EXPECT_EQ(test, rc, possible ? 0 : -ENOSPC);
 	KUNIT_EXPECT_EQ(test, !room.block, !!rc);
-	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
+	KUNIT_EXPECT_EQ(test, f->dm.reserved,
+			f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
 	if (rc)
 		return false;
 	dmt_shrink(test, f);
@@ -264,19 +273,24 @@ void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 void dmt_lose(struct kunit *test, struct dmt *f, unsigned long dpfn)
 {
 	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_lose(&f->dm, dpfn),
-			    test_bit(dpfn, f->ours) ? -EBUSY : 0, "page %lu", dpfn);
+			    test_bit(dpfn, f->ours) ? -EBUSY : 0, "page %lu",
+			    dpfn);
 	mark_bad(f, dpfn);
 }
 
 /* Take memory away, as reclaim does. */
 void dmt_shrink(struct kunit *test, struct dmt *f)
 {
-	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = LONG_MAX };
+	struct shrink_control sc = {
+		.gfp_mask = GFP_KERNEL,
+		.nr_to_scan = LONG_MAX,
+	};
 	struct shrinker *shrinker = f->dm.shrinker;
 
 	KUNIT_EXPECT_LE(test, shrinker->count_objects(shrinker, &sc),
 			PFN_UP(DMT_PAGES * sizeof(struct page)));
-	KUNIT_EXPECT_EQ(test, shrinker->scan_objects(shrinker, &sc), SHRINK_STOP);
+	KUNIT_EXPECT_EQ(test, shrinker->scan_objects(shrinker, &sc),
+			SHRINK_STOP);
 	flush_work(&f->dm.reclaim);
 }
 

@@ -12,6 +12,21 @@
 
 #define NR_WORKERS	4
 
+static int reserve(struct dmt *f, struct hmm_ref_room *room, unsigned int nr)
+{
+	return hmm_ref_devmem_reserve(&f->dm, room, nr, false);
+}
+
+static int reserve_block(struct dmt *f, struct hmm_ref_room *room)
+{
+	return hmm_ref_devmem_reserve(&f->dm, room, 0, true);
+}
+
+static int try_reserve(struct dmt *f, struct hmm_ref_room *room, unsigned int nr)
+{
+	return hmm_ref_devmem_try_reserve(&f->dm, room, nr, false);
+}
+
 /* ---- one property each ------------------------------------------------- */
 
 /* Reservations go up to the capacity and no further, and every page exists once. */
@@ -52,6 +67,11 @@ static void devmem_grow(struct kunit *test)
 	}
 }
 
+static unsigned long batch_dpfn(const struct dmt *f, unsigned int page)
+{
+	return hmm_ref_folio_dpfn(f->batch[page]);
+}
+
 /* A batch is as large as it was asked for, and neighbours while there are any. */
 static void devmem_batch(struct kunit *test)
 {
@@ -73,8 +93,8 @@ static void devmem_batch(struct kunit *test)
 		for (page = nr; page < DMT_BATCH; page++)
 			KUNIT_EXPECT_NULL(test, f->batch[page]);
 		for (page = 1; page < min(nr, HMM_REF_BLOCK_PAGES); page++)
-			KUNIT_EXPECT_EQ(test, hmm_ref_folio_dpfn(f->batch[page]),
-					hmm_ref_folio_dpfn(f->batch[page - 1]) + 1);
+			KUNIT_EXPECT_EQ(test, batch_dpfn(f, page),
+					batch_dpfn(f, page - 1) + 1);
 		dmt_put_all(f);
 	}
 }
@@ -137,7 +157,8 @@ static void devmem_fullest_first(struct kunit *test)
 
 		bit = dpfn % HMM_REF_BLOCK_PAGES;
 		if ((block == 1 && bit < HMM_REF_BLOCK_PAGES / 8) ||
-		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 4) || (block == 2 && bit))
+		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 4) ||
+		    (block == 2 && bit))
 			dmt_put(f, i);
 	}
 	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES / 4);
@@ -164,9 +185,8 @@ static void devmem_block_promised(struct kunit *test)
 	/* All blocks are whole, and the one that is promised is the next to be used. */
 	dmt_reserve(test, f, DMT_PAGES);
 	dmt_unreserve(f, DMT_PAGES);
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &room, 0, true), 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &f->room, DMT_PAGES, false),
-			-ENOSPC);
+	KUNIT_ASSERT_EQ(test, reserve_block(f, &room), 0);
+	KUNIT_EXPECT_EQ(test, reserve(f, &f->room, DMT_PAGES), -ENOSPC);
 	KUNIT_EXPECT_EQ(test, f->room.nr, DMT_PAGES - HMM_REF_BLOCK_PAGES);
 	while (f->room.nr)
 		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
@@ -189,18 +209,17 @@ static void devmem_in_turn(struct kunit *test)
 	dmt_take_all(test, f);
 	atomic_inc(&dm->nr_waiting);
 	for (i = 0; i < 3; i++) {
-		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), -ENOSPC);
+		KUNIT_EXPECT_EQ(test, reserve(f, &waiting, 3), -ENOSPC);
 		KUNIT_EXPECT_EQ(test, waiting.nr, i);
 		dmt_put(f, 0);
-		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false),
-				-ENOSPC);
+		KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENOSPC);
 	}
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), 0);
+	KUNIT_EXPECT_EQ(test, reserve(f, &waiting, 3), 0);
 	dmt_put(f, 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENOSPC);
 	atomic_dec(&dm->nr_waiting);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 2, false), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), 0);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 2), -ENOSPC);
 	hmm_ref_devmem_unreserve(dm, &waiting);
 	hmm_ref_devmem_unreserve(dm, &other);
 	dmt_compare(test, f);
@@ -291,7 +310,8 @@ static void devmem_lose(struct kunit *test)
 	dmt_handout(test, f, 2 * HMM_REF_BLOCK_PAGES);
 	dmt_unreserve(f, f->room.nr);
 	for (page = 3; page < DMT_PAGES; page += HMM_REF_BLOCK_PAGES) {
-		KUNIT_EXPECT_TRUE(test, hmm_ref_takes_large(&f->dm) || !dmt_has_large(f));
+		KUNIT_EXPECT_TRUE(test, hmm_ref_takes_large(&f->dm) ||
+				  !dmt_has_large(f));
 		dmt_lose(test, f, page);
 		dmt_lose(test, f, page);
 		dmt_compare(test, f);
@@ -354,20 +374,25 @@ static void devmem_stopped(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 	struct hmm_ref_devmem *dm = &f->dm;
+	struct hmm_ref_owner *owner = f->owners[0];
 	struct hmm_ref_room room = {}, other = {};
+	struct folio *folio;
+	unsigned int nr;
 
 	dmt_reserve(test, f, 3 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, 10);
 	if (dmt_has_large(f))
-		KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
+		KUNIT_ASSERT_EQ(test, reserve_block(f, &room), 0);
 	hmm_ref_devmem_stop(dm, HMM_REF_STOPPED_FOR_GOOD);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 1, false), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 0, true), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_handout(dm, &f->room, f->owners[0], f->batch, 1),
-			0);
-	if (dmt_has_large(f))
-		KUNIT_EXPECT_NULL(test, hmm_ref_devmem_handout_large(dm, &room, f->owners[0]));
+	KUNIT_EXPECT_EQ(test, reserve(f, &other, 1), -ENODEV);
+	KUNIT_EXPECT_EQ(test, reserve_block(f, &other), -ENODEV);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENODEV);
+	nr = hmm_ref_devmem_handout(dm, &f->room, owner, f->batch, 1);
+	KUNIT_EXPECT_EQ(test, nr, 0);
+	if (dmt_has_large(f)) {
+		folio = hmm_ref_devmem_handout_large(dm, &room, owner);
+		KUNIT_EXPECT_NULL(test, folio);
+	}
 	dmt_compare(test, f);
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -418,6 +443,7 @@ static void random_step(struct kunit *test, struct dmt *f)
 
 static void run_random(struct kunit *test, unsigned int one_bad_in)
 {
+	const unsigned int dpfns = DMT_PAGES + HMM_REF_BLOCK_PAGES;
 	struct dmt *f = test->priv;
 	unsigned int steps = hmm_ref_test_start(test, &f->rnd);
 	unsigned long end = jiffies + RANDOM_TIME;
@@ -425,17 +451,18 @@ static void run_random(struct kunit *test, unsigned int one_bad_in)
 
 	for (i = 0; i < steps; i++) {
 		if (time_after(jiffies, end)) {
-			kunit_info(test, "a slow machine: %u steps of %u", i, steps);
+			kunit_info(test, "a slow machine: %u steps of %u", i,
+				   steps);
 			break;
 		}
 		random_step(test, f);
 		if (one_bad_in && !dmt_below(f, one_bad_in))
-			dmt_retire(test, f, dmt_below(f, DMT_PAGES + HMM_REF_BLOCK_PAGES));
+			dmt_retire(test, f, dmt_below(f, dpfns));
 		if (i % 16 == 15)
 			dmt_compare(test, f);
 		/* One failure makes others. */
-		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status), KUNIT_SUCCESS,
-				    "after step %u", i);
+		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status),
+				    KUNIT_SUCCESS, "after step %u", i);
 	}
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -491,7 +518,8 @@ static void worker_hold(struct worker *w, struct page *page)
 static void worker_step(struct worker *w)
 {
 	struct dmt *f = w->f;
-	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->folios));
+	unsigned int want =
+		1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->folios));
 	struct hmm_ref_room room = {};
 	unsigned long got;
 	unsigned int i;

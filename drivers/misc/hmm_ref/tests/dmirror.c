@@ -102,13 +102,15 @@ static u64 range_end(const struct dmirror_cmd *cmd)
 	return cmd->addr + (cmd->npages << PAGE_SHIFT);
 }
 
-static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd, bool write)
+static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
+			bool write)
 {
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = range_end(cmd),
 	};
-	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
+	int rc = hmm_ref_transfer_begin(&transfer, write,
+					u64_to_user_ptr(cmd->buf));
 
 	if (!rc)
 		rc = hmm_ref_client_access(client, &transfer);
@@ -133,7 +135,8 @@ static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	unsigned long done;
 	int rc;
 
-	rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, cmd->addr, range_end(cmd), &done);
+	rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, cmd->addr,
+				      range_end(cmd), &done);
 	cmd->out_pages = done;
 	/* As make_device_exclusive() says it. */
 	if (rc == -EPERM)
@@ -238,7 +241,8 @@ struct snapshot {
 	struct dmirror_cmd *cmd;
 };
 
-static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen *seen)
+static u8 state_byte(const struct hmm_ref_devmem *dm,
+		     const struct hmm_ref_seen *seen)
 {
 	u8 byte = DMIRROR_AT_NOTHING;
 
@@ -256,8 +260,9 @@ static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen 
 		byte = DMIRROR_AT_ZERO;
 		break;
 	case HMM_REF_AT_DEVICE:
-		byte = dm->type == MEMORY_DEVICE_COHERENT ? DMIRROR_AT_COHERENT :
-							    DMIRROR_AT_PRIVATE;
+		byte = dm->type == MEMORY_DEVICE_COHERENT ?
+			       DMIRROR_AT_COHERENT :
+			       DMIRROR_AT_PRIVATE;
 		break;
 	case HMM_REF_AT_REMOTE:
 		byte = DMIRROR_AT_COHERENT_REMOTE;
@@ -296,11 +301,12 @@ static int cmd_snapshot(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	struct snapshot snapshot = { dmf->client, cmd };
 
-	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
-				   report_bytes, &snapshot);
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr,
+				   range_end(cmd), report_bytes, &snapshot);
 }
 
-static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
+static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen,
+			    unsigned long nr)
 {
 	unsigned long i;
 
@@ -312,10 +318,11 @@ static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen, unsigned long 
 }
 
 /* Has all the exclusive access been taken back? */
-static int cmd_check_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
+static int cmd_check_exclusive(struct dmirror_file *dmf,
+			       struct dmirror_cmd *cmd)
 {
-	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
-				   refuse_exclusive, NULL);
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr,
+				   range_end(cmd), refuse_exclusive, NULL);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
@@ -347,7 +354,8 @@ static int check_range(const struct dmirror_cmd *cmd)
 	return rc == -EOVERFLOW ? -EINVAL : rc;
 }
 
-static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucmd)
+static long dispatch(struct dmirror_file *dmf, unsigned int nr,
+		     void __user *ucmd)
 {
 	struct hmm_ref_client *client = dmf->client;
 	struct mm_struct *mm = client->mirror.mm;
@@ -377,7 +385,8 @@ static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucm
 	return rc;
 }
 
-static long dmirror_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static long dmirror_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long arg)
 {
 	unsigned int nr = _IOC_NR(cmd);
 

@@ -116,12 +116,14 @@ static struct edu *to_edu(struct hmm_ref_hw *hw)
 
 /* ---- VRAM -------------------------------------------------------------- */
 
-static int edu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static int edu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	return dpfn + nr > PMD_SIZE >> PAGE_SHIFT ? -ENOMEM : 0;
 }
 
-static void edu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void edu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 }
 
@@ -132,7 +134,9 @@ static void *vram_page(struct edu *edu, unsigned long dpfn)
 
 static struct iosys_map edu_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(vram_page(to_edu(&gpu->hw), dpfn));
+	void *page = vram_page(to_edu(&gpu->hw), dpfn);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(page);
 }
 
 /* ---- transfers --------------------------------------------------------- */
@@ -187,8 +191,8 @@ static int to_memory(struct edu *edu, dma_addr_t addr)
 	return transfer(edu, EDU_BUFFER, addr, EDU_TO_MEMORY);
 }
 
-static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op, unsigned long dpfn,
-			 dma_addr_t addr)
+static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op,
+			 unsigned long dpfn, dma_addr_t addr)
 {
 	dma_addr_t vram = edu->vram_addr + (dpfn << PAGE_SHIFT);
 	dma_addr_t source = op == HMM_REF_COPY_IN ? addr : vram;
@@ -196,9 +200,12 @@ static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op, unsigned long
 	unsigned int offset;
 	int rc = 0;
 
-	edu->last = (struct transfer){ op, addr, iommu_iova_to_phys(edu->domain, addr) };
+	edu->last.op = op;
+	edu->last.addr = addr;
+	edu->last.phys = iommu_iova_to_phys(edu->domain, addr);
 	for (offset = 0; !rc && offset < PAGE_SIZE; offset += EDU_LENGTH)
-		rc = from_memory(edu, source + offset) ?: to_memory(edu, target + offset);
+		rc = from_memory(edu, source + offset) ?:
+		     to_memory(edu, target + offset);
 	return rc;
 }
 
@@ -274,7 +281,8 @@ static void run_engine(struct work_struct *work)
 	dma_fence_end_signalling(cookie);
 }
 
-static struct dma_fence *edu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+static struct dma_fence *edu_submit(struct hmm_ref_hw *hw,
+				    const struct hmm_ref_job *job)
 {
 	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
 	struct edu *edu = to_edu(hw);
@@ -282,8 +290,8 @@ static struct dma_fence *edu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_
 	if (!batch)
 		return ERR_PTR(-ENOMEM);
 	spin_lock_init(&batch->lock);
-	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, edu->gpu.context,
-		       atomic64_inc_return(&edu->gpu.seqno));
+	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock,
+		       edu->gpu.context, atomic64_inc_return(&edu->gpu.seqno));
 	batch->ring = job->ring;
 	batch->nr = job->nr;
 	dma_fence_get(&batch->fence);
@@ -331,18 +339,20 @@ static void run_repeat(struct work_struct *work)
 		from_memory(edu, edu->last.addr);
 }
 
-static ssize_t last_transfer_show(struct device *dev, struct device_attribute *attr, char *buf)
+static ssize_t last_transfer_show(struct device *dev,
+				  struct device_attribute *attr, char *buf)
 {
 	struct edu *edu = device_to_edu(dev);
 
 	flush_workqueue(edu->workqueue);
-	return sysfs_emit(buf, "%s %pad %pap\n", edu->last.op == HMM_REF_COPY_OUT ? "out" : "in",
+	return sysfs_emit(buf, "%s %pad %pap\n",
+			  edu->last.op == HMM_REF_COPY_OUT ? "out" : "in",
 			  &edu->last.addr, &edu->last.phys);
 }
 static DEVICE_ATTR_ADMIN_RO(last_transfer);
 
-static ssize_t repeat_store(struct device *dev, struct device_attribute *attr, const char *buf,
-			    size_t count)
+static ssize_t repeat_store(struct device *dev, struct device_attribute *attr,
+			    const char *buf, size_t count)
 {
 	struct edu *edu = device_to_edu(dev);
 
@@ -379,7 +389,8 @@ static int set_up_dma(struct pci_dev *pdev, struct edu *edu)
 	if (rc)
 		return rc;
 	pci_set_master(pdev);
-	edu->vram = dmam_alloc_coherent(dev, PMD_SIZE, &edu->vram_addr, GFP_KERNEL);
+	edu->vram = dmam_alloc_coherent(dev, PMD_SIZE, &edu->vram_addr,
+					GFP_KERNEL);
 	return edu->vram ? 0 : -ENOMEM;
 }
 
@@ -389,7 +400,8 @@ static int set_up_interrupt(struct pci_dev *pdev, struct edu *edu)
 
 	if (rc < 0)
 		return rc;
-	rc = request_irq(pci_irq_vector(pdev, 0), edu_interrupt, IRQF_SHARED, "hmm_ref_edu", edu);
+	rc = request_irq(pci_irq_vector(pdev, 0), edu_interrupt, IRQF_SHARED,
+			 "hmm_ref_edu", edu);
 	if (rc)
 		pci_free_irq_vectors(pdev);
 	return rc;
@@ -411,7 +423,8 @@ static int edu_start(struct pci_dev *pdev, struct edu *edu)
 	INIT_WORK(&edu->engine, run_engine);
 	INIT_WORK(&edu->repeat, run_repeat);
 	edu->gpu.vram = edu_vram;
-	rc = hmm_ref_gpu_init(&edu->gpu, &edu_ops, &pdev->dev, dev_to_node(&pdev->dev));
+	rc = hmm_ref_gpu_init(&edu->gpu, &edu_ops, &pdev->dev,
+			      dev_to_node(&pdev->dev));
 	if (rc)
 		return rc;
 	rc = -ENOMEM;

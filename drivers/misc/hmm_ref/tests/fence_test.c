@@ -173,8 +173,10 @@ static void run_batch(struct kunit *test, struct fence_test *priv)
 
 static int fence_init(struct kunit *test)
 {
-	struct fence_test *priv = kunit_kzalloc(test, sizeof(*priv), GFP_KERNEL);
+	struct fence_test *priv =
+		kunit_kzalloc(test, sizeof(*priv), GFP_KERNEL);
 	struct device *dev = kunit_device_register(test, "hmm_ref_fence");
+	int rc;
 
 	KUNIT_ASSERT_NOT_NULL(test, priv);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
@@ -182,7 +184,8 @@ static int fence_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, priv->memory);
 	priv->gpu.vram = fence_vram;
 	priv->gpu.is_present = fence_is_present;
-	KUNIT_ASSERT_EQ(test, hmm_ref_gpu_init(&priv->gpu, &fence_ops, dev, NUMA_NO_NODE), 0);
+	rc = hmm_ref_gpu_init(&priv->gpu, &fence_ops, dev, NUMA_NO_NODE);
+	KUNIT_ASSERT_EQ(test, rc, 0);
 	test->priv = priv;
 	return 0;
 }
@@ -202,7 +205,8 @@ static void fence_section(struct kunit *test)
 	const struct fence_case *c = test->param_value;
 	struct fence_test *priv = test->priv;
 
-	KUNIT_ASSERT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
+	KUNIT_ASSERT_TRUE_MSG(test, debug_locks,
+			      "lockdep has turned itself off");
 	/* From now on lockdep knows that this lock may be held by a task that waits. */
 	mutex_lock(&waiters_lock);
 	run_batch(test, priv);
@@ -210,9 +214,11 @@ static void fence_section(struct kunit *test)
 	priv->step = c->step;
 	run_batch(test, priv);
 	if (!priv->met)
-		kunit_skip(test, "the engine leaves its work to the task that waits");
+		kunit_skip(test,
+			   "the engine leaves its work to the task that waits");
 	KUNIT_EXPECT_EQ(test, priv->objects, c->objects);
-	KUNIT_EXPECT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
+	KUNIT_EXPECT_TRUE_MSG(test, debug_locks,
+			      "lockdep has turned itself off");
 }
 
 static struct kunit_case fence_cases[] = {

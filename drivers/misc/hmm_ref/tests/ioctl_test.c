@@ -44,11 +44,11 @@ struct command {
 	union hmm_ref_cmd valid;
 };
 
-#define COMMAND(_cmd, _struct, _out, _last)					\
-	.name = #_cmd,								\
-	.op = &hmm_ref_ops[HMM_REF_CMD_##_cmd],					\
-	.size = sizeof(struct _struct),						\
-	.first_size = offsetofend(struct _struct, _last),			\
+#define COMMAND(_cmd, _struct, _out, _last)				\
+	.name = #_cmd,							\
+	.op = &hmm_ref_ops[HMM_REF_CMD_##_cmd],				\
+	.size = sizeof(struct _struct),					\
+	.first_size = offsetofend(struct _struct, _last),		\
 	.outs = offsetof(struct _struct, _out)
 
 static const struct command commands[] = {
@@ -59,7 +59,10 @@ static const struct command commands[] = {
 		.flags = HMM_REF_MIGRATE_MAP,
 		.range = offsetof(struct hmm_ref_migrate, addr),
 		.unit = PAGE_SIZE,
-		.valid.migrate = { .direction = HMM_REF_TO_DEVICE, .length = PAGE_SIZE },
+		.valid.migrate = {
+			.direction = HMM_REF_TO_DEVICE,
+			.length = PAGE_SIZE,
+		},
 	}, {
 		COMMAND(READ, hmm_ref_access, out_bytes, out_faults),
 		.range = offsetof(struct hmm_ref_access, addr),
@@ -142,7 +145,8 @@ static void fill(struct fixture *f, const struct command *c)
 		*addr_of(c, &f->cmd) = f->user;
 }
 
-static int get_at(struct fixture *f, const struct command *c, unsigned long addr)
+static int get_at(struct fixture *f, const struct command *c,
+		  unsigned long addr)
 {
 	/* Not 0, so that what is not written shows. */
 	memset(&f->got, 0xa5, sizeof(f->got));
@@ -161,7 +165,8 @@ static int get(struct kunit *test, struct fixture *f, const struct command *c)
 
 static void poke(struct kunit *test, struct fixture *f, u32 offset, u8 byte)
 {
-	KUNIT_ASSERT_EQ(test, put_user(byte, (u8 __user *)(f->user + offset)), 0);
+	KUNIT_ASSERT_EQ(test, put_user(byte, (u8 __user *)(f->user + offset)),
+			0);
 }
 
 /* ---- cases ------------------------------------------------------------- */
@@ -212,7 +217,9 @@ static void ioctl_older(struct kunit *test)
 static void ioctl_newer(struct kunit *test)
 {
 	const struct command *c = test->param_value;
-	const u32 sizes[] = { c->size + 1, c->size + 7, c->size + 8, PAGE_SIZE };
+	const u32 sizes[] = {
+		c->size + 1, c->size + 7, c->size + 8, PAGE_SIZE,
+	};
 	struct fixture *f = test->priv;
 	unsigned int i;
 	u32 offset;
@@ -220,15 +227,18 @@ static void ioctl_newer(struct kunit *test)
 	fill(f, c);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		f->cmd.common.size = sizes[i];
-		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u",
+				    sizes[i]);
 		KUNIT_EXPECT_MEMEQ(test, &f->got, &f->cmd, c->size);
 		/* Behind the end anything may lie. */
 		poke(test, f, sizes[i], 0xff);
-		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u",
+				    sizes[i]);
 		for (offset = c->size; offset < sizes[i]; offset++) {
 			poke(test, f, offset, 1);
 			KUNIT_ASSERT_EQ_MSG(test, get_at(f, c, f->user), -E2BIG,
-					    "size %u, offset %u", sizes[i], offset);
+					    "size %u, offset %u", sizes[i],
+					    offset);
 			poke(test, f, offset, 0);
 		}
 	}
@@ -237,7 +247,9 @@ static void ioctl_newer(struct kunit *test)
 /* Longer than a page: not even read. */
 static void ioctl_huge(struct kunit *test)
 {
-	static const u32 sizes[] = { PAGE_SIZE + 1, 2 * PAGE_SIZE, S32_MAX, U32_MAX };
+	static const u32 sizes[] = {
+		PAGE_SIZE + 1, 2 * PAGE_SIZE, S32_MAX, U32_MAX,
+	};
 	const struct command *c = test->param_value;
 	struct fixture *f = test->priv;
 	unsigned int i;
@@ -245,7 +257,8 @@ static void ioctl_huge(struct kunit *test)
 	fill(f, c);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		f->cmd.common.size = sizes[i];
-		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), -E2BIG, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), -E2BIG, "size %u",
+				    sizes[i]);
 	}
 }
 
@@ -260,7 +273,8 @@ static void ioctl_flags(struct kunit *test)
 		fill(f, c);
 		f->cmd.common.flags = BIT(bit);
 		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c),
-				    c->flags & BIT(bit) ? 0 : -EOPNOTSUPP, "bit %u", bit);
+				    c->flags & BIT(bit) ? 0 : -EOPNOTSUPP,
+				    "bit %u", bit);
 		if (!c->reserved)
 			continue;
 		fill(f, c);
@@ -295,9 +309,10 @@ static void ioctl_unreadable(struct kunit *test)
 	fill(f, c);
 	for (readable = 0; readable <= c->size; readable += 4) {
 		unsigned long addr = end - readable;
+		unsigned long left;
 
-		KUNIT_ASSERT_EQ(test, copy_to_user((void __user *)addr, &f->cmd, readable),
-				0);
+		left = copy_to_user((void __user *)addr, &f->cmd, readable);
+		KUNIT_ASSERT_EQ(test, left, 0);
 		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, addr),
 				    readable == c->size ? 0 : -EFAULT,
 				    "%u bytes are readable", readable);
@@ -312,8 +327,8 @@ static void try_range(struct kunit *test, u64 addr, u64 length, int rc)
 	fill(f, c);
 	*addr_of(c, &f->cmd) = addr;
 	*length_of(c, &f->cmd) = length;
-	KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), rc, "addr %#llx length %#llx", addr,
-			    length);
+	KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), rc,
+			    "addr %#llx length %#llx", addr, length);
 }
 
 /* Empty, unaligned, wrapping, above user space. */
@@ -364,7 +379,8 @@ static void ioctl_direction(struct kunit *test)
 	}
 }
 
-static void try_atomic(struct kunit *test, const struct hmm_ref_atomic *atomic, int rc)
+static void try_atomic(struct kunit *test, const struct hmm_ref_atomic *atomic,
+		       int rc)
 {
 	const struct command *c = &commands[HMM_REF_CMD_ATOMIC];
 	struct fixture *f = test->priv;
@@ -395,19 +411,20 @@ static void ioctl_atomic_op(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(ops) * 2; i++) {
 		bool known = ops[i / 2] >= HMM_REF_ATOMIC_ADD &&
 			     ops[i / 2] <= HMM_REF_ATOMIC_COMPARE_EXCHANGE;
+		bool compares = ops[i / 2] == HMM_REF_ATOMIC_COMPARE_EXCHANGE;
 		u64 max = i % 2 ? U64_MAX : U32_MAX;
 
 		atomic.op = ops[i / 2];
 		atomic.length = i % 2 ? 8 : 4;
 		for (j = 0; j < ARRAY_SIZE(values); j++) {
 			for (k = 0; k < ARRAY_SIZE(values); k++) {
-				bool fits = values[j] <= max && values[k] <= max;
-				bool used = atomic.op == HMM_REF_ATOMIC_COMPARE_EXCHANGE;
+				bool valid = known && values[j] <= max &&
+					     values[k] <= max &&
+					     (compares || !values[k]);
 
 				atomic.operand = values[j];
 				atomic.compare = values[k];
-				try_atomic(test, &atomic, known && fits &&
-					   (used || !values[k]) ? 0 : -EINVAL);
+				try_atomic(test, &atomic, valid ? 0 : -EINVAL);
 			}
 		}
 	}
@@ -420,8 +437,8 @@ static void ioctl_atomic_width(struct kunit *test)
 
 	for (atomic.addr = 0; atomic.addr <= 8; atomic.addr++) {
 		for (atomic.length = 0; atomic.length <= 32; atomic.length++) {
-			bool valid = (atomic.length == 4 || atomic.length == 8) &&
-				     atomic.addr % atomic.length == 0;
+			bool known = atomic.length == 4 || atomic.length == 8;
+			bool valid = known && atomic.addr % atomic.length == 0;
 
 			try_atomic(test, &atomic, valid ? 0 : -EINVAL);
 		}
@@ -438,7 +455,8 @@ static int ioctl_init(struct kunit *test)
 		return -ENOMEM;
 	/* Makes an address space, too, and sees to it that it goes. */
 	f->user = kunit_vm_mmap(test, NULL, 0, USER_SIZE + PAGE_SIZE,
-				PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+				PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, 0);
 	if (!f->user || IS_ERR_VALUE(f->user))
 		return -ENOMEM;
 	f->mm = current->mm;

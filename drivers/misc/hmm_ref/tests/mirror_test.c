@@ -20,7 +20,8 @@ static const struct mirror_case mirror_cases_write[] = {
 	{ "read_write", VM_READ | VM_WRITE, true },
 	{ "may_write_only", VM_READ | VM_MAYREAD | VM_MAYWRITE, false },
 	{ "shared", VM_READ | VM_WRITE | VM_SHARED, true },
-	{ "shadow_stack", VM_READ | VM_WRITE | VM_SHADOW_STACK, !VM_SHADOW_STACK },
+	{ "shadow_stack", VM_READ | VM_WRITE | VM_SHADOW_STACK,
+	  !VM_SHADOW_STACK },
 };
 
 KUNIT_ARRAY_PARAM_DESC(mirror_write, mirror_cases_write, name);
@@ -28,7 +29,8 @@ KUNIT_ARRAY_PARAM_DESC(mirror_write, mirror_cases_write, name);
 static void mirror_may_write(struct kunit *test)
 {
 	const struct mirror_case *c = test->param_value;
-	struct vm_area_struct *vma = kunit_kzalloc(test, sizeof(*vma), GFP_KERNEL);
+	struct vm_area_struct *vma =
+		kunit_kzalloc(test, sizeof(*vma), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, vma);
 	vm_flags_init(vma, c->flags);

@@ -114,7 +114,8 @@ static void begin_wait(struct kunit *test, struct step *step)
 	*step = (struct step){ .mm = current->mm, .path = "dev/hmm_ref0" };
 	mmap_write_lock(step->mm);
 	begin(test, step);
-	while (!mmap_lock_is_contended(step->mm) && time_before(jiffies, give_up))
+	while (!mmap_lock_is_contended(step->mm) &&
+	       time_before(jiffies, give_up))
 		msleep(20);
 	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(step->mm));
 }
@@ -145,7 +146,8 @@ static void open_gets_by(struct kunit *test)
 static void removal_gets_by(struct kunit *test)
 {
 	struct step removal = {
-		.device = bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0"),
+		.device = bus_find_device_by_name(&platform_bus_type, NULL,
+						  "hmm_ref.0"),
 	};
 	struct step waits;
 

@@ -65,8 +65,9 @@ static void do_prepare(struct kunit *test, struct model *m, bool leaf)
 static void do_map(struct kunit *test, struct model *m, unsigned int page,
 		   hmm_ref_pte_t pte)
 {
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, false), m->room == TABLE,
-			    "page %u, room %d", page, m->room);
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, false),
+			    m->room == TABLE, "page %u, room %d", page,
+			    m->room);
 	if (m->room != TABLE)
 		return;
 	hmm_ref_pgtable_map(&m->pt, addr_of(m, page), pte);
@@ -77,13 +78,14 @@ static void do_map_leaf(struct kunit *test, struct model *m, hmm_ref_pte_t pte)
 {
 	unsigned int i;
 
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, true), m->room == LEAF,
-			    "leaf, room %d", m->room);
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, true),
+			    m->room == LEAF, "leaf, room %d", m->room);
 	if (m->room != LEAF)
 		return;
 	hmm_ref_pgtable_map_leaf(&m->pt, pte);
 	for (i = 0; i < NR_PAGES; i++)
-		m->pte[i] = hmm_ref_pte(hmm_ref_pte_number(pte) + i, pte & HMM_REF_PTE_BITS);
+		m->pte[i] = hmm_ref_pte(hmm_ref_pte_number(pte) + i,
+					pte & HMM_REF_PTE_BITS);
 }
 
 static void do_trim(struct model *m)
@@ -109,13 +111,14 @@ static void do_zap(struct model *m, unsigned int from, unsigned int to)
 		m->room = NONE;
 }
 
-static void compare_pages(struct kunit *test, struct model *m, unsigned int from,
-			  unsigned int to)
+static void compare_pages(struct kunit *test, struct model *m,
+			  unsigned int from, unsigned int to)
 {
 	unsigned int page;
 
 	for (page = from; page < to; page++) {
-		hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&m->pt, addr_of(m, page));
+		hmm_ref_pte_t pte =
+			hmm_ref_pgtable_lookup(&m->pt, addr_of(m, page));
 
 		if (pte == m->pte[page])
 			continue;
@@ -125,25 +128,33 @@ static void compare_pages(struct kunit *test, struct model *m, unsigned int from
 	}
 }
 
-static unsigned int run_of(const struct model *m, unsigned int page, unsigned int most)
+static unsigned int run_of(const struct model *m, unsigned int page,
+			   unsigned int most)
 {
 	hmm_ref_pte_t pte = m->pte[page];
-	unsigned int nr = 1;
+	unsigned long dpfn = hmm_ref_pte_number(pte);
+	u64 bits = pte & HMM_REF_PTE_BITS;
+	unsigned int nr;
 
-	while (nr < most && pte & HMM_REF_PTE_DEVICE && page + nr < NR_PAGES &&
-	       m->pte[page + nr] == pte + ((hmm_ref_pte_t)nr << HMM_REF_PTE_SHIFT) &&
-	       hmm_ref_pte_number(pte) / NR_PAGES == (hmm_ref_pte_number(pte) + nr) / NR_PAGES)
-		nr++;
+	if (!(pte & HMM_REF_PTE_DEVICE))
+		return 1;
+	most = min3(most, NR_PAGES - page, NR_PAGES - dpfn % NR_PAGES);
+	for (nr = 1; nr < most; nr++) {
+		if (m->pte[page + nr] != hmm_ref_pte(dpfn + nr, bits))
+			break;
+	}
 	return nr;
 }
 
 static void compare_run(struct kunit *test, struct model *m, unsigned int page)
 {
 	unsigned int most = 1 + below(m, NR_PAGES), nr = most;
+	hmm_ref_pte_t pte;
 
-	KUNIT_EXPECT_EQ(test, hmm_ref_pgtable_lookup_run(&m->pt, addr_of(m, page), &nr),
-			m->pte[page]);
-	KUNIT_EXPECT_EQ_MSG(test, nr, run_of(m, page, most), "page %u, at most %u", page, most);
+	pte = hmm_ref_pgtable_lookup_run(&m->pt, addr_of(m, page), &nr);
+	KUNIT_EXPECT_EQ(test, pte, m->pte[page]);
+	KUNIT_EXPECT_EQ_MSG(test, nr, run_of(m, page, most),
+			    "page %u, at most %u", page, most);
 }
 
 /* A table that maps nothing must be gone, too. */
@@ -233,8 +244,8 @@ static void pgtable_random(struct kunit *test)
 		if (i % 32 == 31)
 			compare(test, m);
 		/* One failure makes others. */
-		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status), KUNIT_SUCCESS,
-				    "after step %u", i);
+		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status),
+				    KUNIT_SUCCESS, "after step %u", i);
 	}
 	compare(test, m);
 }
@@ -252,7 +263,8 @@ static void pgtable_zap_ptes(struct kunit *test)
 		for (to = from; to < ARRAY_SIZE(edges); to++) {
 			do_prepare(test, m, false);
 			for (page = 0; page < NR_PAGES; page++)
-				do_map(test, m, page, hmm_ref_pte(page, HMM_REF_PTE_DEVICE));
+				do_map(test, m, page,
+				       hmm_ref_pte(page, HMM_REF_PTE_DEVICE));
 			do_zap(m, edges[from], edges[to]);
 			compare(test, m);
 		}
@@ -263,8 +275,8 @@ static void pgtable_zap_ptes(struct kunit *test)
 static void pgtable_zap_leaf(struct kunit *test)
 {
 	static const unsigned int parts[][2] = {
-		{ 0, 1 }, { NR_PAGES - 1, NR_PAGES }, { 7, 9 }, { 0, NR_PAGES - 1 },
-		{ 1, NR_PAGES }, { 0, NR_PAGES }, { 7, 7 },
+		{ 0, 1 }, { NR_PAGES - 1, NR_PAGES }, { 7, 9 },
+		{ 0, NR_PAGES - 1 }, { 1, NR_PAGES }, { 0, NR_PAGES }, { 7, 7 },
 	};
 	struct model *m = test->priv;
 	unsigned int i;
@@ -288,7 +300,8 @@ static void pgtable_run(struct kunit *test)
 
 	do_prepare(test, m, false);
 	for (page = 0; page < NR_PAGES; page++) {
-		unsigned long number = page < 100 ? NR_PAGES - 50 + page : 3 * NR_PAGES + page;
+		unsigned long number = page < 100 ? NR_PAGES - 50 + page :
+						    3 * NR_PAGES + page;
 		u64 bits = page >= 200 && page < 300 ? HMM_REF_PTE_WRITE : 0;
 
 		bits |= page < 400 ? HMM_REF_PTE_DEVICE : 0;

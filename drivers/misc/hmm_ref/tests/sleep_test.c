@@ -38,7 +38,8 @@ static int sleep_test_init(struct kunit *test)
 	struct sleep_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	t->device = bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0");
+	t->device =
+		bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0");
 	if (!t->device)
 		kunit_skip(test, "no simulated device");
 	t->dev = dev_get_drvdata(t->device);
@@ -62,7 +63,9 @@ static void sleep_test_exit(struct kunit *test)
 /* Return: the errno of the device's notifier. */
 static int tell(struct sleep_test *t, unsigned long event)
 {
-	return notifier_to_errno(t->dev->sleep.notifier_call(&t->dev->sleep, event, NULL));
+	struct notifier_block *sleep = &t->dev->sleep;
+
+	return notifier_to_errno(sleep->notifier_call(sleep, event, NULL));
 }
 
 /* Return: 0, or why nothing can be reserved. */
@@ -80,11 +83,14 @@ static int reserves(struct sleep_test *t)
 /* A page that nothing maps: it cannot leave. */
 static struct folio *take(struct kunit *test, struct sleep_test *t)
 {
+	struct hmm_ref_devmem *dm = &t->dev->dm;
 	struct hmm_ref_room room = {};
 	struct folio *folio;
+	unsigned int nr;
 
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&t->dev->dm, &room, 1, false), 0);
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_handout(&t->dev->dm, &room, t->owner, &folio, 1), 1);
+	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 1, false), 0);
+	nr = hmm_ref_devmem_handout(dm, &room, t->owner, &folio, 1);
+	KUNIT_ASSERT_EQ(test, nr, 1);
 	return folio;
 }
 
@@ -152,7 +158,8 @@ static void suspend_finds_a_page(struct kunit *test)
 
 static struct kunit_case sleep_cases[] = {
 	KUNIT_CASE_PARAM(stops_and_hands_out_again, sleep_gen_params),
-	KUNIT_CASE_PARAM_ATTR(page_does_not_leave, sleep_gen_params, {.speed = KUNIT_SPEED_SLOW}),
+	KUNIT_CASE_PARAM_ATTR(page_does_not_leave, sleep_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE(suspend_finds_a_page),
 	{}
 };

@@ -28,14 +28,16 @@ MODULE_PARM_DESC(steps, "length of random sequences (default 3000)");
 unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd)
 {
 	prandom_seed_state(rnd, seed);
-	kunit_info(test, "again with: hmm_ref_kunit.seed=%llu hmm_ref_kunit.steps=%u",
+	kunit_info(test,
+		   "again with: hmm_ref_kunit.seed=%llu hmm_ref_kunit.steps=%u",
 		   seed, steps);
 	return steps;
 }
 
 kunit_test_suites(&hmm_ref_pgtable_suite, &hmm_ref_devmem_suite,
-		  &hmm_ref_ioctl_suite, &hmm_ref_mirror_suite, &hmm_ref_open_suite,
-		  &hmm_ref_fence_suite, &hmm_ref_sleep_suite);
+		  &hmm_ref_ioctl_suite, &hmm_ref_mirror_suite,
+		  &hmm_ref_open_suite, &hmm_ref_fence_suite,
+		  &hmm_ref_sleep_suite);
 
 MODULE_DESCRIPTION("KUnit tests of hmm_ref");
 MODULE_LICENSE("GPL");

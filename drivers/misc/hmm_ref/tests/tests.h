@@ -21,7 +21,8 @@ extern struct kunit_suite hmm_ref_sleep_suite;
 unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd);
 
 /* Return: 0 to @n - 1; @n is not 0. */
-static inline unsigned long hmm_ref_test_below(struct rnd_state *rnd, unsigned long n)
+static inline unsigned long hmm_ref_test_below(struct rnd_state *rnd,
+					       unsigned long n)
 {
 	return prandom_u32_state(rnd) % n;
 }

@@ -25,18 +25,22 @@ static struct toy {
 	void *memory;
 } toy;
 
-static int toy_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static int toy_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	return 0;
 }
 
-static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 }
 
 static struct iosys_map toy_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(toy.memory + (dpfn << PAGE_SHIFT));
+	void *page = toy.memory + (dpfn << PAGE_SHIFT);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(page);
 }
 
 static const struct hmm_ref_hw_ops toy_ops = {

@@ -31,24 +31,28 @@ static inline int hmm_dma_map_alloc(struct device *dev, struct hmm_dma_map *map,
 				    size_t nr_entries, size_t dma_entry_size)
 {
 	map->dma_entry_size = dma_entry_size;
-	map->pfn_list = kvcalloc(nr_entries, sizeof(*map->pfn_list), GFP_KERNEL);
-	map->dma_list = kvcalloc(nr_entries, sizeof(*map->dma_list), GFP_KERNEL);
+	map->pfn_list =
+		kvcalloc(nr_entries, sizeof(*map->pfn_list), GFP_KERNEL);
+	map->dma_list =
+		kvcalloc(nr_entries, sizeof(*map->dma_list), GFP_KERNEL);
 	if (map->pfn_list && map->dma_list)
 		return 0;
 	hmm_dma_map_free(dev, map);
 	return -ENOMEM;
 }
 
-static inline dma_addr_t hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx,
-					 struct pci_p2pdma_map_state *p2pdma_state)
+static inline dma_addr_t
+hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx,
+		struct pci_p2pdma_map_state *p2pdma_state)
 {
 	unsigned long *pfn = &map->pfn_list[idx];
 	dma_addr_t addr;
 
 	if (*pfn & HMM_PFN_DMA_MAPPED)
 		return map->dma_list[idx];
-	addr = dma_map_page_attrs(dev, hmm_pfn_to_page(*pfn), 0, map->dma_entry_size,
-				  DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
+	addr = dma_map_page_attrs(dev, hmm_pfn_to_page(*pfn), 0,
+				  map->dma_entry_size, DMA_BIDIRECTIONAL,
+				  DMA_ATTR_SKIP_CPU_SYNC);
 	if (dma_mapping_error(dev, addr))
 		return DMA_MAPPING_ERROR;
 	map->dma_list[idx] = addr;
@@ -56,12 +60,13 @@ static inline dma_addr_t hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map 
 	return addr;
 }
 
-static inline bool hmm_dma_unmap_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx)
+static inline bool hmm_dma_unmap_pfn(struct device *dev,
+				     struct hmm_dma_map *map, size_t idx)
 {
 	if (!(map->pfn_list[idx] & HMM_PFN_DMA_MAPPED))
 		return false;
-	dma_unmap_page_attrs(dev, map->dma_list[idx], map->dma_entry_size, DMA_BIDIRECTIONAL,
-			     DMA_ATTR_SKIP_CPU_SYNC);
+	dma_unmap_page_attrs(dev, map->dma_list[idx], map->dma_entry_size,
+			     DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	map->pfn_list[idx] &= ~HMM_PFN_DMA_MAPPED;
 	return true;
 }
