@@ -2,14 +2,16 @@
 /*
  * The native user interface: one table, one dispatcher.
  *
- * The dispatcher does what is common to all commands, in this order: is the command
- * known, is the device there, is the size right, are the flags and the reserved
- * members 0, is it the right address space, is the range sound, are the members valid
- * that only this command has; and can the struct be written. A handler thus starts with
- * a command that is valid but for what is mapped. Outputs go back to the user whatever
- * the handler returns.
+ * The dispatcher makes the checks that all commands share, in this order: the
+ * command is known, the device is present, the size is valid, flags and
+ * reserved members are 0, the address space is the right one, the range is
+ * sound, the members that only this command has are valid, the struct can be
+ * written. So a handler starts with a valid command; only the mappings in the
+ * range are not checked. Outputs go back to the user whatever the handler
+ * returns.
  *
- * A new command is a struct in the uapi header, a handler and a line in the table.
+ * A new command is a struct in the uapi header, a handler, and a line in the
+ * table.
  */
 #include <linux/fs.h>
 #include <linux/sched.h>
@@ -87,17 +89,17 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 		return rc;
 	map_rc = hmm_ref_mirror_map(&client->mirror, m.start,
 				    done << PAGE_SHIFT);
-	/* The pages are where they were asked to go; device faults map the others. */
+	/* The pages have moved. Device faults will map the others. */
 	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
 		return rc;
 	return rc ?: map_rc;
 }
 
 /**
- * hmm_ref_transfer_begin() - the user's side of a READ or WRITE
- * @transfer: its range is set
+ * hmm_ref_transfer_begin() - set up the user's side of a READ or WRITE
+ * @transfer: transfer with its range set
  * @write: the device stores
- * @user: memory of the current process, as much as the range
+ * @user: memory of the current process, as long as the range
  *
  * Return: 0 or -EFAULT.
  */
@@ -177,7 +179,7 @@ static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
 	return state;
 }
 
-/* In place, as both structs are of one size. Neighbours are alike as a rule. */
+/* In place: both structs have the same size. Runs of equal pages are common. */
 static int report_states(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	struct hmm_ref_snapshot *cmd = arg;
@@ -385,16 +387,16 @@ static int check_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 }
 
 /**
- * hmm_ref_get_cmd() - read a command from the user and check it
+ * hmm_ref_get_cmd() - read a command from user space and check it
  * @op: the command's line in the table
- * @mm: address space that a range has to be of
+ * @mm: address space that a range must belong to
  * @ucmd: user pointer to the command's struct
- * @cmd: where it goes: members that an older struct lacks are 0, and its size is what
- *	the user has given, also when that is more than @op's
+ * @cmd: destination. Members that an older struct lacks are 0. The size is that
+ *	given by the user, which may be larger than that of @op
  *
- * Context: the process that the command is from; may fault.
- * Return: 0 for a command that is valid but for what is mapped, or the errno that the
- * uapi says for one that is not, with nothing changed.
+ * Context: the process that issued the command; may fault.
+ * Return: 0 for a valid command, apart from the mappings in its range; or the
+ * errno that the uapi defines, with nothing changed.
  */
 int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 		    void __user *ucmd, union hmm_ref_cmd *cmd)
@@ -411,20 +413,21 @@ int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 	rc = copy_struct_from_user(cmd, op->size, ucmd, size);
 	if (rc)
 		return rc;
-	/* It may have changed since it was read and checked. */
+	/* User space may have changed it since it was checked. */
 	cmd->common.size = size;
 	return check_cmd(op, mm, cmd);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
 
 /**
- * hmm_ref_ioctl() - the file's ioctl
+ * hmm_ref_ioctl() - the ioctl of a file
  * @file: open file
  * @number: command number
  * @arg: user pointer to the command's struct
  *
- * The struct is copied outside of the SRCU section that removal waits for: a page of it that a
- * userfaultfd's handler has yet to deliver must not keep the device from going.
+ * The struct is copied outside of the SRCU section that removal waits for. A
+ * page of it that the handler of a userfaultfd has yet to deliver must not
+ * delay removal.
  *
  * Return: 0 or -errno.
  */
@@ -449,12 +452,12 @@ long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 	rc = hmm_ref_get_cmd(op, client->mirror.mm, ucmd, &cmd);
 	if (rc)
 		return rc;
-	/* Where results cannot go, nothing is done that they would have to tell. */
+	/* Do nothing if its results could not be reported. */
 	size = min(cmd.common.size, op->size);
 	if (copy_to_user(ucmd, &cmd, size))
 		return -EFAULT;
 
-	/* A device that is not gone by now stays until the handler has returned. */
+	/* A device that is not gone here stays until the handler returns. */
 	srcu_idx = srcu_read_lock(&dev->unplug);
 	rc = READ_ONCE(dev->gone) ? -ENODEV : op->handler(client, &cmd);
 	srcu_read_unlock(&dev->unplug, srcu_idx);

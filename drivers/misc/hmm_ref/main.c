@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The module: parameters that all devices have in common, and in which order things come and go.
+ * The module: parameters common to all devices, and the order of setup and
+ * teardown.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -74,7 +75,7 @@ static int check_params(void)
 
 /* ---- module ------------------------------------------------------------ */
 
-/* What outlives a device. */
+/* Runs work that outlives a device. */
 struct workqueue_struct *hmm_ref_workqueue;
 
 static int __init hmm_ref_init(void)
@@ -107,7 +108,7 @@ static int __init hmm_ref_init(void)
 err_sim:
 	hmm_ref_sim_exit();
 err_debugfs:
-	/* Some devices may have been there, and used. */
+	/* Devices may have been added, and used. */
 	hmm_ref_devices_finish();
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
@@ -127,7 +128,9 @@ static void __exit hmm_ref_exit(void)
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
-	/* It has put the module's last reference, and may be about to return. */
+	/*
+	 * A work item that has put the last reference may still be returning.
+	 */
 	destroy_workqueue(hmm_ref_workqueue);
 	/* Page tables are freed by functions of the module. */
 	rcu_barrier();

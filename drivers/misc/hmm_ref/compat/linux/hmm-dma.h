@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Mapping for DMA what a range maps, for kernels that do not have it yet: page by page, and a
- * table of the addresses. The compiler comes here only where the kernel has no such header.
+ * DMA mappings of ranges for kernels without linux/hmm-dma.h: page by page,
+ * with a table of addresses. The compiler finds this file only if the kernel
+ * has no such header.
  */
 #ifndef _HMM_REF_COMPAT_LINUX_HMM_DMA_H
 #define _HMM_REF_COMPAT_LINUX_HMM_DMA_H
@@ -12,7 +13,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-/* A bit that hmm_range_fault() has another use for, but not in an array of ours. */
+/* hmm_range_fault() has another use for the bit, but not in this array. */
 #define HMM_PFN_DMA_MAPPED	(1UL << (BITS_PER_LONG - 4))
 
 struct hmm_dma_map {
