@@ -60,11 +60,11 @@
  * - ENOMEM: no memory for the operation, in the system or on the device; or the
  *   system is about to sleep, and no page may move to the device.
  * - EBUSY: the range kept changing for longer than the driver retries (about 3
- *   s for a page).
- * - EINTR: a signal ended the command, not before it had finished a window (at
- *   most a block) or worked for a tenth of a second. The counts are valid: call
- *   again with the rest of the range. A command that was still waiting for that
- *   of another thread restarts by itself if SA_RESTART is set.
+ *   seconds for a page).
+ * - EINTR: a signal ended the command, after it had finished at least one
+ *   window (at most a block) or run for a tenth of a second. The counts are
+ *   valid: call again with the rest of the range. A command that was still
+ *   waiting for that of another thread restarts by itself if SA_RESTART is set.
  * - EAGAIN: the device cannot queue copies now. The counts are valid: call
  *   again with the rest of the range.
  * - EIO: the copy engine failed, and the data of the page stays where it was;
@@ -104,8 +104,8 @@ enum {
  * @HMM_REF_FEATURE_PEERS: MIGRATE also moves pages of other devices of the
  *	driver
  *
- * Unknown features are 0. A new bit never takes away a feature that programs
- * relied on before.
+ * A kernel leaves bits that it does not know 0. New bits are only for features
+ * that older programs do not rely on.
  */
 enum hmm_ref_features {
 	HMM_REF_FEATURE_LARGE		= 1 << 0,
@@ -285,14 +285,14 @@ enum hmm_ref_page_where {
 };
 
 /**
- * enum hmm_ref_page_why - reason for which SNAPSHOT finds no page
+ * enum hmm_ref_page_why - reason that SNAPSHOT finds no page
  * @HMM_REF_WHY_ABSENT: NONE: a hole; a page that is swapped out, on its way to
  *	or from a device or another node, in private memory of another device,
  *	exclusive to another device or file, or poisoned; or a marker of
- *	userfaultfd or of a guard region. Without a fault the kernel does not
- *	tell a device which of these, for hugetlb neither
- * @HMM_REF_WHY_TRAPPED: NONE: an unknown page, the next access to which NUMA
- *	balancing or a userfaultfd traps
+ *	userfaultfd or of a guard region; hugetlb included. Without a fault the
+ *	kernel does not tell a device which of these
+ * @HMM_REF_WHY_TRAPPED: NONE: a page, not known which: NUMA balancing or a
+ *	userfaultfd traps the next access
  * @HMM_REF_WHY_UNMAPPED: ERROR: no mapping
  * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is
  *	not inspected
@@ -552,7 +552,7 @@ struct hmm_ref_atomic {
  * whole when only a part of it is in the range. Best effort; the three counts
  * add up as those of MIGRATE do.
  *
- * An interface for tests: eviction changes nothing but time.
+ * For tests: nothing but time depends on eviction.
  */
 struct hmm_ref_evict {
 	__u32 size;

@@ -126,7 +126,7 @@ static int access_bounce(struct access *access, unsigned long addr,
 
 /*
  * Switch to the range of @addr. Any signal ends the command between two ranges,
- * and within a range after a long time.
+ * and within a range once that has taken long.
  */
 static int go_on(struct access *access, unsigned long addr)
 {
@@ -186,10 +186,7 @@ int hmm_ref_client_access(struct hmm_ref_client *client,
 		rc = go_on(&access, addr);
 		if (rc)
 			break;
-		/*
-		 * A word is a single load or store; copying to or from the user
-		 * may not be.
-		 */
+		/* A word is a single access; a direct copy may use bytes. */
 		if (in_page > sizeof(u64))
 			done = access_some(&access, addr, &transfer->iter, len);
 		if (!done)

@@ -16,8 +16,9 @@
  * is in use or the device does not work, is lost: a CPU touch raises SIGBUS.
  * Its struct page stays until the last process has unmapped it, and an
  * operation that waits for user space may go on waiting. A worker does the last
- * step after both, and the module stays until then. Open files keep struct
- * hmm_ref_device, and the notifiers of their mirrors, until they are closed.
+ * step once neither is left, and the module stays until then. Open files keep
+ * struct hmm_ref_device, and the notifiers of their mirrors, until they are
+ * closed.
  *
  * System sleep is in sleep.c.
  */
@@ -123,9 +124,7 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
 
-/*
- * Called when all operations that began before the device was gone have ended.
- */
+/* All operations that began before the device was gone have ended. */
 static void operations_ended(struct rcu_head *rcu)
 {
 	struct hmm_ref_device *dev =
@@ -160,7 +159,7 @@ static void finish_later(struct work_struct *work)
 		queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
 		return;
 	}
-	pr_info("%s: what it left behind is free\n", dev->name);
+	pr_info("%s: its last pages are free\n", dev->name);
 	device_finish(dev);
 	atomic_dec(&unfinished);
 	if (keeps_module)
@@ -210,8 +209,8 @@ static void device_end(struct hmm_ref_device *dev)
  * hmm_ref_device_remove() - remove a device
  * @dev: device; its hardware is not used after this
  *
- * Context: may sleep until all pages have left the device, none has left for 10
- * seconds, or the device is lost. Does not wait for user space.
+ * Context: may sleep until all pages have left the device, no page has left for
+ * 10 seconds, or the device is lost. Does not wait for user space.
  */
 void hmm_ref_device_remove(struct hmm_ref_device *dev)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Exclusive access: atomics of a device on system memory, over a link that has
- * none.
+ * Exclusive access: atomics of a device on system memory, over a link without
+ * them.
  *
  * make_device_exclusive() replaces the CPU's entry by one that is not present.
  * The page stays where it is, and only the device maps it, with
@@ -203,9 +203,7 @@ static int make_ready_once(struct hmm_ref_range *range, void *arg)
 	struct exclusive *excl = arg;
 	int rc;
 
-	/*
-	 * A fault would take the page from another thread that does the same.
-	 */
+	/* A fault would take the page from a thread that does the same. */
 	if (page_is_ready(range, excl->addr))
 		return 0;
 	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE,

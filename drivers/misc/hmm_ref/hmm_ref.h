@@ -3,7 +3,7 @@
  * hmm_ref: a reference driver for device-private memory. This header is the
  * map.
  *
- * The layers, highest first, each with the header that declares it:
+ * The layers, highest first, each after the header that declares its functions:
  *
  *   device.h    main.c, gpu/sim.c, pci.c    the module; devices on their buses
  *               device.c, sleep.c, node.c   probe, removal and system sleep of
@@ -29,7 +29,8 @@
  *               devmem.c, devmem_large.c    the life of a device page
  *   hw.h        job.c                       the seam: what the driver asks of
  *                                           the hardware
- *   gpu/gpu.h   gpu/                        the hardware, simulated
+ *   gpu/gpu.h   gpu/engine.c, lsu.c, mmu.c, vram.c
+ *                                           the hardware, simulated
  *   pgtable.h   pgtable.c                   the device's page table
  *   base.h      compat/                     older kernels, and bugs of the core
  *
@@ -37,6 +38,11 @@
  * up or put a device (device.c), tests/dmirror.c adds character devices
  * (node.c), and job.c reports a lost device (chunk.c). The hardware walks the
  * page table by the callback hmm_ref_space::walk.
+ *
+ * The kernel calls in at files (device.c), ioctls (ioctl.c), CPU faults on
+ * device pages (migrate_fault.c), changes of CPU mappings (mirror.c), the last
+ * reference of a device page (devmem.c), reclaim (shrink.c), memory failure
+ * (memory_failure.c), and system sleep (sleep.c).
  *
  * Only the files of device.h and hmm_ref.h know of struct file, user pointers
  * and the uapi. The layers below take addresses and structs of their own.

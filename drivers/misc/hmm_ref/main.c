@@ -128,9 +128,7 @@ static void __exit hmm_ref_exit(void)
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
-	/*
-	 * A work item that has put the last reference may still be returning.
-	 */
+	/* The work that put the last reference may still be returning. */
 	destroy_workqueue(hmm_ref_workqueue);
 	/* Page tables are freed by functions of the module. */
 	rcu_barrier();

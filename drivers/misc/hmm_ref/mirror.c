@@ -289,7 +289,7 @@ static bool range_take(struct hmm_ref_range *range)
 	struct hmm_ref_mirror *mirror = range->mirror;
 	bool taken;
 
-	/* Mapping a page takes the lock and a reference. */
+	/* Mapping a page needs the lock and a reference. */
 	mutex_lock(&range->lock);
 	taken = hmm_ref_pgtable_is_empty(&range->pt) &&
 		atomic_cmpxchg(&range->users, 2, 0) == 2;
@@ -299,9 +299,7 @@ static bool range_take(struct hmm_ref_range *range)
 	return taken;
 }
 
-/*
- * Free ranges that have mapped nothing for long. Check empty ones again later.
- */
+/* Free idle ranges, and check again later if others map nothing. */
 static void end_idle(struct work_struct *work)
 {
 	struct hmm_ref_mirror *mirror =
@@ -460,7 +458,7 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 		hmm_ref_range_put(range);
 		index++;
 	}
-	/* Ranges being freed were not found, and may hold DMA mappings. */
+	/* The loop skips ranges being freed, which may hold DMA mappings. */
 	cancel_delayed_work_sync(&mirror->idle);
 }
 
@@ -509,7 +507,7 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 }
 
 /**
- * hmm_ref_range_retry() - repeat an attempt until the range does not change
+ * hmm_ref_range_retry() - repeat an attempt until the range is stable
  * @range: range
  * @patience: how long to retry, in jiffies
  * @attempt: reads the sequence, looks, and acts under hmm_ref_range::lock if

@@ -22,12 +22,12 @@ struct hmm_range;
 /**
  * struct hmm_ref_mirror - the device's view of one mm
  * @mm: address space, kept by @anchor
- * @anchor: notifier that is inserted at open: the first one of an mm takes
- *	mmap_lock for writing, which those of the ranges then need not
+ * @anchor: notifier inserted at open: inserting the first one of an mm takes
+ *	mmap_lock for writing, inserting those of ranges then does not
  * @dm: device memory
  * @counters: counters of the device
  * @owner: owner of the client, for its counters
- * @gone: the device is gone: operations end early
+ * @gone: flag of a device that is gone: operations end early
  * @space: address space, as the hardware sees it
  * @ranges: struct hmm_ref_range by addr >> PMD_SHIFT
  * @idle: work that frees idle ranges
@@ -75,8 +75,8 @@ struct hmm_ref_range {
 /**
  * enum hmm_ref_at - state of a page address in a process
  * @HMM_REF_AT_ABSENT: no page that can be accessed without a fault
- * @HMM_REF_AT_TRAPPED: an unknown page, the next access to which NUMA balancing
- *	or a userfaultfd traps
+ * @HMM_REF_AT_TRAPPED: a page, not known which: NUMA balancing or a userfaultfd
+ *	traps the next access
  * @HMM_REF_AT_SYSTEM: a page of system memory, the huge zero page included
  * @HMM_REF_AT_ZERO: the zero page of the base page size
  * @HMM_REF_AT_DEVICE: a page of this device

@@ -7,8 +7,8 @@
  * the driver with a lock held that all misc devices share. Here an open waits
  * alone.
  *
- * An open may race with removal. It then creates a file of a device that is
- * gone, like any file that was open before.
+ * An open may race with removal. It may then create a file of a device that is
+ * gone, a state that all files of a removed device are in.
  */
 #include <linux/delay.h>
 #include <linux/idr.h>
@@ -82,7 +82,7 @@ int hmm_ref_node_add(struct hmm_ref_node *node, struct hmm_ref_device *dev,
 
 /**
  * hmm_ref_node_remove() - remove a character device
- * @node: node; its files stay, and an open that is under way succeeds
+ * @node: node; its files stay, and an open under way may create another one
  *
  * Context: may sleep; does not wait for user space.
  */

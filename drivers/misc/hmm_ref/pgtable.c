@@ -5,10 +5,10 @@
  * The upper level consists of the ranges of a mirror, one per PMD. This file is
  * the lower level, the table of one PMD: either a leaf entry, stored as an
  * xarray value, that maps all of it, or a table of PTEs. The code knows no mm
- * and has no lock of its own: the caller's lock covers the entries. Reclaim
- * takes that lock, so memory for entries is allocated before it is taken
- * (prepare). If that memory has vanished once the lock is held, is_ready() says
- * so, and the caller starts again.
+ * and has no lock of its own. The caller's lock covers the entries, and nothing
+ * is allocated under it: memory for entries is allocated before (prepare). If
+ * that has vanished once the lock is held, is_ready() says so, and the caller
+ * starts again.
  *
  * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A
  * leaf never overwrites a table, nor a table a leaf: the caller zaps first,
@@ -99,7 +99,7 @@ static bool maps_nothing(const struct pt_table *table)
 
 /**
  * hmm_ref_pgtable_destroy() - free a page table
- * @pt: page table that is not used any more
+ * @pt: page table, unused from now on
  */
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 {

@@ -31,10 +31,10 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 }
 
 /**
- * hmm_ref_pte_allows_atomics() - whether the device may do atomics by an entry
+ * hmm_ref_pte_allows_atomics() - whether an entry allows device atomics
  * @pte: entry
  *
- * Return: true if it may.
+ * Return: true if it does.
  */
 static inline bool hmm_ref_pte_allows_atomics(hmm_ref_pte_t pte)
 {

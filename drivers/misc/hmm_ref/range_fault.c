@@ -22,9 +22,7 @@ static unsigned long range_pages(const struct hmm_range *walk)
 	return (walk->end - walk->start) >> PAGE_SHIFT;
 }
 
-/*
- * Memory that a device may not write is not writable, whatever the entries say.
- */
+/* Whatever the entries say, a device must not write to a shadow stack. */
 static void hide_shadow_stacks(struct mm_struct *mm,
 			       const struct hmm_range *walk)
 {
@@ -43,9 +41,7 @@ static void hide_shadow_stacks(struct mm_struct *mm,
 	}
 }
 
-/*
- * To hmm_range_fault() a shadow stack is writable. Return: 0, -EPERM or -EINTR.
- */
+/* hmm_range_fault() would allow it. Return: 0, -EPERM or -EINTR. */
 static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 				unsigned long end)
 {
@@ -142,8 +138,8 @@ static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
 
 /*
  * Count own pages that a device write finds read-only: their data is about to
- * be copied. The lock keeps the pages. Return: 0, or -EIO if the data of one is
- * lost.
+ * be copied. The lock keeps the pages from going away. Return: 0, or -EIO if
+ * the data of one is lost.
  */
 static int begin_cow_breaks(struct hmm_ref_range *range,
 			    const struct hmm_range *walk)
@@ -196,9 +192,7 @@ static int dev_fault_from(struct hmm_ref_range *range,
 			return rc;
 	}
 	memset(rest.hmm_pfns, 0, range_pages(&rest) * sizeof(*rest.hmm_pfns));
-	/*
-	 * It reacts to fatal signals only, so bound the time that others wait.
-	 */
+	/* Only fatal signals end it: bound the time that others wait. */
 	return hmm_range_fault_unlocked_timeout(&rest, HMM_REF_SIGNAL_PATIENCE);
 }
 
@@ -348,9 +342,8 @@ struct dev_fault {
 };
 
 /*
- * One attempt. After missing pages are faulted in, the range is looked at
- * again.
- * Return: 0, -EBUSY to try again, or -errno.
+ * One attempt. A fault on missing pages is followed by another attempt, for a
+ * new look. Return: 0, -EBUSY to try again, or -errno.
  */
 static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 {
@@ -436,9 +429,7 @@ static int map_once(struct hmm_ref_range *range, void *arg)
 		return 0;
 	if (!rc)
 		rc = prepare_and_map(range, walk);
-	/*
-	 * Pages that are lost, or cannot be mapped, are left to a device fault.
-	 */
+	/* Leave lost pages, and unmappable ones, to a device fault. */
 	return rc == -EIO || rc == -EOPNOTSUPP ? 0 : rc;
 }
 

@@ -7,9 +7,9 @@
  *         way, and none begins; unmap the page from DMA
  *
  * In this order the device never has an address that is not mapped. Everything
- * happens under range->lock, which reclaim takes: memory for entries and for
- * DMA is allocated before (prepare). If it has vanished once the lock is held,
- * the caller starts again.
+ * happens under range->lock, so memory for entries and for DMA is allocated
+ * before (prepare). If it has vanished once the lock is held, the caller starts
+ * again.
  *
  * A table of PTEs maps pages for DMA one by one, a leaf maps all of them at
  * once. The device's own pages are not mapped for DMA.

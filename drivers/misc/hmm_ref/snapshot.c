@@ -87,9 +87,7 @@ static int look_locked(struct hmm_ref_range *range, struct hmm_range *walk)
 	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, look_once, walk);
 }
 
-/*
- * The page that the core reports. Only HMM_PFN_VALID proves that there is one.
- */
+/* Only HMM_PFN_VALID proves that the core reports a page. */
 static inline struct page *seen_page(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID ? hmm_pfn_to_page(hmm_pfn) : NULL;
@@ -239,9 +237,7 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror,
 		return seen;
 	}
 	if (!page) {
-		/*
-		 * Only the device page table tells that the page is exclusive.
-		 */
+		/* Only the device page table shows exclusive access. */
 		if (pte & HMM_REF_PTE_VALID)
 			seen.at = HMM_REF_AT_SYSTEM;
 		else if (is_trapped(hmm_pfn))

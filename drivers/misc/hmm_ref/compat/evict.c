@@ -36,9 +36,7 @@ struct mapping {
 	unsigned long npages;
 };
 
-/*
- * Lock a mapped folio, and take a reference. Return: NULL for any other folio.
- */
+/* Lock a mapped folio, and take a reference. Return: NULL for any other. */
 static struct folio *grab_mapped(struct page *page)
 {
 	struct folio *folio = page_folio(page);

@@ -179,9 +179,9 @@ static inline void hmm_ref_compat_split(struct mm_struct *mm,
 }
 
 /*
- * The core refuses all but the first page of a large folio, so split it, an
- * event that makes the caller start again. A folio that no PMD maps any more is
- * not split here: -EBUSY, as for a page that another task has locked.
+ * The core refuses all but the first page of a large folio, so split it. That
+ * event makes the caller start again. A folio that no PMD maps any more is not
+ * split here: -EBUSY, as for a page that another task has locked.
  */
 static inline struct page *make_device_exclusive(struct mm_struct *mm,
 						 unsigned long addr,

@@ -51,10 +51,7 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start,
 					    min(LOOK, nr - i), FOLL_NOFAULT,
 					    pages, NULL);
 		if (got <= 0) {
-			/*
-			 * -EFAULT means that there is no page; other errors,
-			 * that it did not look.
-			 */
+			/* Only -EFAULT means that there is no page. */
 			__assign_bit(i++, merged, got != -EFAULT);
 			continue;
 		}
@@ -155,9 +152,7 @@ static int setup_unmerged(struct migrate_vma *args)
 	memset(args->dst, 0, nr * sizeof(*args->dst));
 	for_each_clear_bitrange(first, last, merged, nr) {
 		rc = setup_run(args, first, last);
-		/*
-		 * Later runs pass the same checks: they can only lack memory.
-		 */
+		/* Later runs can only lack memory: the checks are the same. */
 		if (rc)
 			return args->cpages ? 0 : rc;
 	}

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device with real DMA: QEMU's edu, which reads and writes system memory by itself, behind
- * whatever IOMMU the machine has, by addresses of 28 bits.
+ * A device with real DMA: QEMU's edu, which reads and writes system memory
+ * behind the IOMMU of the machine, with 28-bit addresses.
  *
- * Its memory is a buffer of one page. That is only on the way: what counts as VRAM is memory of
- * the kernel, mapped for the device for good. Half a page is copied by a transfer to the buffer
- * and one from there, of 100 ms each, so that a process should have only a few pages here.
+ * Its own memory is a buffer of one page, used only in transit. The VRAM of
+ * this driver is kernel memory that stays mapped for the device. Copying half a
+ * page takes one transfer to the buffer and one from it, of 100 ms each, so a
+ * process should have only a few pages here.
  *
- * The device does not know that a transfer was blocked. For the test of that, two files in sysfs:
+ * The device does not notice a blocked transfer. For tests of this,
+ * sysfs has two files:
  *
- *   last_transfer  "in" or "out", the DMA address, and the physical address that the IOMMU had for
- *                  it, of the page of system memory that came last
- *   repeat         written to: half of that page once more, with the same DMA address, which the
- *                  core has unmapped meanwhile
+ *   last_transfer  the last page of system memory copied: "in" or "out", the DMA
+ *                  address, and the physical address that the IOMMU had for it
+ *   repeat         write to it to repeat half of that transfer, with the DMA
+ *                  address that the core has unmapped meanwhile
  *
- * What edu cannot do, loads and stores by the device, the engines of gpu/ do.
+ * edu cannot load and store; the engines of gpu/ do that.
  */
 #include <linux/dma-mapping.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
@@ -39,7 +41,7 @@
 #define EDU_TO_MEMORY	BIT(1)
 #define EDU_INTERRUPT	BIT(2)
 
-/* Where the buffer is for DMA. Some versions of QEMU stop at a transfer that fills it. */
+/* DMA address of the buffer. A transfer that fills it may abort QEMU. */
 #define EDU_BUFFER	0x40000
 #define EDU_LENGTH	(PAGE_SIZE / 2)
 
@@ -47,13 +49,13 @@
 
 static unsigned int number = 7;
 module_param(number, uint, 0444);
-MODULE_PARM_DESC(number, "of the device: /dev/hmm_refNUMBER (default 7)");
+MODULE_PARM_DESC(number, "device number: /dev/hmm_refNUMBER (default 7)");
 
 /**
- * struct transfer - a page of system memory that was copied
- * @op: which way
+ * struct transfer - a copy of one page of system memory
+ * @op: direction
  * @addr: DMA address
- * @phys: what that was mapped to
+ * @phys: physical address that @addr was mapped to
  */
 struct transfer {
 	enum hmm_ref_copy_op op;
@@ -63,19 +65,19 @@ struct transfer {
 
 /**
  * struct edu - one device
- * @gpu: what the core sees of it, and loads and stores
- * @domain: of the IOMMU
+ * @gpu: base object, for the core and for loads and stores
+ * @domain: IOMMU domain
  * @regs: registers
- * @vram: its memory, of PMD_SIZE
- * @vram_addr: DMA address of that
- * @workqueue: ordered: the device does one thing at a time
- * @engine: does the batches on @queue
- * @repeat: does @last once more
+ * @vram: memory of the device, PMD_SIZE bytes
+ * @vram_addr: DMA address of @vram
+ * @workqueue: ordered, because the device does one thing at a time
+ * @engine: work that runs the batches on @queue
+ * @repeat: work that repeats @last
  * @lock: covers @queue
  * @queue: batches
  * @idle: woken when a transfer may have ended
- * @resets: how often it was reset
- * @last: only @workqueue's to use
+ * @resets: number of resets
+ * @last: last transfer, used by @workqueue only
  */
 struct edu {
 	struct hmm_ref_gpu gpu;
@@ -96,10 +98,10 @@ struct edu {
 /**
  * struct batch - copies that are queued
  * @fence: signals when they are done; its release frees the batch
- * @lock: of the fence
- * @node: in edu::queue
- * @ring: descriptors, which are the core's again when the fence signals
- * @nr: how many
+ * @lock: lock of the fence
+ * @node: entry in edu::queue
+ * @ring: descriptors, which return to the core when the fence signals
+ * @nr: number of descriptors
  */
 struct batch {
 	struct dma_fence fence;
@@ -141,7 +143,7 @@ static struct iosys_map edu_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 
 /* ---- transfers --------------------------------------------------------- */
 
-/* A device that is gone answers with all bits set. */
+/* Registers of a removed device read as all ones. */
 static bool is_running(struct edu *edu)
 {
 	u32 command = readl(edu->regs + EDU_COMMAND);
@@ -162,8 +164,8 @@ static irqreturn_t edu_interrupt(int irq, void *data)
 }
 
 /*
- * An interrupt that is late is no trouble: the device says whether it runs. A transfer cannot be
- * broken off, so that a reset only ends the wait for an interrupt that was lost.
+ * A late interrupt is harmless: the device tells whether it runs. A transfer
+ * cannot be aborted, so a reset only ends the wait for a lost interrupt.
  *
  * Return: 0, -ETIMEDOUT after a reset, or -ENODEV.
  */
@@ -231,7 +233,7 @@ static int run_copy(struct edu *edu, const struct hmm_ref_copy *copy)
 	unsigned int i;
 	int rc = 0;
 
-	/* Which edu cannot do. */
+	/* edu cannot do this. */
 	if (copy->op == HMM_REF_COPY_ZERO)
 		memset(vram_page(edu, copy->dpfn), 0, copy->nr * PAGE_SIZE);
 	else
@@ -241,7 +243,7 @@ static int run_copy(struct edu *edu, const struct hmm_ref_copy *copy)
 	return rc;
 }
 
-/* After a reset none of those that are left is begun. */
+/* After a reset the remaining copies are not started. */
 static void run_batch(struct edu *edu, struct batch *batch)
 {
 	unsigned int i;
@@ -372,8 +374,8 @@ ATTRIBUTE_GROUPS(edu);
 /* ---- driver ------------------------------------------------------------ */
 
 /*
- * Without an IOMMU the kernel copies what is above 256 MiB to bounce buffers, which are below 4 GiB
- * and may be above 256 MiB themselves.
+ * Without an IOMMU the kernel would bounce memory above 256 MiB, to buffers
+ * that are below 4 GiB and may themselves be above 256 MiB.
  */
 static int set_up_dma(struct pci_dev *pdev, struct edu *edu)
 {
@@ -485,7 +487,7 @@ static void edu_remove(struct pci_dev *pdev)
 	edu_stop(pdev, edu);
 }
 
-/* Not to be found by the kernel: nothing loads this module but the test. */
+/* No MODULE_DEVICE_TABLE(): only the test loads this module. */
 static const struct pci_device_id edu_ids[] = {
 	{ PCI_DEVICE(VENDOR_QEMU, DEVICE_EDU) },
 	{}

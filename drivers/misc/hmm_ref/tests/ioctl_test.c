@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the ioctls accept: every member of every struct, with good and bad values.
+ * Argument checks of the ioctls: every member of every struct, with valid and
+ * invalid values.
  *
- * Each case runs once per command, so no command can be left out. What a command must
- * be like is said here, in commands[], once more and from the uapi header alone: the
- * driver's table is what is tested. Each case starts with a struct that is accepted and
- * spoils one thing.
+ * Each case runs for each command, so no command can be left out. commands[]
+ * repeats the expected properties of a command, from the uapi header alone, so
+ * that the table of the driver is tested. Each case starts with a struct that
+ * is accepted, and then changes one thing.
  */
 #include <linux/mm.h>
 #include <linux/mman.h>
@@ -15,21 +16,21 @@
 #include "tests.h"
 #include "../ioctl.h"
 
-/* The first page of user memory for the struct, a second for what it has too much. */
+/* The first page is for the struct, the second for excess bytes. */
 #define USER_SIZE	(2 * PAGE_SIZE)
 
 /**
  * struct command - a command according to the uapi
- * @name: for the test's report
- * @op: its line in the driver's table
- * @size: of its struct
- * @first_size: of the struct's first version
+ * @name: name in the report of the test
+ * @op: line in the table of the driver
+ * @size: size of its struct
+ * @first_size: size of the first version of its struct
  * @outs: offset of the first output
  * @reserved: offset of the reserved member, 0 if there is none
- * @flags: those that are known
+ * @flags: mask of known flags
  * @range: offset of addr and length; 0 if it is allowed in any address space
- * @unit: what a length can be a multiple of, and an address
- * @valid: a struct that is accepted, but for addr, size and outputs
+ * @unit: unit of length and alignment of addr
+ * @valid: a struct that is accepted, apart from addr, size and outputs
  */
 struct command {
 	const char *name;
@@ -113,9 +114,9 @@ KUNIT_ARRAY_PARAM(command, commands, describe);
 
 /**
  * struct fixture - a command and the memory that it is in
- * @cmd: as the user has it
- * @got: as the driver reads it
- * @user: address of USER_SIZE bytes, with nothing mapped behind them
+ * @cmd: command as the user has it
+ * @got: command as the driver reads it
+ * @user: address of USER_SIZE bytes, with an unmapped page after them
  * @mm: address space of the file
  */
 struct fixture {
@@ -135,7 +136,7 @@ static u64 *length_of(const struct command *c, union hmm_ref_cmd *cmd)
 	return addr_of(c, cmd) + 1;
 }
 
-/* A struct that is accepted: what was in the outputs does not matter. */
+/* A struct that is accepted; the values of outputs must not matter. */
 static void fill(struct fixture *f, const struct command *c)
 {
 	f->cmd = c->valid;
@@ -148,12 +149,12 @@ static void fill(struct fixture *f, const struct command *c)
 static int get_at(struct fixture *f, const struct command *c,
 		  unsigned long addr)
 {
-	/* Not 0, so that what is not written shows. */
+	/* Not 0, so that members that are not written show. */
 	memset(&f->got, 0xa5, sizeof(f->got));
 	return hmm_ref_get_cmd(c->op, f->mm, (void __user *)addr, &f->got);
 }
 
-/* The struct at the start of user memory, its size as @f->cmd says, zeroes behind it. */
+/* Put the struct at the start of user memory, followed by zeros, and get it. */
 static int get(struct kunit *test, struct fixture *f, const struct command *c)
 {
 	void __user *user = (void __user *)f->user;
@@ -171,7 +172,7 @@ static void poke(struct kunit *test, struct fixture *f, u32 offset, u8 byte)
 
 /* ---- cases ------------------------------------------------------------- */
 
-/* Whatever follows spoils a struct that comes through as it is. */
+/* All other cases start from this struct. */
 static void ioctl_accepted(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -183,7 +184,7 @@ static void ioctl_accepted(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, c->op->handler);
 }
 
-/* Shorter than the first version. */
+/* Structs shorter than the first version. */
 static void ioctl_short(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -196,7 +197,10 @@ static void ioctl_short(struct kunit *test)
 				    f->cmd.common.size);
 }
 
-/* Between the first version and this one: what is missing is 0, whatever lies there. */
+/*
+ * Structs between the first version and this one: missing members read as 0,
+ * whatever the memory behind the struct holds.
+ */
 static void ioctl_older(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -213,7 +217,7 @@ static void ioctl_older(struct kunit *test)
 	}
 }
 
-/* Longer than this version, up to a page: fine if the rest is 0. */
+/* Structs longer than this version, up to a page: valid if the rest is 0. */
 static void ioctl_newer(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -230,7 +234,7 @@ static void ioctl_newer(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u",
 				    sizes[i]);
 		KUNIT_EXPECT_MEMEQ(test, &f->got, &f->cmd, c->size);
-		/* Behind the end anything may lie. */
+		/* Bytes behind the end do not matter. */
 		poke(test, f, sizes[i], 0xff);
 		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u",
 				    sizes[i]);
@@ -244,7 +248,7 @@ static void ioctl_newer(struct kunit *test)
 	}
 }
 
-/* Longer than a page: not even read. */
+/* Structs longer than a page are not even read. */
 static void ioctl_huge(struct kunit *test)
 {
 	static const u32 sizes[] = {
@@ -262,7 +266,7 @@ static void ioctl_huge(struct kunit *test)
 	}
 }
 
-/* Bits that are not known, and those that are. */
+/* Known and unknown flags, reserved members. */
 static void ioctl_flags(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -284,7 +288,7 @@ static void ioctl_flags(struct kunit *test)
 	}
 }
 
-/* Of the address space only the commands with a range ask. */
+/* Only commands with a range depend on the address space. */
 static void ioctl_other_mm(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -295,7 +299,7 @@ static void ioctl_other_mm(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, get(test, f, c), c->range ? -EBADF : 0);
 }
 
-/* The struct, or a part of it, is where nothing can be read. */
+/* The struct is unreadable, as a whole or in part. */
 static void ioctl_unreadable(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -331,7 +335,7 @@ static void try_range(struct kunit *test, u64 addr, u64 length, int rc)
 			    "addr %#llx length %#llx", addr, length);
 }
 
-/* Empty, unaligned, wrapping, above user space. */
+/* Ranges that are empty, unaligned, wrap around, or leave user space. */
 static void ioctl_range(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -360,7 +364,7 @@ static void ioctl_range(struct kunit *test)
 	try_range(test, 0, unit, 0);
 }
 
-/* MIGRATE knows two directions. */
+/* MIGRATE accepts two directions. */
 static void ioctl_direction(struct kunit *test)
 {
 	const struct command *c = &commands[HMM_REF_CMD_MIGRATE];
@@ -430,7 +434,7 @@ static void ioctl_atomic_op(struct kunit *test)
 	}
 }
 
-/* Two widths, each at its own multiples. */
+/* Two widths, each at multiples of itself. */
 static void ioctl_atomic_width(struct kunit *test)
 {
 	struct hmm_ref_atomic atomic = { .op = HMM_REF_ATOMIC_EXCHANGE };
@@ -453,7 +457,7 @@ static int ioctl_init(struct kunit *test)
 
 	if (!f)
 		return -ENOMEM;
-	/* Makes an address space, too, and sees to it that it goes. */
+	/* Also creates an address space, and frees it after the test. */
 	f->user = kunit_vm_mmap(test, NULL, 0, USER_SIZE + PAGE_SIZE,
 				PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, 0);

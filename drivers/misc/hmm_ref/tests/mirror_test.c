@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a device may do in which mapping. Shadow stacks need a CPU that has them, so a
- * mapping is made up here.
+ * Device writes by type of mapping. Not every CPU has shadow stacks, so the
+ * mapping is made up.
  */
 #include <linux/mm.h>
 
