@@ -20,10 +20,10 @@
  *
  * Zero the whole struct before filling it in. A kernel ignores the ``out_*``
  * members that it knows on input. Any member that it does not know, ``out_*``
- * included, must be 0, or the ioctl fails with E2BIG; it stays 0. A program
- * that is compiled with a newer header therefore works on an older kernel,
- * unless it asks for something new. ENOTTY tells which commands a kernel lacks,
- * and ``out_features`` of INFO tells what else it can do.
+ * included, must be 0, or the ioctl fails with E2BIG; the kernel leaves it 0. A
+ * program that is compiled with a newer header therefore works on an older
+ * kernel, unless it asks for something new. ENOTTY tells which commands a
+ * kernel lacks, and ``out_features`` of INFO tells what else it can do.
  *
  * Errors that are found before the command starts change nothing, not even the
  * struct: ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member, EOVERFLOW, EBADF,
@@ -104,8 +104,8 @@ enum {
  * @HMM_REF_FEATURE_PEERS: MIGRATE also moves pages of other devices of the
  *	driver
  *
- * A kernel leaves bits that it does not know 0. New bits are only for features
- * that older programs do not rely on.
+ * Bits that the kernel does not know are 0. New bits are only for features that
+ * older programs do not rely on.
  */
 enum hmm_ref_features {
 	HMM_REF_FEATURE_LARGE		= 1 << 0,

@@ -45,7 +45,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
 				 dev->counters, client->owner, &dev->gone);
 	if (rc)
-		goto err_window;
+		goto err_scratch;
 
 	kref_get(&dev->ref);
 	mutex_lock(&dev->clients_lock);
@@ -53,7 +53,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	mutex_unlock(&dev->clients_lock);
 	return client;
 
-err_window:
+err_scratch:
 	hmm_ref_scratch_exit(&client->scratch);
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);

@@ -296,7 +296,8 @@ hmm_ref_device_add(struct device *parent,
 		goto err_scratch;
 	}
 	if (hmm_ref_hw_bounces(params->hw->dev))
-		dev_notice(parent, "DMA may need bounce buffers: only copies can use them\n");
+		dev_notice(parent,
+			   "DMA may need bounce buffers: only copies can use them\n");
 	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name,
 			      &hmm_ref_fops);
 	if (rc) {

@@ -44,14 +44,17 @@ EXPORT_SYMBOL_NS_GPL(hmm_ref_device_params, "HMM_REF");
 
 module_param_cb(chunk_size, &hmm_ref_param_size_ops,
 		&hmm_ref_device_params.chunk_size, 0444);
-MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
+MODULE_PARM_DESC(chunk_size,
+		 "memory added at a time, a power of two (default 128M)");
 
 module_param_named(large, hmm_ref_device_params.large, bool, 0444);
-MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where the core can do it)");
+MODULE_PARM_DESC(large,
+		 "keep large folios whole on private devices (default Y if the core can)");
 
 module_param_named(fault_around, hmm_ref_device_params.fault_around, uint,
 		   0444);
-MODULE_PARM_DESC(fault_around, "most pages that a CPU fault brings back (default 16)");
+MODULE_PARM_DESC(fault_around,
+		 "most pages that a CPU fault brings back (default 16)");
 
 static int check_params(void)
 {

@@ -263,7 +263,7 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror,
  * Look at a window at one moment. Works in place: a result is never stored over
  * an element of hmm_range_fault()'s array that is still to be read.
  *
- * Return: 0; -EAGAIN if the mirror has got a range meanwhile, with mappings
+ * Return: 0; -EAGAIN if the mirror has gained a range meanwhile, with mappings
  * that the temporary one does not know; or an errno.
  */
 static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,

@@ -5,7 +5,7 @@
  * While a page has no mapping, its anon_vma is not kept: if its processes exit
  * before migrate_device_finalize(), that uses freed memory (regress_evict).
  * migrate_device_range() also takes the order of a folio that is not locked,
- * takes pages with data that another migration has just moved, and cannot
+ * collects pages after another migration has moved their data, and cannot
  * split. A VMA that maps the page keeps its anon_vma. So this file finds the
  * VMAs that map a page by the rmap, and migrates the page in one of them, as a
  * command does. The locks of the page and of the mm are only tried.

@@ -473,7 +473,8 @@ static const struct file_operations dmirror_fops = {
 
 static bool dmirror = true;
 module_param(dmirror, bool, 0444);
-MODULE_PARM_DESC(dmirror, "also be /dev/hmm_dmirrorN, as test_hmm is (default Y)");
+MODULE_PARM_DESC(dmirror,
+		 "also be /dev/hmm_dmirrorN, as test_hmm is (default Y)");
 
 /*
  * The devices of test_hmm have no class, so the kernel would allow two devices

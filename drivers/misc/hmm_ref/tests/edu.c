@@ -11,8 +11,9 @@
  * The device does not notice a blocked transfer. For tests of this,
  * sysfs has two files:
  *
- *   last_transfer  the last page of system memory copied: "in" or "out", the DMA
- *                  address, and the physical address that the IOMMU had for it
+ *   last_transfer  the last page of system memory copied: "in" or "out", the
+ *                  DMA address, and the physical address that the IOMMU had for
+ *                  it
  *   repeat         write to it to repeat half of that transfer, with the DMA
  *                  address that the core has unmapped meanwhile
  *

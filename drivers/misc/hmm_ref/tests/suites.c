@@ -13,7 +13,8 @@
 
 static unsigned long long seed = 0x686d6d5f726566;
 module_param(seed, ullong, 0444);
-MODULE_PARM_DESC(seed, "where random sequences start (a fixed number by default)");
+MODULE_PARM_DESC(seed,
+		 "where random sequences start (a fixed number by default)");
 
 static unsigned int steps = 3000;
 module_param(steps, uint, 0444);
