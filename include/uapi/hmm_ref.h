@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * hmm_ref: reference driver for device-private memory, userspace interface.
+ * hmm_ref: reference driver for device-private memory, user space interface.
  */
 #ifndef _UAPI_HMM_REF_H
 #define _UAPI_HMM_REF_H
@@ -11,65 +11,64 @@
 /**
  * DOC: hmm_ref ioctl conventions
  *
- * Every ioctl takes one struct. Its first member, ``size``, is set by user space
- * to the sizeof() the structure that it was compiled with; the command number does not
- * encode it, so structs can grow. ``flags`` and ``__reserved`` members must be 0
- * unless a bit is documented. Members called ``out_*`` are written by the kernel;
- * they are written also when an error is returned, so partial progress is always
- * reported.
+ * Every ioctl takes one struct. User space sets its first member, ``size``, to
+ * the sizeof() of the struct that it was compiled with. The command number does
+ * not encode the size, so structs can grow. ``flags`` and ``__reserved``
+ * members must be 0, apart from documented bits. The kernel writes the
+ * ``out_*`` members, also when it returns an error, so that partial progress is
+ * always reported.
  *
- * Zero the whole struct before filling it in. What a kernel does not know must be 0,
- * or it answers E2BIG: that goes for members that were added to the struct since, out_*
- * among them. Of those that it knows, it ignores what out_* are on input. A program
- * that is compiled with a newer header thus works on an older kernel, unless it asks for
- * something new; and members that the kernel does not know stay 0. Which commands a
- * kernel knows is seen by ENOTTY, and what else it can by INFO's out_features.
+ * Zero the whole struct before filling it in. A kernel ignores the ``out_*``
+ * members that it knows on input. Any member that it does not know, ``out_*``
+ * included, must be 0, or the ioctl fails with E2BIG; the kernel leaves it 0. A
+ * program that is compiled with a newer header therefore works on an older
+ * kernel, unless it asks for something new. ENOTTY tells which commands a
+ * kernel lacks, and ``out_features`` of INFO tells what else it can do.
  *
- * The exceptions are the errors found
- * before the command starts (ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member,
- * EOVERFLOW, EBADF, ENODEV, and an EFAULT for a structure that cannot be read or
- * for a range that is not in user space): these change nothing, the structure
- * included.
+ * Errors that are found before the command starts change nothing, not even the
+ * struct: ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member, EOVERFLOW, EBADF,
+ * ENODEV, and EFAULT for a struct that cannot be read or a range outside of
+ * user space.
  *
- * An open file mirrors the address space of the process that opened it. The
- * commands that take an address range are refused in any other address space.
- * An address range is [addr, addr + length): ``addr`` a user virtual address and
- * ``length`` in bytes. All counts are in pages of the base page size, whatever
- * the size of the folios that were moved.
+ * An open file mirrors the address space of the process that opened it.
+ * Commands with an address range are refused in any other address space. An
+ * address range is [addr, addr + length): ``addr`` is a user virtual address
+ * and ``length`` is in bytes. All counts are in pages of the base page size,
+ * whatever the size of the folios.
  *
- * The meaning of the errors is the same for all commands:
+ * The errors have the same meaning for all commands:
  *
- *  - ENOTTY: the command is not known.
- *  - E2BIG: the structure is larger than the kernel knows and the extra bytes are
- *    not zero, or it is larger than a page.
- *  - EOPNOTSUPP: an unknown flag is set or a reserved member is not 0.
- *  - EINVAL: a member has a bad value: ``size`` shorter than the first version of
- *    the struct, a length of 0, an unaligned range where alignment is required,
- *    an unknown direction or operation; or a mapping that the command is never
- *    possible in (MIGRATE: hugetlb, DAX, or a device's mmap; EXCLUSIVE and ATOMIC:
- *    shared mappings and hugetlb).
- *  - EOVERFLOW: addr + length wraps around.
- *  - EFAULT: the range is outside of user space, not mapped, or of a kind that
- *    a device cannot access; or a pointer could not be read or written. That the struct
- *    can be written is found out before the command starts. If it cannot be any more
- *    when the command has ended, what that has done cannot be told.
- *  - EPERM: a device write to memory that the process may not write, or to a shadow
- *    stack; EXCLUSIVE and ATOMIC count as writes.
- *  - EBADF: the file belongs to another address space.
- *  - ENODEV: the device is gone (unbound). The file only can be closed. A command
- *    that was under way then ends with it, and its outputs are true.
- *  - ENOMEM: no memory for the operation, in the system or on the device; or nothing may come
- *    to the device, as the system is about to sleep.
- *  - EBUSY: the range kept changing for longer than the driver waits (about 3 s
- *    for a page).
- *  - EINTR: a signal ended the command, after at least a window of a block's size or a
- *    tenth of a second. The counts are true: call again with the rest of the range. A
- *    command that has done nothing, as it waits for another thread's, starts again by
- *    itself where SA_RESTART asks for that.
- *  - EAGAIN: the device has no room for copies now. The counts are true: call again with the
- *    rest of the range.
- *  - EIO: the copy engine failed, and the data of the page is where it was; or memory of
- *    the device has failed, and the data of the page is lost.
+ * - ENOTTY: the command is unknown.
+ * - E2BIG: the struct is larger than the kernel knows and the extra bytes are
+ *   not zero, or it is larger than a page.
+ * - EOPNOTSUPP: an unknown flag is set or a reserved member is not 0.
+ * - EINVAL: a member has a bad value: ``size`` is less than that of the first
+ *   version of the struct, the length is 0, the range is not aligned as
+ *   required, the direction or operation is unknown. Or the mapping is of a
+ *   kind that the command never works on (MIGRATE: hugetlb, DAX and mappings of
+ *   device files; EXCLUSIVE and ATOMIC: shared mappings and hugetlb).
+ * - EOVERFLOW: addr + length wraps around.
+ * - EFAULT: the range is outside of user space, not mapped, or memory of a kind
+ *   that a device cannot access; or a pointer could not be read or written. The
+ *   kernel checks before the command starts that the struct can be written. If
+ *   that has changed when the command ends, its results are lost.
+ * - EPERM: a device write to memory that the process may not write, or to a
+ *   shadow stack. EXCLUSIVE and ATOMIC count as writes.
+ * - EBADF: the file belongs to another address space.
+ * - ENODEV: the device is gone (unbound). Only close() works. A running command
+ *   ends with this error, and its outputs are valid.
+ * - ENOMEM: no memory for the operation, in the system or on the device; or the
+ *   system is about to sleep, and no page may move to the device.
+ * - EBUSY: the range kept changing for longer than the driver retries (about 3
+ *   seconds for a page).
+ * - EINTR: a signal ended the command, after it had finished at least one
+ *   window (at most a block) or run for a tenth of a second. The counts are
+ *   valid: call again with the rest of the range. A command that was still
+ *   waiting for that of another thread restarts by itself if SA_RESTART is set.
+ * - EAGAIN: the device cannot queue copies now. The counts are valid: call
+ *   again with the rest of the range.
+ * - EIO: the copy engine failed, and the data of the page stays where it was;
+ *   or device memory failed, and the data of the page is lost.
  */
 
 #define HMM_REF_IOC_TYPE	0xB9
@@ -90,20 +89,23 @@ enum {
 
 /**
  * enum hmm_ref_features - bits of out_features of INFO
- * @HMM_REF_FEATURE_LARGE: large folios stay whole on this device; out_folio_size tells
- *	how large
- * @HMM_REF_FEATURE_LARGE_SAFE: the kernel does not free a large folio that is in use when
- *	it is unmapped on its way back from the device
- * @HMM_REF_FEATURE_ELASTIC: device memory is added when it is needed, and given back when the
- *	system is short of memory
- * @HMM_REF_FEATURE_OLD_INTERFACE: the device also has a node for programs that were
+ * @HMM_REF_FEATURE_LARGE: large folios stay whole on this device;
+ *	out_folio_size is their size
+ * @HMM_REF_FEATURE_LARGE_SAFE: the kernel does not free a large folio that is
+ *	still in use when it is unmapped on its way back from the device
+ * @HMM_REF_FEATURE_ELASTIC: device memory is added on demand, and given back
+ *	when the system is short of memory
+ * @HMM_REF_FEATURE_OLD_INTERFACE: the device also has a node for programs
  *	written for test_hmm
- * @HMM_REF_FEATURE_FAIL: steps can be made to fail, by debugfs
- * @HMM_REF_FEATURE_SANITY: the driver checks its rules as it goes
- * @HMM_REF_FEATURE_CORE_FIXED: the kernel has all fixes of the core that the driver knows of
- * @HMM_REF_FEATURE_PEERS: MIGRATE takes pages of other devices of the driver
+ * @HMM_REF_FEATURE_FAIL: debugfs can make steps fail
+ * @HMM_REF_FEATURE_SANITY: the driver checks its invariants at every step
+ * @HMM_REF_FEATURE_CORE_FIXED: the kernel has all fixes of the core that the
+ *	driver knows of
+ * @HMM_REF_FEATURE_PEERS: MIGRATE also moves pages of other devices of the
+ *	driver
  *
- * What is not known is 0: new bits are for what programs did not count on before.
+ * Bits that the kernel does not know are 0. New bits are only for features that
+ * older programs do not rely on.
  */
 enum hmm_ref_features {
 	HMM_REF_FEATURE_LARGE		= 1 << 0,
@@ -124,9 +126,9 @@ enum hmm_ref_features {
  * @out_memory_type: one of enum hmm_ref_memory_type
  * @out_block_size: bytes in a block, the unit of eviction
  * @out_chunk_size: bytes that the device adds at a time (one dev_pagemap)
- * @out_capacity: bytes of device memory at the most
- * @out_folio_size: bytes of the largest folio that stays whole on the device; the page
- *	size where there are only single pages
+ * @out_capacity: maximum bytes of device memory
+ * @out_folio_size: bytes of the largest folio that stays whole on the device;
+ *	the page size if all device folios are single pages
  * @out_features: HMM_REF_FEATURE_* bits, of the kernel and of the device
  *
  * Constants of the device. Allowed from any address space.
@@ -147,10 +149,10 @@ struct hmm_ref_info {
 
 /**
  * enum hmm_ref_memory_type - kind of device memory
- * @HMM_REF_MEMORY_PRIVATE: the CPU cannot access it; a CPU touch brings the page
- *	back to system memory
- * @HMM_REF_MEMORY_COHERENT: the CPU accesses it like its own; a page stays until it
- *	is migrated
+ * @HMM_REF_MEMORY_PRIVATE: the CPU cannot access it; a CPU fault brings the
+ *	page back to system memory
+ * @HMM_REF_MEMORY_COHERENT: the CPU accesses it like system memory; a page
+ *	stays until it is migrated
  */
 enum hmm_ref_memory_type {
 	HMM_REF_MEMORY_PRIVATE = 1,
@@ -158,8 +160,9 @@ enum hmm_ref_memory_type {
 };
 
 /**
- * enum hmm_ref_direction - where MIGRATE moves pages
- * @HMM_REF_TO_DEVICE: to the device: from system memory, and from other devices of the driver
+ * enum hmm_ref_direction - direction of MIGRATE
+ * @HMM_REF_TO_DEVICE: to the device, from system memory and from other devices
+ *	of the driver
  * @HMM_REF_TO_SYSTEM: from the device to system memory
  */
 enum hmm_ref_direction {
@@ -168,11 +171,12 @@ enum hmm_ref_direction {
 };
 
 /**
- * define HMM_REF_MIGRATE_MAP - flag of MIGRATE to the device: map, too
+ * define HMM_REF_MIGRATE_MAP - flag of MIGRATE to the device: also map
  *
- * Then maps for the device what the CPU maps in the range, on the device or not, as READ
- * would, but without faulting anything in: what keeps changing, or is not there, stays
- * unmapped until the device accesses it.
+ * After the migration, map for the device all pages of the range that the CPU
+ * maps, on the device or not, as READ would, but without faulting any in. Pages
+ * that are absent or keep changing stay unmapped until the device accesses
+ * them.
  */
 #define HMM_REF_MIGRATE_MAP	(1U << 0)
 
@@ -186,30 +190,32 @@ enum hmm_ref_direction {
  * @length: bytes, a multiple of the page size, not 0
  * @out_migrated: pages moved by this call, filled holes included
  * @out_already: pages that needed no move: TO_DEVICE, already on this device;
- *	TO_SYSTEM, not on this device (holes too)
- * @out_skipped: pages that could not be moved: shared file pages, pages that KSM
- *	has merged or may merge (MADV_MERGEABLE), pinned or swapped-out pages,
- *	pages that a device has exclusive access to, pages of another driver's device,
- *	holes that userfaultfd waits for or may have write-protected, the zero page
- *	too, pages that the next access of traps, pages in use by someone else each time
- *	they were tried; TO_DEVICE, all pages of a mapping without read permission;
- *	TO_SYSTEM, all of those that did not move
+ *	TO_SYSTEM, not on this device (holes included)
+ * @out_skipped: pages that could not be moved: shared file pages; pages that
+ *	KSM has merged or may merge (MADV_MERGEABLE); pinned or swapped-out
+ *	pages; pages that a device has exclusive access to; pages of another
+ *	driver's device; holes that a userfaultfd waits for or may have
+ *	write-protected, the zero page included; pages that trap the next
+ *	access; pages in use elsewhere at each attempt; TO_DEVICE, all pages of
+ *	a mapping without read permission; TO_SYSTEM, all pages of this device
+ *	that did not move
  *
- * Migration is best effort: success means that every page was tried. On success
- * the three counts add up to the pages of the range; after an error they add
- * up to the pages looked at before it, counted from @addr.
+ * Migration is best effort: success means that every page was tried. The three
+ * counts then add up to the pages of the range. After an error they add up to
+ * the pages that were tried before it, counted from @addr.
  *
- * To the device, a hole in an anonymous mapping and the zero page become a cleared
- * device page. File and shmem pages stay; a private copy of a file page moves.
- * A page of another device of this driver moves as one in system memory does; a huge page stays
- * one, if both devices have huge pages. Simulated devices copy directly from each other. All others
- * copy by way of system memory, with room reserved before: a page that cannot go on from there
- * stays there. Where a direct copy fails, the page stays on the other device. Pages that have left
- * a device so are in its out_to_peers of STATS.
+ * To the device, a hole in an anonymous mapping and the zero page become a
+ * cleared device page. File and shmem pages stay; a private copy of a file page
+ * moves. A page of another device of this driver moves like a page of system
+ * memory; a huge page stays huge if both devices have huge pages. Simulated
+ * devices copy directly from each other, and if that fails the page stays where
+ * it was. Other devices copy through system memory, after room is reserved on
+ * the target; a page that cannot move on from there stays there. Pages that
+ * left a device in either way are in out_to_peers of its STATS.
  *
- * When the device is full the least recently filled blocks are evicted, as far as
- * that makes room for what moves. A huge page stays where it is, and the error is ENOMEM,
- * when no block of the device can be made free for it.
+ * When the device is full, the least recently filled blocks are evicted, if
+ * that makes room for the pages that move. If no block of the device can be
+ * freed for a huge page, it stays where it is, and the error is ENOMEM.
  */
 struct hmm_ref_migrate {
 	__u32 size;
@@ -231,18 +237,19 @@ struct hmm_ref_migrate {
  * @flags: must be 0
  * @addr: first byte that the device accesses, any alignment
  * @length: bytes, not 0
- * @buf: user pointer: READ stores the bytes here, WRITE takes them from here
+ * @buf: user pointer: READ stores the bytes there, WRITE takes them from there
  * @out_bytes: bytes transferred, counted from @addr
- * @out_faults: device page faults taken for it
+ * @out_faults: device page faults taken
  *
- * The device accesses the process's memory through the device page table. What
- * is not mapped there is faulted in as hardware would do: pages on the device
- * are accessed on the device, others in system memory. A write to a device page
- * that the CPU may not write at the moment (shared after fork, or just made
- * writable by mprotect) moves it to system memory first, as a private copy if it
- * is shared. So does a write to private memory in a mapping that a userfaultfd has
- * registered to write-protect. Nothing else migrates. @buf is accessed by the CPU. An
- * access of 1, 2, 4 or 8 bytes at a multiple of its length is a single load or store.
+ * The device accesses the process's memory through the device page table.
+ * Unmapped pages are faulted in as hardware would do it: pages on the device
+ * are accessed there, others in system memory. A write to a device page that
+ * the CPU may not write at the moment (shared after fork, or just made writable
+ * by mprotect) first moves it to system memory, as a private copy if it is
+ * shared. So does a write to device-private memory in a mapping that a
+ * userfaultfd has registered to write-protect. Nothing else migrates. The CPU
+ * accesses @buf. An access of 1, 2, 4 or 8 bytes at a multiple of its length is
+ * a single load or store.
  */
 struct hmm_ref_access {
 	__u32 size;
@@ -258,15 +265,15 @@ struct hmm_ref_access {
 #define HMM_REF_IOC_WRITE _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_WRITE)
 
 /**
- * enum hmm_ref_page_where - where a page is
- * @HMM_REF_PAGE_NONE: no page that can be accessed without a fault; see
- *	enum hmm_ref_page_why
+ * enum hmm_ref_page_where - location of a page
+ * @HMM_REF_PAGE_NONE: no page that can be accessed without a fault; see enum
+ *	hmm_ref_page_why
  * @HMM_REF_PAGE_SYSTEM: in system memory, the huge zero page included
  * @HMM_REF_PAGE_ZERO: the zero page of the base page size
  * @HMM_REF_PAGE_DEVICE: in this device's memory
  * @HMM_REF_PAGE_ERROR: not mapped, or memory that a device cannot access; see
  *	enum hmm_ref_page_why
- * @HMM_REF_PAGE_REMOTE: in another device's memory that the CPU can access
+ * @HMM_REF_PAGE_REMOTE: in memory of another device that the CPU can access
  */
 enum hmm_ref_page_where {
 	HMM_REF_PAGE_NONE = 0,
@@ -278,18 +285,19 @@ enum hmm_ref_page_where {
 };
 
 /**
- * enum hmm_ref_page_why - why SNAPSHOT finds no page
- * @HMM_REF_WHY_ABSENT: NONE: a hole, swapped out, on its way to or from a device or
- *	another node, private memory of another device, exclusive to another device or
- *	file, poisoned, or a marker of userfaultfd or of a guard region. Without a fault
- *	the kernel does not tell a device which of them; hugetlb included
- * @HMM_REF_WHY_TRAPPED: NONE: there is a page, but NUMA balancing or a userfaultfd
- *	wants to know of the next access. Which page is not known
- * @HMM_REF_WHY_UNMAPPED: ERROR: nothing is mapped
- * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is not
- *	looked into
- * @HMM_REF_WHY_SPECIAL: ERROR: memory without pages that a device could access: that of
- *	another driver, or of memfd_secret()
+ * enum hmm_ref_page_why - reason that SNAPSHOT finds no page
+ * @HMM_REF_WHY_ABSENT: NONE: a hole; a page that is swapped out, on its way to
+ *	or from a device or another node, in private memory of another device,
+ *	exclusive to another device or file, or poisoned; or a marker of
+ *	userfaultfd or of a guard region; hugetlb included. Without a fault the
+ *	kernel does not tell a device which of these
+ * @HMM_REF_WHY_TRAPPED: NONE: a page, not known which: NUMA balancing or a
+ *	userfaultfd traps the next access
+ * @HMM_REF_WHY_UNMAPPED: ERROR: no mapping
+ * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is
+ *	not inspected
+ * @HMM_REF_WHY_SPECIAL: ERROR: memory without pages that a device could access:
+ *	that of another driver, or of memfd_secret()
  *
  * 0 where there is a page.
  */
@@ -301,20 +309,27 @@ enum hmm_ref_page_why {
 	HMM_REF_WHY_SPECIAL = 4,
 };
 
-/* The CPU's entry is writable. Not set for private memory that a userfaultfd may protect. */
+/*
+ * The CPU's entry is writable. Never set for device-private memory in a mapping
+ * that a userfaultfd may write-protect.
+ */
 #define HMM_REF_PAGE_WRITE	(1 << 0)
-#define HMM_REF_PAGE_MAPPED	(1 << 1) /* in the device page table */
-#define HMM_REF_PAGE_DEV_WRITE	(1 << 2) /* and writable there */
-#define HMM_REF_PAGE_EXCLUSIVE	(1 << 3) /* and made exclusive to the device */
+/* The device maps the page. */
+#define HMM_REF_PAGE_MAPPED	(1 << 1)
+/* The device's entry is writable. */
+#define HMM_REF_PAGE_DEV_WRITE	(1 << 2)
+/* The device has exclusive access. */
+#define HMM_REF_PAGE_EXCLUSIVE	(1 << 3)
 
 /**
- * struct hmm_ref_page_state - what SNAPSHOT reports of one page
+ * struct hmm_ref_page_state - state of one page, as SNAPSHOT reports it
  * @where: one of enum hmm_ref_page_where
  * @flags: HMM_REF_PAGE_* bits
  * @order: the CPU maps the page by an entry of 2^order pages
  * @why: one of enum hmm_ref_page_why
  *
- * A page that is exclusive to this device, through this file, has SYSTEM and the flag.
+ * A page that is exclusive to this device, through this file, has
+ * HMM_REF_PAGE_SYSTEM and HMM_REF_PAGE_EXCLUSIVE.
  */
 struct hmm_ref_page_state {
 	__u8 where;
@@ -332,8 +347,8 @@ struct hmm_ref_page_state {
  * @buf: user pointer to an array of struct hmm_ref_page_state, one per page
  * @out_pages: array elements written, counted from @addr
  *
- * Looks at the range without faulting anything in. Each window of a block is
- * seen at one moment, the windows one after the other.
+ * Looks at the range without faulting anything in. The states within a block
+ * are those of one moment; blocks are looked at one after the other.
  */
 struct hmm_ref_snapshot {
 	__u32 size;
@@ -352,25 +367,25 @@ struct hmm_ref_snapshot {
  * @flags: must be 0
  * @out_pages_total: pages that the device has now (changes by chunks)
  * @out_pages_in_use: pages handed out and not yet given back
- * @out_pages_client: of these, the pages that this file's migrations took
+ * @out_pages_client: pages among these that this file's migrations took
  * @out_pages_retired: pages reported bad, never handed out again
  * @out_storage_pages: the same as @out_pages_total
  * @out_chunks: chunks that the device has now
  * @out_to_device: pages migrated to the device
  * @out_to_system: pages migrated to system memory by ioctl
  * @out_cpu_faults: CPU faults on pages of this device
- * @out_fault_pages: pages these faults brought back
+ * @out_fault_pages: pages that these faults brought back
  * @out_evicted: pages evicted
  * @out_device_faults: faults of the device on process memory
  * @out_invalidations: invalidations received from the core
- * @out_retries: device faults repeated because the range changed meanwhile
+ * @out_retries: device faults repeated because the range had changed
  * @out_cow_breaks: device writes that made a private copy first
  * @out_exclusive: pages of system memory made exclusive to the device
- * @out_pages_reserved: pages kept for migrations on their way, not yet handed out
- * @out_to_peers: pages that ioctls have taken to other devices, or to system memory on their way
- *	there
+ * @out_pages_reserved: pages promised to migrations, not yet handed out
+ * @out_to_peers: pages that ioctls moved to other devices, or to system memory
+ *	on their way there
  *
- * Totals of the device since it was bound, but for @out_pages_client. Allowed
+ * Totals of the device since it was bound, except @out_pages_client. Allowed
  * from any address space.
  */
 struct hmm_ref_stats {
@@ -405,22 +420,22 @@ struct hmm_ref_stats {
  * @out_total: pages of the device
  * @out_free: pages on the free map
  * @out_in_use: pages handed out, those in @out_pending included
- * @out_pending: pages taken off the free map and not yet initialised, or on their
- *	way back: reference count 0 and not free
+ * @out_pending: pages taken off the free map and not yet initialised, or on
+ *	their way back: reference count 0 and not free
  * @out_retired: pages reported bad
  * @out_bad_ref: violations: free page with a reference count other than 0
  * @out_bad_lock: violations: free page that is locked
  * @out_bad_map: violations: free page that is mapped or belongs to a mapping
  * @out_bad_owner: violations: free page with an owner, or used page without
  * @out_bad_both: violations: page both free and retired
- * @out_bad_count: violations: a block whose counts differ from its free map, or
- *	do not add up to its size
- * @out_violations: all of the violations; 0 on a sound driver
+ * @out_bad_count: violations: block with counts that differ from its free map,
+ *	or do not add up to its size
+ * @out_violations: sum of the violations; 0 if the driver is sound
  *
  * Walks every page of the device, each block under its lock. Exact at any time:
- * concurrent use causes no violation. Allowed from any address space. When a signal ends
- * it (EINTR) the outputs are true of the pages that it has looked at; the next call starts
- * from the first page.
+ * concurrent use causes no violation. Allowed from any address space. If a
+ * signal ends the walk (EINTR), the outputs cover the pages walked so far; the
+ * next call starts from the first page.
  */
 struct hmm_ref_audit {
 	__u32 size;
@@ -447,18 +462,19 @@ struct hmm_ref_audit {
  * @flags: must be 0
  * @addr: start of the range, page aligned
  * @length: bytes, a multiple of the page size, not 0
- * @out_pages: pages that were made exclusive or needed not be, counted from @addr
+ * @out_pages: pages that are exclusive now or need not be, counted from @addr
  *
- * Gives the device exclusive access to pages of system memory: nobody else maps them,
- * until the next touch by a CPU, fork(), or an access by another device or through
- * another file takes the page back. Pages in the device's own memory stay there, as its
- * atomic operations work there anyway. What is missing is faulted in, for writing.
+ * Gives the device exclusive access to pages of system memory: no other page
+ * table maps them, until a CPU touch, fork(), or an access by another device or
+ * through another file takes the page back. Pages in the device's own memory
+ * stay there: its atomic operations work there anyway. Missing pages are
+ * faulted in, for writing.
  *
- * For anonymous memory: private mappings, private copies of file pages included.
- * EINVAL in a shared mapping and for hugetlb. EPERM without write permission, EFAULT
- * where nothing is mapped or without read permission: as for WRITE. Stops at the first
- * page that fails. Kernels before 6.15 can do of a large folio no page but the first:
- * EBUSY.
+ * For anonymous memory: private mappings, private copies of file pages
+ * included. EINVAL in a shared mapping and for hugetlb. EPERM without write
+ * permission, EFAULT where nothing is mapped or without read permission, as for
+ * WRITE. Stops at the first page that fails. Before Linux 6.15 only the first
+ * page of a large folio can be made exclusive; the others fail with EBUSY.
  */
 struct hmm_ref_exclusive {
 	__u32 size;
@@ -471,11 +487,11 @@ struct hmm_ref_exclusive {
 #define HMM_REF_IOC_EXCLUSIVE _IO(HMM_REF_IOC_TYPE, HMM_REF_CMD_EXCLUSIVE)
 
 /**
- * enum hmm_ref_atomic_op - what ATOMIC does with the value in memory
+ * enum hmm_ref_atomic_op - operation of ATOMIC on the value in memory
  * @HMM_REF_ATOMIC_ADD: add the operand, modulo the width
  * @HMM_REF_ATOMIC_EXCHANGE: store the operand
- * @HMM_REF_ATOMIC_COMPARE_EXCHANGE: store the operand if the value is that to compare
- *	with
+ * @HMM_REF_ATOMIC_COMPARE_EXCHANGE: store the operand if the value equals
+ *	@compare of struct hmm_ref_atomic
  */
 enum hmm_ref_atomic_op {
 	HMM_REF_ATOMIC_ADD = 1,
@@ -489,17 +505,19 @@ enum hmm_ref_atomic_op {
  * @flags: must be 0
  * @op: one of enum hmm_ref_atomic_op
  * @__reserved: must be 0
- * @addr: of the value, a multiple of @length
- * @length: its bytes: 4 or 8
- * @operand: at most @length bytes
- * @compare: at most @length bytes; 0 but for COMPARE_EXCHANGE
- * @out_old: what the value was before; valid on success only
- * @out_faults: device page faults taken for it
+ * @addr: address of the value, a multiple of @length
+ * @length: bytes of the value: 4 or 8
+ * @operand: operand, of at most @length bytes
+ * @compare: expected value, of at most @length bytes; 0 unless @op is
+ *	HMM_REF_ATOMIC_COMPARE_EXCHANGE
+ * @out_old: value before the operation; valid on success only
+ * @out_faults: device page faults taken
  *
- * One operation of the device on the process's memory, in the byte order of the CPU,
- * atomic with respect to CPUs and all devices. A page in system memory is made exclusive
- * first, as EXCLUSIVE does, with the same errors; also for a comparison that then
- * stores nothing. CPU and devices may contend for the page: it goes to and fro.
+ * One operation of the device on the process's memory, in the byte order of the
+ * CPU, atomic with respect to CPUs and all devices. A page in system memory is
+ * made exclusive first, with the errors of EXCLUSIVE, even if the comparison
+ * then fails and nothing is stored. When CPU and devices contend for the page
+ * it bounces between them.
  */
 struct hmm_ref_atomic {
 	__u32 size;
@@ -523,17 +541,18 @@ struct hmm_ref_atomic {
  * @addr: start of the range, page aligned
  * @length: bytes, a multiple of the page size, not 0
  * @out_evicted: pages that have left the device
- * @out_already: pages that were not on this device, or where nothing is mapped, or in a
- *	mapping that cannot be read, which is not looked at
- * @out_skipped: pages that are still on it: in use by someone else each time they were
- *	tried, or pinned
+ * @out_already: pages that were not on this device, holes, and pages of a
+ *	mapping without read permission, which is not inspected
+ * @out_skipped: pages that are still on the device: pinned, or in use elsewhere
+ *	at each attempt
  *
- * Has the device evict the pages of a range, as it does when it is full: page by page of
- * the device, wherever processes map them. MIGRATE to the system goes by the process's
- * addresses instead. A large folio may leave as a whole when the range has a part of it.
- * Best effort; the three counts add up as those of MIGRATE do.
+ * Makes the device evict the pages of a range as it does when it is full: by
+ * their device page numbers, wherever processes map them. MIGRATE to the system
+ * goes by the addresses of the process instead. A large folio may leave as a
+ * whole when only a part of it is in the range. Best effort; the three counts
+ * add up as those of MIGRATE do.
  *
- * A test interface: nothing but time depends on eviction.
+ * For tests: nothing but time depends on eviction.
  */
 struct hmm_ref_evict {
 	__u32 size;
@@ -554,8 +573,9 @@ struct hmm_ref_evict {
  * @out_evicted: pages that have left the device
  * @out_skipped: pages that are still on it
  *
- * The same for all pages that this file's migrations have taken (out_pages_client of
- * STATS), whichever process maps them. Allowed from any address space.
+ * As EVICT, for all pages that this file's migrations have taken
+ * (out_pages_client of STATS), whichever process maps them. Allowed from any
+ * address space.
  */
 struct hmm_ref_evict_all {
 	__u32 size;

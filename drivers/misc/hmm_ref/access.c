@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device works on a process's memory: READ, WRITE and ATOMIC.
+ * Loads, stores and atomics of the device: READ, WRITE and ATOMIC.
  *
- * The device accesses each page through its page table, without a lock of the driver: what an entry
- * maps stays until the flush that follows a zap has waited for the access (range_map.c). Where no
- * entry allows the access the device faults, and tries again.
+ * The device accesses each page through its page table, without a lock of the
+ * driver. The page that an entry maps stays until the access ends: a zap is
+ * followed by a flush, which waits for it (range_map.c). If no entry allows the
+ * access, the device faults and then retries.
  *
- * An access must not serve a page fault of the user's buffer: a CPU fault may migrate, and the
- * flush would wait for the access. So the device moves bytes with page faults disabled, and where
- * the buffer is not present it goes by way of a page of the kernel.
+ * An access must not wait for a page fault on the user's buffer: a CPU fault
+ * may migrate, and the flush would wait for the access. So the device moves
+ * bytes with page faults disabled. Where the buffer is not present, it goes
+ * through a bounce buffer.
  */
 #include <linux/mm.h>
 #include <linux/uio.h>
@@ -17,9 +19,9 @@
 
 /* ---- loads and stores -------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::move; -ENODEV when the device is gone. */
-static int move(struct hmm_ref_mirror *mirror, unsigned long addr, struct iov_iter *iter,
-		unsigned int len)
+/* Return: as hmm_ref_hw_ops::move; -ENODEV if the device is gone. */
+static int move(struct hmm_ref_mirror *mirror, unsigned long addr,
+		struct iov_iter *iter, unsigned int len)
 {
 	struct hmm_ref_devmem *dm = mirror->dm;
 	int section, rc;
@@ -33,25 +35,26 @@ static int move(struct hmm_ref_mirror *mirror, unsigned long addr, struct iov_it
 	return rc;
 }
 
-/* One READ or WRITE command on its way. */
+/* State of a READ or WRITE command. */
 struct access {
 	struct hmm_ref_mirror *mirror;
-	struct hmm_ref_range *range;	/* of the window */
+	struct hmm_ref_range *range;	/* range of the current address */
 	struct hmm_ref_transfer *transfer;
 	void *bounce;
 	unsigned long ahead;	/* most bytes that a fault maps */
-	unsigned long began;	/* with the window, in jiffies */
+	unsigned long began;	/* start of work on @range, in jiffies */
 };
 
 /*
- * Access bytes, with as many faults as it takes for the first page. A fault maps ahead:
- * what is left of the request, as far as @access->ahead. Where that does not work out,
- * because a page further on is bad or the range does not stay as it is, the page alone
- * has to do, and the next faults look less far. Return: bytes done, 0 where the buffer is not
- * present, or an errno.
+ * Access bytes, with as many faults as the first page takes. A fault maps
+ * ahead: the rest of the request, up to @access->ahead. If that fails, because
+ * a page further on is bad or the range keeps changing, fault for one page
+ * only, and map less ahead next time.
+ *
+ * Return: bytes done, 0 if the buffer is not present, or an errno.
  */
-static int access_some(struct access *access, unsigned long addr, struct iov_iter *iter,
-		       unsigned int len)
+static int access_some(struct access *access, unsigned long addr,
+		       struct iov_iter *iter, unsigned int len)
 {
 	bool write = iov_iter_rw(iter) == ITER_SOURCE;
 	struct hmm_ref_transfer *transfer = access->transfer;
@@ -72,10 +75,12 @@ static int access_some(struct access *access, unsigned long addr, struct iov_ite
 		rc = move(mirror, addr, iter, len);
 		if (rc != -EFAULT)
 			return rc;
-		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began, HMM_REF_PATIENCE);
+		rc = fault_rc ?: hmm_ref_mirror_insist(mirror, began,
+						       HMM_REF_PATIENCE);
 		if (rc)
 			return rc;
-		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE, end);
+		end = hmm_ref_range_before_exclusive(range, page + PAGE_SIZE,
+						     end);
 		alone = end - page == PAGE_SIZE;
 		transfer->faults++;
 		fault_rc = hmm_ref_range_fault(range, page, end, write,
@@ -94,10 +99,11 @@ static int access_some(struct access *access, unsigned long addr, struct iov_ite
 }
 
 /*
- * The user's buffer is not present, and is made so without an access under way. Return: bytes
- * done, or an errno.
+ * Go through the bounce buffer, so that the user's buffer is faulted in while
+ * no access is under way. Return: bytes done, or an errno.
  */
-static int access_bounce(struct access *access, unsigned long addr, unsigned int len)
+static int access_bounce(struct access *access, unsigned long addr,
+			 unsigned int len)
 {
 	struct iov_iter *user = &access->transfer->iter;
 	struct kvec kvec = { .iov_base = access->bounce, .iov_len = len };
@@ -119,8 +125,8 @@ static int access_bounce(struct access *access, unsigned long addr, unsigned int
 }
 
 /*
- * Get to the range of an address. Any signal ends the command between two of them, and after a
- * long time between pages.
+ * Switch to the range of @addr. Any signal ends the command between two ranges,
+ * and within a range once that has taken long.
  */
 static int go_on(struct access *access, unsigned long addr)
 {
@@ -128,7 +134,8 @@ static int go_on(struct access *access, unsigned long addr)
 	int rc;
 
 	if (!begins && !IS_ALIGNED(addr, PMD_SIZE))
-		return hmm_ref_mirror_insist(access->mirror, access->began, MAX_JIFFY_OFFSET);
+		return hmm_ref_mirror_insist(access->mirror, access->began,
+					     MAX_JIFFY_OFFSET);
 	rc = begins ? 0 : hmm_ref_mirror_interrupted(access->mirror);
 	if (rc)
 		return rc;
@@ -140,17 +147,19 @@ static int go_on(struct access *access, unsigned long addr)
 }
 
 /**
- * hmm_ref_client_access() - the READ and WRITE commands
- * @client: open file of the current process, or of an mm that the caller keeps alive
- * @transfer: what to move; how far it came is set, also on error
+ * hmm_ref_client_access() - execute a READ or WRITE command
+ * @client: client of the current process, or of an mm that the caller keeps
+ *	alive
+ * @transfer: bytes to move; the results are set, also on error
  *
- * Bytes go between the device and the user's buffer, which is the current process's,
- * without a detour where the buffer is present.
+ * Bytes go directly between the device and the buffer of the current process,
+ * where that is present.
  *
  * Context: process context; takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer *transfer)
+int hmm_ref_client_access(struct hmm_ref_client *client,
+			  struct hmm_ref_transfer *transfer)
 {
 	struct hmm_ref_mirror *mirror = &client->mirror;
 	unsigned long addr = transfer->addr;
@@ -168,14 +177,16 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 	if (!access.bounce)
 		return -ENOMEM;
 	while (addr < transfer->end) {
-		unsigned int len = min(transfer->end, ALIGN(addr + 1, PMD_SIZE)) - addr;
-		unsigned int in_page = min(len, PAGE_SIZE - offset_in_page(addr));
+		unsigned int len =
+			min(transfer->end, ALIGN(addr + 1, PMD_SIZE)) - addr;
+		unsigned int in_page =
+			min(len, PAGE_SIZE - offset_in_page(addr));
 		int done = 0;
 
 		rc = go_on(&access, addr);
 		if (rc)
 			break;
-		/* A word is one load or store; a copy to or from the user may go by bytes. */
+		/* A word is a single access; a direct copy may use bytes. */
 		if (in_page > sizeof(u64))
 			done = access_some(&access, addr, &transfer->iter, len);
 		if (!done)
@@ -195,8 +206,9 @@ int hmm_ref_client_access(struct hmm_ref_client *client, struct hmm_ref_transfer
 
 /* ---- atomics ----------------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::atomic; -ENODEV when the device is gone. */
-static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr, struct hmm_ref_word *word)
+/* Return: as hmm_ref_hw_ops::atomic; -ENODEV if the device is gone. */
+static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr,
+		  struct hmm_ref_word *word)
 {
 	struct hmm_ref_devmem *dm = mirror->dm;
 	int section, rc;
@@ -210,8 +222,9 @@ static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr, struct hmm_
 	return rc;
 }
 
-/* A device fault of an atomic operation. Return: 0 or -errno. */
-static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64 *faults)
+/* The device fault of an atomic operation. Return: 0 or -errno. */
+static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr,
+			    u64 *faults)
 {
 	unsigned long page = addr & PAGE_MASK;
 	unsigned long end = page + PAGE_SIZE;
@@ -225,10 +238,11 @@ static int ready_for_atomic(struct hmm_ref_range *range, unsigned long addr, u64
 }
 
 /**
- * hmm_ref_client_atomic() - the ATOMIC command
- * @client: open file of the current process, or of an mm that the caller keeps alive
- * @addr: of the word, a multiple of its size
- * @word: what to do with it
+ * hmm_ref_client_atomic() - execute an ATOMIC command
+ * @client: client of the current process, or of an mm that the caller keeps
+ *	alive
+ * @addr: address of the word, a multiple of its size
+ * @word: operation and operands; the old value is set
  * @faults: set to the number of device faults, also on error
  *
  * Context: process context; takes mmap_lock and folio locks.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Open files: what the native and the old user interface have in common.
+ * Open files: the common part of the native and the old user interface.
  *
- * A client mirrors the mm that opened the file, for as long as the file is open. It
- * keeps the struct hmm_ref_device, not the device: once that is unbound every operation
- * fails. To find out, an operation enters the SRCU section hmm_ref_device::unplug first
- * and then looks at hmm_ref_device::gone; when that is unset the device stays until the
- * section ends.
+ * A client mirrors the mm that opened the file, until the file is closed. It
+ * holds a reference to struct hmm_ref_device, but does not keep the device
+ * bound: after unbind every operation fails. An operation enters the SRCU
+ * section hmm_ref_device::unplug and then reads hmm_ref_device::gone. If that
+ * is unset, the device stays until the section ends.
  */
 #include <linux/overflow.h>
 #include <linux/sched.h>
@@ -16,10 +16,10 @@
 #include "hmm_ref.h"
 
 /**
- * hmm_ref_client_open() - make a client for a file that is being opened
+ * hmm_ref_client_open() - create a client for a file that is being opened
  * @dev: device, which may be unbound meanwhile
  *
- * Context: takes mmap_lock for writing, with no lock of the driver held.
+ * Context: takes mmap_lock for writing; no lock of the driver is held.
  * Return: the client, or an ERR_PTR().
  */
 struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
@@ -45,7 +45,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	rc = hmm_ref_mirror_init(&client->mirror, current->mm, &dev->dm,
 				 dev->counters, client->owner, &dev->gone);
 	if (rc)
-		goto err_window;
+		goto err_scratch;
 
 	kref_get(&dev->ref);
 	mutex_lock(&dev->clients_lock);
@@ -53,7 +53,7 @@ struct hmm_ref_client *hmm_ref_client_open(struct hmm_ref_device *dev)
 	mutex_unlock(&dev->clients_lock);
 	return client;
 
-err_window:
+err_scratch:
 	hmm_ref_scratch_exit(&client->scratch);
 err_owner:
 	hmm_ref_owner_put(client->owner, 1);
@@ -63,16 +63,17 @@ err_free:
 }
 
 /**
- * hmm_ref_client_close() - end a client
- * @client: of a file that is released; not to be used any more
+ * hmm_ref_client_close() - close a client
+ * @client: client of a file that is released
  *
- * The client's pages stay on the device: processes that map them may still need them.
+ * The client's pages stay on the device: processes that map them may still need
+ * them.
  */
 void hmm_ref_client_close(struct hmm_ref_client *client)
 {
 	struct hmm_ref_device *dev = client->dev;
 
-	/* As long as it is in the list a device that goes waits for that. */
+	/* While the client is listed, removal of the device waits for this. */
 	hmm_ref_mirror_zap_all(&client->mirror);
 	mutex_lock(&dev->clients_lock);
 	list_del(&client->node);
@@ -85,10 +86,11 @@ void hmm_ref_client_close(struct hmm_ref_client *client)
 }
 
 /**
- * hmm_ref_clients_zap() - unmap everything from a device
+ * hmm_ref_clients_zap() - unmap all memory of all clients from a device
  * @dev: device
  *
- * Context: may sleep. A device fault maps pages again, if it finds no reason against it.
+ * Context: may sleep. A later device fault maps pages again, unless it is
+ * refused.
  */
 void hmm_ref_clients_zap(struct hmm_ref_device *dev)
 {
@@ -101,12 +103,12 @@ void hmm_ref_clients_zap(struct hmm_ref_device *dev)
 }
 
 /**
- * hmm_ref_check_range() - is a range from user space sound?
+ * hmm_ref_check_range() - validate a range from user space
  * @addr: user address
  * @length: bytes
- * @align: of both, in bytes
+ * @align: required alignment of @addr and @length, in bytes
  *
- * Return: 0; -EINVAL, -EOVERFLOW or -EFAULT as the uapi says.
+ * Return: 0; or -EINVAL, -EOVERFLOW or -EFAULT, as in the uapi.
  */
 int hmm_ref_check_range(u64 addr, u64 length, unsigned int align)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a device counts since probe.
+ * Counters of a device since probe.
  */
 #ifndef _HMM_REF_COUNTERS_H
 #define _HMM_REF_COUNTERS_H
@@ -12,13 +12,14 @@
  * struct hmm_ref_counters - totals since probe, a copy for each CPU
  * @to_device: pages that commands have moved to the device
  * @to_system: pages that commands have moved to system memory
- * @to_peers: pages that commands have moved to other devices, or to system memory on their way
+ * @to_peers: pages that commands have moved to other devices, or to system
+ *	memory on their way there
  * @cpu_faults: CPU faults on pages of the device
- * @fault_pages: pages that these have brought back
+ * @fault_pages: pages that these faults have brought back
  * @evicted: pages evicted
- * @device_faults: faults of the device
+ * @device_faults: page faults of the device
  * @invalidations: invalidations received from the core
- * @retries: attempts that found that the range had changed
+ * @retries: attempts repeated because the range had changed
  * @cow_breaks: own pages that a device write has found shared or read-only
  * @exclusive: pages of system memory made exclusive to the device
  */
@@ -36,6 +37,6 @@ struct hmm_ref_counters {
 	u64 exclusive;
 };
 
-#define hmm_ref_count(counters, what, n)	this_cpu_add((counters)->what, n)
+#define hmm_ref_count(counters, what, n) this_cpu_add((counters)->what, n)
 
 #endif /* _HMM_REF_COUNTERS_H */

@@ -2,18 +2,18 @@
 /*
  * debugfs: /sys/kernel/debug/hmm_ref/
  *
- *   fail_CLASS     fault attributes: steps of that class fail (fail.c; if the kernel has
- *                  CONFIG_FAULT_INJECTION_DEBUG_FS)
+ *   fail_CLASS     fault attributes: steps of that class fail (fail.c; if the
+ *                  kernel has CONFIG_FAULT_INJECTION_DEBUG_FS)
  *
  * and for each device, in hmm_refN/
  *
- *   audit          the AUDIT command's result as text
- *   stats          the STATS command's
- *   retire         write a device page number to take the page out of circulation
+ *   audit          the result of the AUDIT command as text
+ *   stats          the result of the STATS command as text
+ *   retire         write a device page number to retire the page
  *   fault_around   most pages that a CPU fault brings back
  *
- * debugfs itself keeps a file from being used once it is removed, so nothing here
- * asks whether the device is gone.
+ * debugfs guarantees that no file is used after its removal, so no file checks
+ * hmm_ref_device::gone.
  */
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
@@ -105,9 +105,9 @@ static int retire_set(void *data, u64 dpfn)
 DEFINE_DEBUGFS_ATTRIBUTE(retire_fops, NULL, retire_set, "%llu\n");
 
 /**
- * hmm_ref_debugfs_init() - make the driver's folder
+ * hmm_ref_debugfs_init() - create the driver's folder
  *
- * debugfs may be missing or off; nothing depends on it.
+ * debugfs may be missing or disabled; nothing depends on it.
  */
 void hmm_ref_debugfs_init(void)
 {
@@ -124,7 +124,7 @@ void hmm_ref_debugfs_exit(void)
 }
 
 /**
- * hmm_ref_debugfs_add() - make a device's files
+ * hmm_ref_debugfs_add() - create a device's files
  * @dev: device
  */
 void hmm_ref_debugfs_add(struct hmm_ref_device *dev)
@@ -133,14 +133,15 @@ void hmm_ref_debugfs_add(struct hmm_ref_device *dev)
 	debugfs_create_file("audit", 0400, dev->debugfs, dev, &audit_fops);
 	debugfs_create_file("stats", 0400, dev->debugfs, dev, &stats_fops);
 	debugfs_create_file("retire", 0200, dev->debugfs, dev, &retire_fops);
-	debugfs_create_u32("fault_around", 0600, dev->debugfs, &dev->fault_around);
+	debugfs_create_u32("fault_around", 0600, dev->debugfs,
+			   &dev->fault_around);
 }
 
 /**
  * hmm_ref_debugfs_remove() - remove a device's files
  * @dev: device
  *
- * Context: waits for those who use them.
+ * Context: waits for tasks that use them.
  */
 void hmm_ref_debugfs_remove(struct hmm_ref_device *dev)
 {

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device, whatever bus it is on: how it comes, and how it goes.
+ * Probe and removal of a device, independent of its bus.
  *
- * Going is the hard part, and its order matters:
+ * Removal is the hard part, and its order matters:
  *
- *   stop              nothing is handed out any more
- *   gone              operations that begin now fail with -ENODEV
- *   evict             processes get their data back to system memory
+ *   gone, stop        new operations fail with -ENODEV, and no page is handed
+ *                     out any more
+ *   evict             processes get their data back, in system memory
  *   end the hardware  no task uses it any more (hmm_ref_hw_enter())
- *   zap the mirrors   the device maps nothing any more, for DMA neither
+ *   zap the mirrors   the device maps nothing any more, not for DMA either
  *   memunmap, free    the struct pages go
  *
- * All but the last step ends in time, whatever happens: the bus waits for it. A page that does not
- * leave for GIVE_UP, as something holds it, or the device does not work, is lost: a CPU touch is
- * SIGBUS from then on. Its struct page stays until the last process has unmapped it, and an
- * operation that waits for user space may go on waiting; the last step is done after them, by a
- * worker, and the module stays for as long. Open files keep struct hmm_ref_device, and their
- * notifiers, until they are closed.
+ * The bus waits for all steps but the last, so they end in bounded time,
+ * whatever happens. A page that does not leave for HMM_REF_GIVE_UP, because it
+ * is in use or the device does not work, is lost: a CPU touch raises SIGBUS.
+ * Its struct page stays until the last process has unmapped it, and an
+ * operation that waits for user space may go on waiting. A worker does the last
+ * step once neither is left, and the module stays until then. Open files keep
+ * struct hmm_ref_device, and the notifiers of their mirrors, until they are
+ * closed.
  *
- * Sleep is in sleep.c.
+ * System sleep is in sleep.c.
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
@@ -67,7 +69,8 @@ static const struct file_operations hmm_ref_fops = {
 
 static void device_release(struct kref *ref)
 {
-	struct hmm_ref_device *dev = container_of(ref, struct hmm_ref_device, ref);
+	struct hmm_ref_device *dev =
+		container_of(ref, struct hmm_ref_device, ref);
 
 	cleanup_srcu_struct(&dev->unplug);
 	free_percpu(dev->around);
@@ -77,25 +80,25 @@ static void device_release(struct kref *ref)
 
 /**
  * hmm_ref_device_put() - drop a reference
- * @dev: device, not to be used any more
+ * @dev: device
  */
 void hmm_ref_device_put(struct hmm_ref_device *dev)
 {
 	kref_put(&dev->ref, device_release);
 }
 
-/* ---- others ------------------------------------------------------------- */
+/* ---- all devices -------------------------------------------------------- */
 
 static DEFINE_XARRAY_ALLOC1(devices);
 
 /**
- * hmm_ref_device_next() - find a device that is bound
- * @index: 0 for the first; set for the next one
+ * hmm_ref_device_next() - find a bound device
+ * @index: 0 for the first; advanced to the device that is found
  *
- * To use more than the structure, a caller enters the SRCU section hmm_ref_device::unplug, and
- * finds that it is not gone.
+ * Before a caller uses more than the struct, it enters the SRCU section
+ * hmm_ref_device::unplug and checks hmm_ref_device::gone.
  *
- * Return: the device, for hmm_ref_device_put(); or NULL when there is no other.
+ * Return: the device, referenced; or NULL if there are no more.
  */
 struct hmm_ref_device *hmm_ref_device_next(unsigned long *index)
 {
@@ -109,7 +112,7 @@ struct hmm_ref_device *hmm_ref_device_next(unsigned long *index)
 	return dev;
 }
 
-/* ---- coming and going --------------------------------------------------- */
+/* ---- probe and removal -------------------------------------------------- */
 
 const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 	.folio_free = hmm_ref_pagemap_folio_free,
@@ -121,13 +124,16 @@ const struct dev_pagemap_ops hmm_ref_pagemap_ops = {
 };
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pagemap_ops);
 
-/* Runs when operations that had begun before it was gone have ended. */
+/* All operations that began before the device was gone have ended. */
 static void operations_ended(struct rcu_head *rcu)
 {
-	complete_all(&container_of(rcu, struct hmm_ref_device, unplug_rcu)->unused);
+	struct hmm_ref_device *dev =
+		container_of(rcu, struct hmm_ref_device, unplug_rcu);
+
+	complete_all(&dev->unused);
 }
 
-/* What is left needs the struct pages and this module, and no hardware. */
+/* From here on only the struct pages and the module are needed, no hardware. */
 static void device_finish(struct hmm_ref_device *dev)
 {
 	hmm_ref_devmem_exit(&dev->dm);
@@ -140,20 +146,20 @@ static bool device_is_unused(struct hmm_ref_device *dev)
 	return completion_done(&dev->unused) && !hmm_ref_devmem_used(&dev->dm);
 }
 
-/* Devices that are gone, with something left. */
+/* Number of removed devices that wait for their last page or operation. */
 static atomic_t unfinished;
 
 static void finish_later(struct work_struct *work)
 {
-	struct hmm_ref_device *dev = container_of(to_delayed_work(work), struct hmm_ref_device,
-						  finish);
+	struct hmm_ref_device *dev =
+		container_of(work, struct hmm_ref_device, finish.work);
 	bool keeps_module = dev->keeps_module;
 
 	if (!device_is_unused(dev)) {
 		queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
 		return;
 	}
-	pr_info("%s: what it left behind is free\n", dev->name);
+	pr_info("%s: its last pages are free\n", dev->name);
 	device_finish(dev);
 	atomic_dec(&unfinished);
 	if (keeps_module)
@@ -161,9 +167,9 @@ static void finish_later(struct work_struct *work)
 }
 
 /**
- * hmm_ref_devices_finish() - wait for what is left of devices
+ * hmm_ref_devices_finish() - wait until all removed devices are freed
  *
- * Context: unload, when there are no devices.
+ * Context: module unload, after the last device is removed.
  */
 void hmm_ref_devices_finish(void)
 {
@@ -171,7 +177,7 @@ void hmm_ref_devices_finish(void)
 		msleep(20);
 }
 
-/* Nothing leads to the device any more but files that are open, or being opened. */
+/* Only open files, and opens under way, still lead to the device. */
 static void device_end(struct hmm_ref_device *dev)
 {
 	unsigned long began = jiffies;
@@ -181,7 +187,8 @@ static void device_end(struct hmm_ref_device *dev)
 	WRITE_ONCE(dev->gone, true);
 	call_srcu(&dev->unplug, &dev->unplug_rcu, operations_ended);
 	if (!hmm_ref_evict_all(dev, HMM_REF_GIVE_UP)) {
-		pr_warn("%s: %lu pages are lost\n", dev->name, hmm_ref_devmem_used(&dev->dm));
+		pr_warn("%s: %lu pages are lost\n", dev->name,
+			hmm_ref_devmem_used(&dev->dm));
 		hmm_ref_devmem_lose_all(&dev->dm);
 	}
 	left = began + HMM_REF_GIVE_UP - jiffies;
@@ -193,21 +200,21 @@ static void device_end(struct hmm_ref_device *dev)
 		return;
 	}
 	atomic_inc(&unfinished);
-	/* Not if this is the unload itself, which then waits. */
+	/* Fails during module unload, which waits for the work instead. */
 	dev->keeps_module = try_module_get(THIS_MODULE);
 	queue_delayed_work(hmm_ref_workqueue, &dev->finish, HZ);
 }
 
 /**
- * hmm_ref_device_remove() - end a device
+ * hmm_ref_device_remove() - remove a device
  * @dev: device; its hardware is not used after this
  *
- * Context: may sleep: until all pages have left the device, or none has for 10 seconds, or it is
- * lost. Waits for no user space.
+ * Context: may sleep until all pages have left the device, no page has left for
+ * 10 seconds, or the device is lost. Does not wait for user space.
  */
 void hmm_ref_device_remove(struct hmm_ref_device *dev)
 {
-	/* Before the nodes go: user space sees that. */
+	/* Set before the nodes go: user space sees their removal. */
 	WRITE_ONCE(dev->gone, true);
 	if (dev->index)
 		xa_erase(&devices, dev->index);
@@ -219,8 +226,9 @@ void hmm_ref_device_remove(struct hmm_ref_device *dev)
 }
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_remove, "HMM_REF");
 
-/* Return: a device that nothing can find yet, or an ERR_PTR(). */
-static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *params)
+/* Return: a device that is not reachable yet, or an ERR_PTR(). */
+static struct hmm_ref_device *
+device_alloc(const struct hmm_ref_device_params *params)
 {
 	struct hmm_ref_device *dev = kzalloc_obj(*dev, GFP_KERNEL);
 	int rc;
@@ -250,15 +258,16 @@ static struct hmm_ref_device *device_alloc(const struct hmm_ref_device_params *p
 }
 
 /**
- * hmm_ref_device_add() - make a device
- * @parent: on its bus; gets the device as its driver's data
- * @params: what it is like
+ * hmm_ref_device_add() - create a device
+ * @parent: device on the bus; its driver data is set to the new device
+ * @params: properties
  *
- * Return: the device, or an ERR_PTR(): -EINVAL for a capacity that is not valid, -EBUSY when the
- * region of coherent memory is in use, or another negative errno.
+ * Return: the device, or an ERR_PTR(): -EINVAL for an invalid capacity, -EBUSY
+ * if the region of coherent memory is in use, or another negative errno.
  */
-struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
-					  const struct hmm_ref_device_params *params)
+struct hmm_ref_device *
+hmm_ref_device_add(struct device *parent,
+		   const struct hmm_ref_device_params *params)
 {
 	struct hmm_ref_device *dev = device_alloc(params);
 	struct hmm_ref_devmem_params memory = {
@@ -287,10 +296,12 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 		goto err_scratch;
 	}
 	if (hmm_ref_hw_bounces(params->hw->dev))
-		dev_notice(parent, "DMA may need bounce buffers: only copies can use them\n");
-	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name, &hmm_ref_fops);
+		dev_notice(parent,
+			   "DMA may need bounce buffers: only copies can use them\n");
+	rc = hmm_ref_node_add(&dev->node, dev, parent, dev->name,
+			      &hmm_ref_fops);
 	if (rc) {
-		/* A process may have opened it all the same. */
+		/* A process may have opened it nevertheless. */
 		device_end(dev);
 		return ERR_PTR(rc);
 	}
@@ -300,7 +311,8 @@ struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
 	if (!rc)
 		rc = hmm_ref_sleep_init(dev);
 	if (!rc)
-		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b, GFP_KERNEL);
+		rc = xa_alloc(&devices, &dev->index, dev, xa_limit_31b,
+			      GFP_KERNEL);
 	if (!rc)
 		return dev;
 	/* A process may have opened it already. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Devices: what one is made of, how it comes and goes, and the buses that it is on.
+ * Devices: their state, their probe and removal, and their buses.
  */
 #ifndef _HMM_REF_DEVICE_H
 #define _HMM_REF_DEVICE_H
@@ -32,9 +32,9 @@ struct inode;
 
 /**
  * struct hmm_ref_node - a character device
- * @device: in sysfs; has a reference per file that is open
- * @cdev: for the files
- * @dev: that it is of, referenced
+ * @device: device in sysfs; each open file holds a reference
+ * @cdev: character device
+ * @dev: device that it belongs to, referenced
  */
 struct hmm_ref_node {
 	struct device device;
@@ -55,29 +55,30 @@ void hmm_ref_node_exit(void);
 /**
  * struct hmm_ref_device - one /dev/hmm_refN
  * @ref: one for the bound driver, one per character device, one per open file
- * @index: by which other devices find it as long as it is bound; 0 before
- * @name: of the character device and the debugfs folder
- * @unplug: an operation that has found @gone unset runs to its end
+ * @index: key by which other devices find this one while it is bound; 0 before
+ * @name: name of the character device and of the debugfs folder
+ * @unplug: SRCU section of an operation, which runs to its end if it finds
+ *	@gone unset
  * @gone: unbound; set once, read under @unplug
- * @unplug_rcu: for the end of the operations
- * @unused: that has come
- * @finish: frees what is left when no page is used any more
- * @keeps_module: until then, by a reference
- * @fault_around: most pages that a CPU fault brings back; knob
- * @around: how many these are, from experience
- * @dm: its memory
+ * @unplug_rcu: callback for the end of the last operation
+ * @unused: completed when the last operation has ended
+ * @finish: frees the remains of a device when its last page is free
+ * @keeps_module: @finish holds a reference to the module
+ * @fault_around: most pages that a CPU fault brings back; a knob
+ * @around: predictor of how many these should be
+ * @dm: device memory
  * @counters: totals
  * @evict_lock: covers @evict_scratch; killable
  * @evict_scratch: scratch memory of eviction
- * @last_room: when a page has last come free for a task that waits, in jiffies; covered by
- *	hmm_ref_devmem::room_lock
+ * @last_room: when a page last came free for a task that waits for room, in
+ *	jiffies; covered by hmm_ref_devmem::room_lock
  * @clients_lock: covers @clients
  * @clients: open files
  * @node: character device
- * @dmirror: the same for the old interface, if @has_dmirror
- * @has_dmirror: it has one
- * @debugfs: folder
- * @sleep: in the PM notifier chain; called by KUnit, too
+ * @dmirror: character device of the old interface, if @has_dmirror
+ * @has_dmirror: the device has the old interface
+ * @debugfs: debugfs folder
+ * @sleep: entry in the PM notifier chain; KUnit calls it, too
  */
 struct hmm_ref_device {
 	struct kref ref;
@@ -106,15 +107,16 @@ struct hmm_ref_device {
 };
 
 /**
- * struct hmm_ref_device_params - what a device is like
+ * struct hmm_ref_device_params - properties of a device
  * @hw: hardware, which outlives the device
  * @id: number of the device
- * @index: its number among those of its kind of memory
+ * @index: number among the devices with the same kind of memory
  * @large: keep large folios whole, where the core can
- * @fault_around: pages that a CPU fault brings back at most
- * @coherent_base: physical address of memory that the CPU can access; 0 for private memory
+ * @fault_around: most pages that a CPU fault brings back
+ * @coherent_base: physical address of memory that the CPU can access; 0 for
+ *	private memory
  * @capacity: bytes, a multiple of PMD_SIZE
- * @chunk_size: bytes that private memory grows by
+ * @chunk_size: bytes by which private memory grows
  */
 struct hmm_ref_device_params {
 	struct hmm_ref_hw *hw;
@@ -130,14 +132,15 @@ struct hmm_ref_device_params {
 extern struct workqueue_struct *hmm_ref_workqueue;
 extern const struct dev_pagemap_ops hmm_ref_pagemap_ops;
 
-struct hmm_ref_device *hmm_ref_device_add(struct device *parent,
-					  const struct hmm_ref_device_params *params);
+struct hmm_ref_device *
+hmm_ref_device_add(struct device *parent,
+		   const struct hmm_ref_device_params *params);
 void hmm_ref_device_remove(struct hmm_ref_device *dev);
 void hmm_ref_device_put(struct hmm_ref_device *dev);
 struct hmm_ref_device *hmm_ref_device_next(unsigned long *index);
 void hmm_ref_devices_finish(void);
 
-/* ---- sleep.c: the system sleeps ----------------------------------------- */
+/* ---- sleep.c: system sleep ---------------------------------------------- */
 
 extern const struct dev_pm_ops hmm_ref_pm_ops;
 
@@ -146,16 +149,19 @@ void hmm_ref_sleep_exit(struct hmm_ref_device *dev);
 
 /* ---- main.c, gpu/sim.c: the module, and simulated devices --------------- */
 
-#define HMM_REF_MAX_CHUNK_SIZE	(64ULL * SZ_1G)	/* its blocks are one allocation */
+/* The blocks of a chunk are one allocation. */
+#define HMM_REF_MAX_CHUNK_SIZE	(64ULL * SZ_1G)
 
 struct kernel_param_ops;
 
-extern struct hmm_ref_device_params hmm_ref_device_params; /* module parameters */
+/* module parameters */
+extern struct hmm_ref_device_params hmm_ref_device_params;
 extern const struct kernel_param_ops hmm_ref_param_size_ops;
 
 int hmm_ref_sim_init(void);
 void hmm_ref_sim_exit(void);
-void hmm_ref_sim_number_others(struct hmm_ref_device_params *params, unsigned int index);
+void hmm_ref_sim_number_others(struct hmm_ref_device_params *params,
+			       unsigned int index);
 
 /* ---- pci.c: devices on PCI --------------------------------------------- */
 
@@ -173,7 +179,7 @@ static inline void hmm_ref_pci_exit(void)
 }
 #endif
 
-/* ---- tests/dmirror.c, debugfs.c: what else a device has ----------------- */
+/* ---- tests/dmirror.c, debugfs.c: test interfaces of a device ------------ */
 
 #ifdef CONFIG_HMM_REF_DMIRROR
 int hmm_ref_dmirror_check(void);
@@ -185,7 +191,8 @@ static inline int hmm_ref_dmirror_check(void)
 	return 0;
 }
 
-static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev, unsigned int index)
+static inline int hmm_ref_dmirror_add(struct hmm_ref_device *dev,
+				      unsigned int index)
 {
 	return 0;
 }

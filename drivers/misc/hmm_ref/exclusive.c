@@ -1,35 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Exclusive access: atomics of a device on system memory without atomics on the link.
+ * Exclusive access: atomics of a device on system memory, over a link without
+ * them.
  *
- * make_device_exclusive() replaces the CPU's entry by one that is not present. The
- * page stays where it is, and the device alone maps it, with HMM_REF_PTE_EXCLUSIVE.
- * A CPU touch, fork() or another device takes it back: the core invalidates, which
- * zaps the device, and then restores the CPU's entry.
+ * make_device_exclusive() replaces the CPU's entry by one that is not present.
+ * The page stays where it is, and only the device maps it, with
+ * HMM_REF_PTE_EXCLUSIVE. A CPU touch, fork() or another device takes it back:
+ * the core invalidates, which zaps the device's entry, and then restores the
+ * CPU's.
  *
- *   fault                     as for a device write: brings the page in, copies it if it
- *                             is shared, finds all the errors
- *   read the sequence         from here on nothing may happen to the page ...
- *   make_device_exclusive()   ... but for the event of this, which the owner tells:
- *                             the mirror, as every other mirror must obey it. Returns
- *                             with the folio locked, so the CPU cannot take it back yet
- *   map                       under range->lock, if the sequence is still the same
- *   unlock the folio          other tasks may take it
+ *   fault                     as for a device write: bring the page in, copy it
+ *                             if it is shared, find all errors
+ *   read the sequence         from here on the page must not change ...
+ *   make_device_exclusive()   ... except by this. invalidate() recognises the
+ *                             event by its owner, this mirror; all other
+ *                             mirrors must obey it. Returns with the folio
+ *                             locked, so no CPU can take the page back yet
+ *   map                       under range->lock, if the sequence is unchanged
+ *   unlock the folio          other tasks may take the page
  *
- * The folio lock does not make the check of the sequence needless: MADV_DONTNEED takes
- * the entry away without it, and the page would be freed under the device.
+ * The folio lock does not replace the check of the sequence: MADV_DONTNEED
+ * clears the entry without that lock, and the device would map a freed page.
  *
- * The fault is needed before each attempt, not only before the first. After one that
- * failed the CPU's entry is exclusive to a device that does not map it;
- * make_device_exclusive() would take that back itself, by an event that moves the
- * sequence, and so fail for ever.
+ * Each attempt needs the fault, not only the first. After a failed attempt the
+ * CPU's entry is exclusive to a device that does not map it.
+ * make_device_exclusive() would first take that back, by an event that changes
+ * the sequence, and so fail forever.
  *
- * A page that is mapped for writing on the device, which has atomics in its own memory,
- * is used in place. make_device_exclusive() would bring it to system memory; or, if the
- * memory is coherent, return it where it is. The latter happens when a migration comes
- * between the fault and this: the next fault maps the page as the device's own.
+ * A page that the device maps writable in its own memory is used in place:
+ * atomics work there. make_device_exclusive() would bring it to system memory;
+ * or, if the memory is coherent, return it where it is. That happens when a
+ * migration comes between the fault and the call: the next fault maps the page
+ * as the device's own.
  *
- * Under contention an access follows the mapping at once, and is tried again.
+ * Under contention the access follows the mapping immediately, and is retried.
  */
 #include <linux/hugetlb_inline.h>
 #include <linux/mm.h>
@@ -52,13 +56,14 @@ static bool page_is_ready(struct hmm_ref_range *range, unsigned long addr)
 }
 
 /*
- * Can pages of a mapping become exclusive? The fault before make_device_exclusive()
- * writes: without this look it would allocate blocks of a file and copy huge pages, only
- * for the command to fail. Return: 0 or -errno.
+ * Whether pages of a mapping can become exclusive. Without this check the write
+ * fault before make_device_exclusive() would allocate blocks of a file and copy
+ * huge pages, only for the command to fail. Return: 0 or -errno.
  */
 static int check_vma(const struct vm_area_struct *vma)
 {
-	if (!vma || !(vma->vm_flags & VM_READ) || vma->vm_flags & (VM_IO | VM_PFNMAP))
+	if (!vma || !(vma->vm_flags & VM_READ) ||
+	    vma->vm_flags & (VM_IO | VM_PFNMAP))
 		return -EFAULT;
 	if (vma->vm_flags & VM_SHARED || is_vm_hugetlb_page(vma))
 		return -EINVAL;
@@ -66,18 +71,18 @@ static int check_vma(const struct vm_area_struct *vma)
 }
 
 /**
- * hmm_ref_range_check_exclusive() - can pages of a mapping become exclusive?
- * @range: of the current process, or of an mm that the caller keeps alive
- * @addr: page address in the mapping
- * @end: set to the end of the mapping, if that is before
+ * hmm_ref_range_check_exclusive() - check that pages can become exclusive
+ * @range: range of the current process, or of an mm that the caller keeps alive
+ * @addr: page address in a mapping
+ * @end: reduced to the end of the mapping, if that is lower
  *
- * To be asked before hmm_ref_range_make_ready(), which faults first.
+ * Called before hmm_ref_range_make_ready(), which starts with a fault.
  *
  * Context: takes mmap_lock.
  * Return: 0 or -errno.
  */
-int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long addr,
-				  unsigned long *end)
+int hmm_ref_range_check_exclusive(struct hmm_ref_range *range,
+				  unsigned long addr, unsigned long *end)
 {
 	struct mm_struct *mm = range->mirror->mm;
 	struct vm_area_struct *vma;
@@ -94,11 +99,11 @@ int hmm_ref_range_check_exclusive(struct hmm_ref_range *range, unsigned long add
 }
 
 /*
- * Take the CPU's entry away. Return: the page, with its folio locked and referenced,
- * or an errno.
+ * Take the CPU's entry away. Return: the page, with its folio locked and
+ * referenced, or an ERR_PTR().
  */
-static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *owner,
-			      struct folio **folio)
+static struct page *take_page(struct mm_struct *mm, unsigned long addr,
+			      void *owner, struct folio **folio)
 {
 	struct vm_area_struct *vma;
 	struct page *page;
@@ -107,14 +112,14 @@ static struct page *take_page(struct mm_struct *mm, unsigned long addr, void *ow
 	if (mmap_read_lock_killable(mm))
 		return ERR_PTR(-EINTR);
 	vma = vma_lookup(mm, addr);
-	/* The fault went without mmap_lock, and the mapping may be another one by now. */
+	/* The mapping may have changed since the fault. */
 	rc = check_vma(vma);
 	page = rc ? ERR_PTR(rc) : make_device_exclusive(mm, addr, owner, folio);
 	mmap_read_unlock(mm);
 	return page;
 }
 
-/* Nothing is mapped in the room that was prepared. */
+/* Free prepared memory that is not used. */
 static void trim(struct hmm_ref_range *range)
 {
 	mutex_lock(&range->lock);
@@ -122,10 +127,11 @@ static void trim(struct hmm_ref_range *range)
 	mutex_unlock(&range->lock);
 }
 
-/* Return: 0; -EBUSY when the page has changed since @seq; -ENOMEM or -ENODEV. */
-static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct page *page,
-		     unsigned long seq)
+/* Return: 0; -EBUSY if the page has changed since @seq; -ENOMEM or -ENODEV. */
+static int map_taken(struct hmm_ref_range *range, unsigned long addr,
+		     struct page *page, unsigned long seq)
 {
+	const u64 bits = HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE;
 	struct hmm_ref_devmem *dm = range->mirror->dm;
 	int rc = -EBUSY;
 	int section;
@@ -133,12 +139,13 @@ static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct pag
 	if (!hmm_ref_hw_enter(dm, &section))
 		return -ENODEV;
 	mutex_lock(&range->lock);
-	if (!hmm_ref_owns(dm, page) && !mmu_interval_read_retry(&range->notifier, seq) &&
-	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) && hmm_ref_range_is_ready(range, false, true))
-		rc = hmm_ref_range_map(range, addr, page,
-				       HMM_REF_PTE_EXCLUSIVE | HMM_REF_PTE_WRITE, false);
+	if (!hmm_ref_owns(dm, page) &&
+	    !mmu_interval_read_retry(&range->notifier, seq) &&
+	    !hmm_ref_fail(HMM_REF_FAIL_RETRY) &&
+	    hmm_ref_range_is_ready(range, false, true))
+		rc = hmm_ref_range_map(range, addr, page, bits, false);
 	if (!rc) {
-		/* The CPU's entry, which would tell, is gone. */
+		/* The PTE that carried the dirty bit is gone. */
 		folio_mark_dirty(page_folio(page));
 		hmm_ref_verify_mapped(range, addr, addr + PAGE_SIZE);
 		hmm_ref_count(range->mirror->counters, exclusive, 1);
@@ -150,10 +157,10 @@ static int map_taken(struct hmm_ref_range *range, unsigned long addr, struct pag
 }
 
 /*
- * One attempt on a page that has just been faulted in for writing. Return: 0; -EBUSY
- * when it has changed since: fault again; -EFAULT when the core cannot fault it, which is
- * what it says, too, if the page was taken away before the sequence was read and would
- * need a userfaultfd's handler; or a final errno.
+ * One attempt on a page that has just been faulted in for writing. Return: 0;
+ * -EBUSY if it has changed since, so fault again; -EFAULT if the core cannot
+ * fault the page in, which includes a page that was taken away before the
+ * sequence was read and needs the handler of a userfaultfd; or a final errno.
  */
 static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 {
@@ -184,68 +191,74 @@ static int map_exclusive(struct hmm_ref_range *range, unsigned long addr)
 struct exclusive {
 	unsigned long addr;
 	unsigned int retries;
-	unsigned int refused;	/* attempts in a row that the core has refused */
+	unsigned int refused;	/* consecutive -EFAULT of the core */
 };
 
-/* One attempt: fault, and if that is not enough take the page. Return: 0, -EBUSY, or an errno. */
+/*
+ * One attempt: fault, and take the page if the fault is not enough. Return: 0,
+ * -EBUSY, or an errno.
+ */
 static int make_ready_once(struct hmm_ref_range *range, void *arg)
 {
 	struct exclusive *excl = arg;
 	int rc;
 
-	/* A fault would take it away from another thread, which would do the same. */
+	/* A fault would take the page from a thread that does the same. */
 	if (page_is_ready(range, excl->addr))
 		return 0;
-	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE, true,
-				 HMM_REF_PATIENCE);
+	rc = hmm_ref_range_fault(range, excl->addr, excl->addr + PAGE_SIZE,
+				 true, HMM_REF_PATIENCE);
 	if (rc || page_is_ready(range, excl->addr))
 		return rc;
 	rc = map_exclusive(range, excl->addr);
-	/* Twice with nothing changed in between: the fault does not help. */
+	/* Refused twice in a row without a change: the fault does not help. */
 	excl->refused = rc == -EFAULT ? excl->refused + 1 : 0;
 	if (excl->refused > 1 || (rc != -EBUSY && rc != -EFAULT))
 		return rc;
 	hmm_ref_count(range->mirror->counters, retries, 1);
 	atomic_long_inc(&range->mirror->owner->retries);
-	trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_EXCLUSIVE, excl->addr,
-			    ++excl->retries);
+	trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_EXCLUSIVE,
+			    excl->addr, ++excl->retries);
 	return -EBUSY;
 }
 
 /**
- * hmm_ref_range_make_ready() - make a page one that the device can do atomics on
- * @range: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_make_ready() - make a page ready for atomics of the device
+ * @range: range of the current process, or of an mm that the caller keeps alive
  * @addr: page address in it
  *
- * The page may be taken back by the time that this returns.
+ * The page may be taken back before this returns.
  *
- * Context: process context, the mm is alive; takes mmap_lock and folio locks.
+ * Context: process context; takes mmap_lock and folio locks.
  * Return: 0 or -errno.
  */
 int hmm_ref_range_make_ready(struct hmm_ref_range *range, unsigned long addr)
 {
 	struct exclusive excl = { .addr = addr };
 
-	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, make_ready_once, &excl);
+	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, make_ready_once,
+				   &excl);
 }
 
 /*
- * Fault for all of a window at once, which spares each page its own. Return: the end of
- * what is faulted in: @start when that fails, and each page has to find out for itself.
+ * Fault in a whole window at once, which spares each page its own fault.
+ * Return: the end of the pages faulted in: @start on failure, and then each
+ * page finds its own error.
  */
-static unsigned long dev_fault_ahead(struct hmm_ref_range *range, unsigned long start,
-				     unsigned long end)
+static unsigned long dev_fault_ahead(struct hmm_ref_range *range,
+				     unsigned long start, unsigned long end)
 {
 	int rc;
 
 	end = hmm_ref_range_before_exclusive(range, start, end);
 	if (end == start)
 		return start;
-	rc = hmm_ref_range_fault(range, start, end, true, HMM_REF_PATIENCE / 10);
+	rc = hmm_ref_range_fault(range, start, end, true,
+				 HMM_REF_PATIENCE / 10);
 	return rc ? start : end;
 }
 
-/* A window. Adds to @done. Return: 0 or -errno. */
+/* Work on one window. Adds to @done. Return: 0 or -errno. */
 static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 			    unsigned long end, unsigned long *done)
 {
@@ -257,7 +270,8 @@ static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 	while (!rc) {
 		if (addr >= checked) {
 			checked = end;
-			rc = hmm_ref_range_check_exclusive(range, addr, &checked);
+			rc = hmm_ref_range_check_exclusive(range, addr,
+							   &checked);
 			if (rc)
 				break;
 			faulted = dev_fault_ahead(range, addr, checked);
@@ -271,18 +285,20 @@ static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
 		addr += PAGE_SIZE;
 		if (addr == end)
 			break;
-		rc = hmm_ref_mirror_insist(range->mirror, began, MAX_JIFFY_OFFSET);
+		rc = hmm_ref_mirror_insist(range->mirror, began,
+					   MAX_JIFFY_OFFSET);
 	}
 	return rc;
 }
 
 /**
  * hmm_ref_mirror_exclusive() - give the device exclusive access to pages
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @start: page address
- * @end: page address
- * @done: set to the number of pages, from @start on, that are the device's or need not be, also
- *	on error
+ * @end: page address, exclusive
+ * @done: set to the number of pages from @start on that are exclusive now or
+ *	need not be, also on error
  *
  * Context: process context; takes mmap_lock and folio locks.
  * Return: 0 or -errno.

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Failing on purpose, for tests: a fault attribute per class of step that can fail.
+ * Fault injection, for tests: a fault attribute per class of steps.
  *
- * Each is a folder in /sys/kernel/debug/hmm_ref/, for all devices. A step asks
- * hmm_ref_fail() right where the failure of what it calls would show, so that the
- * error path behind it is the one of a real failure. The attributes obey
- * /proc/PID/fail-nth, too: a test that counts through the allocations of an operation counts
- * through these steps. Beside them are steps that can take long, as an allocation may: for
- * what happens meanwhile.
+ * Each attribute is a folder in /sys/kernel/debug/hmm_ref/, common to all
+ * devices. A step calls hmm_ref_fail() where the failure of the function that
+ * it wraps would show, so the error path that follows is that of a real
+ * failure. The attributes obey /proc/PID/fail-nth: a test that counts through
+ * the allocations of an operation also counts through these steps. Beside
+ * them are steps that can take long, as an allocation may, for tests of what
+ * happens meanwhile.
  *
- * Without CONFIG_FAULT_INJECTION nothing of it is left, and this file is not built.
- * What each operation does: Documentation/misc-devices/hmm_ref/fault-injection.rst.
+ * Not built without CONFIG_FAULT_INJECTION. How each operation reacts is in
+ * Documentation/misc-devices/hmm_ref/fault-injection.rst.
  */
 #include <linux/debugfs.h>
 #include <linux/fault-inject.h>
@@ -23,11 +24,12 @@ static struct fault_attr fail_attrs[] = {
 };
 
 /**
- * hmm_ref_fail() - is this step to fail?
- * @class: of the step
+ * hmm_ref_fail() - decide whether a step fails
+ * @class: class of the step
  *
- * Context: any that the step allows; counts for fail-nth in process context only.
- * Return: true when it is, which is to be treated as the failure of the step.
+ * Context: any that the step allows; counts for fail-nth in process context
+ * only.
+ * Return: true if the caller must act as if the step had failed.
  */
 bool hmm_ref_fail(enum hmm_ref_fail_class class)
 {
@@ -74,7 +76,8 @@ static const char *const slow_names[] = {
 };
 
 /**
- * hmm_ref_fail_debugfs() - make the folders of the classes, and the files of the slow steps
+ * hmm_ref_fail_debugfs() - create the folders of the classes, and the files of
+ * the slow steps
  * @parent: the driver's folder
  */
 void hmm_ref_fail_debugfs(struct dentry *parent)
@@ -83,7 +86,8 @@ void hmm_ref_fail_debugfs(struct dentry *parent)
 
 	BUILD_BUG_ON(ARRAY_SIZE(fail_names) != HMM_REF_FAIL_CLASSES);
 	for (i = 0; i < HMM_REF_FAIL_CLASSES; i++)
-		fault_create_debugfs_attr(fail_names[i], parent, &fail_attrs[i]);
+		fault_create_debugfs_attr(fail_names[i], parent,
+					  &fail_attrs[i]);
 	BUILD_BUG_ON(ARRAY_SIZE(slow_names) != HMM_REF_SLOW_STEPS);
 	for (i = 0; i < HMM_REF_SLOW_STEPS; i++)
 		debugfs_create_u32(slow_names[i], 0600, parent, &slow_ms[i]);

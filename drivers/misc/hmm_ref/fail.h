@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Failing on purpose: fault injection, for tests.
+ * Fault injection.
  */
 #ifndef _HMM_REF_FAIL_H
 #define _HMM_REF_FAIL_H
@@ -10,22 +10,25 @@
 struct dentry;
 
 /**
- * enum hmm_ref_fail_class - steps that tests can have fail
- * @HMM_REF_FAIL_CHUNK: making the struct pages of a chunk
- * @HMM_REF_FAIL_VRAM: memory of the device
- * @HMM_REF_FAIL_HANDOUT: handing out single device pages; those before it are out
- * @HMM_REF_FAIL_LARGE: a large page, on the device or in the system
+ * enum hmm_ref_fail_class - classes of steps that fault injection can make fail
+ * @HMM_REF_FAIL_CHUNK: creating the struct pages of a chunk
+ * @HMM_REF_FAIL_VRAM: allocating memory of the device
+ * @HMM_REF_FAIL_HANDOUT: handing out single device pages; pages handed out
+ *	before are kept
+ * @HMM_REF_FAIL_LARGE: allocating a large page, on the device or in the system
  * @HMM_REF_FAIL_QUEUE: queueing a batch of copies
- * @HMM_REF_FAIL_DMA: mapping system memory for DMA: for a batch of copies, or a page for the device
+ * @HMM_REF_FAIL_DMA: mapping system memory for DMA, for a batch of copies or
+ *	for the device page table
  * @HMM_REF_FAIL_COPY: a batch of copies
  * @HMM_REF_FAIL_ONE_COPY: one copy of a batch
- * @HMM_REF_FAIL_HANG: none: the copy engine does not end with a batch
- * @HMM_REF_FAIL_LOST: none: the device is lost, until it is bound again
- * @HMM_REF_FAIL_PAGE: a page of system memory, large or not
- * @HMM_REF_FAIL_MAP: room in the device page table
- * @HMM_REF_FAIL_RETRY: a range that has not changed counts as changed
- * @HMM_REF_FAIL_SLEEP: putting the device to sleep, when the processes are frozen
- * @HMM_REF_FAIL_CLASSES: how many there are
+ * @HMM_REF_FAIL_HANG: no step: the copy engine hangs
+ * @HMM_REF_FAIL_LOST: no step: the device is lost, until it is bound again
+ * @HMM_REF_FAIL_PAGE: allocating a page of system memory, large or not
+ * @HMM_REF_FAIL_MAP: allocating an entry of the device page table
+ * @HMM_REF_FAIL_RETRY: the check of the sequence: an unchanged range counts as
+ *	changed
+ * @HMM_REF_FAIL_SLEEP: putting the device to sleep, after processes are frozen
+ * @HMM_REF_FAIL_CLASSES: number of classes
  */
 enum hmm_ref_fail_class {
 	HMM_REF_FAIL_CHUNK,

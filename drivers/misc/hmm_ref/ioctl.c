@@ -2,14 +2,16 @@
 /*
  * The native user interface: one table, one dispatcher.
  *
- * The dispatcher does what is common to all commands, in this order: is the command
- * known, is the device there, is the size right, are the flags and the reserved
- * members 0, is it the right address space, is the range sound, are the members valid
- * that only this command has; and can the struct be written. A handler thus starts with
- * a command that is valid but for what is mapped. Outputs go back to the user whatever
- * the handler returns.
+ * The dispatcher makes the checks that all commands share, in this order: the
+ * command is known, the device is present, the size is valid, flags and
+ * reserved members are 0, the address space is the right one, the range is
+ * sound, the members that only this command has are valid, the struct can be
+ * written. So a handler starts with a valid command; only the mappings in the
+ * range are not checked. Outputs go back to the user whatever the handler
+ * returns.
  *
- * A new command is a struct in the uapi header, a handler and a line in the table.
+ * A new command is a struct in the uapi header, a handler, and a line in the
+ * table.
  */
 #include <linux/fs.h>
 #include <linux/sched.h>
@@ -47,7 +49,8 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 	cmd->info.out_page_size = PAGE_SIZE;
 	cmd->info.out_memory_type = dm->type == MEMORY_DEVICE_COHERENT ?
-				    HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
+				    HMM_REF_MEMORY_COHERENT :
+				    HMM_REF_MEMORY_PRIVATE;
 	cmd->info.out_block_size = PMD_SIZE;
 	cmd->info.out_chunk_size = (u64)PAGE_SIZE << dm->chunk_shift;
 	cmd->info.out_capacity = (u64)dm->capacity << PAGE_SHIFT;
@@ -59,7 +62,8 @@ static int cmd_info(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static bool migrate_is_valid(const union hmm_ref_cmd *cmd)
 {
 	return cmd->migrate.direction == HMM_REF_TO_DEVICE ||
-	       (cmd->migrate.direction == HMM_REF_TO_SYSTEM && !cmd->migrate.flags);
+	       (cmd->migrate.direction == HMM_REF_TO_SYSTEM &&
+		!cmd->migrate.flags);
 }
 
 static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
@@ -68,8 +72,8 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	struct hmm_ref_migration m = {
 		.start = migrate->addr,
 		.end = migrate->addr + migrate->length,
-		.way = migrate->direction == HMM_REF_TO_DEVICE ? HMM_REF_SYS_TO_DEV :
-								 HMM_REF_DEV_TO_SYS,
+		.way = migrate->direction == HMM_REF_TO_DEVICE ?
+		       HMM_REF_SYS_TO_DEV : HMM_REF_DEV_TO_SYS,
 		.flags = HMM_REF_KEEP_LARGE | HMM_REF_FROM_PEERS,
 	};
 	unsigned long done;
@@ -80,40 +84,46 @@ static int cmd_migrate(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	migrate->out_already = m.tally.already;
 	migrate->out_skipped = m.tally.skipped;
 	done = m.tally.moved + m.tally.already + m.tally.skipped;
-	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done || (rc && rc != -EINTR))
+	if (!(migrate->flags & HMM_REF_MIGRATE_MAP) || !done ||
+	    (rc && rc != -EINTR))
 		return rc;
-	map_rc = hmm_ref_mirror_map(&client->mirror, m.start, done << PAGE_SHIFT);
-	/* The pages are where they were asked to go; device faults map the others. */
+	map_rc = hmm_ref_mirror_map(&client->mirror, m.start,
+				    done << PAGE_SHIFT);
+	/* The pages have moved. Device faults will map the others. */
 	if (map_rc == -EINTR || map_rc == -ERESTARTSYS)
 		return rc;
 	return rc ?: map_rc;
 }
 
 /**
- * hmm_ref_transfer_begin() - the user's side of a READ or WRITE
- * @transfer: its range is set
+ * hmm_ref_transfer_begin() - set up the user's side of a READ or WRITE
+ * @transfer: transfer with its range set
  * @write: the device stores
- * @user: memory of the current process, as much as the range
+ * @user: memory of the current process, as long as the range
  *
  * Return: 0 or -EFAULT.
  */
-int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write, void __user *user)
+int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write,
+			   void __user *user)
 {
 	size_t length = transfer->end - transfer->addr;
 
 	if (!access_ok(user, length))
 		return -EFAULT;
-	iov_iter_ubuf(&transfer->iter, write ? ITER_SOURCE : ITER_DEST, user, length);
+	iov_iter_ubuf(&transfer->iter, write ? ITER_SOURCE : ITER_DEST, user,
+		      length);
 	return 0;
 }
 
-static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd, bool write)
+static int access(struct hmm_ref_client *client, struct hmm_ref_access *cmd,
+		  bool write)
 {
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = cmd->addr + cmd->length,
 	};
-	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
+	int rc = hmm_ref_transfer_begin(&transfer, write,
+					u64_to_user_ptr(cmd->buf));
 
 	if (!rc)
 		rc = hmm_ref_client_access(client, &transfer);
@@ -135,15 +145,25 @@ static int cmd_write(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
 {
 	static const struct hmm_ref_page_state found[] = {
-		[HMM_REF_AT_ABSENT] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_ABSENT },
-		[HMM_REF_AT_TRAPPED] = { HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_TRAPPED },
+		[HMM_REF_AT_ABSENT] = {
+			HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_ABSENT,
+		},
+		[HMM_REF_AT_TRAPPED] = {
+			HMM_REF_PAGE_NONE, .why = HMM_REF_WHY_TRAPPED,
+		},
 		[HMM_REF_AT_SYSTEM] = { HMM_REF_PAGE_SYSTEM },
 		[HMM_REF_AT_ZERO] = { HMM_REF_PAGE_ZERO },
 		[HMM_REF_AT_DEVICE] = { HMM_REF_PAGE_DEVICE },
 		[HMM_REF_AT_REMOTE] = { HMM_REF_PAGE_REMOTE },
-		[HMM_REF_AT_UNMAPPED] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNMAPPED },
-		[HMM_REF_AT_UNREADABLE] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNREADABLE },
-		[HMM_REF_AT_SPECIAL] = { HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_SPECIAL },
+		[HMM_REF_AT_UNMAPPED] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNMAPPED,
+		},
+		[HMM_REF_AT_UNREADABLE] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_UNREADABLE,
+		},
+		[HMM_REF_AT_SPECIAL] = {
+			HMM_REF_PAGE_ERROR, .why = HMM_REF_WHY_SPECIAL,
+		},
 	};
 	struct hmm_ref_page_state state = found[seen->at];
 
@@ -159,7 +179,7 @@ static struct hmm_ref_page_state page_state(const struct hmm_ref_seen *seen)
 	return state;
 }
 
-/* In place, as both structs are of one size. Neighbours are alike as a rule. */
+/* In place: both structs have the same size. Runs of equal pages are common. */
 static int report_states(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	struct hmm_ref_snapshot *cmd = arg;
@@ -228,7 +248,8 @@ static int cmd_exclusive(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	int rc;
 
 	rc = hmm_ref_mirror_exclusive(&client->mirror, exclusive->addr,
-				      exclusive->addr + exclusive->length, &done);
+				      exclusive->addr + exclusive->length,
+				      &done);
 	exclusive->out_pages = done;
 	return rc;
 }
@@ -241,7 +262,8 @@ static bool atomic_is_valid(const union hmm_ref_cmd *cmd)
 		return false;
 	if (!IS_ALIGNED(atomic->addr, atomic->length))
 		return false;
-	if (atomic->length == 4 && (atomic->operand | atomic->compare) > U32_MAX)
+	if (atomic->length == 4 &&
+	    (atomic->operand | atomic->compare) > U32_MAX)
 		return false;
 	switch (atomic->op) {
 	case HMM_REF_ATOMIC_ADD:
@@ -259,7 +281,8 @@ static int cmd_atomic(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	static const enum hmm_ref_word_op ops[] = {
 		[HMM_REF_ATOMIC_ADD] = HMM_REF_WORD_ADD,
 		[HMM_REF_ATOMIC_EXCHANGE] = HMM_REF_WORD_EXCHANGE,
-		[HMM_REF_ATOMIC_COMPARE_EXCHANGE] = HMM_REF_WORD_COMPARE_EXCHANGE,
+		[HMM_REF_ATOMIC_COMPARE_EXCHANGE] =
+			HMM_REF_WORD_COMPARE_EXCHANGE,
 	};
 	struct hmm_ref_atomic *atomic = &cmd->atomic;
 	struct hmm_ref_word word = {
@@ -282,7 +305,8 @@ static int cmd_evict(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 	struct hmm_ref_tally tally;
 	int rc;
 
-	rc = hmm_ref_evict_range(client, evict->addr, evict->addr + evict->length, &tally);
+	rc = hmm_ref_evict_range(client, evict->addr,
+				 evict->addr + evict->length, &tally);
 	evict->out_evicted = tally.moved;
 	evict->out_already = tally.already;
 	evict->out_skipped = tally.skipped;
@@ -301,19 +325,19 @@ static int cmd_evict_all(struct hmm_ref_client *client, union hmm_ref_cmd *cmd)
 
 /* ---- dispatcher -------------------------------------------------------- */
 
-#define OP(_cmd, _struct, _last, ...)						\
-	[HMM_REF_CMD_##_cmd] = {						\
-		.size = sizeof(struct _struct) +				\
-			BUILD_BUG_ON_ZERO(sizeof(union hmm_ref_cmd) <		\
-					  sizeof(struct _struct)),		\
-		.min_size = offsetofend(struct _struct, _last),			\
-		__VA_ARGS__							\
+#define OP(_cmd, _struct, _last, ...)					\
+	[HMM_REF_CMD_##_cmd] = {					\
+		.size = sizeof(struct _struct) +			\
+			BUILD_BUG_ON_ZERO(sizeof(union hmm_ref_cmd) <	\
+					  sizeof(struct _struct)),	\
+		.min_size = offsetofend(struct _struct, _last),		\
+		__VA_ARGS__						\
 	}
 
-#define RANGE(_struct, _align)							\
-	.range = offsetof(struct _struct, addr) +				\
-		 BUILD_BUG_ON_ZERO(offsetof(struct _struct, length) !=		\
-				   offsetof(struct _struct, addr) + 8),		\
+#define RANGE(_struct, _align)						\
+	.range = offsetof(struct _struct, addr) +			\
+		 BUILD_BUG_ON_ZERO(offsetof(struct _struct, length) !=	\
+				   offsetof(struct _struct, addr) + 8),	\
 	.align = (_align)
 
 const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS] = {
@@ -363,16 +387,16 @@ static int check_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 }
 
 /**
- * hmm_ref_get_cmd() - read a command from the user and check it
+ * hmm_ref_get_cmd() - read a command from user space and check it
  * @op: the command's line in the table
- * @mm: address space that a range has to be of
+ * @mm: address space that a range must belong to
  * @ucmd: user pointer to the command's struct
- * @cmd: where it goes: members that an older struct lacks are 0, and its size is what
- *	the user has given, also when that is more than @op's
+ * @cmd: destination. Members that an older struct lacks are 0. The size is that
+ *	given by the user, which may be larger than that of @op
  *
- * Context: the process that the command is from; may fault.
- * Return: 0 for a command that is valid but for what is mapped, or the errno that the
- * uapi says for one that is not, with nothing changed.
+ * Context: the process that issued the command; may fault.
+ * Return: 0 for a valid command, apart from the mappings in its range; or the
+ * errno that the uapi defines, with nothing changed.
  */
 int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 		    void __user *ucmd, union hmm_ref_cmd *cmd)
@@ -389,20 +413,21 @@ int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 	rc = copy_struct_from_user(cmd, op->size, ucmd, size);
 	if (rc)
 		return rc;
-	/* It may have changed since it was read and checked. */
+	/* User space may have changed it since it was checked. */
 	cmd->common.size = size;
 	return check_cmd(op, mm, cmd);
 }
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_get_cmd);
 
 /**
- * hmm_ref_ioctl() - the file's ioctl
+ * hmm_ref_ioctl() - the ioctl of a file
  * @file: open file
  * @number: command number
  * @arg: user pointer to the command's struct
  *
- * The struct is copied outside of the SRCU section that removal waits for: a page of it that a
- * userfaultfd's handler has yet to deliver must not keep the device from going.
+ * The struct is copied outside of the SRCU section that removal waits for. A
+ * page of it that the handler of a userfaultfd has yet to deliver must not
+ * delay removal.
  *
  * Return: 0 or -errno.
  */
@@ -418,7 +443,8 @@ long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 	int srcu_idx;
 	int rc;
 
-	if (nr >= ARRAY_SIZE(hmm_ref_ops) || number != _IO(HMM_REF_IOC_TYPE, nr))
+	if (nr >= ARRAY_SIZE(hmm_ref_ops) ||
+	    number != _IO(HMM_REF_IOC_TYPE, nr))
 		return -ENOTTY;
 	op = &hmm_ref_ops[nr];
 	if (READ_ONCE(dev->gone))
@@ -426,12 +452,12 @@ long hmm_ref_ioctl(struct file *file, unsigned int number, unsigned long arg)
 	rc = hmm_ref_get_cmd(op, client->mirror.mm, ucmd, &cmd);
 	if (rc)
 		return rc;
-	/* Where results cannot go, nothing is done that they would have to tell. */
+	/* Do nothing if its results could not be reported. */
 	size = min(cmd.common.size, op->size);
 	if (copy_to_user(ucmd, &cmd, size))
 		return -EFAULT;
 
-	/* A device that is not gone by now stays until the handler has returned. */
+	/* A device that is not gone here stays until the handler returns. */
 	srcu_idx = srcu_read_lock(&dev->unplug);
 	rc = READ_ONCE(dev->gone) ? -ENODEV : op->handler(client, &cmd);
 	srcu_read_unlock(&dev->unplug, srcu_idx);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The table of commands, as ioctl.c and its tests see it.
+ * The table of commands, for ioctl.c and its tests.
  */
 #ifndef _HMM_REF_IOCTL_H
 #define _HMM_REF_IOCTL_H
@@ -11,7 +11,7 @@
 
 #define HMM_REF_NR_CMDS		(HMM_REF_CMD_EVICT_ALL + 1)
 
-/* The struct of any command; all start in the same way. */
+/* The struct of any command; all start with the same members. */
 union hmm_ref_cmd {
 	struct {
 		u32 size;
@@ -30,14 +30,15 @@ union hmm_ref_cmd {
 };
 
 /**
- * struct hmm_ref_op - what the dispatcher must know of a command
- * @size: of its struct
- * @min_size: of the struct's first version
- * @flags: those that are known
+ * struct hmm_ref_op - a command, for the dispatcher
+ * @size: size of its struct
+ * @min_size: size of the first version of its struct
+ * @flags: mask of known flags
  * @reserved: offset of a reserved u32, 0 if there is none
- * @range: offset of addr, which length follows; 0 if the command takes no range
- * @align: of both, in bytes
- * @is_valid: looks at the members that only this command has; NULL if any value will do
+ * @range: offset of addr, followed by length; 0 if the command takes no range
+ * @align: required alignment of addr and length, in bytes
+ * @is_valid: checks the members that only this command has; NULL if any value
+ *	is valid
  * @handler: called with a valid command
  */
 struct hmm_ref_op {
@@ -53,7 +54,8 @@ struct hmm_ref_op {
 
 extern const struct hmm_ref_op hmm_ref_ops[HMM_REF_NR_CMDS];
 
-int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write, void __user *user);
+int hmm_ref_transfer_begin(struct hmm_ref_transfer *transfer, bool write,
+			   void __user *user);
 int hmm_ref_get_cmd(const struct hmm_ref_op *op, const struct mm_struct *mm,
 		    void __user *ucmd, union hmm_ref_cmd *cmd);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The module: parameters that all devices have in common, and in which order things come and go.
+ * The module: parameters common to all devices, and the order of setup and
+ * teardown.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -41,14 +42,19 @@ struct hmm_ref_device_params hmm_ref_device_params = {
 };
 EXPORT_SYMBOL_NS_GPL(hmm_ref_device_params, "HMM_REF");
 
-module_param_cb(chunk_size, &hmm_ref_param_size_ops, &hmm_ref_device_params.chunk_size, 0444);
-MODULE_PARM_DESC(chunk_size, "memory added at a time, a power of two (default 128M)");
+module_param_cb(chunk_size, &hmm_ref_param_size_ops,
+		&hmm_ref_device_params.chunk_size, 0444);
+MODULE_PARM_DESC(chunk_size,
+		 "memory added at a time, a power of two (default 128M)");
 
 module_param_named(large, hmm_ref_device_params.large, bool, 0444);
-MODULE_PARM_DESC(large, "keep large folios whole on private devices (default Y where the core can do it)");
+MODULE_PARM_DESC(large,
+		 "keep large folios whole on private devices (default Y if the core can)");
 
-module_param_named(fault_around, hmm_ref_device_params.fault_around, uint, 0444);
-MODULE_PARM_DESC(fault_around, "most pages that a CPU fault brings back (default 16)");
+module_param_named(fault_around, hmm_ref_device_params.fault_around, uint,
+		   0444);
+MODULE_PARM_DESC(fault_around,
+		 "most pages that a CPU fault brings back (default 16)");
 
 static int check_params(void)
 {
@@ -57,7 +63,8 @@ static int check_params(void)
 	/* 128M is what request_free_mem_region() rounds to on x86-64. */
 	if (!*chunk_size)
 		*chunk_size = max_t(u64, SZ_128M, PMD_SIZE);
-	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) && !HMM_REF_LARGE_IS_SAFE)
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PMD_SOFTLEAVES) &&
+	    !HMM_REF_LARGE_IS_SAFE)
 		pr_warn("this kernel has bugs that large folios run into, large=%d\n",
 			hmm_ref_device_params.large);
 	if (!is_power_of_2(*chunk_size) || *chunk_size < PMD_SIZE ||
@@ -71,7 +78,7 @@ static int check_params(void)
 
 /* ---- module ------------------------------------------------------------ */
 
-/* What outlives a device. */
+/* Runs work that outlives a device. */
 struct workqueue_struct *hmm_ref_workqueue;
 
 static int __init hmm_ref_init(void)
@@ -104,7 +111,7 @@ static int __init hmm_ref_init(void)
 err_sim:
 	hmm_ref_sim_exit();
 err_debugfs:
-	/* Some devices may have been there, and used. */
+	/* Devices may have been added, and used. */
 	hmm_ref_devices_finish();
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
@@ -124,7 +131,7 @@ static void __exit hmm_ref_exit(void)
 	hmm_ref_debugfs_exit();
 	hmm_ref_node_exit();
 	hmm_ref_fault_exit();
-	/* It has put the module's last reference, and may be about to return. */
+	/* The work that put the last reference may still be returning. */
 	destroy_workqueue(hmm_ref_workqueue);
 	/* Page tables are freed by functions of the module. */
 	rcu_barrier();

@@ -1,36 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's view of a process: its ranges, the protocol, and the notifier. range_fault.c has
- * the other half, a device fault.
+ * Mirrors: ranges, their notifiers, and the protocol that keeps the device page
+ * table in step with the CPU's. range_fault.c has the device fault.
  *
- * A mirror is made of ranges, a PMD each, with a notifier and a part of the page table of its own.
- * So faults of different ranges run side by side, and a process that changes other mappings does
- * not make them retry. A range is made by the first operation that maps, and ends when it has
- * mapped nothing for a second. An operation that only looks where there is none has one of its own.
+ * A mirror consists of ranges of one PMD each, with a notifier and a page table
+ * of their own. So faults in different ranges run in parallel, and a process
+ * that changes other mappings does not make them retry. The first operation
+ * that maps creates a range; a range that has mapped nothing for a second is
+ * freed. An operation that only looks at a PMD without a range uses a temporary
+ * one.
  *
- * Device mappings hold no page references. What keeps them right is the protocol
- * of struct mmu_interval_notifier:
+ * Device mappings hold no page references. The protocol of struct
+ * mmu_interval_notifier keeps them valid:
  *
- *   the core, before it changes     invalidate(): under range->lock set the
- *   CPU mappings                    sequence and zap the device's
- *   a device fault                  read the sequence; look what the CPU maps;
- *                                   fault in what is missing and look again; take
+ *   the core, before it changes     invalidate(): under range->lock, set the
+ *   CPU mappings                    sequence and zap the device's mappings
+ *   a device fault                  read the sequence; look at CPU mappings;
+ *                                   fault in missing pages and look again; take
  *                                   range->lock; map only if the sequence is
- *                                   still the same, else start again
+ *                                   unchanged, else start again
  *
- * Invariant: while range->lock is held, what the device page table maps is what
- * the CPU page table maps, with no more rights, or what an exclusive entry there keeps
- * for the device (exclusive.c). The device accesses what an entry maps without the lock: a zap
- * ends with a flush, which waits for such accesses (range_map.c).
+ * Invariant: while range->lock is held, the device page table maps only pages
+ * that the CPU page table maps, with no more rights, or that an exclusive entry
+ * there keeps for the device (exclusive.c). The device accesses these pages
+ * without the lock: a zap ends with a flush, which waits for such accesses
+ * (range_map.c).
  *
- * invalidate() filters one event, see own_exclusive(), and not our own migrations:
- * migrate_vma_setup() thus zaps the device before data moves, in both directions,
- * and the device then faults and waits for the migration to end. To skip that event by
- * owner would be right only for the mirror that migrates, and only where it zaps by
- * itself.
+ * invalidate() ignores one event, see own_exclusive(), but not those of our own
+ * migrations. So migrate_vma_setup() zaps the device's mappings before data
+ * moves, in both directions, and a device fault waits for the migration to end.
+ * To skip that event by its owner would be valid only for the mirror that
+ * migrates, and only if it zapped by itself.
  *
- * The lock is taken in reclaim. Nothing allocates under it; lockdep is told so when
- * a range is made rather than by luck.
+ * Reclaim takes range->lock, so nothing is allocated under it. lockdep learns
+ * that when a range is created.
  */
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -41,7 +44,7 @@
 #include "sanity.h"
 #include "trace.h"
 
-/* A range that maps nothing ends when no operation has used it for so long. */
+/* Time without a mapping or an operation after which a range is freed. */
 #define IDLE	HZ
 
 static void watch_idle(struct hmm_ref_range *range)
@@ -51,12 +54,12 @@ static void watch_idle(struct hmm_ref_range *range)
 }
 
 /*
- * The event by which make_device_exclusive() takes the CPU's entry away for this very
- * mirror. The page stays where it is and the device's rights grow, so what it maps
- * already is right. The sequence must stay, or the mirror could never map the page.
+ * The event of make_device_exclusive() on behalf of this mirror. The page stays
+ * where it is and the device gains rights, so its present mappings are valid.
+ * The sequence must not change, or the mirror could never map the page.
  *
- * Another mirror's event has another owner: this mirror is one of those that lose
- * the page. What ends exclusive access comes without an owner.
+ * The same event of another mirror has another owner, and takes the page from
+ * this one. Events that end exclusive access have no owner.
  */
 static bool own_exclusive(const struct hmm_ref_mirror *mirror,
 			  const struct mmu_notifier_range *event)
@@ -68,7 +71,8 @@ static bool range_invalidate(struct mmu_interval_notifier *notifier,
 			     const struct mmu_notifier_range *event,
 			     unsigned long cur_seq)
 {
-	struct hmm_ref_range *range = container_of(notifier, struct hmm_ref_range, notifier);
+	struct hmm_ref_range *range =
+		container_of(notifier, struct hmm_ref_range, notifier);
 	struct hmm_ref_mirror *mirror = range->mirror;
 
 	if (own_exclusive(mirror, event))
@@ -77,7 +81,7 @@ static bool range_invalidate(struct mmu_interval_notifier *notifier,
 		mutex_lock(&range->lock);
 	else if (!mutex_trylock(&range->lock))
 		return false;
-	/* The mm is dead: no operation uses it. */
+	/* The mm is dead, so no operation uses it. */
 	if (event->event == MMU_NOTIFY_RELEASE)
 		hmm_ref_verify_trimmed(range);
 	mmu_interval_set_seq(notifier, cur_seq);
@@ -97,7 +101,7 @@ static const struct mmu_interval_notifier_ops range_notifier_ops = {
 
 /* ---- ranges ------------------------------------------------------------ */
 
-/* Tell lockdep that reclaim takes the lock, before an allocation under it can. */
+/* Tell lockdep now that reclaim takes the lock. */
 static void prime_lockdep(struct hmm_ref_range *range)
 {
 	if (!IS_ENABLED(CONFIG_LOCKDEP))
@@ -108,7 +112,7 @@ static void prime_lockdep(struct hmm_ref_range *range)
 	fs_reclaim_release(GFP_KERNEL);
 }
 
-/* Context: waits for invalidations under way. The mm may be dead. */
+/* Context: waits for running invalidations. The mm may be dead. */
 static void range_end(struct hmm_ref_range *range)
 {
 	mmu_interval_notifier_remove(&range->notifier);
@@ -117,9 +121,9 @@ static void range_end(struct hmm_ref_range *range)
 	kfree_rcu(range, rcu);
 }
 
-/* Return: 0, or an errno of the core. */
-static int range_init(struct hmm_ref_range *range, struct hmm_ref_mirror *mirror,
-		      unsigned long index)
+/* Return: 0 or a negative errno. */
+static int range_init(struct hmm_ref_range *range,
+		      struct hmm_ref_mirror *mirror, unsigned long index)
 {
 	*range = (struct hmm_ref_range){
 		.mirror = mirror,
@@ -129,11 +133,12 @@ static int range_init(struct hmm_ref_range *range, struct hmm_ref_mirror *mirror
 	};
 	mutex_init(&range->lock);
 	prime_lockdep(range);
-	return mmu_interval_notifier_insert(&range->notifier, mirror->mm, range->start, PMD_SIZE,
+	return mmu_interval_notifier_insert(&range->notifier, mirror->mm,
+					    range->start, PMD_SIZE,
 					    &range_notifier_ops);
 }
 
-/* Return: 0, -ENOMEM, or -EBUSY when another task was first, or one is about to go. */
+/* Return: 0; -ENOMEM; -EBUSY if another range is there, maybe being freed. */
 static int range_add(struct hmm_ref_mirror *mirror, unsigned long index)
 {
 	struct hmm_ref_range *range = kmalloc_obj(*range, GFP_KERNEL_ACCOUNT);
@@ -152,8 +157,12 @@ static int range_add(struct hmm_ref_mirror *mirror, unsigned long index)
 	return rc;
 }
 
-/* Return: the next range from @index on that is not about to go, referenced; or NULL. */
-static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror, unsigned long *index,
+/*
+ * Return: the first range from @index to @last that is not being freed, with a
+ * reference, and @index set to it; or NULL.
+ */
+static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror,
+					unsigned long *index,
 					unsigned long last)
 {
 	struct hmm_ref_range *range;
@@ -168,14 +177,16 @@ static struct hmm_ref_range *range_find(struct hmm_ref_mirror *mirror, unsigned 
 }
 
 /**
- * hmm_ref_range_get() - the range of an address
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_get() - find or create the range of an address
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @addr: address
  *
- * Context: may sleep, and enter reclaim; without mmap_lock.
- * Return: the range, for hmm_ref_range_put(), or an ERR_PTR(): -ENOMEM.
+ * Context: may sleep and enter reclaim; mmap_lock is not held.
+ * Return: the range, referenced, or an ERR_PTR(): -ENOMEM.
  */
-struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned long addr)
+struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror,
+					unsigned long addr)
 {
 	unsigned long index = addr >> PMD_SHIFT;
 	struct hmm_ref_range *range;
@@ -189,14 +200,14 @@ struct hmm_ref_range *hmm_ref_range_get(struct hmm_ref_mirror *mirror, unsigned 
 		rc = range_add(mirror, index);
 		if (rc && rc != -EBUSY)
 			return ERR_PTR(rc);
-		/* What is about to go needs a CPU for that. */
+		/* Let the task that frees the range run. */
 		if (rc)
 			schedule_timeout_uninterruptible(1);
 	}
 }
 
 /**
- * hmm_ref_range_put() - end the use of a range
+ * hmm_ref_range_put() - drop a reference
  * @range: range
  */
 void hmm_ref_range_put(struct hmm_ref_range *range)
@@ -207,15 +218,17 @@ void hmm_ref_range_put(struct hmm_ref_range *range)
 }
 
 /**
- * hmm_ref_range_get_to_look() - a range for an address that nothing will be mapped at
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_get_to_look() - get a range for an operation that maps nothing
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @addr: address
- * @temporary: memory for a range, if the mirror has none there: a look makes none that stays
+ * @temporary: memory for a temporary range, used if the mirror has none there
  *
- * Context: may sleep; without mmap_lock.
+ * Context: may sleep; mmap_lock is not held.
  * Return: the range, for hmm_ref_range_put_to_look(), or an ERR_PTR().
  */
-struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, unsigned long addr,
+struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror,
+						unsigned long addr,
 						struct hmm_ref_range *temporary)
 {
 	unsigned long index = addr >> PMD_SHIFT;
@@ -229,13 +242,14 @@ struct hmm_ref_range *hmm_ref_range_get_to_look(struct hmm_ref_mirror *mirror, u
 }
 
 /**
- * hmm_ref_range_put_to_look() - end the use of such a range
+ * hmm_ref_range_put_to_look() - release a range after a look
  * @range: range
  * @temporary: the same memory
  *
- * Context: waits for invalidations under way.
+ * Context: waits for running invalidations.
  */
-void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range *temporary)
+void hmm_ref_range_put_to_look(struct hmm_ref_range *range,
+			       struct hmm_ref_range *temporary)
 {
 	if (range == temporary)
 		mmu_interval_notifier_remove(&range->notifier);
@@ -244,13 +258,14 @@ void hmm_ref_range_put_to_look(struct hmm_ref_range *range, struct hmm_ref_range
 }
 
 /**
- * hmm_ref_range_is_current() - whether a range has all that the device maps there
- * @range: range to look
+ * hmm_ref_range_is_current() - whether a range has all device mappings
+ * @range: range of a look
  * @temporary: the same memory
  *
- * Return: false when the mirror has got a range since.
+ * Return: false if @range is temporary and the mirror has a range there by now.
  */
-bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_range *temporary)
+bool hmm_ref_range_is_current(struct hmm_ref_range *range,
+			      const struct hmm_ref_range *temporary)
 {
 	struct hmm_ref_range *other;
 	bool alone;
@@ -265,28 +280,30 @@ bool hmm_ref_range_is_current(struct hmm_ref_range *range, const struct hmm_ref_
 }
 
 /*
- * Take a range out of its mirror if nothing uses it but the caller. Return: whether that was done:
- * no operation finds it any more.
+ * Remove a range from its mirror, if it is empty and only the caller and the
+ * mirror use it. Return: true if it was removed; no operation can find it any
+ * more.
  */
 static bool range_take(struct hmm_ref_range *range)
 {
 	struct hmm_ref_mirror *mirror = range->mirror;
 	bool taken;
 
-	/* To map something takes the lock, and to be a user. */
+	/* Mapping a page needs the lock and a reference. */
 	mutex_lock(&range->lock);
-	taken = hmm_ref_pgtable_is_empty(&range->pt) && atomic_cmpxchg(&range->users, 2, 0) == 2;
+	taken = hmm_ref_pgtable_is_empty(&range->pt) &&
+		atomic_cmpxchg(&range->users, 2, 0) == 2;
 	mutex_unlock(&range->lock);
 	if (taken)
 		xa_erase(&mirror->ranges, range->start >> PMD_SHIFT);
 	return taken;
 }
 
-/* End ranges that have mapped nothing for long, and come again for those that do so now. */
+/* Free idle ranges, and check again later if others map nothing. */
 static void end_idle(struct work_struct *work)
 {
-	struct hmm_ref_mirror *mirror = container_of(to_delayed_work(work),
-						     struct hmm_ref_mirror, idle);
+	struct hmm_ref_mirror *mirror =
+		container_of(work, struct hmm_ref_mirror, idle.work);
 	struct hmm_ref_range *range;
 	unsigned long index = 0;
 	bool again = false;
@@ -294,7 +311,8 @@ static void end_idle(struct work_struct *work)
 	while ((range = range_find(mirror, &index, ULONG_MAX))) {
 		bool idle = hmm_ref_pgtable_is_empty(&range->pt);
 
-		if (idle && time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
+		if (idle &&
+		    time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
 		    range_take(range)) {
 			range_end(range);
 		} else {
@@ -310,17 +328,24 @@ static void end_idle(struct work_struct *work)
 
 /* ---- mirrors ----------------------------------------------------------- */
 
-/* What hardware would read in memory. The range stays for the RCU read-side critical section. */
-static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr, unsigned int *nr)
+/*
+ * The walk of the page table in memory, as hardware does it. RCU keeps the
+ * range and its table.
+ */
+static hmm_ref_pte_t walk(struct hmm_ref_space *space, unsigned long addr,
+			  unsigned int *nr)
 {
-	struct hmm_ref_mirror *mirror = container_of(space, struct hmm_ref_mirror, space);
-	struct hmm_ref_range *range = xa_load(&mirror->ranges, addr >> PMD_SHIFT);
+	struct hmm_ref_mirror *mirror =
+		container_of(space, struct hmm_ref_mirror, space);
+	struct hmm_ref_range *range =
+		xa_load(&mirror->ranges, addr >> PMD_SHIFT);
 
 	return range ? hmm_ref_pgtable_lookup_run(&range->pt, addr, nr) : 0;
 }
 
 static bool ignore(struct mmu_interval_notifier *notifier,
-		   const struct mmu_notifier_range *event, unsigned long cur_seq)
+		   const struct mmu_notifier_range *event,
+		   unsigned long cur_seq)
 {
 	return true;
 }
@@ -332,7 +357,8 @@ static const struct mmu_interval_notifier_ops anchor_ops = {
 static void *alloc_buffer(void)
 {
 	static_assert(HMM_REF_BLOCK_PAGES * sizeof(unsigned long) >= PAGE_SIZE);
-	return kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(unsigned long), GFP_KERNEL_ACCOUNT);
+	return kvcalloc(HMM_REF_BLOCK_PAGES, sizeof(unsigned long),
+			GFP_KERNEL_ACCOUNT);
 }
 
 static void free_buffers(struct hmm_ref_mirror *mirror)
@@ -345,12 +371,12 @@ static void free_buffers(struct hmm_ref_mirror *mirror)
 
 /**
  * hmm_ref_mirror_init() - start to mirror an address space
- * @mirror: to set up
- * @mm: of the current process
+ * @mirror: mirror to set up
+ * @mm: mm of the current process
  * @dm: memory of the device
- * @counters: of the device
- * @owner: counts for the client; stays as long as the mirror
- * @gone: the device's flag
+ * @counters: counters of the device
+ * @owner: owner of the client, which outlives the mirror
+ * @gone: flag of the device
  *
  * Context: takes mmap_lock for writing.
  * Return: 0 or a negative errno.
@@ -376,8 +402,12 @@ int hmm_ref_mirror_init(struct hmm_ref_mirror *mirror, struct mm_struct *mm,
 		if (!mirror->spare[i])
 			goto err_free;
 	}
-	rc = mmu_interval_notifier_insert(&mirror->anchor, mm, 0, PAGE_SIZE, &anchor_ops);
-	/* The core stops for any signal, and for the freezer's, which is none to a process. */
+	rc = mmu_interval_notifier_insert(&mirror->anchor, mm, 0, PAGE_SIZE,
+					  &anchor_ops);
+	/*
+	 * The core returns -EINTR for any pending signal, even for the fake one
+	 * of the freezer, which user space must not see.
+	 */
 	if (rc == -EINTR)
 		rc = -ERESTARTSYS;
 	if (rc)
@@ -390,10 +420,10 @@ err_free:
 }
 
 /**
- * hmm_ref_mirror_exit() - stop to mirror
- * @mirror: that no operation uses any more
+ * hmm_ref_mirror_exit() - stop mirroring
+ * @mirror: mirror that no operation uses
  *
- * Context: waits for invalidations under way. The mm may be dead.
+ * Context: waits for running invalidations. The mm may be dead.
  */
 void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 {
@@ -410,11 +440,11 @@ void hmm_ref_mirror_exit(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_zap_all() - unmap everything from the device
+ * hmm_ref_mirror_zap_all() - unmap all memory of a mirror from the device
  * @mirror: mirror
  *
- * No sequence is moved: a device fault that is under way may map pages again. Where there is none
- * the mirror does not use the device any more.
+ * The sequence does not change, so a concurrent device fault may map pages
+ * again. If there is none, the mirror does not use the device after this.
  *
  * Context: may sleep.
  */
@@ -428,18 +458,19 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 		hmm_ref_range_put(range);
 		index++;
 	}
-	/* A range that was about to end was not found, and has DMA to unmap. */
+	/* The loop skips ranges being freed, which may hold DMA mappings. */
 	cancel_delayed_work_sync(&mirror->idle);
 }
 
 /**
- * hmm_ref_mirror_interrupted() - has an operation to end between two windows?
+ * hmm_ref_mirror_interrupted() - whether to stop before the next window
  * @mirror: mirror
  *
- * Asked after a window, if there is another one, so that each call does one. Reschedules.
+ * Called between windows only, so that each call finishes at least one.
+ * Reschedules.
  *
- * Return: 0; -EINTR for any signal, and for the freezer, which pretends to send one;
- * -ENODEV when the device is gone.
+ * Return: 0; -EINTR for any signal, and for the freezer, which fakes one; or
+ * -ENODEV if the device is gone.
  */
 int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 {
@@ -450,16 +481,16 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_insist() - may an operation go on within a window?
+ * hmm_ref_mirror_insist() - whether to go on within a window
  * @mirror: mirror
- * @began: when the operation began with what it goes on with, in jiffies
+ * @began: start of the work on this window or page, in jiffies
  * @patience: how long it may take, in jiffies
  *
- * A fatal signal ends the operation at once. Any other one ends it only after
- * HMM_REF_SIGNAL_PATIENCE: signals that come faster than a window can be done must not
- * keep a process from getting any done. Reschedules.
+ * A fatal signal ends the operation at once. Any other signal ends it only
+ * after HMM_REF_SIGNAL_PATIENCE: a process that receives signals faster than a
+ * window takes must still make progress. Reschedules.
  *
- * Return: 0, -EINTR, -ENODEV, or -EBUSY when the patience is over.
+ * Return: 0, -EINTR, -ENODEV, or -EBUSY when @patience is over.
  */
 int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 			  unsigned long patience)
@@ -476,18 +507,18 @@ int hmm_ref_mirror_insist(struct hmm_ref_mirror *mirror, unsigned long began,
 }
 
 /**
- * hmm_ref_range_retry() - try until nothing has changed meanwhile
+ * hmm_ref_range_retry() - repeat an attempt until the range is stable
  * @range: range
- * @patience: how long it may take, in jiffies
- * @attempt: reads the sequence, looks, and acts under hmm_ref_range::lock if the sequence is
- *	the same; returns -EBUSY to be called again
- * @arg: for @attempt
+ * @patience: how long to retry, in jiffies
+ * @attempt: reads the sequence, looks, and acts under hmm_ref_range::lock if
+ *	the sequence is unchanged; returns -EBUSY to be called again
+ * @arg: argument of @attempt
  *
- * The one loop of this kind: device faults, snapshots and exclusive access differ in @attempt.
+ * Device faults, snapshots and exclusive access all retry here; they differ in
+ * @attempt.
  *
  * Context: that of @attempt, which is called at least once. Reschedules.
- * Return: what @attempt has returned; -EBUSY when the patience is over, -EINTR or -ENODEV, as
- * hmm_ref_mirror_insist().
+ * Return: the result of @attempt, or an errno of hmm_ref_mirror_insist().
  */
 int hmm_ref_range_retry(struct hmm_ref_range *range, unsigned long patience,
 			hmm_ref_attempt_t attempt, void *arg)
@@ -505,12 +536,13 @@ int hmm_ref_range_retry(struct hmm_ref_range *range, unsigned long patience,
 }
 
 /**
- * hmm_ref_mirror_get_buffer() - memory for one operation
+ * hmm_ref_mirror_get_buffer() - get scratch memory for one operation
  * @mirror: mirror
  *
- * As many bytes as a page has, and as many words as a window has pages: for hmm_range_fault()'s
- * array, or for bytes of a user. An operation that waits for user space keeps its buffer and no
- * lock, so that others go on: the one that it waits for may be the next.
+ * A buffer holds a page of bytes, or a word for each page of a range, as
+ * hmm_range_fault() needs. Buffers are not shared under a lock: an operation
+ * may wait for user space while it has one, and the operation that it waits for
+ * needs one, too.
  *
  * Return: the buffer, or NULL.
  */
@@ -528,9 +560,9 @@ void *hmm_ref_mirror_get_buffer(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_put_buffer() - give back a buffer
- * @mirror: the same
- * @buffer: not to be used any more
+ * hmm_ref_mirror_put_buffer() - release a buffer
+ * @mirror: mirror that the buffer is from
+ * @buffer: buffer
  */
 void hmm_ref_mirror_put_buffer(struct hmm_ref_mirror *mirror, void *buffer)
 {

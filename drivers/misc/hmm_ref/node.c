@@ -2,10 +2,13 @@
 /*
  * Character devices.
  *
- * They are the driver's own, not of the misc class: to open one takes the mmap_lock of the process
- * for writing, which may last, and misc_open() does that with a lock held for all misc devices.
- * Here an open waits alone. It may race with removal, and then makes a file of a device that is
- * gone, which is what each file becomes then.
+ * The driver has a class of its own rather than misc devices. An open takes the
+ * process's mmap_lock for writing, which may take long, and misc_open() calls
+ * the driver with a lock held that all misc devices share. Here an open waits
+ * alone.
+ *
+ * An open may race with removal. It may then create a file of a device that is
+ * gone, a state that all files of a removed device are in.
  */
 #include <linux/delay.h>
 #include <linux/idr.h>
@@ -13,7 +16,7 @@
 
 #include "hmm_ref.h"
 
-/* A device that is unbound keeps its minor numbers until its files are closed. */
+/* An unbound device keeps its minor numbers until its files are closed. */
 #define MINORS	1024
 
 static dev_t first;
@@ -31,22 +34,23 @@ static const struct class node_class = {
 	.devnode = node_path,
 };
 
-/* When the last file is closed, too. */
+/* Called after the device is removed and its last file closed. */
 static void node_release(struct device *device)
 {
-	struct hmm_ref_node *node = container_of(device, struct hmm_ref_node, device);
+	struct hmm_ref_node *node =
+		container_of(device, struct hmm_ref_node, device);
 
 	ida_free(&minors, MINOR(device->devt));
 	hmm_ref_device_put(node->dev);
 }
 
 /**
- * hmm_ref_node_add() - make a character device
- * @node: to set up
- * @dev: that it is of, and keeps
- * @parent: on the bus
- * @name: in /dev
- * @fops: of its files
+ * hmm_ref_node_add() - create a character device
+ * @node: node to set up
+ * @dev: device that it belongs to; the node takes a reference
+ * @parent: device on the bus
+ * @name: name in /dev
+ * @fops: operations of its files
  *
  * Return: 0 or a negative errno.
  */
@@ -78,9 +82,9 @@ int hmm_ref_node_add(struct hmm_ref_node *node, struct hmm_ref_device *dev,
 
 /**
  * hmm_ref_node_remove() - remove a character device
- * @node: that was added. Its files stay, and an open that is under way makes another one
+ * @node: node; its files stay, and an open under way may create another one
  *
- * Context: may sleep; waits for no user.
+ * Context: may sleep; does not wait for user space.
  */
 void hmm_ref_node_remove(struct hmm_ref_node *node)
 {
@@ -89,8 +93,8 @@ void hmm_ref_node_remove(struct hmm_ref_node *node)
 }
 
 /**
- * hmm_ref_node_device() - which device is a file of?
- * @inode: that is being opened
+ * hmm_ref_node_device() - the device that a file is opened on
+ * @inode: inode that is being opened
  *
  * Return: the device, which stays until the file is closed.
  */

@@ -2,22 +2,26 @@
 /*
  * The device's page table: two levels, as simple hardware has.
  *
- * The upper level are the ranges of a mirror, a PMD each. What is here is the lower one, of one
- * PMD: a leaf entry, an xarray value, that maps all of it; or a table of PTEs. The code knows no
- * mm and has no lock of its own: the caller's lock covers the entries. That lock is taken in
- * reclaim, so entries are only written under it: room for them is made before it is taken
- * (prepare), and room that has vanished by the time that it is held makes map() fail, which
- * the caller answers by starting again.
+ * The upper level consists of the ranges of a mirror, one per PMD. This file is
+ * the lower level, the table of one PMD: either a leaf entry, stored as an
+ * xarray value, that maps all of it, or a table of PTEs. The code knows no mm
+ * and has no lock of its own. The caller's lock covers the entries, and nothing
+ * is allocated under it: memory for entries is allocated before (prepare). If
+ * that has vanished once the lock is held, is_ready() says so, and the caller
+ * starts again.
  *
- * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A leaf and a table
- * are not written over one another: the caller zaps first, since the device may use what is there.
+ * Zapping a part of a leaf zaps all of it; zapping PTEs is exact to the page. A
+ * leaf never overwrites a table, nor a table a leaf: the caller zaps first,
+ * because the device may be using the old entries.
  *
- * The device reads entries without the lock, in an RCU read-side critical section: one that it has
- * read is valid until the flush that follows the zap, see range_map.c.
+ * The device reads entries without the lock, in an RCU read-side critical
+ * section. An entry that it has read stays valid until the flush that follows
+ * the zap, see range_map.c.
  *
- * Invariant: but for room between prepare and the map or trim that follows it, a table has
- * a valid entry, and a leaf is one. So memory is bounded by what is mapped: at most
- * one table for a PMD of which the CPU, too, maps a page.
+ * Invariant: apart from memory between prepare and the next map or trim, a
+ * table has a valid entry, and a leaf is valid. So mapped memory bounds the
+ * size of the page table: at most one table for each PMD in which the CPU maps
+ * a page, too.
  */
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -28,10 +32,10 @@
 
 /**
  * struct pt_table - entries of one PMD
- * @rcu: frees it: the device may be reading
- * @nr_valid: how many are valid
- * @pte: what hardware would read, HMM_REF_BLOCK_PAGES of them: the count is not for it,
- *	and beside it would double the allocation
+ * @rcu: frees the table, which the device may be reading
+ * @nr_valid: number of valid entries
+ * @pte: HMM_REF_BLOCK_PAGES entries, read by the hardware; allocated
+ *	separately, as with @nr_valid the size would round up to twice that
  */
 struct pt_table {
 	struct rcu_head rcu;
@@ -50,7 +54,8 @@ static struct pt_table *table_alloc(void)
 
 	if (!table)
 		return NULL;
-	table->pte = kcalloc(HMM_REF_BLOCK_PAGES, sizeof(*table->pte), GFP_KERNEL_ACCOUNT);
+	table->pte = kcalloc(HMM_REF_BLOCK_PAGES, sizeof(*table->pte),
+			     GFP_KERNEL_ACCOUNT);
 	if (table->pte)
 		return table;
 	kfree(table);
@@ -71,13 +76,14 @@ static void table_put(struct pt_table *table)
 		call_rcu(&table->rcu, table_free);
 }
 
-/* prepare may make room meanwhile: it finds none, or what was there. */
+/* A concurrent prepare sees the old table or none. */
 static void drop(struct hmm_ref_pgtable *pt)
 {
 	table_put(xchg(&pt->table, NULL));
 }
 
-static void table_set(struct pt_table *table, unsigned long index, hmm_ref_pte_t pte)
+static void table_set(struct pt_table *table, unsigned long index,
+		      hmm_ref_pte_t pte)
 {
 	table->nr_valid -= table->pte[index] & HMM_REF_PTE_VALID;
 	table->nr_valid += pte & HMM_REF_PTE_VALID;
@@ -92,8 +98,8 @@ static bool maps_nothing(const struct pt_table *table)
 }
 
 /**
- * hmm_ref_pgtable_destroy() - free all of a page table
- * @pt: that is not used any more
+ * hmm_ref_pgtable_destroy() - free a page table
+ * @pt: page table, unused from now on
  */
 void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 {
@@ -102,12 +108,12 @@ void hmm_ref_pgtable_destroy(struct hmm_ref_pgtable *pt)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_destroy);
 
 /**
- * hmm_ref_pgtable_prepare() - make room for an entry
+ * hmm_ref_pgtable_prepare() - allocate memory for entries
  * @pt: page table
- * @leaf: for one that maps the PMD
+ * @leaf: for a leaf
  *
- * Room for a leaf is one that maps nothing. A caller that does not map there after all calls
- * hmm_ref_pgtable_trim().
+ * For a leaf, stores one that maps nothing. A caller that then does not map
+ * calls hmm_ref_pgtable_trim().
  *
  * Context: may sleep and enter reclaim; not under the lock of the entries.
  * Return: 0 or -ENOMEM.
@@ -132,12 +138,14 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
 /**
- * hmm_ref_pgtable_is_ready() - whether there is room for an entry
+ * hmm_ref_pgtable_is_ready() - whether memory for an entry is prepared
  * @pt: page table
- * @leaf: for one that maps the PMD
+ * @leaf: for a leaf
  *
- * Context: the lock of the entries; stays true as long as it is held, and nothing is zapped.
- * Return: false when there is none, or another kind is in the way: zap, prepare and try again.
+ * Context: the lock of the entries; the result holds until it is dropped or
+ * entries are zapped.
+ * Return: true if an entry can be written. If not, there is no memory, or
+ * memory of the other kind: zap, prepare, and try again.
  */
 bool hmm_ref_pgtable_is_ready(struct hmm_ref_pgtable *pt, bool leaf)
 {
@@ -148,12 +156,12 @@ bool hmm_ref_pgtable_is_ready(struct hmm_ref_pgtable *pt, bool leaf)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_is_ready);
 
 /**
- * hmm_ref_pgtable_map() - write an entry
- * @pt: page table that is ready for one
+ * hmm_ref_pgtable_map() - write a PTE
+ * @pt: page table that is ready for it
  * @addr: page address
- * @pte: entry that is valid
+ * @pte: valid entry
  *
- * Context: the lock of the entries; does not allocate.
+ * Context: the lock of the entries.
  */
 void hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 			 hmm_ref_pte_t pte)
@@ -163,11 +171,11 @@ void hmm_ref_pgtable_map(struct hmm_ref_pgtable *pt, unsigned long addr,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map);
 
 /**
- * hmm_ref_pgtable_map_leaf() - write an entry that maps all of the PMD
- * @pt: page table that is ready for one
- * @pte: entry for the PMD's first page
+ * hmm_ref_pgtable_map_leaf() - write a leaf
+ * @pt: page table that is ready for it
+ * @pte: entry of the first page of the PMD
  *
- * Context: the lock of the entries; does not allocate.
+ * Context: the lock of the entries.
  */
 void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte)
 {
@@ -176,10 +184,10 @@ void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_map_leaf);
 
 /**
- * hmm_ref_pgtable_look() - the entries, to read
+ * hmm_ref_pgtable_look() - get the entries of a page table for reading
  * @pt: page table
  *
- * Context: the lock of the entries, or RCU, as long as they are read.
+ * Context: the lock of the entries, or RCU, while they are read.
  * Return: the entries, for hmm_ref_pte_at().
  */
 struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt)
@@ -199,7 +207,7 @@ struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt)
  * @addr: page address
  *
  * Context: the lock of the entries, or RCU.
- * Return: the entry, 0 when nothing is mapped.
+ * Return: the entry, 0 if nothing is mapped.
  */
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr)
@@ -211,17 +219,18 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
 
 /**
- * hmm_ref_pgtable_lookup_run() - read an entry, and how far those after it go on like it
+ * hmm_ref_pgtable_lookup_run() - read an entry and the length of its run
  * @pt: page table
  * @addr: page address
- * @nr: in: the most that is of use; out: so many pages from @addr on are contiguous in one block of
- *	the device's memory, with the same rights; 1 for what is not
+ * @nr: in: most pages of interest; out: number of pages from @addr on that are
+ *	contiguous in one block of device memory and have the same rights; 1 if
+ *	the page is not on the device
  *
- * Context: as hmm_ref_pgtable_lookup().
- * Return: the entry of @addr, 0 when nothing is mapped.
+ * Context: the lock of the entries, or RCU.
+ * Return: the entry of @addr, 0 if nothing is mapped.
  */
-hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned long addr,
-					 unsigned int *nr)
+hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt,
+					 unsigned long addr, unsigned int *nr)
 {
 	struct hmm_ref_ptes ptes = hmm_ref_pgtable_look(pt);
 	hmm_ref_pte_t pte = hmm_ref_pte_at(&ptes, addr), next = pte;
@@ -240,12 +249,12 @@ hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned lo
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup_run);
 
 /**
- * hmm_ref_pgtable_zap() - unmap pages, and the rest of a leaf that they cut
+ * hmm_ref_pgtable_zap() - unmap pages, or the leaf that maps them
  * @pt: page table
  * @start: page address
  * @end: page address in the same PMD, or its end; exclusive
  *
- * Context: the lock of the entries; does not allocate.
+ * Context: the lock of the entries.
  */
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end)
@@ -266,10 +275,10 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_zap);
 
 /**
- * hmm_ref_pgtable_trim() - free room that nothing was mapped in
+ * hmm_ref_pgtable_trim() - free prepared memory that was not used
  * @pt: page table
  *
- * Context: the lock of the entries; does not allocate.
+ * Context: the lock of the entries.
  */
 void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt)
 {
@@ -282,11 +291,11 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
 
 #ifdef CONFIG_HMM_REF_SANITY
 /**
- * hmm_ref_pgtable_is_trimmed() - is there no room that nothing is mapped in?
- * @pt: page table that no entry is being written of
+ * hmm_ref_pgtable_is_trimmed() - whether the invariant holds
+ * @pt: page table with no map under way
  *
  * Context: the lock of the entries.
- * Return: whether the invariant holds.
+ * Return: true if there is no table without a valid entry.
  */
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The device's page table.
+ * The device's page table: its entries, and the table of one PMD.
  */
 #ifndef _HMM_REF_PGTABLE_H
 #define _HMM_REF_PGTABLE_H
@@ -8,15 +8,15 @@
 #include "base.h"
 
 /*
- * An entry holds the page's number, on the device or of its DMA address in system memory, above
- * the bits that tell which and what the device may do.
+ * An entry holds a page number above the HMM_REF_PTE_* bits: a dpfn if
+ * HMM_REF_PTE_DEVICE is set, else the number of a DMA page in system memory.
  */
 typedef u64 hmm_ref_pte_t;
 
 #define HMM_REF_PTE_VALID	BIT_ULL(0)
 #define HMM_REF_PTE_WRITE	BIT_ULL(1)
-#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* number is a dpfn, else of a DMA page */
-#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* no CPU maps the page */
+#define HMM_REF_PTE_DEVICE	BIT_ULL(2)	/* page of the device */
+#define HMM_REF_PTE_EXCLUSIVE	BIT_ULL(3)	/* not mapped by any CPU */
 #define HMM_REF_PTE_SHIFT	4
 #define HMM_REF_PTE_BITS	(BIT_ULL(HMM_REF_PTE_SHIFT) - 1)
 
@@ -31,10 +31,10 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 }
 
 /**
- * hmm_ref_pte_allows_atomics() - can the device do atomics through an entry?
+ * hmm_ref_pte_allows_atomics() - whether an entry allows device atomics
  * @pte: entry
  *
- * Return: true when it can.
+ * Return: true if it does.
  */
 static inline bool hmm_ref_pte_allows_atomics(hmm_ref_pte_t pte)
 {
@@ -43,19 +43,21 @@ static inline bool hmm_ref_pte_allows_atomics(hmm_ref_pte_t pte)
 }
 
 /**
- * struct hmm_ref_pgtable - what the device's page table has for one PMD
- * @table: a table of PTEs; a leaf entry as an xarray value; or NULL
+ * struct hmm_ref_pgtable - the device page table of one PMD
+ * @table: a table of PTEs, a leaf entry as an xarray value, or NULL
  *
- * Entries are covered by the caller's lock; see pgtable.c. All zeros is a table that is empty.
+ * The caller's lock covers the entries, see pgtable.c. All zeros is an empty
+ * table.
  */
 struct hmm_ref_pgtable {
 	void *table;
 };
 
 /**
- * struct hmm_ref_ptes - what a PMD of the device page table has, see hmm_ref_pgtable_look()
- * @pte: its entries; NULL when all of it is mapped at once, or nothing
- * @leaf: then the entry that maps all of it, or one that is not valid
+ * struct hmm_ref_ptes - entries of one PMD, from hmm_ref_pgtable_look()
+ * @pte: array of entries, or NULL
+ * @leaf: if @pte is NULL, the entry that maps the whole PMD, which may be
+ *	invalid
  */
 struct hmm_ref_ptes {
 	const hmm_ref_pte_t *pte;
@@ -63,11 +65,11 @@ struct hmm_ref_ptes {
 };
 
 /**
- * hmm_ref_pte_at() - one of the entries of a PMD
+ * hmm_ref_pte_at() - read one entry of a PMD
  * @ptes: entries
  * @addr: page address in the PMD
  *
- * Return: the entry, 0 when nothing is mapped.
+ * Return: the entry, 0 if nothing is mapped.
  */
 static inline hmm_ref_pte_t hmm_ref_pte_at(const struct hmm_ref_ptes *ptes,
 					   unsigned long addr)
@@ -90,14 +92,14 @@ void hmm_ref_pgtable_map_leaf(struct hmm_ref_pgtable *pt, hmm_ref_pte_t pte);
 struct hmm_ref_ptes hmm_ref_pgtable_look(struct hmm_ref_pgtable *pt);
 hmm_ref_pte_t hmm_ref_pgtable_lookup(struct hmm_ref_pgtable *pt,
 				     unsigned long addr);
-hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt, unsigned long addr,
-					 unsigned int *nr);
+hmm_ref_pte_t hmm_ref_pgtable_lookup_run(struct hmm_ref_pgtable *pt,
+					 unsigned long addr, unsigned int *nr);
 void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 			 unsigned long end);
 void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt);
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
-/* Does it map nothing? Without the lock that may be out of date. */
+/* Whether it maps nothing. The result may be stale without the lock. */
 static inline bool hmm_ref_pgtable_is_empty(const struct hmm_ref_pgtable *pt)
 {
 	return !READ_ONCE(pt->table);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device fault: look at what the CPU maps, fault in what is missing, map it for the
- * device. mirror.c has the protocol.
+ * The device fault: look at the CPU's mappings, fault in missing pages, map
+ * them for the device. mirror.c describes the protocol.
  *
- * A device write needs an entry that the CPU may write, too; a page that is read-only since
- * fork() is copied first. What is mapped for writing is marked dirty at once: an entry that
- * the CPU cleans is zapped first.
+ * A device write needs a CPU entry that is writable, too; a page that is
+ * read-only since fork() is copied first. A page that is mapped for writing is
+ * marked dirty at once: before the CPU cleans its entry, the device's is
+ * zapped.
  */
 #include <linux/hmm.h>
 #include <linux/pagemap.h>
@@ -21,8 +22,9 @@ static unsigned long range_pages(const struct hmm_range *walk)
 	return (walk->end - walk->start) >> PAGE_SHIFT;
 }
 
-/* What a device may not write is not writable, whatever the CPU's entries say. */
-static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *walk)
+/* Whatever the entries say, a device must not write to a shadow stack. */
+static void hide_shadow_stacks(struct mm_struct *mm,
+			       const struct hmm_range *walk)
 {
 	VMA_ITERATOR(vmi, mm, walk->start);
 	struct vm_area_struct *vma;
@@ -32,13 +34,14 @@ static void hide_shadow_stacks(struct mm_struct *mm, const struct hmm_range *wal
 		if (hmm_ref_vma_may_write(vma))
 			continue;
 		end = min(walk->end, vma->vm_end);
-		for (addr = max(walk->start, vma->vm_start); addr < end; addr += PAGE_SIZE)
+		for (addr = max(walk->start, vma->vm_start); addr < end;
+		     addr += PAGE_SIZE)
 			walk->hmm_pfns[(addr - walk->start) >> PAGE_SHIFT] &=
 				~HMM_PFN_WRITE;
 	}
 }
 
-/* hmm_range_fault() would find a shadow stack writable. Return: 0, -EPERM or -EINTR. */
+/* hmm_range_fault() would allow it. Return: 0, -EPERM or -EINTR. */
 static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 				unsigned long end)
 {
@@ -57,29 +60,31 @@ static int refuse_shadow_stacks(struct mm_struct *mm, unsigned long start,
 }
 
 /**
- * hmm_ref_range_walk_begin() - first half of asking the core what the CPU maps
- * @range: of an mm that is alive
- * @walk: its array is cleared and its sequence set; nothing is to be faulted in
+ * hmm_ref_range_walk_begin() - prepare for hmm_range_fault() without faults
+ * @range: range of an mm that is alive
+ * @walk: walk to prepare: its array is cleared and its sequence set
  *
- * hmm_range_fault() carries some bits of the array over, so it starts from zeros.
+ * hmm_range_fault() keeps some bits of the array, so it must start from zeros.
  *
- * Context: waits for invalidations under way, so best without mmap_lock.
+ * Context: waits for running invalidations, so best called without mmap_lock.
  */
-void hmm_ref_range_walk_begin(struct hmm_ref_range *range, struct hmm_range *walk)
+void hmm_ref_range_walk_begin(struct hmm_ref_range *range,
+			      struct hmm_range *walk)
 {
 	memset(walk->hmm_pfns, 0, range_pages(walk) * sizeof(*walk->hmm_pfns));
 	walk->notifier_seq = mmu_interval_read_begin(&range->notifier);
 }
 
 /**
- * hmm_ref_range_walk_locked() - the other half
- * @range: the same
- * @walk: begun
+ * hmm_ref_range_walk_locked() - look at the CPU's mappings, with mmap_lock held
+ * @range: range of an mm that is alive
+ * @walk: prepared walk
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
- * Return: 0, or -EBUSY when it changed meanwhile.
+ * Return: 0, or -EBUSY if the range has changed meanwhile.
  */
-int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *walk)
+int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
+			      struct hmm_range *walk)
 {
 	int rc = hmm_range_fault(walk);
 
@@ -89,12 +94,12 @@ int hmm_ref_range_walk_locked(struct hmm_ref_range *range, struct hmm_range *wal
 }
 
 /**
- * hmm_ref_range_walk() - both, and take mmap_lock
- * @range: of an mm that is alive
- * @walk: its array is set
+ * hmm_ref_range_walk() - look at the CPU's mappings
+ * @range: range of an mm that is alive
+ * @walk: walk with its array set
  *
  * Context: takes mmap_lock.
- * Return: 0, -EINTR, or -EBUSY when it changed meanwhile.
+ * Return: 0, -EINTR, or -EBUSY if the range has changed meanwhile.
  */
 int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk)
 {
@@ -114,7 +119,7 @@ static bool suffices(unsigned long hmm_pfn, bool write)
 	return hmm_pfn & HMM_PFN_VALID && (!write || hmm_pfn & HMM_PFN_WRITE);
 }
 
-/* Has the memory of one of these pages failed? Only own pages count. */
+/* Whether memory of one of these pages has failed. Only own pages count. */
 static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
 		     unsigned int nr)
 {
@@ -132,10 +137,12 @@ static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
 }
 
 /*
- * Own pages that a device write finds read-only: their data is about to be copied. Without
- * the lock they may be gone. Return: 0, or -EIO when the data of one is lost.
+ * Count own pages that a device write finds read-only: their data is about to
+ * be copied. The lock keeps the pages from going away. Return: 0, or -EIO if
+ * the data of one is lost.
  */
-static int begin_cow_breaks(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int begin_cow_breaks(struct hmm_ref_range *range,
+			    const struct hmm_range *walk)
 {
 	unsigned long i;
 	int rc = 0;
@@ -159,11 +166,13 @@ out:
 }
 
 /*
- * Fault in what does not suffice from page @first of the range on, as the CPU would: own pages
- * that are shared after fork() are copied in system memory. Return: 0 or an errno.
+ * Fault in pages that are missing or read-only, from page @first of the range
+ * on, as the CPU would: own pages that are shared after fork() are copied to
+ * system memory. Return: 0 or an errno.
  */
-static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *walk,
-			  unsigned long first, bool write)
+static int dev_fault_from(struct hmm_ref_range *range,
+			  const struct hmm_range *walk, unsigned long first,
+			  bool write)
 {
 	struct hmm_range rest = {
 		.notifier = &range->notifier,
@@ -171,28 +180,31 @@ static int dev_fault_from(struct hmm_ref_range *range, const struct hmm_range *w
 		.end = walk->end,
 		.hmm_pfns = walk->hmm_pfns + first,
 		.dev_private_owner = walk->dev_private_owner,
-		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+		.default_flags = HMM_PFN_REQ_FAULT |
+				 (write ? HMM_PFN_REQ_WRITE : 0),
 	};
 	int rc;
 
 	if (write && VM_SHADOW_STACK) {
-		rc = refuse_shadow_stacks(range->mirror->mm, rest.start, rest.end);
+		rc = refuse_shadow_stacks(range->mirror->mm, rest.start,
+					  rest.end);
 		if (rc)
 			return rc;
 	}
 	memset(rest.hmm_pfns, 0, range_pages(&rest) * sizeof(*rest.hmm_pfns));
-	/* It looks for fatal signals only, so it gets no longer than any signal may wait. */
+	/* Only fatal signals end it: bound the time that others wait. */
 	return hmm_range_fault_unlocked_timeout(&rest, HMM_REF_SIGNAL_PATIENCE);
 }
 
-/* Return: 0 when nothing was missing, 1 when it was and is faulted in, or an errno. */
-static int dev_fault_missing(struct hmm_ref_range *range, const struct hmm_range *walk,
-			     bool write)
+/* Return: 0 if no page was missing, 1 if some were faulted in, or an errno. */
+static int dev_fault_missing(struct hmm_ref_range *range,
+			     const struct hmm_range *walk, bool write)
 {
 	unsigned long first = 0;
 	int rc;
 
-	while (first < range_pages(walk) && suffices(walk->hmm_pfns[first], write))
+	while (first < range_pages(walk) &&
+	       suffices(walk->hmm_pfns[first], write))
 		first++;
 	if (first == range_pages(walk))
 		return 0;
@@ -202,28 +214,29 @@ static int dev_fault_missing(struct hmm_ref_range *range, const struct hmm_range
 	return rc ? rc : 1;
 }
 
-/* Does the CPU map it by a PMD, so that the device can? */
+/* Whether the CPU maps the page by a PMD, so that the device can, too. */
 static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
 	       !any_lost(range, hmm_pfn, HMM_REF_BLOCK_PAGES);
 }
 
-/* Most are already, and to find that out is cheaper here. */
+/* Most folios are dirty already, and the test is cheaper. */
 static void make_dirty(struct folio *folio)
 {
 	if (!folio_test_dirty(folio))
 		folio_mark_dirty(folio);
 }
 
-/* What has to be prepared for, to map what a walk has found. */
+/* Preparations that mapping the result of a walk needs. */
 struct needs {
 	bool leaf;
-	bool dma;	/* of pages that are not the device's own */
+	bool dma;	/* some pages are not the device's own */
 };
 
-/* Context: hmm_ref_range::lock, with the sequence unchanged: the pages stay. */
-static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range *walk)
+/* Context: hmm_ref_range::lock, with an unchanged sequence: the pages stay. */
+static struct needs needs_of(struct hmm_ref_range *range,
+			     const struct hmm_range *walk)
 {
 	struct needs needs = { .leaf = is_leaf(range, walk->hmm_pfns[0]) };
 	unsigned long nr = needs.leaf ? 1 : range_pages(walk);
@@ -231,18 +244,22 @@ static struct needs needs_of(struct hmm_ref_range *range, const struct hmm_range
 
 	for (i = 0; i < nr && !needs.dma; i++)
 		needs.dma = suffices(walk->hmm_pfns[i], false) &&
-			    !hmm_ref_owns(range->mirror->dm, hmm_pfn_to_page(walk->hmm_pfns[i]));
+			    !hmm_ref_owns(range->mirror->dm,
+					  hmm_pfn_to_page(walk->hmm_pfns[i]));
 	return needs;
 }
 
 /*
- * Map what the range fault has found to be present. The sequence tells that all of it still is
- * mapped by the CPU, and the lock that it stays so: the pages need no reference. The room
- * that was prepared is used, or freed.
- * Return: 0, -EBUSY when it is stale, -ENOMEM when there is no room for DMA addresses, -ENODEV, or
- * -EIO when the memory of a page has failed: that one is not mapped.
+ * Map the pages that a walk has found. An unchanged sequence proves that the
+ * CPU still maps all of them, and the lock keeps it so: the pages need no
+ * reference. Prepared room is used or freed.
+ *
+ * Return: 0, -EBUSY if the walk is stale, -ENOMEM if there is no room for DMA
+ * addresses, -ENODEV, or -EIO if the memory of a page has failed, which is then
+ * not mapped.
  */
-static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, struct needs needs)
+static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk,
+		     struct needs needs)
 {
 	struct hmm_ref_devmem *dm = range->mirror->dm;
 	struct hmm_ref_ptes ptes;
@@ -256,7 +273,7 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, 
 	if (mmu_interval_read_retry(&range->notifier, walk->notifier_seq) ||
 	    hmm_ref_fail(HMM_REF_FAIL_RETRY))
 		goto out;
-	/* With the sequence unchanged it needs what it did; but memory may have failed. */
+	/* Unless memory has failed, the same sequence has the same needs. */
 	if (needs.leaf != is_leaf(range, walk->hmm_pfns[0]) ||
 	    !hmm_ref_range_is_ready(range, needs.leaf, needs.dma))
 		goto out;
@@ -267,20 +284,20 @@ static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk, 
 		unsigned long addr = walk->start + i * PAGE_SIZE;
 		unsigned long hmm_pfn = walk->hmm_pfns[i];
 		struct page *page = hmm_pfn_to_page(hmm_pfn);
+		u64 bits;
 		int map_rc;
 
 		if (!suffices(hmm_pfn, false))
 			continue;
-		/* Another thread's exclusive access has not moved the sequence. */
+		/* Exclusive access of other threads keeps the sequence. */
 		if (hmm_ref_pte_at(&ptes, addr) & HMM_REF_PTE_EXCLUSIVE)
 			continue;
 		if (any_lost(range, hmm_pfn, 1)) {
 			rc = -EIO;
 			continue;
 		}
-		map_rc = hmm_ref_range_map(range, addr, page,
-					   hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0,
-					   needs.leaf);
+		bits = hmm_pfn & HMM_PFN_WRITE ? HMM_REF_PTE_WRITE : 0;
+		map_rc = hmm_ref_range_map(range, addr, page, bits, needs.leaf);
 		if (map_rc) {
 			rc = map_rc;
 			break;
@@ -297,9 +314,11 @@ out:
 }
 
 /*
- * Prepare for what the walk has found, and map it. Return: as map_range(), or -EOPNOTSUPP.
+ * Prepare for the result of a walk, and map it. Return: as map_range(), or
+ * -EOPNOTSUPP.
  */
-static int prepare_and_map(struct hmm_ref_range *range, const struct hmm_range *walk)
+static int prepare_and_map(struct hmm_ref_range *range,
+			   const struct hmm_range *walk)
 {
 	struct needs needs = {};
 	bool stale;
@@ -323,15 +342,15 @@ struct dev_fault {
 };
 
 /*
- * One attempt. What was missing and is faulted in now has to be looked at once more. Return: 0,
- * -EBUSY to try again, or -errno.
+ * One attempt. A fault on missing pages is followed by another attempt, for a
+ * new look. Return: 0, -EBUSY to try again, or -errno.
  */
 static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 {
 	struct dev_fault *fault = arg;
 	int rc;
 
-	/* The core would find its pages, and fail with another errno. */
+	/* The core would fault on lost pages, and return another errno. */
 	if (READ_ONCE(range->mirror->dm->lost))
 		return -ENODEV;
 	rc = hmm_ref_range_walk(range, &fault->walk);
@@ -343,24 +362,24 @@ static int dev_fault_once(struct hmm_ref_range *range, void *arg)
 	if (rc == -EBUSY) {
 		hmm_ref_count(range->mirror->counters, retries, 1);
 		atomic_long_inc(&range->mirror->owner->retries);
-		trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_FAULT, fault->walk.start,
-				    ++fault->retries);
+		trace_hmm_ref_retry(range->mirror->dm, HMM_REF_RETRY_FAULT,
+				    fault->walk.start, ++fault->retries);
 	}
 	return rc;
 }
 
 /**
- * hmm_ref_range_fault() - a device fault
- * @range: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_range_fault() - handle a device fault
+ * @range: range of the current process, or of an mm that the caller keeps alive
  * @start: page address
- * @end: page address, exclusive, in the same PMD
- * @write: for the device to write
- * @patience: how long to insist on a range that does not hold still, in jiffies
+ * @end: page address in the same PMD, exclusive
+ * @write: the device will write
+ * @patience: how long to retry while the range keeps changing, in jiffies
  *
- * Makes pages present in the device page table. They may be zapped again by the time
- * that this returns. Ends exclusive access to any of them, the mirror's own, too.
+ * Maps the pages in the device page table. They may be zapped again before this
+ * returns. Ends exclusive access to any of them, even by this mirror.
  *
- * Context: process context, the mm is alive; takes mmap_lock.
+ * Context: process context; takes mmap_lock.
  * Return: 0 or -errno.
  */
 int hmm_ref_range_fault(struct hmm_ref_range *range, unsigned long start,
@@ -399,7 +418,7 @@ static bool none_suffices(const struct hmm_range *walk)
 	return true;
 }
 
-/* Map what is there of a window. Return: 0, -EBUSY, -EINTR, -ENODEV or -ENOMEM. */
+/* Map the present pages. Return: 0, -EBUSY, -EINTR, -ENODEV or -ENOMEM. */
 static int map_once(struct hmm_ref_range *range, void *arg)
 {
 	struct hmm_range *walk = arg;
@@ -410,18 +429,19 @@ static int map_once(struct hmm_ref_range *range, void *arg)
 		return 0;
 	if (!rc)
 		rc = prepare_and_map(range, walk);
-	/* A page that has lost its data is left to a fault, and so is one that cannot be mapped. */
+	/* Leave lost pages, and unmappable ones, to a device fault. */
 	return rc == -EIO || rc == -EOPNOTSUPP ? 0 : rc;
 }
 
 /**
- * hmm_ref_mirror_map() - map for the device what the CPU maps
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_mirror_map() - map for the device all pages that the CPU maps
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @start: page address
  * @length: bytes, a multiple of the page size
  *
- * Nothing is faulted in; what cannot be mapped now is left to a device fault. At least
- * one window is tried.
+ * Faults nothing in. Pages that cannot be mapped now are left to a device
+ * fault. At least one window is tried.
  *
  * Context: process context; takes mmap_lock.
  * Return: 0, -EINTR, -ENODEV or -ENOMEM.
@@ -442,7 +462,8 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 	while (!rc && walk.start < last) {
 		struct hmm_ref_range *range;
 
-		rc = hmm_ref_mirror_next_present(mirror, walk.start, last, 0, &walk.start);
+		rc = hmm_ref_mirror_next_present(mirror, walk.start, last, 0,
+						 &walk.start);
 		if (rc || walk.start == last)
 			break;
 		range = hmm_ref_range_get(mirror, walk.start);
@@ -452,7 +473,8 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 		}
 		walk.notifier = &range->notifier;
 		walk.end = min(last, range->start + PMD_SIZE);
-		rc = hmm_ref_range_retry(range, HMM_REF_PATIENCE / 10, map_once, &walk);
+		rc = hmm_ref_range_retry(range, HMM_REF_PATIENCE / 10, map_once,
+					 &walk);
 		hmm_ref_range_put(range);
 		walk.start = walk.end;
 		if (rc == -EBUSY)
@@ -465,16 +487,18 @@ int hmm_ref_mirror_map(struct hmm_ref_mirror *mirror, unsigned long start,
 }
 
 /**
- * hmm_ref_range_before_exclusive() - how far may a fault reach?
+ * hmm_ref_range_before_exclusive() - find the first exclusive page
  * @range: range
  * @start: page address in it
  * @end: page address in it, or its end
  *
- * Return: the first page of the range that a fault would lose exclusive access to, or
- * @end.
+ * A fault on an exclusive page would end the exclusive access.
+ *
+ * Return: address of the first page with exclusive access, or @end.
  */
 unsigned long hmm_ref_range_before_exclusive(struct hmm_ref_range *range,
-					     unsigned long start, unsigned long end)
+					     unsigned long start,
+					     unsigned long end)
 {
 	struct hmm_ref_ptes ptes;
 	unsigned long addr;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a range maps for the device: entries of the page table, DMA addresses and translations.
+ * Mappings of a range: entries of the page table, DMA addresses, translations.
  *
  *   map   map the page for DMA; write the entry, with the DMA address
- *   zap   clear the entry; flush: no access with the old translation is under way, and none
- *         begins; unmap the page from DMA
+ *   zap   clear the entry; flush: no access with the old translation is under
+ *         way, and none begins; unmap the page from DMA
  *
- * In this order the device never has an address that is not mapped. All of it is done under
- * range->lock, which is taken in reclaim: memory for entries and for DMA is allocated before
- * (prepare), and what has vanished by the time that the lock is held has the caller start again.
+ * In this order the device never has an address that is not mapped. Everything
+ * happens under range->lock, so memory for entries and for DMA is allocated
+ * before (prepare). If it has vanished once the lock is held, the caller starts
+ * again.
  *
- * A table of PTEs maps pages for DMA one by one, a leaf all of them at once. Pages of the device
- * itself are not mapped for DMA.
+ * A table of PTEs maps pages for DMA one by one, a leaf maps all of them at
+ * once. The device's own pages are not mapped for DMA.
  */
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
@@ -34,7 +35,7 @@ static unsigned int entry_pages(const struct hmm_ref_range *range)
 	return range->dma.dma_entry_size >> PAGE_SHIFT;
 }
 
-/* Return: 0, -ENOMEM, or -EOPNOTSUPP when bounce buffers would be used. */
+/* Return: 0, -ENOMEM, or -EOPNOTSUPP if DMA would use bounce buffers. */
 static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 {
 	struct device *dev = range->mirror->dm->hw->dev;
@@ -45,7 +46,8 @@ static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 		return 0;
 	if (hmm_ref_hw_bounces(dev))
 		return -EOPNOTSUPP;
-	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES, entry_size(leaf));
+	rc = hmm_dma_map_alloc(dev, &map, HMM_REF_BLOCK_PAGES,
+			       entry_size(leaf));
 	if (rc)
 		return rc;
 	mutex_lock(&range->lock);
@@ -59,8 +61,12 @@ static int prepare_dma(struct hmm_ref_range *range, bool leaf)
 	return 0;
 }
 
-/* Return: the DMA address, the same as before for a page that is mapped; or DMA_MAPPING_ERROR. */
-static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index, unsigned long pfn)
+/*
+ * Return: the DMA address, which does not change while the page is mapped; or
+ * DMA_MAPPING_ERROR.
+ */
+static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index,
+			  unsigned long pfn)
 {
 	unsigned long *entry = &range->dma.pfn_list[index];
 	struct hmm_ref_hw *hw = range->mirror->dm->hw;
@@ -76,21 +82,24 @@ static dma_addr_t map_dma(struct hmm_ref_range *range, unsigned int index, unsig
 	addr = hmm_dma_map_pfn(hw->dev, &range->dma, index, &state);
 	if (addr == DMA_MAPPING_ERROR || !is_new)
 		return addr;
-	if (!hmm_ref_note_mapping(hw, addr, entry_pages(range), DMA_BIDIRECTIONAL))
+	if (!hmm_ref_note_mapping(hw, addr, entry_pages(range),
+				  DMA_BIDIRECTIONAL))
 		return addr;
 	hmm_dma_unmap_pfn(hw->dev, &range->dma, index);
 	return DMA_MAPPING_ERROR;
 }
 
-/* A page that is mapped has the same address when it is mapped again. */
+/* Mapping a mapped page again returns its address. */
 static dma_addr_t mapped_addr(struct hmm_ref_range *range, unsigned int index)
 {
 	struct pci_p2pdma_map_state state = {};
 
-	return hmm_dma_map_pfn(range->mirror->dm->hw->dev, &range->dma, index, &state);
+	return hmm_dma_map_pfn(range->mirror->dm->hw->dev, &range->dma, index,
+			       &state);
 }
 
-static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned int end)
+static void unmap_dma(struct hmm_ref_range *range, unsigned int first,
+		      unsigned int end)
 {
 	struct hmm_ref_hw *hw = range->mirror->dm->hw;
 	unsigned int i;
@@ -99,7 +108,8 @@ static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned 
 		if (!(range->dma.pfn_list[i] & HMM_PFN_DMA_MAPPED))
 			continue;
 		if (IS_ENABLED(CONFIG_HMM_REF_SANITY))
-			hmm_ref_forget_mapping(hw, mapped_addr(range, i), entry_pages(range),
+			hmm_ref_forget_mapping(hw, mapped_addr(range, i),
+					       entry_pages(range),
 					       DMA_BIDIRECTIONAL);
 		hmm_dma_unmap_pfn(hw->dev, &range->dma, i);
 	}
@@ -108,16 +118,16 @@ static void unmap_dma(struct hmm_ref_range *range, unsigned int first, unsigned 
 /* ---- entries ----------------------------------------------------------- */
 
 /**
- * hmm_ref_range_prepare() - make room for entries
+ * hmm_ref_range_prepare() - allocate memory for entries
  * @range: range
- * @leaf: for one that maps all of it
- * @dma: of system memory
+ * @leaf: for one entry that maps the whole range
+ * @dma: for pages of system memory
  *
- * A caller that does not map after all calls hmm_ref_range_trim().
+ * A caller that then does not map calls hmm_ref_range_trim().
  *
  * Context: may sleep and enter reclaim; takes hmm_ref_range::lock.
- * Return: 0, -ENOMEM, -ENODEV when the device is gone, or -EOPNOTSUPP when DMA would go by way of
- * bounce buffers.
+ * Return: 0, -ENOMEM, -ENODEV if the device is gone, or -EOPNOTSUPP if DMA
+ * would use bounce buffers.
  */
 int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 {
@@ -127,7 +137,7 @@ int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 	if (!hmm_ref_hw_enter(dm, &section))
 		return -ENODEV;
 	rc = dma ? prepare_dma(range, leaf) : 0;
-	/* In the section, too: a zap takes a table for one that the device may have read. */
+	/* In the section, too: a zap flushes any table, even if it is empty. */
 	if (!rc)
 		rc = hmm_ref_pgtable_prepare(&range->pt, leaf);
 	hmm_ref_hw_exit(dm, section);
@@ -135,15 +145,15 @@ int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 }
 
 /**
- * hmm_ref_range_is_ready() - whether there is room for entries
+ * hmm_ref_range_is_ready() - whether memory for entries is prepared
  * @range: range
- * @leaf: for one that maps all of it
- * @dma: of system memory
+ * @leaf: for one entry that maps the whole range
+ * @dma: for pages of system memory
  *
- * Zaps what is in the way.
+ * Zaps entries of the other kind.
  *
- * Context: hmm_ref_range::lock; stays true as long as it is held.
- * Return: false when there is none: prepare, and try again.
+ * Context: hmm_ref_range::lock; the result holds until it is dropped.
+ * Return: true if entries can be written; if not, prepare again.
  */
 bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
 {
@@ -155,20 +165,21 @@ bool hmm_ref_range_is_ready(struct hmm_ref_range *range, bool leaf, bool dma)
 
 /**
  * hmm_ref_range_map() - map a page, or all of a range
- * @range: that is ready for it
+ * @range: range that is ready for it
  * @addr: page address
- * @page: what is there; stays as long as it is mapped
+ * @page: page at @addr, which stays until it is unmapped
  * @bits: HMM_REF_PTE_WRITE, HMM_REF_PTE_EXCLUSIVE
- * @leaf: map all of the range, which has pages that are contiguous
+ * @leaf: map the whole range, the pages of which are contiguous
  *
- * Context: hmm_ref_range::lock, between hmm_ref_hw_enter() and hmm_ref_hw_exit(); does not
- * allocate.
- * Return: 0; or -ENOMEM when there is no room for DMA addresses now.
+ * Context: hmm_ref_range::lock, between hmm_ref_hw_enter() and
+ * hmm_ref_hw_exit(); does not allocate.
+ * Return: 0; or -ENOMEM if there is no room for DMA addresses.
  */
-int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct page *page,
-		      u64 bits, bool leaf)
+int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr,
+		      struct page *page, u64 bits, bool leaf)
 {
-	const struct hmm_ref_chunk *chunk = hmm_ref_own_chunk(range->mirror->dm, page);
+	const struct hmm_ref_chunk *chunk =
+		hmm_ref_own_chunk(range->mirror->dm, page);
 	unsigned long index = (addr - range->start) >> PAGE_SHIFT;
 	unsigned long skip = leaf ? index : 0;
 	dma_addr_t dma;
@@ -196,11 +207,14 @@ int hmm_ref_range_map(struct hmm_ref_range *range, unsigned long addr, struct pa
  * @start: page address
  * @end: page address in the range, or its end; exclusive
  *
- * If a leaf maps one of them, all of it goes. When this returns the device accesses none of them.
+ * A leaf is unmapped as a whole. After return the device does not access the
+ * pages.
  *
- * Context: hmm_ref_range::lock, also where nothing may sleep; does not allocate.
+ * Context: hmm_ref_range::lock, also where sleeping is not allowed; does not
+ * allocate.
  */
-void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigned long end)
+void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start,
+		       unsigned long end)
 {
 	struct hmm_ref_mirror *mirror = range->mirror;
 	struct hmm_ref_hw *hw = mirror->dm->hw;
@@ -224,10 +238,10 @@ void hmm_ref_range_zap(struct hmm_ref_range *range, unsigned long start, unsigne
 }
 
 /**
- * hmm_ref_range_trim() - free room that nothing was mapped in
+ * hmm_ref_range_trim() - free prepared memory that was not used
  * @range: range
  *
- * Context: hmm_ref_range::lock; does not allocate.
+ * Context: hmm_ref_range::lock.
  */
 void hmm_ref_range_trim(struct hmm_ref_range *range)
 {
@@ -235,10 +249,10 @@ void hmm_ref_range_trim(struct hmm_ref_range *range)
 }
 
 /**
- * hmm_ref_range_unmap_all() - unmap all of a range, and free the memory for that
+ * hmm_ref_range_unmap_all() - unmap all of a range, and free its tables
  * @range: range
  *
- * Leaves nothing that needs the device, which may go.
+ * The range does not need the device any more.
  *
  * Context: may sleep; takes hmm_ref_range::lock.
  */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Looking at a process's memory without faulting anything in.
+ * Snapshots: looking at a process's memory without faulting anything in.
  *
- * hmm_range_fault() without a fault request reports what the CPU maps. Under
- * range->lock, with the sequence unchanged, that is true of one moment, together
- * with what the device maps. It does not look into mappings without read
- * permission. What it reports nothing of may be many things: a hole, a page that is swapped out,
- * on its way, or another device's alone. Only what it calls an error can be told apart further,
- * by the mapping.
+ * hmm_range_fault() without a fault request reports the CPU's mappings. Under
+ * range->lock, with the sequence unchanged, the report is true of one moment,
+ * together with the device's mappings. It does not cover mappings without read
+ * permission. Where it reports nothing there may be a hole, or a page that is
+ * swapped out, on its way, or exclusive to another device: only reported errors
+ * can be told apart further, by the VMA.
  */
 #include <linux/hmm.h>
 
@@ -19,8 +19,9 @@ static unsigned long range_pages(const struct hmm_range *walk)
 	return (walk->end - walk->start) >> PAGE_SHIFT;
 }
 
-/* An error has no number, so here it has a reason. */
-static unsigned long explain_error(const struct vm_area_struct *vma, unsigned long addr)
+/* An error has no page number: store the reason instead. */
+static unsigned long explain_error(const struct vm_area_struct *vma,
+				   unsigned long addr)
 {
 	if (!vma || addr < vma->vm_start)
 		return HMM_PFN_ERROR | HMM_REF_AT_UNMAPPED;
@@ -45,7 +46,7 @@ static void explain_errors(struct mm_struct *mm, const struct hmm_range *walk)
 	}
 }
 
-/* Return: 0, -EINTR, or -EBUSY when the range changed meanwhile. */
+/* Return: 0, -EINTR, or -EBUSY if the range has changed meanwhile. */
 static int walk_and_explain(struct hmm_ref_range *range, struct hmm_range *walk)
 {
 	struct mm_struct *mm = range->mirror->mm;
@@ -78,31 +79,33 @@ static int look_once(struct hmm_ref_range *range, void *arg)
 }
 
 /*
- * What the CPU maps in a range of at most a window. Return: 0 with range->lock held:
- * until it is dropped, that stays true; or an errno.
+ * Look at the CPU's mappings in a window. Return: 0 with range->lock held, and
+ * the result holds until that is dropped; or an errno.
  */
 static int look_locked(struct hmm_ref_range *range, struct hmm_range *walk)
 {
 	return hmm_ref_range_retry(range, HMM_REF_PATIENCE, look_once, walk);
 }
 
-/* The page that the core reports. Only HMM_PFN_VALID says that there is one. */
+/* Only HMM_PFN_VALID proves that the core reports a page. */
 static inline struct page *seen_page(unsigned long hmm_pfn)
 {
 	return hmm_pfn & HMM_PFN_VALID ? hmm_pfn_to_page(hmm_pfn) : NULL;
 }
 
 /*
- * A page that traps the next access, as NUMA balancing or a userfaultfd wants to know of
- * it. The entry has a number, and no more than that is to be known.
+ * Whether NUMA balancing or a userfaultfd traps the next access to a page.
+ * Nothing but the number in its entry is known.
  */
 static inline bool is_trapped(unsigned long hmm_pfn)
 {
-	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) && hmm_pfn & ~HMM_PFN_FLAGS;
+	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) &&
+	       hmm_pfn & ~HMM_PFN_FLAGS;
 }
 
-/* The block of a device that a page is in, or NULL. The page stays meanwhile. */
-static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm, unsigned long hmm_pfn)
+/* The block of @dm that a page is in, or NULL. The caller keeps the page. */
+static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm,
+				      unsigned long hmm_pfn)
 {
 	struct page *page = seen_page(hmm_pfn);
 	struct hmm_ref_chunk *chunk = page ? hmm_ref_own_chunk(dm, page) : NULL;
@@ -113,15 +116,16 @@ static struct hmm_ref_block *block_of(struct hmm_ref_devmem *dm, unsigned long h
 }
 
 /**
- * hmm_ref_mirror_resident() - how many pages of a range are on the device
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_mirror_resident() - find the pages of a window that are on the device
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @start: page address
- * @end: page address, at most a window after @start
- * @pfns: scratch memory, an element per page; then begins with the device page numbers of the
- *	pages on the device
+ * @end: page address in the same PMD, or its end; exclusive
+ * @pfns: scratch memory, an element per page; set to the device page numbers of
+ *	the pages on the device
  * @resident: set to the number of pages on the device
  *
- * A snapshot: by the time it returns it may have changed.
+ * A snapshot: pages may move before this returns.
  *
  * Context: takes mmap_lock.
  * Return: 0, -EINTR, -ENODEV, -ENOMEM or -EBUSY.
@@ -131,7 +135,8 @@ int hmm_ref_mirror_resident(struct hmm_ref_mirror *mirror, unsigned long start,
 			    unsigned long *resident)
 {
 	struct hmm_ref_range temporary;
-	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
+	struct hmm_ref_range *range =
+		hmm_ref_range_get_to_look(mirror, start, &temporary);
 	struct hmm_range walk = {
 		.start = start,
 		.end = end,
@@ -160,8 +165,9 @@ out:
 	return rc;
 }
 
-/* Count the pages that are on a device, and have its eviction turn to others first. */
-static unsigned long spare_resident(struct hmm_ref_devmem *dm, const struct hmm_range *walk)
+/* Count pages on a device, and make its eviction prefer other blocks. */
+static unsigned long spare_resident(struct hmm_ref_devmem *dm,
+				    const struct hmm_range *walk)
 {
 	struct hmm_ref_block *last = NULL;
 	unsigned long resident = 0;
@@ -179,20 +185,22 @@ static unsigned long spare_resident(struct hmm_ref_devmem *dm, const struct hmm_
 }
 
 /**
- * hmm_ref_range_peek() - how many pages are on a device, as far as one look tells
+ * hmm_ref_range_peek() - count pages that are on a device, by a single look
  * @dm: memory of the device, or of another one that stays meanwhile
- * @range: of the current process, or of an mm that the caller keeps alive
+ * @range: range of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
  * @pfns: scratch memory, an element per page
  *
- * A task that changes something may wait for mmap_lock. So this looks once.
+ * Does not retry: a task that changes the range may be waiting for mmap_lock.
  *
  * Context: mmap_lock held for read.
- * Return: number of pages; 0 when the range changed meanwhile.
+ * Return: number of pages; 0 if the range has changed meanwhile.
  */
-unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range *range,
-				 unsigned long start, unsigned long end, unsigned long *pfns)
+unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm,
+				 struct hmm_ref_range *range,
+				 unsigned long start, unsigned long end,
+				 unsigned long *pfns)
 {
 	struct hmm_range walk = {
 		.notifier = &range->notifier,
@@ -215,21 +223,21 @@ unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm, struct hmm_ref_range
 	return resident;
 }
 
-static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_t pte,
-			       unsigned long hmm_pfn)
+static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror,
+			       hmm_ref_pte_t pte, unsigned long hmm_pfn)
 {
 	struct hmm_ref_seen seen = { .pte = pte & HMM_REF_PTE_BITS };
 	struct page *page = seen_page(hmm_pfn);
 
 	if (hmm_pfn & HMM_PFN_ERROR)
 		return (struct hmm_ref_seen){ .at = hmm_pfn & ~HMM_PFN_FLAGS };
-	/* It may have become exclusive since it was looked at. */
+	/* The page may have become exclusive since the CPU was looked at. */
 	if (pte & HMM_REF_PTE_EXCLUSIVE) {
 		seen.at = HMM_REF_AT_SYSTEM;
 		return seen;
 	}
 	if (!page) {
-		/* Exclusive to the device: only its page table tells. */
+		/* Only the device page table shows exclusive access. */
 		if (pte & HMM_REF_PTE_VALID)
 			seen.at = HMM_REF_AT_SYSTEM;
 		else if (is_trapped(hmm_pfn))
@@ -252,15 +260,18 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror, hmm_ref_pte_
 }
 
 /*
- * Look at a window, all of it at one moment. In place: nothing that is seen lands on an element of
- * hmm_range_fault()'s array that is still to be read. Return: 0; -EAGAIN when the device may map
- * pages there by now, and the range does not know; or an errno.
+ * Look at a window at one moment. Works in place: a result is never stored over
+ * an element of hmm_range_fault()'s array that is still to be read.
+ *
+ * Return: 0; -EAGAIN if the mirror has gained a range meanwhile, with mappings
+ * that the temporary one does not know; or an errno.
  */
 static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, unsigned long *pfns)
 {
 	struct hmm_ref_range temporary;
-	struct hmm_ref_range *range = hmm_ref_range_get_to_look(mirror, start, &temporary);
+	struct hmm_ref_range *range =
+		hmm_ref_range_get_to_look(mirror, start, &temporary);
 	const unsigned long nr = (end - start) >> PAGE_SHIFT;
 	struct hmm_ref_seen *seen = (struct hmm_ref_seen *)pfns;
 	struct hmm_range walk = {
@@ -282,7 +293,9 @@ static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
 		goto out;
 	ptes = hmm_ref_pgtable_look(&range->pt);
 	for (i = 0; i < nr; i++)
-		seen[i] = see(mirror, hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE), pfns[i]);
+		seen[i] = see(mirror,
+			      hmm_ref_pte_at(&ptes, start + i * PAGE_SIZE),
+			      pfns[i]);
 	rc = hmm_ref_range_is_current(range, &temporary) ? 0 : -EAGAIN;
 	mutex_unlock(&range->lock);
 out:
@@ -290,7 +303,7 @@ out:
 	return rc;
 }
 
-/* A range that has come stays for longer than a look takes. Return: 0 or an errno. */
+/* A new range stays for longer than a look takes. Return: 0 or an errno. */
 static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 			   unsigned long end, unsigned long *pfns)
 {
@@ -303,19 +316,20 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
 }
 
 /**
- * hmm_ref_mirror_look() - look at a range of any size, window by window
- * @mirror: of the current process, or of an mm that the caller keeps alive
+ * hmm_ref_mirror_look() - take a snapshot of an address range
+ * @mirror: mirror of the current process, or of an mm that the caller keeps
+ *	alive
  * @start: page address
- * @end: page address
- * @report: is given what is seen of one window, an element per page, as scratch memory of
- *	its own; other than 0 it ends the search
- * @arg: for @report
+ * @end: page address, exclusive
+ * @report: called for each window with an element per page, which it may
+ *	overwrite; a result other than 0 ends the search
+ * @arg: argument of @report
  *
- * Each window is seen at one moment, the windows one after the other; what has no page
- * tables, all at once.
+ * A window is seen at one moment, the windows one after the other. Addresses
+ * without page tables are seen all at once.
  *
  * Context: process context; takes mmap_lock. @report may sleep.
- * Return: 0, what @report returned, or -errno.
+ * Return: 0, the result of @report, or -errno.
  */
 int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 			unsigned long end, hmm_ref_report_t report, void *arg)
@@ -333,8 +347,8 @@ int hmm_ref_mirror_look(struct hmm_ref_mirror *mirror, unsigned long start,
 		unsigned long nr = (next - addr) >> PAGE_SHIFT;
 
 		if (addr >= present)
-			rc = hmm_ref_mirror_next_present(mirror, addr, end, VM_READ,
-							 &present);
+			rc = hmm_ref_mirror_next_present(mirror, addr, end,
+							 VM_READ, &present);
 		if (!rc && next <= present)
 			memset(seen, HMM_REF_AT_ABSENT, nr * sizeof(*seen));
 		else if (!rc)

@@ -2,8 +2,8 @@
 /*
  * Statistics: of a device, for STATS and debugfs; of a client, for fdinfo.
  *
- * Each layer counts for itself, by CPU (counters.h), by owner (devmem.h) or under the lock that
- * covers what is counted. They are put together here only.
+ * Each layer keeps its own counters: per CPU (counters.h), per owner
+ * (devmem.h), or under a lock. This file only puts them together.
  */
 #include <linux/fs.h>
 #include <linux/pid.h>
@@ -15,11 +15,12 @@
 #include "hmm_ref.h"
 
 /**
- * hmm_ref_device_stats() - the STATS command but for the client's member
+ * hmm_ref_device_stats() - fill the result of the STATS command
  * @dev: device that is not gone
- * @stats: to fill
+ * @stats: set, except the member of the client
  */
-void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stats)
+void hmm_ref_device_stats(struct hmm_ref_device *dev,
+			  struct hmm_ref_stats *stats)
 {
 	struct hmm_ref_usage usage;
 	int cpu;
@@ -35,7 +36,8 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 		.out_chunks = usage.chunks,
 	};
 	for_each_possible_cpu(cpu) {
-		const struct hmm_ref_counters *c = per_cpu_ptr(dev->counters, cpu);
+		const struct hmm_ref_counters *c =
+			per_cpu_ptr(dev->counters, cpu);
 
 		stats->out_to_device += READ_ONCE(c->to_device);
 		stats->out_to_system += READ_ONCE(c->to_system);
@@ -51,24 +53,28 @@ void hmm_ref_device_stats(struct hmm_ref_device *dev, struct hmm_ref_stats *stat
 	}
 }
 
-static void show_count(struct seq_file *m, const char *key, const atomic_long_t *count)
+static void show_count(struct seq_file *m, const char *key,
+		       const atomic_long_t *count)
 {
-	seq_printf(m, "hmm_ref-%s:\t%lu\n", key, (unsigned long)atomic_long_read(count));
+	seq_printf(m, "hmm_ref-%s:\t%lu\n", key,
+		   (unsigned long)atomic_long_read(count));
 }
 
 /**
- * hmm_ref_client_show_fdinfo() - the file's lines in /proc/PID/fdinfo
- * @m: where to
- * @client: of the file
+ * hmm_ref_client_show_fdinfo() - show the lines of a file in /proc/PID/fdinfo
+ * @m: output
+ * @client: client of the file
  */
-void hmm_ref_client_show_fdinfo(struct seq_file *m, const struct hmm_ref_client *client)
+void hmm_ref_client_show_fdinfo(struct seq_file *m,
+				const struct hmm_ref_client *client)
 {
 	struct hmm_ref_owner *owner = client->owner;
-	/* Of the processes that use this /proc: others' numbers are none of their business. */
+	/* PIDs must be those of the reader: of the namespace of this /proc. */
 	struct pid_namespace *reader = proc_pid_ns(file_inode(m->file)->i_sb);
 
 	seq_printf(m, "hmm_ref-device:\t%s\n", client->dev->name);
-	seq_printf(m, "hmm_ref-opener:\t%d\n", pid_nr_ns(owner->opener, reader));
+	seq_printf(m, "hmm_ref-opener:\t%d\n",
+		   pid_nr_ns(owner->opener, reader));
 	seq_printf(m, "hmm_ref-pages:\t%u\n", hmm_ref_owner_pages(owner));
 	show_count(m, "to-device", &owner->to_device);
 	show_count(m, "to-system", &owner->departed[HMM_REF_BY_COMMAND]);

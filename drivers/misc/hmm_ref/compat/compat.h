@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a driver for today's kernel does without: names that Linux 6.12 does not have, and ways
- * around bugs of the core that patches/core fixes. Such a driver deletes this folder.
+ * Names that Linux 6.12 lacks, and workarounds for bugs of the core that
+ * patches/core fixes. A driver for today's kernel deletes this folder.
  *
- * Each function of the core that has a bug is replaced by one of this folder that calls it,
- * so that the rest of the driver reads as if the core were right. The build of a kernel with
- * patches/core makes linux/hmm_ref_core.h, which says what is fixed.
- * Documentation/misc-devices/hmm_ref/core-traps.rst tells of each bug.
+ * Each function of the core that has a bug is replaced by a function of this
+ * folder that calls it, so the rest of the driver reads as if the core were
+ * correct. The build of a kernel with patches/core creates
+ * linux/hmm_ref_core.h, which says what is fixed.
+ * Documentation/misc-devices/hmm_ref/core-traps.rst describes the bugs.
  */
 #ifndef _HMM_REF_COMPAT_H
 #define _HMM_REF_COMPAT_H
@@ -25,69 +26,88 @@
 #include "linux-6.12.h"
 #endif
 
-/* Came to 6.12 with one of its stable releases. */
+/* Present in later stable releases of 6.12. */
 #ifndef kzalloc_obj
 #define kzalloc_obj(obj, gfp)	kzalloc(sizeof(obj), gfp)
 #endif
 
 /*
- * zap_huge_pmd() tells a migration entry of a device folio from a device private entry, and
- * migrate_vma_setup() splits a folio that a CPU fault is about.
+ * Large folios are safe if zap_huge_pmd() can tell a migration entry of a
+ * device folio from a device private entry, and migrate_vma_setup() splits a
+ * folio for a CPU fault.
  */
-#if defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
+#if defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
 	defined(HMM_REF_CORE_SPLITS_FOR_FAULT)
 #define HMM_REF_LARGE_IS_SAFE	true
 #else
 #define HMM_REF_LARGE_IS_SAFE	false
 #endif
 
-/* Also what no driver can work around; tests ask for it. */
-#if defined(HMM_REF_CORE_LEAVES_KSM) && defined(HMM_REF_CORE_UNCOUNTS_MLOCKED) && \
-	defined(HMM_REF_CORE_CLEARS_FLAGS) && defined(HMM_REF_CORE_MEMORY_FAILURE) && \
-	defined(HMM_REF_CORE_DRAINS_MLOCK) && defined(HMM_REF_CORE_NUMBERS_PMD) && \
-	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
-	defined(HMM_REF_CORE_SCAN_PROTECTS) && defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
+/* Includes bugs that no driver can work around; tests check for this. */
+#if defined(HMM_REF_CORE_LEAVES_KSM) && \
+	defined(HMM_REF_CORE_UNCOUNTS_MLOCKED) && \
+	defined(HMM_REF_CORE_CLEARS_FLAGS) && \
+	defined(HMM_REF_CORE_MEMORY_FAILURE) && \
+	defined(HMM_REF_CORE_DRAINS_MLOCK) && \
+	defined(HMM_REF_CORE_NUMBERS_PMD) && \
+	defined(HMM_REF_CORE_FAULTS_READ_ONLY) && \
+	defined(HMM_REF_CORE_HUGETLB_NO_PFN) && \
+	defined(HMM_REF_CORE_SCAN_PROTECTS) && \
+	defined(HMM_REF_CORE_CLEAR_REFS_PROTECTS) && \
 	defined(HMM_REF_CORE_KEEPS_SOFT_DIRTY) && \
-	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
-	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && defined(HMM_REF_CORE_SPLITS_FOR_FAULT) && \
+	defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) && \
+	defined(HMM_REF_CORE_ZAPS_BY_ENTRY) && \
+	defined(HMM_REF_CORE_FOLLOWS_FAULT_PAGE) && \
+	defined(HMM_REF_CORE_SPLITS_FOR_FAULT) && \
 	defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) && \
 	defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) && \
 	defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) && \
-	defined(HMM_REF_CORE_DEVICE_SPLITS) && defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
-	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
+	defined(HMM_REF_CORE_DEVICE_SPLITS) && \
+	defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) && \
+	defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) && \
+	defined(HMM_REF_CORE_REFUSES_SECRETMEM) && \
 	defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT) && \
 	defined(HMM_REF_CORE_MOVE_WAITS_OUTSIDE) && \
-	defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT) && defined(HMM_REF_CORE_UNSHARES_DIRTY)
+	defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT) && \
+	defined(HMM_REF_CORE_UNSHARES_DIRTY)
 #define HMM_REF_CORE_IS_FIXED	true
 #else
 #define HMM_REF_CORE_IS_FIXED	false
 #endif
 
 /* setup.c */
-#if !defined(HMM_REF_CORE_LEAVES_KSM) || !defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) || \
+#if !defined(HMM_REF_CORE_LEAVES_KSM) || \
+	!defined(HMM_REF_CORE_ZERO_STAYS_PROTECTED) || \
 	!defined(HMM_REF_CORE_GOES_ON_AFTER_SPLIT)
 #define HMM_REF_COMPAT_SETUP
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args);
 #define migrate_vma_setup(args)	hmm_ref_compat_migrate_vma_setup(args)
 #endif
 
-/* evict.c: instead of the driver's function, which is weak */
+/* evict.c, which overrides a weak function of the driver */
 #if !defined(HMM_REF_CORE_DEVICE_KEEPS_ANON_VMA) || \
 	!defined(HMM_REF_CORE_COLLECTS_LOCKED_FOLIOS) || \
-	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || !defined(HMM_REF_CORE_DEVICE_SPLITS) || \
-	!defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) || !defined(HMM_REF_CORE_DRAINS_MLOCK)
+	!defined(HMM_REF_CORE_SKIPS_MOVED_FOLIOS) || \
+	!defined(HMM_REF_CORE_DEVICE_SPLITS) || \
+	!defined(HMM_REF_CORE_SPLITS_FOR_OTHERS) || \
+	!defined(HMM_REF_CORE_DRAINS_MLOCK)
 #define HMM_REF_COMPAT_EVICT
 #endif
 
 /* range_fault.c */
-#if !defined(HMM_REF_CORE_NUMBERS_PMD) || !defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
-	!defined(HMM_REF_CORE_SCAN_PROTECTS) || !defined(HMM_REF_CORE_FAULTS_READ_ONLY) || \
+#if !defined(HMM_REF_CORE_NUMBERS_PMD) || \
+	!defined(HMM_REF_CORE_HUGETLB_NO_PFN) || \
+	!defined(HMM_REF_CORE_SCAN_PROTECTS) || \
+	!defined(HMM_REF_CORE_FAULTS_READ_ONLY) || \
 	!defined(HMM_REF_CORE_FAULTS_ONLY_MISSING) || \
-	!defined(HMM_REF_CORE_REFUSES_SECRETMEM) || !defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT)
+	!defined(HMM_REF_CORE_REFUSES_SECRETMEM) || \
+	!defined(HMM_REF_CORE_FOREIGN_PMD_IS_ABSENT)
 #define HMM_REF_COMPAT_RANGE_FAULT
 int hmm_ref_compat_range_fault(struct hmm_range *range);
 #define hmm_range_fault(range)	hmm_ref_compat_range_fault(range)
-int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout);
+int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range,
+					unsigned long timeout);
 #define hmm_range_fault_unlocked_timeout(range, timeout) \
 	hmm_ref_compat_range_fault_unlocked(range, timeout)
 #endif
@@ -110,7 +130,7 @@ void hmm_ref_compat_folio_free(struct folio *folio);
 #define hmm_ref_pagemap_folio_free	hmm_ref_devmem_folio_free
 #endif
 
-/* A folio has no name for it before 7.0. */
+/* A folio has no such member before 7.0. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #define hmm_ref_folio_pgmap(folio)	((folio)->page.pgmap)
 #else

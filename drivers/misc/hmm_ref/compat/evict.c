@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Eviction where migrate_device_range() is not sound.
+ * Eviction on kernels with bugs in migrate_device_range().
  *
- * Nothing keeps the anon_vma of a page while it has no mapping: when its processes end before
- * migrate_device_finalize(), that uses memory that was freed (regress_evict). It also takes
- * the order of a folio that is not locked, pages whose data another migration has just
- * moved, and cannot split. A VMA that maps the page keeps its anon_vma. So the rmap tells which
- * VMAs map a page, and it migrates in one of them, as for any command. The locks of the page
- * and of the mm are only tried.
+ * While a page has no mapping, its anon_vma is not kept: if its processes exit
+ * before migrate_device_finalize(), that uses freed memory (regress_evict).
+ * migrate_device_range() also takes the order of a folio that is not locked,
+ * collects pages after another migration has moved their data, and cannot
+ * split. A VMA that maps the page keeps its anon_vma. So this file finds the
+ * VMAs that map a page by the rmap, and migrates the page in one of them, as a
+ * command does. The locks of the page and of the mm are only tried.
  *
- * The rmap exports no function. find_mapping() relies on what the core itself relies on:
- * as long as a folio is mapped its anon_vma is there, and to hold the rwsem of the root
- * keeps both and the VMAs as they are.
+ * The rmap exports no function for this. find_mapping() relies on the same
+ * rules as the core: while a folio is mapped it has an anon_vma, and the rwsem
+ * of the root keeps both and the VMAs unchanged.
  */
 #include <linux/cpu.h>
 #include <linux/rmap.h>
@@ -25,8 +26,8 @@
 /* ---- where pages are mapped -------------------------------------------- */
 
 /*
- * Where pages may be mapped: @start to @end in @mm, which is referenced. That is the last
- * of @npages from the first one on that was asked for.
+ * A mapping that pages may have: @start to @end in @mm, which is referenced.
+ * @npages is the number of pages from the first one requested up to @end.
  */
 struct mapping {
 	struct mm_struct *mm;
@@ -35,7 +36,7 @@ struct mapping {
 	unsigned long npages;
 };
 
-/* Lock a folio that is mapped, and take a reference. Return: NULL for any other. */
+/* Lock a mapped folio, and take a reference. Return: NULL for any other. */
 static struct folio *grab_mapped(struct page *page)
 {
 	struct folio *folio = page_folio(page);
@@ -58,8 +59,9 @@ static void release_mapped(struct folio *folio)
 }
 
 /*
- * How many pages, up to @max, stand side by side in memory as they do on the device?
- * They can be moved at once. Return: 0 when the first one is not mapped, or not now.
+ * Count pages, up to @max, that are as contiguous in memory as on the device,
+ * so that they can move at once. Return: 0 if the first one is not mapped, or
+ * busy.
  */
 static unsigned long neighbours(struct page *page, unsigned long max)
 {
@@ -84,7 +86,7 @@ static unsigned long neighbours(struct page *page, unsigned long max)
 	return min(nr, max);
 }
 
-/* Where in a VMA may the pages [@first, @end) be mapped? Return: false for nowhere. */
+/* Find where a VMA may map pages [@first, @end). Return: false if nowhere. */
 static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
 			   pgoff_t end, struct mapping *at)
 {
@@ -100,14 +102,16 @@ static bool mapping_in_vma(struct vm_area_struct *vma, pgoff_t first,
 	return mmget_not_zero(at->mm);
 }
 
-/* The VMAs of a tree, but for the first @skip that will do. */
-static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first, pgoff_t end,
-			    unsigned int skip, struct mapping *at)
+/* Search the VMAs of a tree, skipping the first @skip matches. */
+static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first,
+			    pgoff_t end, unsigned int skip, struct mapping *at)
 {
 	struct rb_node *node;
 
-	for (node = rb_first_cached(&anon_vma->rb_root); node; node = rb_next(node)) {
-		struct anon_vma_chain *chain = rb_entry(node, struct anon_vma_chain, rb);
+	for (node = rb_first_cached(&anon_vma->rb_root); node;
+	     node = rb_next(node)) {
+		struct anon_vma_chain *chain =
+			rb_entry(node, struct anon_vma_chain, rb);
 
 		if (!mapping_in_vma(chain->vma, first, end, at))
 			continue;
@@ -118,7 +122,7 @@ static bool mapping_in_tree(const struct anon_vma *anon_vma, pgoff_t first, pgof
 	return false;
 }
 
-/* A mapping of @nr pages, but for the first @skip. The folio's lock keeps its mapping. */
+/* Find a mapping of @nr pages, after @skip others. The folio lock keeps it. */
 static bool find_mapping(struct page *page, unsigned long nr, unsigned int skip,
 			 struct mapping *at)
 {
@@ -149,18 +153,21 @@ out:
 /* ---- eviction in a VMA -------------------------------------------------- */
 
 /*
- * A page of coherent memory may be exclusive to another device. Its entry is not present
- * then, and nothing of it is collected until a CPU touches it. This touches all of the
- * range, and waits neither for a file nor for a userfaultfd.
+ * A page of coherent memory may be exclusive to another device. Its entry is
+ * then not present, and setup does not collect it until a CPU touches it. This
+ * touches the whole range, and waits neither for a file nor for a userfaultfd.
  */
-static void end_exclusive(struct mm_struct *mm, unsigned long addr, unsigned long end)
+static void end_exclusive(struct mm_struct *mm, unsigned long addr,
+			  unsigned long end)
 {
 	for (; addr < end; addr += PAGE_SIZE)
-		get_user_pages_remote(mm, addr, 1, FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
+		get_user_pages_remote(mm, addr, 1,
+				      FOLL_FORCE | FOLL_DUMP | FOLL_NOWAIT,
 				      NULL, NULL);
 }
 
-static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapping *at)
+static unsigned long evict_mapping(struct hmm_ref_device *dev,
+				   const struct mapping *at)
 {
 	struct hmm_ref_move move;
 	struct migrate_vma *args = &move.args;
@@ -183,8 +190,8 @@ static unsigned long evict_mapping(struct hmm_ref_device *dev, const struct mapp
 }
 
 /*
- * Move what one VMA maps of the pages from @page to @page + @*nr. Return: pages moved; then
- * @nr is how many have had their chance.
+ * Move the pages of @page to @page + @*nr that one VMA maps. Return: pages
+ * moved. If any did, @nr is set to the number of pages that were tried.
  */
 static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
 				 unsigned long *nr)
@@ -193,11 +200,12 @@ static unsigned long evict_pages(struct hmm_ref_device *dev, struct page *page,
 	unsigned int skip;
 	struct mapping at;
 
-	/* Each fork adds a VMA that may map them: as many tries as there are. */
+	/* Every fork adds a VMA that may map the pages; try each. */
 	for (skip = 0; !moved && find_mapping(page, *nr, skip, &at); skip++) {
 		moved = evict_mapping(dev, &at);
 		mmput_async(at.mm);
-		if (fatal_signal_pending(current) && !READ_ONCE(dev->dm.stopped))
+		if (fatal_signal_pending(current) &&
+		    !READ_ONCE(dev->dm.stopped))
 			break;
 		cond_resched();
 	}
@@ -214,9 +222,9 @@ static void drain_cpu(struct work_struct *work)
 }
 
 /*
- * munlock leaves a reference to a single page with the CPU that did it, in a batch. A CPU
- * that has nothing to do keeps that for ever. What empties the batches of all CPUs is not
- * exported, but each migration begins with that of its own CPU.
+ * munlock leaves a reference to a single page in a batch of the CPU that it ran
+ * on, and an idle CPU keeps it forever. The function that drains all CPUs is
+ * not exported, but each migration first drains its own CPU.
  */
 static void drain_cpus(void)
 {
@@ -233,14 +241,14 @@ static void drain_cpus(void)
 	destroy_work_on_stack(&work);
 }
 
-static unsigned long drained = INITIAL_JIFFIES; /* the last time */
+static unsigned long drained = INITIAL_JIFFIES; /* time of the last drain */
 
 /**
- * hmm_ref_evict_run() - move pages side by side on the device to system memory
- * @dev: device, whose evict_lock is held
+ * hmm_ref_evict_run() - move a run of device pages to system memory
+ * @dev: device; its evict_lock is held
  * @pfn: page frame number of the first page
- * @npages: of them, in one block
- * @tried: pages that were found in use are added to it
+ * @npages: number of pages, in one block
+ * @tried: incremented by the number of pages that were in use
  *
  * Context: may sleep and enter reclaim; no folio lock and no mmap_lock held.
  * Return: pages moved.
@@ -259,7 +267,7 @@ unsigned long hmm_ref_evict_run(struct hmm_ref_device *dev, unsigned long pfn,
 		*tried += nr;
 	}
 	hmm_ref_count(dev->counters, evicted, moved);
-	/* Once for the many runs of a pass. */
+	/* Not for each of the many runs of a pass. */
 	if (!moved && time_after(jiffies, READ_ONCE(drained))) {
 		drain_cpus();
 		WRITE_ONCE(drained, jiffies);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device page keeps what its last user has left in its flags.
+ * A device page keeps the flags of its last user.
  *
- * The core adds to them when the next data moves there: that is swapped although it must not
- * be, as the last data was swapbacked, or it is a BUG that it is both active and unevictable.
- * munlock() passes over entries that are not present, so a page may also be counted as mlocked
- * for ever.
+ * The core only adds to them when the next data moves in. That data may then be
+ * swapped although it must not be, because the last data was swapbacked; or the
+ * page is both active and unevictable, which is a BUG. munlock() skips entries
+ * that are not present, so a page may also be counted as mlocked forever.
  */
 #include <linux/pagemap.h>
 #include <linux/vmstat.h>
@@ -15,10 +15,12 @@
 #ifndef HMM_REF_CORE_CLEARS_FLAGS
 
 /*
- * What the page allocator clears, too. PG_reserved, which the core sets for all device memory,
- * is not about the data. PG_locked is a bug in a page that is free.
+ * The page allocator clears these flags, too. PG_reserved, which the core sets
+ * for all device memory, does not depend on the data. PG_locked on a free page
+ * is a bug.
  */
-#define FLAGS_OF_USER	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
+#define FLAGS_OF_USER \
+	(PAGE_FLAGS_CHECK_AT_PREP & ~(BIT(PG_reserved) | BIT(PG_locked)))
 
 static unsigned long *flags_of(struct page *page)
 {
@@ -30,10 +32,10 @@ static unsigned long *flags_of(struct page *page)
 }
 
 /**
- * hmm_ref_compat_folio_init() - zone_device_folio_init() that leaves no flag of the last user
+ * hmm_ref_compat_folio_init() - zone_device_folio_init() that clears all flags
  * @folio: first of the pages that are handed out
- * @pagemap: of the pages
- * @order: of the folio that they become
+ * @pagemap: pagemap of the pages
+ * @order: order of the new folio
  *
  * Context: as zone_device_folio_init().
  */
@@ -53,8 +55,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_compat_folio_init);
 #ifndef HMM_REF_CORE_UNCOUNTS_MLOCKED
 
 /**
- * hmm_ref_compat_folio_free() - the pagemap's folio_free, where NR_MLOCK is not made right
- * @folio: device folio whose last reference is gone
+ * hmm_ref_compat_folio_free() - folio_free that corrects NR_MLOCK
+ * @folio: device folio without references
  *
  * Context: as hmm_ref_devmem_folio_free().
  */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The names of today's kernel, for Linux 6.12. There device pages are single, folio_free is
- * page_free, and migrate_to_ram() comes without the page lock. What that changes for users
- * and for drivers is in Documentation/misc-devices/hmm_ref/porting-reference.rst.
+ * Names of today's kernel, for Linux 6.12. There, device folios are single
+ * pages, folio_free is called page_free, and migrate_to_ram() is called without
+ * the page lock. Documentation/misc-devices/hmm_ref/porting-reference.rst
+ * says what that changes for users and for drivers.
  */
 #ifndef _HMM_REF_COMPAT_LINUX_6_12_H
 #define _HMM_REF_COMPAT_LINUX_6_12_H
@@ -16,7 +17,7 @@
 #include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
 
-/* These take the name of a namespace as a string since 6.13. */
+/* Since 6.13 these take the namespace as a string. */
 #undef MODULE_IMPORT_NS
 #define MODULE_IMPORT_NS(ns)	MODULE_INFO(import_ns, ns)
 #undef EXPORT_SYMBOL_NS_GPL
@@ -34,7 +35,7 @@ static inline void zone_device_folio_init(struct folio *folio,
 	zone_device_page_init(folio_page(folio, 0));
 }
 
-/* Nothing is asked to be kept whole, so no entry says that it is. */
+/* Large folios cannot be requested, so no entry is one. */
 #define MIGRATE_VMA_SELECT_COMPOUND	0
 #define MIGRATE_PFN_COMPOUND		0
 
@@ -72,9 +73,10 @@ static inline pgoff_t vma_start_anon_pgoff(const struct vm_area_struct *vma)
 #define vmalloc_huge_node(size, gfp, node)	vmalloc_huge(size, gfp)
 
 /*
- * hmm_range_fault() cannot drop mmap_lock to wait for the handler of a userfaultfd. So
- * what it would have to ask for is first faulted as for an ordinary access, a page at a
- * time. Return: 0 when nothing is left to ask for, -EBUSY to start again, or an errno.
+ * hmm_range_fault() cannot drop mmap_lock to wait for the handler of a
+ * userfaultfd. So pages that need the handler are first faulted in by an
+ * ordinary fault, one at a time. Return: 0 if no page needs it, -EBUSY to start
+ * again, or an errno.
  */
 static inline int hmm_ref_compat_ask(struct hmm_range *range, bool *unlocked)
 {
@@ -106,7 +108,8 @@ static inline int hmm_ref_compat_ask(struct hmm_range *range, bool *unlocked)
 	}
 	if ((pfn & needed) == needed)
 		return 0;
-	rc = fixup_user_fault(mm, look.start, write ? FAULT_FLAG_WRITE : 0, unlocked);
+	rc = fixup_user_fault(mm, look.start, write ? FAULT_FLAG_WRITE : 0,
+			      unlocked);
 	if (rc)
 		return rc == -EINTR ? -EINTR : -EFAULT;
 	return -EBUSY;
@@ -140,21 +143,24 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	return -EBUSY;
 }
 
-/* Is a page, which has just been faulted in for writing, part of a large folio? */
-static inline bool hmm_ref_compat_in_large(struct mm_struct *mm, unsigned long addr)
+/* Whether a page that has just been faulted in belongs to a large folio. */
+static inline bool hmm_ref_compat_in_large(struct mm_struct *mm,
+					   unsigned long addr)
 {
 	struct page *page;
 	bool large;
 
-	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page, NULL) != 1)
+	if (get_user_pages_remote(mm, addr, 1, FOLL_GET | FOLL_WRITE, &page,
+				  NULL) != 1)
 		return false;
 	large = PageCompound(page);
 	put_page(page);
 	return large;
 }
 
-/* Setup of a migration is what splits a folio. */
-static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr)
+/* Setup of a migration splits a large folio. */
+static inline void hmm_ref_compat_split(struct mm_struct *mm,
+					unsigned long addr)
 {
 	unsigned long src = 0, dst = 0;
 	struct migrate_vma args = {
@@ -173,12 +179,13 @@ static inline void hmm_ref_compat_split(struct mm_struct *mm, unsigned long addr
 }
 
 /*
- * The core refuses all but the first page of a large folio, so it is split, and the
- * event of that makes the caller start again. One that no PMD maps any more is not split
- * here: -EBUSY, as when somebody else has the page locked.
+ * The core refuses all but the first page of a large folio, so split it. That
+ * event makes the caller start again. A folio that no PMD maps any more is not
+ * split here: -EBUSY, as for a page that another task has locked.
  */
 static inline struct page *make_device_exclusive(struct mm_struct *mm,
-						 unsigned long addr, void *owner,
+						 unsigned long addr,
+						 void *owner,
 						 struct folio **foliop)
 {
 	struct page *page = NULL;
@@ -188,7 +195,8 @@ static inline struct page *make_device_exclusive(struct mm_struct *mm,
 		hmm_ref_compat_split(mm, addr);
 		return ERR_PTR(-EBUSY);
 	}
-	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page, owner);
+	rc = make_device_exclusive_range(mm, addr, addr + PAGE_SIZE, &page,
+					 owner);
 	if (rc < 0)
 		return ERR_PTR(rc);
 	if (!page)
@@ -197,7 +205,7 @@ static inline struct page *make_device_exclusive(struct mm_struct *mm,
 	return page;
 }
 
-/* The pagemap's callback takes a page there. */
+/* The callback of the pagemap takes a page. */
 void hmm_ref_compat_folio_free(struct folio *folio);
 
 static inline void hmm_ref_compat_page_free(struct page *page)

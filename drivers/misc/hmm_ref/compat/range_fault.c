@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hmm_range_fault() reports some pages wrongly, and faults more pages than it has to.
+ * hmm_range_fault() reports some pages wrongly, and faults more pages than it
+ * has to.
  *
- * What it reports:
+ * It reports:
  *
- * - A device-private PMD: it numbers the pages from the start of the PMD, wherever the range
- *   begins. Another device's PMD it reports as an error.
- * - A hugetlb entry without a page: the entry, as a number.
- * - Memory of memfd_secret(), as any other. The kernel itself cannot access that, either.
- * - An entry of a private page may be writable although a userfaultfd write-protects it:
- *   PAGEMAP_SCAN leaves it so, and hmm_range_fault() does not look at the bit that it sets.
- * - Of a private page of the owner that is read-only it says that it can be written to.
+ * - a device-private PMD with page numbers that start at the PMD, even if the
+ *   range starts within it; another device's PMD as an error
+ * - a hugetlb entry without a page as a number
+ * - memory of memfd_secret() like any other. Not even the kernel can access
+ *   that
+ * - a device-private page as writable although a userfaultfd write-protects it:
+ *   PAGEMAP_SCAN leaves the entry writable, and hmm_range_fault() does not look
+ *   at the bit that it sets
+ * - a read-only device-private page of the owner as writable
  *
- * What it faults: for one page that is missing, all that follow it. A fault brings pages of
- * the owner to system memory.
+ * If one page is missing it faults all that follow. A fault brings pages of the
+ * owner to system memory.
  */
 #include <linux/highmem.h>
 #include <linux/uaccess.h>
@@ -25,21 +28,26 @@
 
 static void correct_numbers(const struct hmm_range *range)
 {
-	const unsigned long index = HMM_REF_BLOCK_PAGES - 1;
+	const unsigned long mask = HMM_REF_BLOCK_PAGES - 1;
 	unsigned long *hmm_pfn = range->hmm_pfns;
 	unsigned long addr;
 
-	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, hmm_pfn++) {
+	for (addr = range->start; addr < range->end;
+	     addr += PAGE_SIZE, hmm_pfn++) {
 		if (hmm_pfn_to_map_order(*hmm_pfn) < HMM_REF_BLOCK_ORDER)
 			continue;
 		if (*hmm_pfn & HMM_PFN_VALID)
-			*hmm_pfn = (*hmm_pfn & ~index) | (addr >> PAGE_SHIFT & index);
+			*hmm_pfn = (*hmm_pfn & ~mask) |
+				   (addr >> PAGE_SHIFT & mask);
 		else if (!(*hmm_pfn & HMM_PFN_ERROR))
 			*hmm_pfn = 0;
 	}
 }
 
-/* Where a mapping has pages, an error is another device's huge page: none, as small ones. */
+/*
+ * In a mapping with pages, an error is another device's huge page. Report none,
+ * as for a small page.
+ */
 static void clear_errors(const struct hmm_range *range)
 {
 	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
@@ -51,12 +59,12 @@ static void clear_errors(const struct hmm_range *range)
 		    vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP))
 			continue;
 		end = min(range->end, vma->vm_end);
-		for (addr = max(range->start, vma->vm_start); addr < end; addr += PAGE_SIZE) {
-			unsigned long *hmm_pfn =
-				&range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+		for (addr = max(range->start, vma->vm_start); addr < end;
+		     addr += PAGE_SIZE) {
+			unsigned long i = (addr - range->start) >> PAGE_SHIFT;
 
-			if (*hmm_pfn & HMM_PFN_ERROR)
-				*hmm_pfn = 0;
+			if (range->hmm_pfns[i] & HMM_PFN_ERROR)
+				range->hmm_pfns[i] = 0;
 		}
 	}
 }
@@ -67,7 +75,8 @@ static bool is_secret(unsigned long hmm_pfn)
 	void *mem;
 	u8 probe;
 
-	if (!(hmm_pfn & HMM_PFN_VALID) || is_device_private_page(hmm_pfn_to_page(hmm_pfn)))
+	if (!(hmm_pfn & HMM_PFN_VALID) ||
+	    is_device_private_page(hmm_pfn_to_page(hmm_pfn)))
 		return false;
 	mem = kmap_local_page(hmm_pfn_to_page(hmm_pfn));
 	secret = copy_from_kernel_nofault(&probe, mem, 1);
@@ -86,11 +95,13 @@ static void hide_secrets(const struct hmm_range *range)
 	}
 }
 
-static void clear_write(struct hmm_range *range, const struct vm_area_struct *vma)
+static void clear_write(struct hmm_range *range,
+			const struct vm_area_struct *vma)
 {
 	unsigned long addr = max(range->start, vma->vm_start);
 	unsigned long end = min(range->end, vma->vm_end);
-	unsigned long *hmm_pfn = &range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
+	unsigned long *hmm_pfn =
+		&range->hmm_pfns[(addr - range->start) >> PAGE_SHIFT];
 
 	for (; addr < end; addr += PAGE_SIZE, hmm_pfn++) {
 		if (*hmm_pfn & HMM_PFN_VALID &&
@@ -100,10 +111,10 @@ static void clear_write(struct hmm_range *range, const struct vm_area_struct *vm
 }
 
 /*
- * Where a userfaultfd write-protects, private pages count as read-only, and a device write has
- * them faulted as the CPU's would: it happens in system memory, which the fault brings them
- * to. Entries of present pages are right. A VMA that is registered later is no concern:
- * what protects its pages invalidates them.
+ * In a mapping that a userfaultfd write-protects, treat device-private pages as
+ * read-only: a device write then faults like a CPU write, in system memory.
+ * Entries of present pages are correct. A VMA that is registered later needs no
+ * care: protecting its pages invalidates them.
  */
 static void hide_untold_writes(struct hmm_range *range)
 {
@@ -116,14 +127,14 @@ static void hide_untold_writes(struct hmm_range *range)
 	}
 }
 
-/* Return: 0, or -EBUSY when the range changed meanwhile. */
+/* Return: 0, or -EBUSY if the range has changed meanwhile. */
 static int hide_wrong_pfns(struct hmm_range *range)
 {
-	struct hmm_ref_range *of_mirror = container_of(range->notifier, struct hmm_ref_range,
-						       notifier);
+	struct hmm_ref_range *of_mirror =
+		container_of(range->notifier, struct hmm_ref_range, notifier);
 	int rc = 0;
 
-	/* The pages stay as long as none can be invalidated. */
+	/* No page can go while none can be invalidated. */
 	mutex_lock(&of_mirror->lock);
 	if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
 		rc = -EBUSY;
@@ -136,7 +147,7 @@ static int hide_wrong_pfns(struct hmm_range *range)
 }
 
 /**
- * hmm_ref_compat_range_fault() - hmm_range_fault() that reports pages as they are
+ * hmm_ref_compat_range_fault() - hmm_range_fault() with corrected results
  * @range: as for hmm_range_fault(), with the notifier of a mirror's range
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
@@ -153,7 +164,7 @@ int hmm_ref_compat_range_fault(struct hmm_range *range)
 	return hide_wrong_pfns(range);
 }
 
-/* Look at the range without a fault. Return: 0, -EFAULT for an error, -EBUSY or -EINTR. */
+/* Look at the range without faults. Return: 0, -EBUSY, -EINTR, or -EFAULT. */
 static int look(struct hmm_range *range)
 {
 	struct mm_struct *mm = range->notifier->mm;
@@ -185,11 +196,11 @@ static bool is_missing(const struct hmm_range *range, unsigned long i)
 }
 
 /*
- * Fault pages of which none is there. Read-only ones of the owner come to system memory. Secret
- * memory that is faulted in is an error at the next look.
+ * Fault in a run of missing pages. Read-only pages of the owner come to system
+ * memory. Secret memory that is faulted in is an error at the next look.
  */
-static int dev_fault_run(const struct hmm_range *range, unsigned long first, unsigned long last,
-			 unsigned long timeout)
+static int dev_fault_run(const struct hmm_range *range, unsigned long first,
+			 unsigned long last, unsigned long timeout)
 {
 	struct hmm_range run = *range;
 
@@ -203,14 +214,15 @@ static int dev_fault_run(const struct hmm_range *range, unsigned long first, uns
 }
 
 /**
- * hmm_ref_compat_range_fault_unlocked() - as hmm_range_fault_unlocked_timeout()
- * @range: as for that; missing pages are faulted in, but the PFNs must not be used
- * @timeout: as for that
+ * hmm_ref_compat_range_fault_unlocked() - fault in missing pages only
+ * @range: as for hmm_range_fault_unlocked_timeout(); the PFNs must not be used
+ * @timeout: as for hmm_range_fault_unlocked_timeout()
  *
  * Context: takes mmap_lock.
  * Return: as hmm_range_fault_unlocked_timeout(), or -EINTR.
  */
-int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range, unsigned long timeout)
+int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range,
+					unsigned long timeout)
 {
 	unsigned long nr = (range->end - range->start) >> PAGE_SHIFT;
 	unsigned long deadline = jiffies + timeout;

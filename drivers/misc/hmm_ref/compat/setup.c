@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * migrate_vma_setup() collects pages that it should leave, and writes past the end of its arrays.
+ * migrate_vma_setup() collects pages that it should leave, and writes past the
+ * end of its arrays.
  *
- * Pages that KSM has merged: the core cannot cope with them on a device (ksmd goes on to read
- * them), and not even with trying. Setup replaces the entries that it finds, and the rmap of
- * KSM does not find all of them again to restore them: not those that ksmd has forgotten
- * since, and not those of a parent whose child has its copies merged. So setup is called for
- * the pages between the merged ones only. Of a mapping that KSM may merge all pages stay. What
- * remains is a page of another mapping that ksmd merges, for a child, after the look.
+ * Pages that KSM has merged: the core cannot handle them on a device (ksmd goes
+ * on reading them), and not even an attempt to migrate them. Setup replaces the
+ * entries that it finds, and the rmap walk of KSM does not find all of them
+ * again to restore them: it misses entries that ksmd has dropped since, and
+ * those of a parent after the copies of its child were merged. So setup is
+ * called only for the pages between merged ones. In a mapping that KSM may
+ * merge, all pages stay. One case remains: a page of another mapping that ksmd
+ * merges, for a child, after the check.
  *
- * Holes, and entries of the zero page, that a userfaultfd write-protects: with a device page
- * there the write would not be told.
+ * Holes, and entries of the zero page, that a userfaultfd write-protects: once
+ * they are device pages, writes to them are not reported.
  *
- * Where it splits a folio that PTEs map, and the page table has gone when it comes back, it
- * begins anew behind the entries that it has: up to twice as many, and those that were added
- * are out of step. So it gets arrays of that size, and holes that it found then are dropped.
- * For a CPU fault it splits nothing as long as folios are single pages on the device.
+ * Setup may split a folio that PTEs map, and find that the page table has gone
+ * meanwhile. It then starts again but appends to the entries that it has: up to
+ * twice as many, the new ones out of step. So it gets arrays of that size, and
+ * the holes that it reports in this case are dropped. For a CPU fault it splits
+ * nothing as long as folios on the device are single pages.
  */
 #include <linux/ksm.h>
 #include <linux/slab.h>
@@ -31,12 +35,12 @@
 #define COLLECTS_MERGED	IS_ENABLED(CONFIG_KSM)
 #endif
 
-/* Pages that one call looks at. */
+/* Pages per call of get_user_pages_remote(). */
 #define LOOK		16UL
 
 /* Mark the pages of a range that KSM has merged. */
-static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigned long nr,
-			unsigned long *merged)
+static void find_merged(struct vm_area_struct *vma, unsigned long start,
+			unsigned long nr, unsigned long *merged)
 {
 	struct page *pages[LOOK];
 	unsigned long i = 0;
@@ -44,20 +48,22 @@ static void find_merged(struct vm_area_struct *vma, unsigned long start, unsigne
 
 	while (i < nr) {
 		got = get_user_pages_remote(vma->vm_mm, start + i * PAGE_SIZE,
-					    min(LOOK, nr - i), FOLL_NOFAULT, pages, NULL);
+					    min(LOOK, nr - i), FOLL_NOFAULT,
+					    pages, NULL);
 		if (got <= 0) {
-			/* -EFAULT says that no page is there, any other that it did not look. */
+			/* Only -EFAULT means that there is no page. */
 			__assign_bit(i++, merged, got != -EFAULT);
 			continue;
 		}
 		for (k = 0; k < got; k++) {
-			__assign_bit(i++, merged, folio_test_ksm(page_folio(pages[k])));
+			__assign_bit(i++, merged,
+				     folio_test_ksm(page_folio(pages[k])));
 			put_page(pages[k]);
 		}
 	}
 }
 
-/* Entries that are out of step have no page, unless it is a large folio. */
+/* Entries out of step have no page, except for a large folio. */
 static void drop_shifted(struct migrate_vma *args)
 {
 	unsigned long i;
@@ -90,8 +96,9 @@ static int setup_with_room(struct migrate_vma *args)
 
 	if (args->fault_page)
 		return (migrate_vma_setup)(args);
-	/* As for the pages themselves, no process is killed for it. */
-	room = kvcalloc(4 * nr, sizeof(*room), GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+	/* No process is killed for this memory, as for the pages themselves. */
+	room = kvcalloc(4 * nr, sizeof(*room),
+			GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!room)
 		return -ENOMEM;
 	run.src = room;
@@ -109,8 +116,9 @@ static int setup_with_room(struct migrate_vma *args)
 	return rc;
 }
 
-/* Return: as setup_with_room(). Whatever it is, @args is complete. */
-static int setup_run(struct migrate_vma *args, unsigned long first, unsigned long last)
+/* Return: as setup_with_room(). @args is complete in any case. */
+static int setup_run(struct migrate_vma *args, unsigned long first,
+		     unsigned long last)
 {
 	struct migrate_vma run = *args;
 	int rc;
@@ -144,7 +152,7 @@ static int setup_unmerged(struct migrate_vma *args)
 	memset(args->dst, 0, nr * sizeof(*args->dst));
 	for_each_clear_bitrange(first, last, merged, nr) {
 		rc = setup_run(args, first, last);
-		/* The core checks the same of each run: a later one can be short of memory only. */
+		/* Later runs can only lack memory: the checks are the same. */
 		if (rc)
 			return args->cpages ? 0 : rc;
 	}
@@ -156,7 +164,8 @@ static void spare_protected(struct migrate_vma *args)
 	unsigned long i;
 
 	for (i = 0; i < args->npages; i++) {
-		if (args->src[i] & MIGRATE_PFN_VALID || !(args->src[i] & MIGRATE_PFN_MIGRATE))
+		if (args->src[i] & MIGRATE_PFN_VALID ||
+		    !(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 		args->src[i] = 0;
 		args->cpages--;
@@ -164,7 +173,7 @@ static void spare_protected(struct migrate_vma *args)
 }
 
 /**
- * hmm_ref_compat_migrate_vma_setup() - migrate_vma_setup() that leaves what it should
+ * hmm_ref_compat_migrate_vma_setup() - migrate_vma_setup() with workarounds
  * @args: as for migrate_vma_setup()
  *
  * Context: as migrate_vma_setup().

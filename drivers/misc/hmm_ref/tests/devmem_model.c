@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The model that device memory is tested against: each function of the driver, done and
- * compared.
+ * The model that device memory is tested against: each function of the driver
+ * is called and its result compared.
  *
- * The model is a bit per device page for "we have it" and one for "reported bad". From
- * these follows what is left, and so what every call must return. A page that comes
- * twice, a bad page that comes at all, one in the wrong state or that does not come back
- * shows at once; the audit compares the driver's own accounts with the model's.
+ * The model is two bits per device page: "the test holds it" and "reported
+ * bad". The number of available pages follows from these, and with it the
+ * result of every call. A page that is handed out twice, a bad page that is
+ * handed out at all, a page in the wrong state and a page that does not return
+ * are found at once; the audit compares the driver's own counts with the
+ * model's.
  */
 #include <linux/pagemap.h>
 
@@ -15,7 +17,7 @@
 
 /* ---- the model --------------------------------------------------------- */
 
-/* Bad pages that we have are retired when they come back. */
+/* Bad pages that the test holds are retired when they return. */
 static unsigned int nr_retired(const struct dmt *f)
 {
 	return bitmap_weight(f->bad, DMT_PAGES) -
@@ -24,10 +26,11 @@ static unsigned int nr_retired(const struct dmt *f)
 
 static bool has_chunk(const struct dmt *f, unsigned long dpfn)
 {
-	return xa_load((struct xarray *)&f->dm.chunks, dpfn >> f->dm.chunk_shift);
+	return xa_load((struct xarray *)&f->dm.chunks,
+		       dpfn >> f->dm.chunk_shift);
 }
 
-/* Of these, those in chunks that are there. */
+/* Retired pages in chunks that exist. */
 static unsigned int nr_retired_there(const struct dmt *f)
 {
 	unsigned int dpfn, nr = 0;
@@ -43,7 +46,7 @@ static long nr_available(const struct dmt *f)
 	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->room.nr;
 }
 
-/* Blocks that are there, and from which no large folio ever comes. */
+/* Blocks in chunks that exist, from which no large folio can come. */
 static unsigned int nr_flawed(const struct dmt *f)
 {
 	unsigned int first, nr = 0;
@@ -51,12 +54,13 @@ static unsigned int nr_flawed(const struct dmt *f)
 	for (first = 0; first < DMT_PAGES; first += HMM_REF_BLOCK_PAGES) {
 		unsigned int end = first + HMM_REF_BLOCK_PAGES;
 
-		nr += has_chunk(f, first) && find_next_bit(f->bad, end, first) < end;
+		nr += has_chunk(f, first) &&
+		      find_next_bit(f->bad, end, first) < end;
 	}
 	return nr;
 }
 
-/* A block from which a large folio can come. */
+/* Whether some block can become a large folio. */
 static bool any_whole(const struct dmt *f)
 {
 	unsigned int first;
@@ -71,7 +75,7 @@ static bool any_whole(const struct dmt *f)
 	return false;
 }
 
-/* What was handed out: is it what it has to be, and was it ours to have? */
+/* Check the state of a page that was handed out, and add it to the model. */
 static void hold(struct kunit *test, struct dmt *f, struct page *page,
 		 unsigned int owner, unsigned int nr)
 {
@@ -83,19 +87,22 @@ static void hold(struct kunit *test, struct dmt *f, struct page *page,
 	KUNIT_EXPECT_TRUE(test, PageLocked(page));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
 	KUNIT_EXPECT_EQ(test, folio_nr_pages(page_folio(page)), nr);
-	KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, (void *)f->owners[owner]);
+	KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data,
+			    (void *)f->owners[owner]);
 	KUNIT_EXPECT_TRUE(test, hmm_ref_owns(&f->dm, page));
 	KUNIT_ASSERT_LE(test, dpfn + nr, DMT_PAGES);
 	for (i = 0; i < nr; i++) {
 		if (test_and_set_bit(dpfn + i, f->ours))
-			KUNIT_FAIL(test, "page %lu was handed out twice", dpfn + i);
+			KUNIT_FAIL(test, "page %lu was handed out twice",
+				   dpfn + i);
 		if (test_bit(dpfn + i, f->bad))
-			KUNIT_FAIL(test, "page %lu is bad and was handed out", dpfn + i);
+			KUNIT_FAIL(test, "page %lu is bad and was handed out",
+				   dpfn + i);
 	}
 	f->nr_ours += nr;
 }
 
-/* Compare the accounts of the driver with ours. */
+/* Compare the counts of the driver with those of the model. */
 void dmt_compare(struct kunit *test, struct dmt *f)
 {
 	struct hmm_ref_findings found;
@@ -106,7 +113,8 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 	KUNIT_EXPECT_EQ(test, found.pending, 0);
 	KUNIT_EXPECT_EQ(test, found.in_use, f->nr_ours);
 	KUNIT_EXPECT_EQ(test, found.retired, nr_retired_there(f));
-	KUNIT_EXPECT_EQ(test, found.free + found.in_use + found.retired, found.total);
+	KUNIT_EXPECT_EQ(test, found.free + found.in_use + found.retired,
+			found.total);
 	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_used(&f->dm), f->nr_ours);
 	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr);
 	KUNIT_EXPECT_EQ(test, f->dm.retired, nr_retired_there(f));
@@ -116,7 +124,7 @@ void dmt_compare(struct kunit *test, struct dmt *f)
 				1 + f->nr_owned[i]);
 }
 
-/* ---- each function, done and compared ---------------------------------- */
+/* ---- each function, called and compared -------------------------------- */
 
 /* Reserve @nr more single pages. */
 void dmt_reserve(struct kunit *test, struct dmt *f, unsigned int nr)
@@ -140,27 +148,29 @@ void dmt_unreserve(struct dmt *f, unsigned int nr)
 		f->broken = false;
 }
 
-/* Hand out @nr of the pages that are reserved. */
+/* Hand out @nr of the reserved pages. */
 void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 {
 	unsigned int owner = dmt_below(f, DMT_OWNERS);
 	unsigned long had = f->room.nr;
 	unsigned int got, i;
 
-	got = hmm_ref_devmem_handout(&f->dm, &f->room, f->owners[owner], f->batch, nr);
+	got = hmm_ref_devmem_handout(&f->dm, &f->room, f->owners[owner],
+				     f->batch, nr);
 	KUNIT_ASSERT_LE(test, got, nr);
 	KUNIT_EXPECT_EQ(test, f->room.nr, had - got);
 	for (i = 0; i < got; i++)
 		hold(test, f, folio_page(f->batch[i], 0), owner, 1);
 	if (got < nr) {
-		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got, nr);
+		KUNIT_EXPECT_TRUE_MSG(test, f->broken, "%u pages of %u", got,
+				      nr);
 		dmt_unreserve(f, f->room.nr);
 	}
 }
 
 /*
- * The same for a whole block, which is reserved by itself. Return: whether there was one.
- * While it is, nothing that happens to others takes it away.
+ * Reserve and hand out a large folio. Return: whether there was one. While its
+ * block is reserved, no other task can take it away.
  */
 bool dmt_large(struct kunit *test, struct dmt *f)
 {
@@ -171,11 +181,12 @@ bool dmt_large(struct kunit *test, struct dmt *f)
 	int rc;
 
 	rc = hmm_ref_devmem_reserve(&f->dm, &room, 0, true);
-	/* The one block that is added may be one with bad pages. */
+	/* A block that is added may have bad pages. */
 	if (bitmap_empty(f->bad, DMT_PAGES))
 		KUNIT_EXPECT_EQ(test, rc, possible ? 0 : -ENOSPC);
 	KUNIT_EXPECT_EQ(test, !room.block, !!rc);
-	KUNIT_EXPECT_EQ(test, f->dm.reserved, f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
+	KUNIT_EXPECT_EQ(test, f->dm.reserved,
+			f->room.nr + (rc ? 0 : HMM_REF_BLOCK_PAGES));
 	if (rc)
 		return false;
 	dmt_shrink(test, f);
@@ -214,7 +225,7 @@ void dmt_put_all(struct dmt *f)
 }
 
 #ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
-/* Split a large folio into pages, all ours, as the core does it. */
+/* Split a large folio into pages that the test holds, as the core does it. */
 void dmt_split(struct dmt *f, unsigned int index)
 {
 	struct held held = f->held[index];
@@ -249,7 +260,7 @@ static void mark_bad(struct dmt *f, unsigned long dpfn)
 	set_bit(dpfn, f->bad);
 }
 
-/* Report a page bad, whether or not its chunk is there. */
+/* Report a page bad, whether or not its chunk exists. */
 void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 {
 	bool exists = dpfn < DMT_PAGES;
@@ -260,23 +271,28 @@ void dmt_retire(struct kunit *test, struct dmt *f, unsigned long dpfn)
 		mark_bad(f, dpfn);
 }
 
-/* The memory of a page that is there fails. */
+/* The memory of an existing page fails. */
 void dmt_lose(struct kunit *test, struct dmt *f, unsigned long dpfn)
 {
 	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_devmem_lose(&f->dm, dpfn),
-			    test_bit(dpfn, f->ours) ? -EBUSY : 0, "page %lu", dpfn);
+			    test_bit(dpfn, f->ours) ? -EBUSY : 0, "page %lu",
+			    dpfn);
 	mark_bad(f, dpfn);
 }
 
-/* Take memory away, as reclaim does. */
+/* Shrink device memory, as reclaim does. */
 void dmt_shrink(struct kunit *test, struct dmt *f)
 {
-	struct shrink_control sc = { .gfp_mask = GFP_KERNEL, .nr_to_scan = LONG_MAX };
+	struct shrink_control sc = {
+		.gfp_mask = GFP_KERNEL,
+		.nr_to_scan = LONG_MAX,
+	};
 	struct shrinker *shrinker = f->dm.shrinker;
 
 	KUNIT_EXPECT_LE(test, shrinker->count_objects(shrinker, &sc),
 			PFN_UP(DMT_PAGES * sizeof(struct page)));
-	KUNIT_EXPECT_EQ(test, shrinker->scan_objects(shrinker, &sc), SHRINK_STOP);
+	KUNIT_EXPECT_EQ(test, shrinker->scan_objects(shrinker, &sc),
+			SHRINK_STOP);
 	flush_work(&f->dm.reclaim);
 }
 
@@ -288,7 +304,7 @@ struct hmm_ref_usage dmt_usage(struct dmt *f)
 	return usage;
 }
 
-/* All that there is, in pages. */
+/* Hand out all pages as single pages. */
 void dmt_take_all(struct kunit *test, struct dmt *f)
 {
 	dmt_reserve(test, f, DMT_PAGES);
@@ -296,7 +312,7 @@ void dmt_take_all(struct kunit *test, struct dmt *f)
 		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
 }
 
-/* ---- life of the whole ------------------------------------------------- */
+/* ---- setup and teardown ------------------------------------------------ */
 
 void dmt_exit(struct kunit *test)
 {

@@ -1,37 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Device memory beside a model of it: what devmem_test.c works with.
+ * Device memory and a model of it, for devmem_test.c.
  */
 #ifndef _HMM_REF_DEVMEM_MODEL_H
 #define _HMM_REF_DEVMEM_MODEL_H
 
 #include "tests.h"
 
-#define DMT_BLOCKS	7	/* the last of the chunks of 2 is cut */
+#define DMT_BLOCKS	7	/* chunks of 2; the last one is cut short */
 #define DMT_PAGES	(DMT_BLOCKS * HMM_REF_BLOCK_PAGES)
 #define DMT_OWNERS	3
 #define DMT_BATCH	(3 * HMM_REF_BLOCK_PAGES)
 
-/* One page or large folio that we have. */
+/* A page or large folio that the test holds. */
 struct held {
 	struct page *page;
 	unsigned int owner;
 };
 
 /**
- * struct dmt - device memory and what it should be like
- * @dm: under test
- * @owners: users of the pages
- * @nr_owned: pages that each of them has
- * @ours: by dpfn: handed out to us
- * @bad: by dpfn: reported bad; never handed out again
- * @nr_ours: bits in @ours
+ * struct dmt - device memory and its expected state
+ * @dm: device memory under test
+ * @owners: owners of the pages
+ * @nr_owned: number of pages of each owner
+ * @ours: bitmap by dpfn of pages handed out to the test
+ * @bad: bitmap by dpfn of pages reported bad, never handed out again
+ * @nr_ours: number of bits in @ours
  * @room: single pages promised and not yet handed out
- * @broken: a page was reported bad since, so promises may not hold
- * @held: what we have, in no order
- * @nr_held: elements of it
- * @batch: for one call of handout
- * @rnd: chance
+ * @broken: a page was reported bad since the promise, which may not be kept
+ * @held: pages and folios that the test holds, in no order
+ * @nr_held: number of elements of @held
+ * @batch: result of one handout
+ * @rnd: random state
  */
 struct dmt {
 	struct hmm_ref_devmem dm;

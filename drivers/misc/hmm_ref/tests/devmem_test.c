@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Device memory: handout, return, reservations, retiring, growing and shrinking, on a
- * struct hmm_ref_devmem of its own with real chunks.
+ * Device memory: handout, return, reservation, retiring, growing and shrinking,
+ * on a struct hmm_ref_devmem with real chunks.
  *
- * First one property each, then random sequences, then several at a time.
+ * Tests of one property each, then random sequences, then concurrent ones.
  */
 #include <linux/pagemap.h>
 #include <linux/workqueue.h>
@@ -12,9 +12,25 @@
 
 #define NR_WORKERS	4
 
+static int reserve(struct dmt *f, struct hmm_ref_room *room, unsigned int nr)
+{
+	return hmm_ref_devmem_reserve(&f->dm, room, nr, false);
+}
+
+static int reserve_block(struct dmt *f, struct hmm_ref_room *room)
+{
+	return hmm_ref_devmem_reserve(&f->dm, room, 0, true);
+}
+
+static int try_reserve(struct dmt *f, struct hmm_ref_room *room,
+		       unsigned int nr)
+{
+	return hmm_ref_devmem_try_reserve(&f->dm, room, nr, false);
+}
+
 /* ---- one property each ------------------------------------------------- */
 
-/* Reservations go up to the capacity and no further, and every page exists once. */
+/* Reservations stop at the capacity, and every page exists once. */
 static void devmem_capacity(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -31,7 +47,7 @@ static void devmem_capacity(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Memory comes in chunks, only when it is asked for. */
+/* Memory is added in chunks, and only on demand. */
 static void devmem_grow(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -52,7 +68,12 @@ static void devmem_grow(struct kunit *test)
 	}
 }
 
-/* A batch is as large as it was asked for, and neighbours while there are any. */
+static unsigned long batch_dpfn(const struct dmt *f, unsigned int page)
+{
+	return hmm_ref_folio_dpfn(f->batch[page]);
+}
+
+/* A batch has the size requested, of neighbours as long as there are any. */
 static void devmem_batch(struct kunit *test)
 {
 	static const unsigned int batches[] = {
@@ -73,13 +94,13 @@ static void devmem_batch(struct kunit *test)
 		for (page = nr; page < DMT_BATCH; page++)
 			KUNIT_EXPECT_NULL(test, f->batch[page]);
 		for (page = 1; page < min(nr, HMM_REF_BLOCK_PAGES); page++)
-			KUNIT_EXPECT_EQ(test, hmm_ref_folio_dpfn(f->batch[page]),
-					hmm_ref_folio_dpfn(f->batch[page - 1]) + 1);
+			KUNIT_EXPECT_EQ(test, batch_dpfn(f, page),
+					batch_dpfn(f, page - 1) + 1);
 		dmt_put_all(f);
 	}
 }
 
-/* Whatever the order in which pages come back, blocks are whole again afterwards. */
+/* Blocks are whole again after their pages return, in any order. */
 static void devmem_recombine(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -94,13 +115,13 @@ static void devmem_recombine(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
 	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
 	dmt_compare(test, f);
-	/* Taken apart on their way back: each page is to be had alone. */
+	/* Split on their way back, so that each page is available alone. */
 	dmt_put_all(f);
 	dmt_take_all(test, f);
 	dmt_compare(test, f);
 }
 
-/* A page that is used makes its block useless for a large folio; only that one. */
+/* A page in use blocks a large folio from its own block, and from no other. */
 static void devmem_large_blocked(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -123,21 +144,22 @@ static void devmem_large_blocked(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Single pages come from the fullest block, so that the others become whole. */
+/* Single pages come from the fullest block, so that others become whole. */
 static void devmem_fullest_first(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 	unsigned int i, bit;
 
 	dmt_take_all(test, f);
-	/* Block 1 gets an eighth of its pages back, block 4 a quarter, block 2 all but one. */
+	/* Free 1/8 of block 1, 1/4 of block 4, all but one page of block 2. */
 	for (i = f->nr_held; i--;) {
 		unsigned long dpfn = hmm_ref_page_dpfn(f->held[i].page);
 		unsigned int block = dpfn / HMM_REF_BLOCK_PAGES;
 
 		bit = dpfn % HMM_REF_BLOCK_PAGES;
 		if ((block == 1 && bit < HMM_REF_BLOCK_PAGES / 8) ||
-		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 4) || (block == 2 && bit))
+		    (block == 4 && bit < HMM_REF_BLOCK_PAGES / 4) ||
+		    (block == 2 && bit))
 			dmt_put(f, i);
 	}
 	dmt_reserve(test, f, HMM_REF_BLOCK_PAGES / 4);
@@ -152,7 +174,7 @@ static void devmem_fullest_first(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* No single page is taken from a block that is promised to a folio. */
+/* No single page comes from a block that is promised to a large folio. */
 static void devmem_block_promised(struct kunit *test)
 {
 	struct hmm_ref_room room = {};
@@ -161,12 +183,11 @@ static void devmem_block_promised(struct kunit *test)
 
 	if (!dmt_has_large(f))
 		kunit_skip(test, "no large folios on this kernel");
-	/* All blocks are whole, and the one that is promised is the next to be used. */
+	/* All blocks are whole; the promised one would be used next. */
 	dmt_reserve(test, f, DMT_PAGES);
 	dmt_unreserve(f, DMT_PAGES);
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &room, 0, true), 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(&f->dm, &f->room, DMT_PAGES, false),
-			-ENOSPC);
+	KUNIT_ASSERT_EQ(test, reserve_block(f, &room), 0);
+	KUNIT_EXPECT_EQ(test, reserve(f, &f->room, DMT_PAGES), -ENOSPC);
 	KUNIT_EXPECT_EQ(test, f->room.nr, DMT_PAGES - HMM_REF_BLOCK_PAGES);
 	while (f->room.nr)
 		dmt_handout(test, f, min(f->room.nr, DMT_BATCH));
@@ -178,7 +199,7 @@ static void devmem_block_promised(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* While a task waits for room, what comes free is for its reservation, and for no other. */
+/* While a task waits for room, pages that come free are for it alone. */
 static void devmem_in_turn(struct kunit *test)
 {
 	struct hmm_ref_room waiting = {}, other = {};
@@ -189,24 +210,23 @@ static void devmem_in_turn(struct kunit *test)
 	dmt_take_all(test, f);
 	atomic_inc(&dm->nr_waiting);
 	for (i = 0; i < 3; i++) {
-		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), -ENOSPC);
+		KUNIT_EXPECT_EQ(test, reserve(f, &waiting, 3), -ENOSPC);
 		KUNIT_EXPECT_EQ(test, waiting.nr, i);
 		dmt_put(f, 0);
-		KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false),
-				-ENOSPC);
+		KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENOSPC);
 	}
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &waiting, 3, false), 0);
+	KUNIT_EXPECT_EQ(test, reserve(f, &waiting, 3), 0);
 	dmt_put(f, 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENOSPC);
 	atomic_dec(&dm->nr_waiting);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), 0);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 2, false), -ENOSPC);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), 0);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 2), -ENOSPC);
 	hmm_ref_devmem_unreserve(dm, &waiting);
 	hmm_ref_devmem_unreserve(dm, &other);
 	dmt_compare(test, f);
 }
 
-/* The parts of a folio that was split come back one by one, the last makes it whole. */
+/* Pages of a split folio return one by one; the last makes the block whole. */
 static void devmem_split(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -228,7 +248,7 @@ static void devmem_split(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Bad pages never come again: reported when free, when used, in a large folio, twice. */
+/* Bad pages never return: free, used, in a large folio, reported twice. */
 static void devmem_retire(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -249,7 +269,7 @@ static void devmem_retire(struct kunit *test)
 	dmt_take_all(test, f);
 	KUNIT_EXPECT_EQ(test, f->nr_ours, DMT_PAGES - 5);
 	dmt_retire(test, f, DMT_PAGES - 1);
-	dmt_retire(test, f, DMT_PAGES); /* past the end, in the chunk that is cut */
+	dmt_retire(test, f, DMT_PAGES); /* past the end, in the last chunk */
 	dmt_retire(test, f, ULONG_MAX);
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -264,10 +284,10 @@ static void devmem_retire(struct kunit *test)
 	for (page = 0; page < DMT_PAGES; page++)
 		dmt_retire(test, f, page);
 	dmt_compare(test, f);
-	dmt_reserve(test, f, 1); /* nothing is left */
+	dmt_reserve(test, f, 1); /* no page is left */
 }
 
-/* A page goes bad after it was promised: one less is handed out, and none is made up. */
+/* A page goes bad after it was promised: the handout is one page short. */
 static void devmem_retire_promised(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -281,7 +301,7 @@ static void devmem_retire_promised(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Memory that fails, used or not, is as bad as what is reported. */
+/* Failed memory, in use or not, is treated like a page reported bad. */
 static void devmem_lose(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -291,7 +311,8 @@ static void devmem_lose(struct kunit *test)
 	dmt_handout(test, f, 2 * HMM_REF_BLOCK_PAGES);
 	dmt_unreserve(f, f->room.nr);
 	for (page = 3; page < DMT_PAGES; page += HMM_REF_BLOCK_PAGES) {
-		KUNIT_EXPECT_TRUE(test, hmm_ref_takes_large(&f->dm) || !dmt_has_large(f));
+		KUNIT_EXPECT_TRUE(test, hmm_ref_takes_large(&f->dm) ||
+				  !dmt_has_large(f));
 		dmt_lose(test, f, page);
 		dmt_lose(test, f, page);
 		dmt_compare(test, f);
@@ -303,7 +324,7 @@ static void devmem_lose(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Chunks that are used or promised stay; all others go, and come again. */
+/* Chunks in use or promised stay; all others are removed, and added again. */
 static void devmem_shrink(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -324,7 +345,7 @@ static void devmem_shrink(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* One page keeps its chunk. A bad one does not, and is not handed out by the next chunk. */
+/* A used page keeps its chunk. A bad one does not, and stays bad. */
 static void devmem_shrink_around(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -349,25 +370,30 @@ static void devmem_shrink_around(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* After the stop nothing is handed out, reserved or not; what is out comes back. */
+/* After the stop no page is handed out, reserved or not; used pages return. */
 static void devmem_stopped(struct kunit *test)
 {
 	struct dmt *f = test->priv;
 	struct hmm_ref_devmem *dm = &f->dm;
+	struct hmm_ref_owner *owner = f->owners[0];
 	struct hmm_ref_room room = {}, other = {};
+	struct folio *folio;
+	unsigned int nr;
 
 	dmt_reserve(test, f, 3 * HMM_REF_BLOCK_PAGES);
 	dmt_handout(test, f, 10);
 	if (dmt_has_large(f))
-		KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 0, true), 0);
+		KUNIT_ASSERT_EQ(test, reserve_block(f, &room), 0);
 	hmm_ref_devmem_stop(dm, HMM_REF_STOPPED_FOR_GOOD);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 1, false), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_reserve(dm, &other, 0, true), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_try_reserve(dm, &other, 1, false), -ENODEV);
-	KUNIT_EXPECT_EQ(test, hmm_ref_devmem_handout(dm, &f->room, f->owners[0], f->batch, 1),
-			0);
-	if (dmt_has_large(f))
-		KUNIT_EXPECT_NULL(test, hmm_ref_devmem_handout_large(dm, &room, f->owners[0]));
+	KUNIT_EXPECT_EQ(test, reserve(f, &other, 1), -ENODEV);
+	KUNIT_EXPECT_EQ(test, reserve_block(f, &other), -ENODEV);
+	KUNIT_EXPECT_EQ(test, try_reserve(f, &other, 1), -ENODEV);
+	nr = hmm_ref_devmem_handout(dm, &f->room, owner, f->batch, 1);
+	KUNIT_EXPECT_EQ(test, nr, 0);
+	if (dmt_has_large(f)) {
+		folio = hmm_ref_devmem_handout_large(dm, &room, owner);
+		KUNIT_EXPECT_NULL(test, folio);
+	}
 	dmt_compare(test, f);
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -403,7 +429,7 @@ static void random_step(struct kunit *test, struct dmt *f)
 	case 4:
 		dmt_shrink(test, f);
 		break;
-	case 5: /* as much as came in one step */
+	case 5: /* as many as one step hands out */
 		for (; nr && f->nr_held; nr--)
 			dmt_put(f, dmt_below(f, f->nr_held));
 		break;
@@ -413,11 +439,12 @@ static void random_step(struct kunit *test, struct dmt *f)
 	}
 }
 
-/* The task that loads the module waits, and is taken for hung if that lasts. */
+/* The hung task detector watches the task that loads the module. */
 #define RANDOM_TIME	(30 * HZ)
 
 static void run_random(struct kunit *test, unsigned int one_bad_in)
 {
+	const unsigned int dpfns = DMT_PAGES + HMM_REF_BLOCK_PAGES;
 	struct dmt *f = test->priv;
 	unsigned int steps = hmm_ref_test_start(test, &f->rnd);
 	unsigned long end = jiffies + RANDOM_TIME;
@@ -425,17 +452,18 @@ static void run_random(struct kunit *test, unsigned int one_bad_in)
 
 	for (i = 0; i < steps; i++) {
 		if (time_after(jiffies, end)) {
-			kunit_info(test, "a slow machine: %u steps of %u", i, steps);
+			kunit_info(test, "a slow machine: %u steps of %u", i,
+				   steps);
 			break;
 		}
 		random_step(test, f);
 		if (one_bad_in && !dmt_below(f, one_bad_in))
-			dmt_retire(test, f, dmt_below(f, DMT_PAGES + HMM_REF_BLOCK_PAGES));
+			dmt_retire(test, f, dmt_below(f, dpfns));
 		if (i % 16 == 15)
 			dmt_compare(test, f);
-		/* One failure makes others. */
-		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status), KUNIT_SUCCESS,
-				    "after step %u", i);
+		/* The first failure causes others. */
+		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status),
+				    KUNIT_SUCCESS, "after step %u", i);
 	}
 	dmt_put_all(f);
 	dmt_compare(test, f);
@@ -446,15 +474,15 @@ static void devmem_random(struct kunit *test)
 	run_random(test, 0);
 }
 
-/* The same, with pages that go bad, until few blocks are whole. */
+/* The same with pages that go bad, until few blocks are whole. */
 static void devmem_random_bad(struct kunit *test)
 {
 	run_random(test, 20);
 }
 
-/* ---- several at a time ------------------------------------------------- */
+/* ---- concurrent use ---------------------------------------------------- */
 
-/* One of several that take and return at the same time. */
+/* One of several workers that take and return pages concurrently. */
 struct worker {
 	struct work_struct work;
 	struct dmt *f;
@@ -491,7 +519,8 @@ static void worker_hold(struct worker *w, struct page *page)
 static void worker_step(struct worker *w)
 {
 	struct dmt *f = w->f;
-	unsigned int want = 1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->folios));
+	unsigned int want =
+		1 + hmm_ref_test_below(&w->rnd, ARRAY_SIZE(w->folios));
 	struct hmm_ref_room room = {};
 	unsigned long got;
 	unsigned int i;
@@ -515,7 +544,7 @@ static void worker_large_step(struct worker *w)
 
 	if (hmm_ref_devmem_reserve(&f->dm, &room, 0, true))
 		return;
-	/* Whatever the others do, the block that is reserved stays whole. */
+	/* The reserved block stays whole, whatever the other workers do. */
 	folio = hmm_ref_devmem_handout_large(&f->dm, &room, f->owners[0]);
 	w->nr_short += !folio;
 	if (!folio)
@@ -539,7 +568,7 @@ static void worker_run(struct work_struct *work)
 	}
 }
 
-/* No page is handed out twice, no promise broken, whatever else goes on. */
+/* Under concurrency no page is handed out twice, and no promise is broken. */
 static void devmem_concurrent(struct kunit *test)
 {
 	struct dmt *f = test->priv;

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The old user interface: /dev/hmm_dmirror0 to 3, for programs written for test_hmm.
+ * The old user interface: /dev/hmm_dmirror0 to 3, for programs written for
+ * test_hmm.
  *
- * Devices 0 and 1 are the first two private devices, 2 and 3 the first two coherent
- * ones. Nothing is implemented here: a command is translated to the functions that
- * the native interface calls, and their results to what the programs expect. Where the
- * two differ:
+ * Devices 0 and 1 are the first two private devices, 2 and 3 the first two
+ * coherent ones. This file implements nothing: it translates a command to the
+ * functions that the native interface calls, and their results to those that
+ * the programs expect. The interfaces differ:
  *
- * - A file acts on the mm that opened it, whichever process uses it. The buffer is the caller's.
- *   Nothing below uses current->mm, and the mm is kept alive around each command.
- * - A range is given in pages. One that is bad, or has parts without read permission
- *   when pages are to move, is refused as a whole: -EINVAL.
- * - Migration to the device fails with -ENOENT unless all of the range gets there. It
- *   and exclusive access return the data to the caller, as the device reads it.
+ * - A file acts on the mm that opened it, whichever process uses it; the buffer
+ *   is the caller's. The functions called do not use current->mm, and the mm is
+ *   kept alive around each command.
+ * - A range is given in pages. An invalid range, or one with parts that are not
+ *   readable when pages are to move, is refused as a whole: -EINVAL.
+ * - Migration to the device fails with -ENOENT unless the whole range gets
+ *   there. Migration and exclusive access return the data to the caller, as the
+ *   device reads it.
  * - A snapshot has a byte per page.
- * - A fault of the old device covered all that was left of the request, ours as much of
- *   a window as works out. What is reported is the most that a single page needed: the
- *   same number, where no other task interferes.
+ * - A fault of the old device covered the rest of the request. Ours covers as
+ *   much of a window as succeeds, so the most faults of any single page are
+ *   reported: the same number, unless another task interferes.
  *
- * The outputs are written also when a command fails.
+ * Outputs are written even if a command fails.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,9 +42,9 @@
 /* ---- the interface ----------------------------------------------------- */
 
 /*
- * addr:       first page of the range
+ * addr:       address of the first page of the range
  * buf:        user pointer: data, or the bytes of a snapshot
- * npages:     of the range; the bits to set for FLAGS
+ * npages:     pages of the range; flags to set for FLAGS
  * out_pages:  pages done, counted from addr
  * out_faults: device faults
  */
@@ -68,7 +71,7 @@ enum {
 	DMIRROR_READ_UNLOCKED		= 0x09,
 };
 
-#define DMIRROR_FLAG_FAIL_LARGE	BIT_ULL(0) /* one large page is not to be had */
+#define DMIRROR_FLAG_FAIL_LARGE	BIT_ULL(0) /* fail one large allocation */
 
 /* A byte of a snapshot: where the page is, plus bits. */
 enum {
@@ -87,8 +90,8 @@ enum {
 
 /**
  * struct dmirror_file - an open file
- * @client: its client
- * @fail_large: its next migration gets no large page
+ * @client: client of the file
+ * @fail_large: allocations of large pages fail in the next migration
  */
 struct dmirror_file {
 	struct hmm_ref_client *client;
@@ -102,13 +105,15 @@ static u64 range_end(const struct dmirror_cmd *cmd)
 	return cmd->addr + (cmd->npages << PAGE_SHIFT);
 }
 
-static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd, bool write)
+static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd,
+			bool write)
 {
 	struct hmm_ref_transfer transfer = {
 		.addr = cmd->addr,
 		.end = range_end(cmd),
 	};
-	int rc = hmm_ref_transfer_begin(&transfer, write, u64_to_user_ptr(cmd->buf));
+	int rc = hmm_ref_transfer_begin(&transfer, write,
+					u64_to_user_ptr(cmd->buf));
 
 	if (!rc)
 		rc = hmm_ref_client_access(client, &transfer);
@@ -117,7 +122,7 @@ static int access_range(struct hmm_ref_client *client, struct dmirror_cmd *cmd, 
 	return rc;
 }
 
-/* READ_UNLOCKED, too: no fault of ours holds mmap_lock while user space serves it. */
+/* Also READ_UNLOCKED: mmap_lock is not held while user space serves faults. */
 static int cmd_read(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	return access_range(dmf->client, cmd, false);
@@ -133,9 +138,10 @@ static int cmd_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	unsigned long done;
 	int rc;
 
-	rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, cmd->addr, range_end(cmd), &done);
+	rc = hmm_ref_mirror_exclusive(&dmf->client->mirror, cmd->addr,
+				      range_end(cmd), &done);
 	cmd->out_pages = done;
-	/* As make_device_exclusive() says it. */
+	/* The errnos of make_device_exclusive(). */
 	if (rc == -EPERM)
 		rc = -EFAULT;
 	else if (rc == -EINVAL)
@@ -201,7 +207,7 @@ static int cmd_to_system(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	return rc;
 }
 
-/* Evict all that the device holds, of all processes. Other clients may go on. */
+/* Evict all pages of the device, of all processes. Other clients go on. */
 static int cmd_release(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;
@@ -238,7 +244,8 @@ struct snapshot {
 	struct dmirror_cmd *cmd;
 };
 
-static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen *seen)
+static u8 state_byte(const struct hmm_ref_devmem *dm,
+		     const struct hmm_ref_seen *seen)
 {
 	u8 byte = DMIRROR_AT_NOTHING;
 
@@ -256,8 +263,9 @@ static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen 
 		byte = DMIRROR_AT_ZERO;
 		break;
 	case HMM_REF_AT_DEVICE:
-		byte = dm->type == MEMORY_DEVICE_COHERENT ? DMIRROR_AT_COHERENT :
-							    DMIRROR_AT_PRIVATE;
+		byte = dm->type == MEMORY_DEVICE_COHERENT ?
+			       DMIRROR_AT_COHERENT :
+			       DMIRROR_AT_PRIVATE;
 		break;
 	case HMM_REF_AT_REMOTE:
 		byte = DMIRROR_AT_COHERENT_REMOTE;
@@ -271,7 +279,7 @@ static u8 state_byte(const struct hmm_ref_devmem *dm, const struct hmm_ref_seen 
 	return byte;
 }
 
-/* In place: no byte lands on what is still to be read. Neighbours are alike as a rule. */
+/* In place: no byte overwrites an unread element. Runs are common. */
 static int report_bytes(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	struct snapshot *snapshot = arg;
@@ -296,11 +304,12 @@ static int cmd_snapshot(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	struct snapshot snapshot = { dmf->client, cmd };
 
-	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
-				   report_bytes, &snapshot);
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr,
+				   range_end(cmd), report_bytes, &snapshot);
 }
 
-static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
+static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen,
+			    unsigned long nr)
 {
 	unsigned long i;
 
@@ -311,11 +320,12 @@ static int refuse_exclusive(void *arg, struct hmm_ref_seen *seen, unsigned long 
 	return 0;
 }
 
-/* Has all the exclusive access been taken back? */
-static int cmd_check_exclusive(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
+/* Fail if the device still has exclusive access to any page. */
+static int cmd_check_exclusive(struct dmirror_file *dmf,
+			       struct dmirror_cmd *cmd)
 {
-	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr, range_end(cmd),
-				   refuse_exclusive, NULL);
+	return hmm_ref_mirror_look(&dmf->client->mirror, cmd->addr,
+				   range_end(cmd), refuse_exclusive, NULL);
 }
 
 /* ---- dispatcher -------------------------------------------------------- */
@@ -347,7 +357,8 @@ static int check_range(const struct dmirror_cmd *cmd)
 	return rc == -EOVERFLOW ? -EINVAL : rc;
 }
 
-static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucmd)
+static long dispatch(struct dmirror_file *dmf, unsigned int nr,
+		     void __user *ucmd)
 {
 	struct hmm_ref_client *client = dmf->client;
 	struct mm_struct *mm = client->mirror.mm;
@@ -377,7 +388,8 @@ static long dispatch(struct dmirror_file *dmf, unsigned int nr, void __user *ucm
 	return rc;
 }
 
-static long dmirror_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static long dmirror_ioctl(struct file *file, unsigned int cmd,
+			  unsigned long arg)
 {
 	unsigned int nr = _IOC_NR(cmd);
 
@@ -422,8 +434,8 @@ static void dmirror_show_fdinfo(struct seq_file *m, struct file *file)
 }
 
 /*
- * Cleared pages in a mapping that is not anonymous: something for a snapshot to look
- * at. They must be there before anybody touches them, so there is a limit.
+ * Map cleared pages in a mapping that is not anonymous, for snapshots. The
+ * pages must exist before any access, so their number is limited.
  */
 static int dmirror_mmap(struct file *file, struct vm_area_struct *vma)
 {
@@ -461,11 +473,12 @@ static const struct file_operations dmirror_fops = {
 
 static bool dmirror = true;
 module_param(dmirror, bool, 0444);
-MODULE_PARM_DESC(dmirror, "also be /dev/hmm_dmirrorN, as test_hmm is (default Y)");
+MODULE_PARM_DESC(dmirror,
+		 "also be /dev/hmm_dmirrorN, as test_hmm is (default Y)");
 
 /*
- * test_hmm's devices have no class, so the kernel would let two devices of one name
- * exist, and /dev show the older one. All devices are in one kset.
+ * The devices of test_hmm have no class, so the kernel would allow two devices
+ * of one name, and /dev would show the older one. All devices are in one kset.
  */
 static bool name_is_taken(const char *name)
 {
@@ -480,9 +493,9 @@ static bool name_is_taken(const char *name)
 }
 
 /**
- * hmm_ref_dmirror_check() - can there be devices of the old names?
+ * hmm_ref_dmirror_check() - check that the old device names are free
  *
- * Return: 0, or -EBUSY when another module has them.
+ * Return: 0, or -EBUSY if another module has them.
  */
 int hmm_ref_dmirror_check(void)
 {
@@ -490,9 +503,9 @@ int hmm_ref_dmirror_check(void)
 }
 
 /**
- * hmm_ref_dmirror_add() - make the old character device of a device, if it has one
+ * hmm_ref_dmirror_add() - create the old character device, if there is one
  * @dev: device that is ready for use
- * @index: its number among those of its kind of memory
+ * @index: number among the devices with the same kind of memory
  *
  * Return: 0 or a negative errno.
  */

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device with real DMA: QEMU's edu, which reads and writes system memory by itself, behind
- * whatever IOMMU the machine has, by addresses of 28 bits.
+ * A device with real DMA: QEMU's edu, which reads and writes system memory
+ * behind the IOMMU of the machine, with 28-bit addresses.
  *
- * Its memory is a buffer of one page. That is only on the way: what counts as VRAM is memory of
- * the kernel, mapped for the device for good. Half a page is copied by a transfer to the buffer
- * and one from there, of 100 ms each, so that a process should have only a few pages here.
+ * Its own memory is a buffer of one page, used only in transit. The VRAM of
+ * this driver is kernel memory that stays mapped for the device. Copying half a
+ * page takes one transfer to the buffer and one from it, of 100 ms each, so a
+ * process should have only a few pages here.
  *
- * The device does not know that a transfer was blocked. For the test of that, two files in sysfs:
+ * The device does not notice a blocked transfer. For tests of this,
+ * sysfs has two files:
  *
- *   last_transfer  "in" or "out", the DMA address, and the physical address that the IOMMU had for
- *                  it, of the page of system memory that came last
- *   repeat         written to: half of that page once more, with the same DMA address, which the
- *                  core has unmapped meanwhile
+ *   last_transfer  the last page of system memory copied: "in" or "out", the
+ *                  DMA address, and the physical address that the IOMMU had for
+ *                  it
+ *   repeat         write to it to repeat half of that transfer, with the DMA
+ *                  address that the core has unmapped meanwhile
  *
- * What edu cannot do, loads and stores by the device, the engines of gpu/ do.
+ * edu cannot load and store; the engines of gpu/ do that.
  */
 #include <linux/dma-mapping.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
@@ -39,7 +42,7 @@
 #define EDU_TO_MEMORY	BIT(1)
 #define EDU_INTERRUPT	BIT(2)
 
-/* Where the buffer is for DMA. Some versions of QEMU stop at a transfer that fills it. */
+/* DMA address of the buffer. A transfer that fills it may abort QEMU. */
 #define EDU_BUFFER	0x40000
 #define EDU_LENGTH	(PAGE_SIZE / 2)
 
@@ -47,13 +50,13 @@
 
 static unsigned int number = 7;
 module_param(number, uint, 0444);
-MODULE_PARM_DESC(number, "of the device: /dev/hmm_refNUMBER (default 7)");
+MODULE_PARM_DESC(number, "device number: /dev/hmm_refNUMBER (default 7)");
 
 /**
- * struct transfer - a page of system memory that was copied
- * @op: which way
+ * struct transfer - a copy of one page of system memory
+ * @op: direction
  * @addr: DMA address
- * @phys: what that was mapped to
+ * @phys: physical address that @addr was mapped to
  */
 struct transfer {
 	enum hmm_ref_copy_op op;
@@ -63,19 +66,19 @@ struct transfer {
 
 /**
  * struct edu - one device
- * @gpu: what the core sees of it, and loads and stores
- * @domain: of the IOMMU
+ * @gpu: base object, for the core and for loads and stores
+ * @domain: IOMMU domain
  * @regs: registers
- * @vram: its memory, of PMD_SIZE
- * @vram_addr: DMA address of that
- * @workqueue: ordered: the device does one thing at a time
- * @engine: does the batches on @queue
- * @repeat: does @last once more
+ * @vram: memory of the device, PMD_SIZE bytes
+ * @vram_addr: DMA address of @vram
+ * @workqueue: ordered, because the device does one thing at a time
+ * @engine: work that runs the batches on @queue
+ * @repeat: work that repeats @last
  * @lock: covers @queue
  * @queue: batches
  * @idle: woken when a transfer may have ended
- * @resets: how often it was reset
- * @last: only @workqueue's to use
+ * @resets: number of resets
+ * @last: last transfer, used by @workqueue only
  */
 struct edu {
 	struct hmm_ref_gpu gpu;
@@ -96,10 +99,10 @@ struct edu {
 /**
  * struct batch - copies that are queued
  * @fence: signals when they are done; its release frees the batch
- * @lock: of the fence
- * @node: in edu::queue
- * @ring: descriptors, which are the core's again when the fence signals
- * @nr: how many
+ * @lock: lock of the fence
+ * @node: entry in edu::queue
+ * @ring: descriptors, which return to the core when the fence signals
+ * @nr: number of descriptors
  */
 struct batch {
 	struct dma_fence fence;
@@ -116,12 +119,14 @@ static struct edu *to_edu(struct hmm_ref_hw *hw)
 
 /* ---- VRAM -------------------------------------------------------------- */
 
-static int edu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static int edu_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	return dpfn + nr > PMD_SIZE >> PAGE_SHIFT ? -ENOMEM : 0;
 }
 
-static void edu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void edu_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 }
 
@@ -132,12 +137,14 @@ static void *vram_page(struct edu *edu, unsigned long dpfn)
 
 static struct iosys_map edu_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(vram_page(to_edu(&gpu->hw), dpfn));
+	void *page = vram_page(to_edu(&gpu->hw), dpfn);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(page);
 }
 
 /* ---- transfers --------------------------------------------------------- */
 
-/* A device that is gone answers with all bits set. */
+/* Registers of a removed device read as all ones. */
 static bool is_running(struct edu *edu)
 {
 	u32 command = readl(edu->regs + EDU_COMMAND);
@@ -158,8 +165,8 @@ static irqreturn_t edu_interrupt(int irq, void *data)
 }
 
 /*
- * An interrupt that is late is no trouble: the device says whether it runs. A transfer cannot be
- * broken off, so that a reset only ends the wait for an interrupt that was lost.
+ * A late interrupt is harmless: the device tells whether it runs. A transfer
+ * cannot be aborted, so a reset only ends the wait for a lost interrupt.
  *
  * Return: 0, -ETIMEDOUT after a reset, or -ENODEV.
  */
@@ -187,8 +194,8 @@ static int to_memory(struct edu *edu, dma_addr_t addr)
 	return transfer(edu, EDU_BUFFER, addr, EDU_TO_MEMORY);
 }
 
-static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op, unsigned long dpfn,
-			 dma_addr_t addr)
+static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op,
+			 unsigned long dpfn, dma_addr_t addr)
 {
 	dma_addr_t vram = edu->vram_addr + (dpfn << PAGE_SHIFT);
 	dma_addr_t source = op == HMM_REF_COPY_IN ? addr : vram;
@@ -196,9 +203,12 @@ static int transfer_page(struct edu *edu, enum hmm_ref_copy_op op, unsigned long
 	unsigned int offset;
 	int rc = 0;
 
-	edu->last = (struct transfer){ op, addr, iommu_iova_to_phys(edu->domain, addr) };
+	edu->last.op = op;
+	edu->last.addr = addr;
+	edu->last.phys = iommu_iova_to_phys(edu->domain, addr);
 	for (offset = 0; !rc && offset < PAGE_SIZE; offset += EDU_LENGTH)
-		rc = from_memory(edu, source + offset) ?: to_memory(edu, target + offset);
+		rc = from_memory(edu, source + offset) ?:
+		     to_memory(edu, target + offset);
 	return rc;
 }
 
@@ -224,7 +234,7 @@ static int run_copy(struct edu *edu, const struct hmm_ref_copy *copy)
 	unsigned int i;
 	int rc = 0;
 
-	/* Which edu cannot do. */
+	/* edu cannot do this. */
 	if (copy->op == HMM_REF_COPY_ZERO)
 		memset(vram_page(edu, copy->dpfn), 0, copy->nr * PAGE_SIZE);
 	else
@@ -234,7 +244,7 @@ static int run_copy(struct edu *edu, const struct hmm_ref_copy *copy)
 	return rc;
 }
 
-/* After a reset none of those that are left is begun. */
+/* After a reset the remaining copies are not started. */
 static void run_batch(struct edu *edu, struct batch *batch)
 {
 	unsigned int i;
@@ -274,7 +284,8 @@ static void run_engine(struct work_struct *work)
 	dma_fence_end_signalling(cookie);
 }
 
-static struct dma_fence *edu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_job *job)
+static struct dma_fence *edu_submit(struct hmm_ref_hw *hw,
+				    const struct hmm_ref_job *job)
 {
 	struct batch *batch = kzalloc_obj(*batch, GFP_NOIO | __GFP_NOWARN);
 	struct edu *edu = to_edu(hw);
@@ -282,8 +293,8 @@ static struct dma_fence *edu_submit(struct hmm_ref_hw *hw, const struct hmm_ref_
 	if (!batch)
 		return ERR_PTR(-ENOMEM);
 	spin_lock_init(&batch->lock);
-	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock, edu->gpu.context,
-		       atomic64_inc_return(&edu->gpu.seqno));
+	dma_fence_init(&batch->fence, &batch_fence_ops, &batch->lock,
+		       edu->gpu.context, atomic64_inc_return(&edu->gpu.seqno));
 	batch->ring = job->ring;
 	batch->nr = job->nr;
 	dma_fence_get(&batch->fence);
@@ -331,18 +342,20 @@ static void run_repeat(struct work_struct *work)
 		from_memory(edu, edu->last.addr);
 }
 
-static ssize_t last_transfer_show(struct device *dev, struct device_attribute *attr, char *buf)
+static ssize_t last_transfer_show(struct device *dev,
+				  struct device_attribute *attr, char *buf)
 {
 	struct edu *edu = device_to_edu(dev);
 
 	flush_workqueue(edu->workqueue);
-	return sysfs_emit(buf, "%s %pad %pap\n", edu->last.op == HMM_REF_COPY_OUT ? "out" : "in",
+	return sysfs_emit(buf, "%s %pad %pap\n",
+			  edu->last.op == HMM_REF_COPY_OUT ? "out" : "in",
 			  &edu->last.addr, &edu->last.phys);
 }
 static DEVICE_ATTR_ADMIN_RO(last_transfer);
 
-static ssize_t repeat_store(struct device *dev, struct device_attribute *attr, const char *buf,
-			    size_t count)
+static ssize_t repeat_store(struct device *dev, struct device_attribute *attr,
+			    const char *buf, size_t count)
 {
 	struct edu *edu = device_to_edu(dev);
 
@@ -362,8 +375,8 @@ ATTRIBUTE_GROUPS(edu);
 /* ---- driver ------------------------------------------------------------ */
 
 /*
- * Without an IOMMU the kernel copies what is above 256 MiB to bounce buffers, which are below 4 GiB
- * and may be above 256 MiB themselves.
+ * Without an IOMMU the kernel would bounce memory above 256 MiB, to buffers
+ * that are below 4 GiB and may themselves be above 256 MiB.
  */
 static int set_up_dma(struct pci_dev *pdev, struct edu *edu)
 {
@@ -379,7 +392,8 @@ static int set_up_dma(struct pci_dev *pdev, struct edu *edu)
 	if (rc)
 		return rc;
 	pci_set_master(pdev);
-	edu->vram = dmam_alloc_coherent(dev, PMD_SIZE, &edu->vram_addr, GFP_KERNEL);
+	edu->vram = dmam_alloc_coherent(dev, PMD_SIZE, &edu->vram_addr,
+					GFP_KERNEL);
 	return edu->vram ? 0 : -ENOMEM;
 }
 
@@ -389,7 +403,8 @@ static int set_up_interrupt(struct pci_dev *pdev, struct edu *edu)
 
 	if (rc < 0)
 		return rc;
-	rc = request_irq(pci_irq_vector(pdev, 0), edu_interrupt, IRQF_SHARED, "hmm_ref_edu", edu);
+	rc = request_irq(pci_irq_vector(pdev, 0), edu_interrupt, IRQF_SHARED,
+			 "hmm_ref_edu", edu);
 	if (rc)
 		pci_free_irq_vectors(pdev);
 	return rc;
@@ -411,7 +426,8 @@ static int edu_start(struct pci_dev *pdev, struct edu *edu)
 	INIT_WORK(&edu->engine, run_engine);
 	INIT_WORK(&edu->repeat, run_repeat);
 	edu->gpu.vram = edu_vram;
-	rc = hmm_ref_gpu_init(&edu->gpu, &edu_ops, &pdev->dev, dev_to_node(&pdev->dev));
+	rc = hmm_ref_gpu_init(&edu->gpu, &edu_ops, &pdev->dev,
+			      dev_to_node(&pdev->dev));
 	if (rc)
 		return rc;
 	rc = -ENOMEM;
@@ -472,7 +488,7 @@ static void edu_remove(struct pci_dev *pdev)
 	edu_stop(pdev, edu);
 }
 
-/* Not to be found by the kernel: nothing loads this module but the test. */
+/* No MODULE_DEVICE_TABLE(): only the test loads this module. */
 static const struct pci_device_id edu_ids[] = {
 	{ PCI_DEVICE(VENDOR_QEMU, DEVICE_EDU) },
 	{}

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the engine does until its fences signal: lockdep is told, and objects to what a task that
- * waits for a fence may hold up.
+ * The signalling section of the engine: lockdep objects if the engine does
+ * anything that a task waiting for the fence may hold up.
  *
- * Stands for: an engine that allocates memory, so that reclaim may wait for a fence which waits
- * for reclaim; or that takes a lock which the task that waits has taken. Both are deadlocks that
- * a test meets once in a long time, and lockdep on the first try, if it is told.
+ * Covers: an engine that allocates memory, so that reclaim may wait for a fence
+ * that waits for reclaim; an engine that takes a lock held by the task that
+ * waits. Both are deadlocks that a test rarely meets, and that lockdep finds on
+ * the first try.
  *
- * The section is that of the real engine, which calls a function of the test there. What that
- * does is only what lockdep sees of an allocation or a lock, as the deadlock could come true.
+ * The section is that of the real engine, which calls a function of the test in
+ * it. That function only tells lockdep of an allocation or a lock, so that the
+ * deadlock cannot happen.
  *
- * Lockdep turns itself off with its first objection. Here it stays silent about it, and is turned
- * on again. Until then no other CPU does anything: lockdep would not see which locks it takes and
- * gives back, and would be wrong about them from then on.
+ * Lockdep turns itself off with its first report. The test silences the report
+ * and turns lockdep on again. All other CPUs stand still meanwhile: lockdep
+ * would miss locks that they take and release, and be wrong about them from
+ * then on.
  */
 #include <linux/debug_locks.h>
 #include <linux/dma-fence.h>
@@ -36,12 +39,12 @@ struct fence_case {
 };
 
 /**
- * struct fence_test - an engine, and what it does in its section
- * @gpu: with this engine
- * @memory: a page, which is all that the GPU has
- * @step: what the engine does next; or NULL
- * @met: it has, in its own task
- * @objects: lockdep has objected to that
+ * struct fence_test - an engine and the step in its section
+ * @gpu: GPU with the engine
+ * @memory: a page, all of the memory of the GPU
+ * @step: step that the engine takes next, or NULL
+ * @met: the engine has taken the step, in its own task
+ * @objects: lockdep has objected to the step
  */
 struct fence_test {
 	struct hmm_ref_gpu gpu;
@@ -78,15 +81,15 @@ static void take_engines_lock(void)
 static const struct fence_case fence_cases_section[] = {
 	{ "allocates", allocate, true },
 	{ "allocates_without_reclaim", allocate_without_reclaim, false },
-	{ "takes_lock_of_the_waiter", take_waiters_lock, true },
-	{ "takes_lock_of_its_own", take_engines_lock, false },
+	{ "takes_waiters_lock", take_waiters_lock, true },
+	{ "takes_own_lock", take_engines_lock, false },
 };
 
 KUNIT_ARRAY_PARAM_DESC(fence_section, fence_cases_section, name);
 
 /* ---- lockdep ----------------------------------------------------------- */
 
-/* The other CPUs, while they stand still. */
+/* Shared with the other CPUs, while they stand still. */
 struct standstill {
 	atomic_t cpus;
 	bool over;
@@ -102,7 +105,7 @@ static void stand_still(void *arg)
 	atomic_dec(&standstill->cpus);
 }
 
-/* Return: whether lockdep objects to a step of this task. It does not when it is off. */
+/* Return: true if lockdep objects to a step of this task; false if off. */
 static bool lockdep_objects(void (*step)(void))
 {
 	struct standstill standstill = { .cpus = ATOMIC_INIT(0) };
@@ -136,7 +139,7 @@ static struct iosys_map fence_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(priv->memory);
 }
 
-/* Each time that the engine has made the copies of a batch. */
+/* Called each time that the engine has copied a batch. */
 static bool fence_is_present(struct hmm_ref_gpu *gpu)
 {
 	struct fence_test *priv = container_of(gpu, struct fence_test, gpu);
@@ -173,8 +176,10 @@ static void run_batch(struct kunit *test, struct fence_test *priv)
 
 static int fence_init(struct kunit *test)
 {
-	struct fence_test *priv = kunit_kzalloc(test, sizeof(*priv), GFP_KERNEL);
+	struct fence_test *priv =
+		kunit_kzalloc(test, sizeof(*priv), GFP_KERNEL);
 	struct device *dev = kunit_device_register(test, "hmm_ref_fence");
+	int rc;
 
 	KUNIT_ASSERT_NOT_NULL(test, priv);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
@@ -182,7 +187,8 @@ static int fence_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, priv->memory);
 	priv->gpu.vram = fence_vram;
 	priv->gpu.is_present = fence_is_present;
-	KUNIT_ASSERT_EQ(test, hmm_ref_gpu_init(&priv->gpu, &fence_ops, dev, NUMA_NO_NODE), 0);
+	rc = hmm_ref_gpu_init(&priv->gpu, &fence_ops, dev, NUMA_NO_NODE);
+	KUNIT_ASSERT_EQ(test, rc, 0);
 	test->priv = priv;
 	return 0;
 }
@@ -202,17 +208,20 @@ static void fence_section(struct kunit *test)
 	const struct fence_case *c = test->param_value;
 	struct fence_test *priv = test->priv;
 
-	KUNIT_ASSERT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
-	/* From now on lockdep knows that this lock may be held by a task that waits. */
+	KUNIT_ASSERT_TRUE_MSG(test, debug_locks,
+			      "lockdep has turned itself off");
+	/* Teach lockdep that a waiting task may hold this lock. */
 	mutex_lock(&waiters_lock);
 	run_batch(test, priv);
 	mutex_unlock(&waiters_lock);
 	priv->step = c->step;
 	run_batch(test, priv);
 	if (!priv->met)
-		kunit_skip(test, "the engine leaves its work to the task that waits");
+		kunit_skip(test,
+			   "the engine leaves its work to the task that waits");
 	KUNIT_EXPECT_EQ(test, priv->objects, c->objects);
-	KUNIT_EXPECT_TRUE_MSG(test, debug_locks, "lockdep has turned itself off");
+	KUNIT_EXPECT_TRUE_MSG(test, debug_locks,
+			      "lockdep has turned itself off");
 }
 
 static struct kunit_case fence_cases[] = {

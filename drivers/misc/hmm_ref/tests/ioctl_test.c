@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the ioctls accept: every member of every struct, with good and bad values.
+ * Argument checks of the ioctls: every member of every struct, with valid and
+ * invalid values.
  *
- * Each case runs once per command, so no command can be left out. What a command must
- * be like is said here, in commands[], once more and from the uapi header alone: the
- * driver's table is what is tested. Each case starts with a struct that is accepted and
- * spoils one thing.
+ * Each case runs for each command, so no command can be left out. commands[]
+ * repeats the expected properties of a command, from the uapi header alone, so
+ * that the table of the driver is tested. Each case starts with a struct that
+ * is accepted, and then changes one thing.
  */
 #include <linux/mm.h>
 #include <linux/mman.h>
@@ -15,21 +16,21 @@
 #include "tests.h"
 #include "../ioctl.h"
 
-/* The first page of user memory for the struct, a second for what it has too much. */
+/* The first page is for the struct, the second for excess bytes. */
 #define USER_SIZE	(2 * PAGE_SIZE)
 
 /**
  * struct command - a command according to the uapi
- * @name: for the test's report
- * @op: its line in the driver's table
- * @size: of its struct
- * @first_size: of the struct's first version
+ * @name: name in the report of the test
+ * @op: line in the table of the driver
+ * @size: size of its struct
+ * @first_size: size of the first version of its struct
  * @outs: offset of the first output
  * @reserved: offset of the reserved member, 0 if there is none
- * @flags: those that are known
+ * @flags: mask of known flags
  * @range: offset of addr and length; 0 if it is allowed in any address space
- * @unit: what a length can be a multiple of, and an address
- * @valid: a struct that is accepted, but for addr, size and outputs
+ * @unit: unit of length and alignment of addr
+ * @valid: a struct that is accepted, apart from addr, size and outputs
  */
 struct command {
 	const char *name;
@@ -44,11 +45,11 @@ struct command {
 	union hmm_ref_cmd valid;
 };
 
-#define COMMAND(_cmd, _struct, _out, _last)					\
-	.name = #_cmd,								\
-	.op = &hmm_ref_ops[HMM_REF_CMD_##_cmd],					\
-	.size = sizeof(struct _struct),						\
-	.first_size = offsetofend(struct _struct, _last),			\
+#define COMMAND(_cmd, _struct, _out, _last)				\
+	.name = #_cmd,							\
+	.op = &hmm_ref_ops[HMM_REF_CMD_##_cmd],				\
+	.size = sizeof(struct _struct),					\
+	.first_size = offsetofend(struct _struct, _last),		\
 	.outs = offsetof(struct _struct, _out)
 
 static const struct command commands[] = {
@@ -59,7 +60,10 @@ static const struct command commands[] = {
 		.flags = HMM_REF_MIGRATE_MAP,
 		.range = offsetof(struct hmm_ref_migrate, addr),
 		.unit = PAGE_SIZE,
-		.valid.migrate = { .direction = HMM_REF_TO_DEVICE, .length = PAGE_SIZE },
+		.valid.migrate = {
+			.direction = HMM_REF_TO_DEVICE,
+			.length = PAGE_SIZE,
+		},
 	}, {
 		COMMAND(READ, hmm_ref_access, out_bytes, out_faults),
 		.range = offsetof(struct hmm_ref_access, addr),
@@ -110,9 +114,9 @@ KUNIT_ARRAY_PARAM(command, commands, describe);
 
 /**
  * struct fixture - a command and the memory that it is in
- * @cmd: as the user has it
- * @got: as the driver reads it
- * @user: address of USER_SIZE bytes, with nothing mapped behind them
+ * @cmd: command as the user has it
+ * @got: command as the driver reads it
+ * @user: address of USER_SIZE bytes, with an unmapped page after them
  * @mm: address space of the file
  */
 struct fixture {
@@ -132,7 +136,7 @@ static u64 *length_of(const struct command *c, union hmm_ref_cmd *cmd)
 	return addr_of(c, cmd) + 1;
 }
 
-/* A struct that is accepted: what was in the outputs does not matter. */
+/* A struct that is accepted; the values of outputs must not matter. */
 static void fill(struct fixture *f, const struct command *c)
 {
 	f->cmd = c->valid;
@@ -142,14 +146,15 @@ static void fill(struct fixture *f, const struct command *c)
 		*addr_of(c, &f->cmd) = f->user;
 }
 
-static int get_at(struct fixture *f, const struct command *c, unsigned long addr)
+static int get_at(struct fixture *f, const struct command *c,
+		  unsigned long addr)
 {
-	/* Not 0, so that what is not written shows. */
+	/* Not 0, so that members that are not written show. */
 	memset(&f->got, 0xa5, sizeof(f->got));
 	return hmm_ref_get_cmd(c->op, f->mm, (void __user *)addr, &f->got);
 }
 
-/* The struct at the start of user memory, its size as @f->cmd says, zeroes behind it. */
+/* Put the struct at the start of user memory, followed by zeros, and get it. */
 static int get(struct kunit *test, struct fixture *f, const struct command *c)
 {
 	void __user *user = (void __user *)f->user;
@@ -161,12 +166,13 @@ static int get(struct kunit *test, struct fixture *f, const struct command *c)
 
 static void poke(struct kunit *test, struct fixture *f, u32 offset, u8 byte)
 {
-	KUNIT_ASSERT_EQ(test, put_user(byte, (u8 __user *)(f->user + offset)), 0);
+	KUNIT_ASSERT_EQ(test, put_user(byte, (u8 __user *)(f->user + offset)),
+			0);
 }
 
 /* ---- cases ------------------------------------------------------------- */
 
-/* Whatever follows spoils a struct that comes through as it is. */
+/* All other cases start from this struct. */
 static void ioctl_accepted(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -178,7 +184,7 @@ static void ioctl_accepted(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, c->op->handler);
 }
 
-/* Shorter than the first version. */
+/* Structs shorter than the first version. */
 static void ioctl_short(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -191,7 +197,10 @@ static void ioctl_short(struct kunit *test)
 				    f->cmd.common.size);
 }
 
-/* Between the first version and this one: what is missing is 0, whatever lies there. */
+/*
+ * Structs between the first version and this one: missing members read as 0,
+ * whatever the memory behind the struct holds.
+ */
 static void ioctl_older(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -208,11 +217,13 @@ static void ioctl_older(struct kunit *test)
 	}
 }
 
-/* Longer than this version, up to a page: fine if the rest is 0. */
+/* Structs longer than this version, up to a page: valid if the rest is 0. */
 static void ioctl_newer(struct kunit *test)
 {
 	const struct command *c = test->param_value;
-	const u32 sizes[] = { c->size + 1, c->size + 7, c->size + 8, PAGE_SIZE };
+	const u32 sizes[] = {
+		c->size + 1, c->size + 7, c->size + 8, PAGE_SIZE,
+	};
 	struct fixture *f = test->priv;
 	unsigned int i;
 	u32 offset;
@@ -220,24 +231,29 @@ static void ioctl_newer(struct kunit *test)
 	fill(f, c);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		f->cmd.common.size = sizes[i];
-		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u",
+				    sizes[i]);
 		KUNIT_EXPECT_MEMEQ(test, &f->got, &f->cmd, c->size);
-		/* Behind the end anything may lie. */
+		/* Bytes behind the end do not matter. */
 		poke(test, f, sizes[i], 0xff);
-		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u",
+				    sizes[i]);
 		for (offset = c->size; offset < sizes[i]; offset++) {
 			poke(test, f, offset, 1);
 			KUNIT_ASSERT_EQ_MSG(test, get_at(f, c, f->user), -E2BIG,
-					    "size %u, offset %u", sizes[i], offset);
+					    "size %u, offset %u", sizes[i],
+					    offset);
 			poke(test, f, offset, 0);
 		}
 	}
 }
 
-/* Longer than a page: not even read. */
+/* Structs longer than a page are not even read. */
 static void ioctl_huge(struct kunit *test)
 {
-	static const u32 sizes[] = { PAGE_SIZE + 1, 2 * PAGE_SIZE, S32_MAX, U32_MAX };
+	static const u32 sizes[] = {
+		PAGE_SIZE + 1, 2 * PAGE_SIZE, S32_MAX, U32_MAX,
+	};
 	const struct command *c = test->param_value;
 	struct fixture *f = test->priv;
 	unsigned int i;
@@ -245,11 +261,12 @@ static void ioctl_huge(struct kunit *test)
 	fill(f, c);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		f->cmd.common.size = sizes[i];
-		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), -E2BIG, "size %u", sizes[i]);
+		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), -E2BIG, "size %u",
+				    sizes[i]);
 	}
 }
 
-/* Bits that are not known, and those that are. */
+/* Known and unknown flags, reserved members. */
 static void ioctl_flags(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -260,7 +277,8 @@ static void ioctl_flags(struct kunit *test)
 		fill(f, c);
 		f->cmd.common.flags = BIT(bit);
 		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c),
-				    c->flags & BIT(bit) ? 0 : -EOPNOTSUPP, "bit %u", bit);
+				    c->flags & BIT(bit) ? 0 : -EOPNOTSUPP,
+				    "bit %u", bit);
 		if (!c->reserved)
 			continue;
 		fill(f, c);
@@ -270,7 +288,7 @@ static void ioctl_flags(struct kunit *test)
 	}
 }
 
-/* Of the address space only the commands with a range ask. */
+/* Only commands with a range depend on the address space. */
 static void ioctl_other_mm(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -281,7 +299,7 @@ static void ioctl_other_mm(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, get(test, f, c), c->range ? -EBADF : 0);
 }
 
-/* The struct, or a part of it, is where nothing can be read. */
+/* The struct is unreadable, as a whole or in part. */
 static void ioctl_unreadable(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -295,9 +313,10 @@ static void ioctl_unreadable(struct kunit *test)
 	fill(f, c);
 	for (readable = 0; readable <= c->size; readable += 4) {
 		unsigned long addr = end - readable;
+		unsigned long left;
 
-		KUNIT_ASSERT_EQ(test, copy_to_user((void __user *)addr, &f->cmd, readable),
-				0);
+		left = copy_to_user((void __user *)addr, &f->cmd, readable);
+		KUNIT_ASSERT_EQ(test, left, 0);
 		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, addr),
 				    readable == c->size ? 0 : -EFAULT,
 				    "%u bytes are readable", readable);
@@ -312,11 +331,11 @@ static void try_range(struct kunit *test, u64 addr, u64 length, int rc)
 	fill(f, c);
 	*addr_of(c, &f->cmd) = addr;
 	*length_of(c, &f->cmd) = length;
-	KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), rc, "addr %#llx length %#llx", addr,
-			    length);
+	KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), rc,
+			    "addr %#llx length %#llx", addr, length);
 }
 
-/* Empty, unaligned, wrapping, above user space. */
+/* Ranges that are empty, unaligned, wrap around, or leave user space. */
 static void ioctl_range(struct kunit *test)
 {
 	const struct command *c = test->param_value;
@@ -345,7 +364,7 @@ static void ioctl_range(struct kunit *test)
 	try_range(test, 0, unit, 0);
 }
 
-/* MIGRATE knows two directions. */
+/* MIGRATE accepts two directions. */
 static void ioctl_direction(struct kunit *test)
 {
 	const struct command *c = &commands[HMM_REF_CMD_MIGRATE];
@@ -364,7 +383,8 @@ static void ioctl_direction(struct kunit *test)
 	}
 }
 
-static void try_atomic(struct kunit *test, const struct hmm_ref_atomic *atomic, int rc)
+static void try_atomic(struct kunit *test, const struct hmm_ref_atomic *atomic,
+		       int rc)
 {
 	const struct command *c = &commands[HMM_REF_CMD_ATOMIC];
 	struct fixture *f = test->priv;
@@ -395,33 +415,34 @@ static void ioctl_atomic_op(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(ops) * 2; i++) {
 		bool known = ops[i / 2] >= HMM_REF_ATOMIC_ADD &&
 			     ops[i / 2] <= HMM_REF_ATOMIC_COMPARE_EXCHANGE;
+		bool compares = ops[i / 2] == HMM_REF_ATOMIC_COMPARE_EXCHANGE;
 		u64 max = i % 2 ? U64_MAX : U32_MAX;
 
 		atomic.op = ops[i / 2];
 		atomic.length = i % 2 ? 8 : 4;
 		for (j = 0; j < ARRAY_SIZE(values); j++) {
 			for (k = 0; k < ARRAY_SIZE(values); k++) {
-				bool fits = values[j] <= max && values[k] <= max;
-				bool used = atomic.op == HMM_REF_ATOMIC_COMPARE_EXCHANGE;
+				bool valid = known && values[j] <= max &&
+					     values[k] <= max &&
+					     (compares || !values[k]);
 
 				atomic.operand = values[j];
 				atomic.compare = values[k];
-				try_atomic(test, &atomic, known && fits &&
-					   (used || !values[k]) ? 0 : -EINVAL);
+				try_atomic(test, &atomic, valid ? 0 : -EINVAL);
 			}
 		}
 	}
 }
 
-/* Two widths, each at its own multiples. */
+/* Two widths, each at multiples of itself. */
 static void ioctl_atomic_width(struct kunit *test)
 {
 	struct hmm_ref_atomic atomic = { .op = HMM_REF_ATOMIC_EXCHANGE };
 
 	for (atomic.addr = 0; atomic.addr <= 8; atomic.addr++) {
 		for (atomic.length = 0; atomic.length <= 32; atomic.length++) {
-			bool valid = (atomic.length == 4 || atomic.length == 8) &&
-				     atomic.addr % atomic.length == 0;
+			bool known = atomic.length == 4 || atomic.length == 8;
+			bool valid = known && atomic.addr % atomic.length == 0;
 
 			try_atomic(test, &atomic, valid ? 0 : -EINVAL);
 		}
@@ -436,9 +457,10 @@ static int ioctl_init(struct kunit *test)
 
 	if (!f)
 		return -ENOMEM;
-	/* Makes an address space, too, and sees to it that it goes. */
+	/* Also creates an address space, and frees it after the test. */
 	f->user = kunit_vm_mmap(test, NULL, 0, USER_SIZE + PAGE_SIZE,
-				PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+				PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, 0);
 	if (!f->user || IS_ERR_VALUE(f->user))
 		return -ENOMEM;
 	f->mm = current->mm;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a device may do in which mapping. Shadow stacks need a CPU that has them, so a
- * mapping is made up here.
+ * Device writes by type of mapping. Not every CPU has shadow stacks, so the
+ * mapping is made up.
  */
 #include <linux/mm.h>
 
@@ -20,7 +20,8 @@ static const struct mirror_case mirror_cases_write[] = {
 	{ "read_write", VM_READ | VM_WRITE, true },
 	{ "may_write_only", VM_READ | VM_MAYREAD | VM_MAYWRITE, false },
 	{ "shared", VM_READ | VM_WRITE | VM_SHARED, true },
-	{ "shadow_stack", VM_READ | VM_WRITE | VM_SHADOW_STACK, !VM_SHADOW_STACK },
+	{ "shadow_stack", VM_READ | VM_WRITE | VM_SHADOW_STACK,
+	  !VM_SHADOW_STACK },
 };
 
 KUNIT_ARRAY_PARAM_DESC(mirror_write, mirror_cases_write, name);
@@ -28,7 +29,8 @@ KUNIT_ARRAY_PARAM_DESC(mirror_write, mirror_cases_write, name);
 static void mirror_may_write(struct kunit *test)
 {
 	const struct mirror_case *c = test->param_value;
-	struct vm_area_struct *vma = kunit_kzalloc(test, sizeof(*vma), GFP_KERNEL);
+	struct vm_area_struct *vma =
+		kunit_kzalloc(test, sizeof(*vma), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, vma);
 	vm_flags_init(vma, c->flags);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * To open a device takes the mmap_lock of the process, which another thread may hold for long.
- * That open waits alone: another device's open gets by, and so does the removal of the very device.
+ * An open waits for the mmap_lock of its process, which another thread may hold
+ * for long. Meanwhile another device can be opened, and even this one can be
+ * removed.
  *
- * Stands for: a device of the misc class, which opens its files with a lock held that all misc
- * devices share.
+ * Covers: a device of the misc class, which opens its files with a lock held
+ * that all misc devices share.
  *
- * The lock is held here for as long as the test needs, which no system call can promise.
+ * The test holds mmap_lock as long as it needs, which no system call could
+ * promise.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -22,17 +24,17 @@
 
 #include "tests.h"
 
-/* Only a test that fails waits for so long. */
+/* Only a failing test waits that long. */
 #define PATIENCE	(60 * HZ)
 
 /**
- * struct step - what a thread of its own does
- * @mm: its address space; or NULL
- * @path: what it opens; or NULL
- * @device: what it unbinds, if it opens nothing
- * @done: completed at the end
- * @ended: the end was waited for
- * @rc: of the open
+ * struct step - one action, in a thread of its own
+ * @mm: address space of the thread, or NULL
+ * @path: path that it opens, or NULL
+ * @device: device that it unbinds, if @path is NULL
+ * @done: completed at the end of the thread
+ * @ended: the test has waited for the end
+ * @rc: result of the open
  */
 struct step {
 	struct mm_struct *mm;
@@ -43,7 +45,7 @@ struct step {
 	int rc;
 };
 
-/* Kernel threads need not see any file system: the root is that of the process that loads us. */
+/* Root of the loading process: kernel threads may see no file system. */
 static struct path root;
 
 static int save_root(struct kunit_suite *suite)
@@ -103,18 +105,19 @@ static void end(struct step *step)
 		wait_for_completion(&step->done);
 }
 
-/* An open of the first device that waits until end_wait(). */
+/* Begin an open of the first device, which waits until end_wait(). */
 static void begin_wait(struct kunit *test, struct step *step)
 {
 	unsigned long give_up = jiffies + PATIENCE;
 
-	/* Gives the test an address space. */
+	/* This gives the test an address space. */
 	KUNIT_ASSERT_NE(test, kunit_vm_mmap(test, NULL, 0, PAGE_SIZE, PROT_READ,
 					    MAP_PRIVATE | MAP_ANONYMOUS, 0), 0);
 	*step = (struct step){ .mm = current->mm, .path = "dev/hmm_ref0" };
 	mmap_write_lock(step->mm);
 	begin(test, step);
-	while (!mmap_lock_is_contended(step->mm) && time_before(jiffies, give_up))
+	while (!mmap_lock_is_contended(step->mm) &&
+	       time_before(jiffies, give_up))
 		msleep(20);
 	KUNIT_EXPECT_TRUE(test, mmap_lock_is_contended(step->mm));
 }
@@ -125,8 +128,8 @@ static void end_wait(struct step *step)
 	end(step);
 }
 
-/* Without an address space an open comes as far as the driver, and fails there. */
-static void open_gets_by(struct kunit *test)
+/* Without an address space the open reaches the driver, and fails there. */
+static void open_proceeds(struct kunit *test)
 {
 	struct step other = { .path = "dev/hmm_ref1" };
 	struct step waits;
@@ -141,11 +144,12 @@ static void open_gets_by(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, other.rc, -EINVAL);
 }
 
-/* The file that is made then is one of a device that is gone. */
-static void removal_gets_by(struct kunit *test)
+/* The open then creates a file of a device that is gone, or fails. */
+static void removal_proceeds(struct kunit *test)
 {
 	struct step removal = {
-		.device = bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0"),
+		.device = bus_find_device_by_name(&platform_bus_type, NULL,
+						  "hmm_ref.0"),
 	};
 	struct step waits;
 
@@ -163,8 +167,8 @@ static void removal_gets_by(struct kunit *test)
 }
 
 static struct kunit_case open_cases[] = {
-	KUNIT_CASE(open_gets_by),
-	KUNIT_CASE(removal_gets_by),
+	KUNIT_CASE(open_proceeds),
+	KUNIT_CASE(removal_proceeds),
 	{}
 };
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's page table of a PMD against a naive model: an array of entries, and what room
- * there is.
+ * The device's page table of one PMD, compared with a naive model: an array of
+ * entries, and the kind of memory prepared.
  *
- * What the model says of every function is the contract in pgtable.c, return values
- * included: a leaf goes as a whole when a part of it is zapped, PTEs go to the page, a table goes
- * with its last one, and none is ready for the other kind.
+ * The model implements the contract in pgtable.c, return values included:
+ * zapping a part of a leaf zaps all of it, zapping PTEs is exact to the page, a
+ * table is freed with its last entry, and memory of one kind is not ready for
+ * the other.
  */
 #include <linux/xarray.h>
 
@@ -13,16 +14,16 @@
 
 #define NR_PAGES	HMM_REF_BLOCK_PAGES
 
-/* A leaf is one also if it maps nothing. */
+/* A LEAF may map nothing. */
 enum room { NONE, TABLE, LEAF };
 
 /**
- * struct model - a page table and what it should be like
+ * struct model - a page table and its expected state
  * @pt: page table under test
  * @base: address of the first page
- * @room: what there is
- * @pte: by page, 0 for none
- * @rnd: chance
+ * @room: kind of memory that @pt has
+ * @pte: entries by page, 0 for none
+ * @rnd: random state
  */
 struct model {
 	struct hmm_ref_pgtable pt;
@@ -53,7 +54,7 @@ static bool maps_nothing(const struct model *m)
 	return !memchr_inv(m->pte, 0, sizeof(m->pte));
 }
 
-/* ---- each function, done and compared ---------------------------------- */
+/* ---- each function, called and compared -------------------------------- */
 
 static void do_prepare(struct kunit *test, struct model *m, bool leaf)
 {
@@ -65,8 +66,9 @@ static void do_prepare(struct kunit *test, struct model *m, bool leaf)
 static void do_map(struct kunit *test, struct model *m, unsigned int page,
 		   hmm_ref_pte_t pte)
 {
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, false), m->room == TABLE,
-			    "page %u, room %d", page, m->room);
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, false),
+			    m->room == TABLE, "page %u, room %d", page,
+			    m->room);
 	if (m->room != TABLE)
 		return;
 	hmm_ref_pgtable_map(&m->pt, addr_of(m, page), pte);
@@ -77,13 +79,14 @@ static void do_map_leaf(struct kunit *test, struct model *m, hmm_ref_pte_t pte)
 {
 	unsigned int i;
 
-	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, true), m->room == LEAF,
-			    "leaf, room %d", m->room);
+	KUNIT_EXPECT_EQ_MSG(test, hmm_ref_pgtable_is_ready(&m->pt, true),
+			    m->room == LEAF, "leaf, room %d", m->room);
 	if (m->room != LEAF)
 		return;
 	hmm_ref_pgtable_map_leaf(&m->pt, pte);
 	for (i = 0; i < NR_PAGES; i++)
-		m->pte[i] = hmm_ref_pte(hmm_ref_pte_number(pte) + i, pte & HMM_REF_PTE_BITS);
+		m->pte[i] = hmm_ref_pte(hmm_ref_pte_number(pte) + i,
+					pte & HMM_REF_PTE_BITS);
 }
 
 static void do_trim(struct model *m)
@@ -93,7 +96,7 @@ static void do_trim(struct model *m)
 		m->room = NONE;
 }
 
-/* From page @from to before page @to. */
+/* Zap pages from @from to @to, exclusive. */
 static void do_zap(struct model *m, unsigned int from, unsigned int to)
 {
 	unsigned int page;
@@ -109,13 +112,14 @@ static void do_zap(struct model *m, unsigned int from, unsigned int to)
 		m->room = NONE;
 }
 
-static void compare_pages(struct kunit *test, struct model *m, unsigned int from,
-			  unsigned int to)
+static void compare_pages(struct kunit *test, struct model *m,
+			  unsigned int from, unsigned int to)
 {
 	unsigned int page;
 
 	for (page = from; page < to; page++) {
-		hmm_ref_pte_t pte = hmm_ref_pgtable_lookup(&m->pt, addr_of(m, page));
+		hmm_ref_pte_t pte =
+			hmm_ref_pgtable_lookup(&m->pt, addr_of(m, page));
 
 		if (pte == m->pte[page])
 			continue;
@@ -125,28 +129,36 @@ static void compare_pages(struct kunit *test, struct model *m, unsigned int from
 	}
 }
 
-static unsigned int run_of(const struct model *m, unsigned int page, unsigned int most)
+static unsigned int run_of(const struct model *m, unsigned int page,
+			   unsigned int most)
 {
 	hmm_ref_pte_t pte = m->pte[page];
-	unsigned int nr = 1;
+	unsigned long dpfn = hmm_ref_pte_number(pte);
+	u64 bits = pte & HMM_REF_PTE_BITS;
+	unsigned int nr;
 
-	while (nr < most && pte & HMM_REF_PTE_DEVICE && page + nr < NR_PAGES &&
-	       m->pte[page + nr] == pte + ((hmm_ref_pte_t)nr << HMM_REF_PTE_SHIFT) &&
-	       hmm_ref_pte_number(pte) / NR_PAGES == (hmm_ref_pte_number(pte) + nr) / NR_PAGES)
-		nr++;
+	if (!(pte & HMM_REF_PTE_DEVICE))
+		return 1;
+	most = min3(most, NR_PAGES - page, NR_PAGES - dpfn % NR_PAGES);
+	for (nr = 1; nr < most; nr++) {
+		if (m->pte[page + nr] != hmm_ref_pte(dpfn + nr, bits))
+			break;
+	}
 	return nr;
 }
 
 static void compare_run(struct kunit *test, struct model *m, unsigned int page)
 {
 	unsigned int most = 1 + below(m, NR_PAGES), nr = most;
+	hmm_ref_pte_t pte;
 
-	KUNIT_EXPECT_EQ(test, hmm_ref_pgtable_lookup_run(&m->pt, addr_of(m, page), &nr),
-			m->pte[page]);
-	KUNIT_EXPECT_EQ_MSG(test, nr, run_of(m, page, most), "page %u, at most %u", page, most);
+	pte = hmm_ref_pgtable_lookup_run(&m->pt, addr_of(m, page), &nr);
+	KUNIT_EXPECT_EQ(test, pte, m->pte[page]);
+	KUNIT_EXPECT_EQ_MSG(test, nr, run_of(m, page, most),
+			    "page %u, at most %u", page, most);
 }
 
-/* A table that maps nothing must be gone, too. */
+/* Also check that a table that maps nothing is freed. */
 static void compare(struct kunit *test, struct model *m)
 {
 	compare_pages(test, m, 0, NR_PAGES);
@@ -170,16 +182,16 @@ static void random_zap(struct model *m)
 	unsigned int to = below(m, NR_PAGES + 1);
 
 	switch (below(m, 3)) {
-	case 0: /* a few pages, also none */
+	case 0: /* a few pages, or none */
 		to = min(from + below(m, 20), NR_PAGES);
 		break;
-	case 1: /* to or from an end */
+	case 1: /* up to an end of the table */
 		if (below(m, 2))
 			from = 0;
 		else
 			to = NR_PAGES;
 		break;
-	default: /* anything, also the wrong way round */
+	default: /* any range, even backwards */
 		break;
 	}
 	do_zap(m, from, to);
@@ -206,14 +218,14 @@ static void random_step(struct kunit *test, struct model *m)
 	case 3:
 		random_zap(m);
 		break;
-	default: /* many, for the zaps to find something */
+	default: /* many, so that zaps find entries */
 		for (nr = below(m, 40); nr && page < NR_PAGES; nr--, page++)
 			do_map(test, m, page, any_pte(m));
 		break;
 	}
 }
 
-/* Anything, at the ends of user space and in between. */
+/* Random steps, at both ends of user space and in between. */
 static void pgtable_random(struct kunit *test)
 {
 	const unsigned long bases[] = {
@@ -224,7 +236,7 @@ static void pgtable_random(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < steps; i++) {
-		/* The last steps before the base changes leave nothing behind. */
+		/* Leave no entries behind at the old base. */
 		if (i % DIV_ROUND_UP(steps, ARRAY_SIZE(bases)) == 0) {
 			do_zap(m, 0, NR_PAGES);
 			m->base = bases[i * ARRAY_SIZE(bases) / steps];
@@ -232,14 +244,14 @@ static void pgtable_random(struct kunit *test)
 		random_step(test, m);
 		if (i % 32 == 31)
 			compare(test, m);
-		/* One failure makes others. */
-		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status), KUNIT_SUCCESS,
-				    "after step %u", i);
+		/* The first failure causes others. */
+		KUNIT_ASSERT_EQ_MSG(test, READ_ONCE(test->status),
+				    KUNIT_SUCCESS, "after step %u", i);
 	}
 	compare(test, m);
 }
 
-/* PTEs that end at, before and after the ends of the table, zapped to the page. */
+/* Zap PTEs at and around the ends of the table, exactly to the page. */
 static void pgtable_zap_ptes(struct kunit *test)
 {
 	static const unsigned int edges[] = {
@@ -252,19 +264,20 @@ static void pgtable_zap_ptes(struct kunit *test)
 		for (to = from; to < ARRAY_SIZE(edges); to++) {
 			do_prepare(test, m, false);
 			for (page = 0; page < NR_PAGES; page++)
-				do_map(test, m, page, hmm_ref_pte(page, HMM_REF_PTE_DEVICE));
+				do_map(test, m, page,
+				       hmm_ref_pte(page, HMM_REF_PTE_DEVICE));
 			do_zap(m, edges[from], edges[to]);
 			compare(test, m);
 		}
 	}
 }
 
-/* Any part of a leaf that is zapped takes all of it. */
+/* Zapping any part of a leaf zaps all of it. */
 static void pgtable_zap_leaf(struct kunit *test)
 {
 	static const unsigned int parts[][2] = {
-		{ 0, 1 }, { NR_PAGES - 1, NR_PAGES }, { 7, 9 }, { 0, NR_PAGES - 1 },
-		{ 1, NR_PAGES }, { 0, NR_PAGES }, { 7, 7 },
+		{ 0, 1 }, { NR_PAGES - 1, NR_PAGES }, { 7, 9 },
+		{ 0, NR_PAGES - 1 }, { 1, NR_PAGES }, { 0, NR_PAGES }, { 7, 7 },
 	};
 	struct model *m = test->priv;
 	unsigned int i;
@@ -278,8 +291,8 @@ static void pgtable_zap_leaf(struct kunit *test)
 }
 
 /*
- * A run ends with the rights, at a page that is elsewhere, and with the block. Of system memory it
- * is one page.
+ * A run ends where the rights change, where pages are not contiguous, and at
+ * the end of a block. A page of system memory is a run of its own.
  */
 static void pgtable_run(struct kunit *test)
 {
@@ -288,7 +301,8 @@ static void pgtable_run(struct kunit *test)
 
 	do_prepare(test, m, false);
 	for (page = 0; page < NR_PAGES; page++) {
-		unsigned long number = page < 100 ? NR_PAGES - 50 + page : 3 * NR_PAGES + page;
+		unsigned long number = page < 100 ? NR_PAGES - 50 + page :
+						    3 * NR_PAGES + page;
 		u64 bits = page >= 200 && page < 300 ? HMM_REF_PTE_WRITE : 0;
 
 		bits |= page < 400 ? HMM_REF_PTE_DEVICE : 0;
@@ -298,7 +312,7 @@ static void pgtable_run(struct kunit *test)
 		compare_run(test, m, page);
 }
 
-/* A table is not ready for a leaf, nor a leaf for a page, before it is zapped. */
+/* Before a zap, a table is not ready for a leaf, nor a leaf for a page. */
 static void pgtable_replace(struct kunit *test)
 {
 	struct model *m = test->priv;
@@ -325,7 +339,7 @@ static void pgtable_replace(struct kunit *test)
 	compare(test, m);
 }
 
-/* A table goes with its last entry, in whatever way that goes; room goes when it is trimmed. */
+/* A table is freed with its last entry; prepared memory is freed by trim. */
 static void pgtable_last_entry(struct kunit *test)
 {
 	const unsigned int last = NR_PAGES - 1;
@@ -334,7 +348,7 @@ static void pgtable_last_entry(struct kunit *test)
 	do_prepare(test, m, false);
 	do_map(test, m, 0, hmm_ref_pte(1, 0));
 	do_map(test, m, last, hmm_ref_pte(2, 0));
-	/* Twice is one entry. */
+	/* Two writes make one entry. */
 	do_map(test, m, last, hmm_ref_pte(3, HMM_REF_PTE_WRITE));
 	do_trim(m);
 	do_zap(m, 1, last);

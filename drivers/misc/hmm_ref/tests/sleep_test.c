@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a device does when the system sleeps, step by step: also the steps of a hibernation, which
- * not every kernel has, and a .suspend that finds a page.
+ * System sleep of a device, step by step: including the steps of hibernation,
+ * which not every kernel has, and a .suspend that finds a page.
  *
- * Stands for: a driver that takes part in suspend only; one that opens the gate in PM_POST_*, which
- * the notifier that fails does not get; one that trusts its notifier to have seen all pages.
+ * Covers: a driver that handles suspend only; a driver that restarts in
+ * PM_POST_*, which the notifier that failed does not receive; a driver that
+ * trusts its notifier to have evicted all pages.
  *
- * The system does not sleep here: the test calls what it would call, on the first device.
+ * The system does not sleep: the test makes its calls, for the first device.
  */
 #include <linux/pagemap.h>
 #include <linux/platform_device.h>
@@ -38,7 +39,8 @@ static int sleep_test_init(struct kunit *test)
 	struct sleep_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	t->device = bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0");
+	t->device =
+		bus_find_device_by_name(&platform_bus_type, NULL, "hmm_ref.0");
 	if (!t->device)
 		kunit_skip(test, "no simulated device");
 	t->dev = dev_get_drvdata(t->device);
@@ -59,13 +61,15 @@ static void sleep_test_exit(struct kunit *test)
 	put_device(t->device);
 }
 
-/* Return: the errno of the device's notifier. */
+/* Call the device's notifier. Return: 0 or its errno. */
 static int tell(struct sleep_test *t, unsigned long event)
 {
-	return notifier_to_errno(t->dev->sleep.notifier_call(&t->dev->sleep, event, NULL));
+	struct notifier_block *sleep = &t->dev->sleep;
+
+	return notifier_to_errno(sleep->notifier_call(sleep, event, NULL));
 }
 
-/* Return: 0, or why nothing can be reserved. */
+/* Return: 0, or the errno of a failed reservation. */
 static int reserves(struct sleep_test *t)
 {
 	struct hmm_ref_room room = {};
@@ -77,14 +81,17 @@ static int reserves(struct sleep_test *t)
 	return rc;
 }
 
-/* A page that nothing maps: it cannot leave. */
+/* A page that is not mapped anywhere cannot leave the device. */
 static struct folio *take(struct kunit *test, struct sleep_test *t)
 {
+	struct hmm_ref_devmem *dm = &t->dev->dm;
 	struct hmm_ref_room room = {};
 	struct folio *folio;
+	unsigned int nr;
 
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(&t->dev->dm, &room, 1, false), 0);
-	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_handout(&t->dev->dm, &room, t->owner, &folio, 1), 1);
+	KUNIT_ASSERT_EQ(test, hmm_ref_devmem_reserve(dm, &room, 1, false), 0);
+	nr = hmm_ref_devmem_handout(dm, &room, t->owner, &folio, 1);
+	KUNIT_ASSERT_EQ(test, nr, 1);
 	return folio;
 }
 
@@ -99,7 +106,7 @@ static int pm_op(struct sleep_test *t, int (*op)(struct device *device))
 	return op ? op(t->device) : 0;
 }
 
-static void stops_and_hands_out_again(struct kunit *test)
+static void stops_and_restarts(struct kunit *test)
 {
 	const struct sleep_case *param = test->param_value;
 	struct sleep_test *t = test->priv;
@@ -108,7 +115,7 @@ static void stops_and_hands_out_again(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reserves(t), 0);
 	KUNIT_EXPECT_EQ(test, tell(t, param->prepare), 0);
 	KUNIT_EXPECT_EQ(test, reserves(t), -ENOMEM);
-	/* Hibernation: before the image, and after it. */
+	/* Twice, as in hibernation: before the image, and after it. */
 	for (i = 0; i < 2; i++) {
 		KUNIT_EXPECT_EQ(test, pm_op(t, hmm_ref_pm_ops.suspend), 0);
 		KUNIT_EXPECT_EQ(test, reserves(t), -ENOMEM);
@@ -119,8 +126,8 @@ static void stops_and_hands_out_again(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reserves(t), 0);
 }
 
-/* It gives up after a while, and the one that fails is not told that it is over. */
-static void page_does_not_leave(struct kunit *test)
+/* PREPARE gives up and undoes the stop: a notifier that fails gets no POST. */
+static void page_cannot_leave(struct kunit *test)
 {
 	const struct sleep_case *param = test->param_value;
 	struct sleep_test *t = test->priv;
@@ -151,8 +158,9 @@ static void suspend_finds_a_page(struct kunit *test)
 }
 
 static struct kunit_case sleep_cases[] = {
-	KUNIT_CASE_PARAM(stops_and_hands_out_again, sleep_gen_params),
-	KUNIT_CASE_PARAM_ATTR(page_does_not_leave, sleep_gen_params, {.speed = KUNIT_SPEED_SLOW}),
+	KUNIT_CASE_PARAM(stops_and_restarts, sleep_gen_params),
+	KUNIT_CASE_PARAM_ATTR(page_cannot_leave, sleep_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE(suspend_finds_a_page),
 	{}
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the suites share: chance that can be repeated.
+ * Shared by the suites: random numbers that can be reproduced.
  */
 #ifndef _HMM_REF_TESTS_H
 #define _HMM_REF_TESTS_H
@@ -20,8 +20,9 @@ extern struct kunit_suite hmm_ref_sleep_suite;
 
 unsigned int hmm_ref_test_start(struct kunit *test, struct rnd_state *rnd);
 
-/* Return: 0 to @n - 1; @n is not 0. */
-static inline unsigned long hmm_ref_test_below(struct rnd_state *rnd, unsigned long n)
+/* Return: a number from 0 to @n - 1; @n is not 0. */
+static inline unsigned long hmm_ref_test_below(struct rnd_state *rnd,
+					       unsigned long n)
 {
 	return prandom_u32_state(rnd) % n;
 }

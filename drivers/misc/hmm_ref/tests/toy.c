@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A driver for another device, which links what hmm_ref exports, its engines, too: all that it
- * takes.
+ * A driver for another device, which links the core and the engines that
+ * hmm_ref exports: a complete example.
  *
- * The device is 64 MiB of kernel memory. It can be used as any other of hmm_ref, by its number.
+ * The device is 64 MiB of kernel memory. Programs use it like any other device
+ * of hmm_ref, by its number.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
@@ -16,7 +17,7 @@
 
 static unsigned int number = 7;
 module_param(number, uint, 0444);
-MODULE_PARM_DESC(number, "of the device: /dev/hmm_refNUMBER (default 7)");
+MODULE_PARM_DESC(number, "device number: /dev/hmm_refNUMBER (default 7)");
 
 static struct toy {
 	struct hmm_ref_gpu gpu;
@@ -25,18 +26,22 @@ static struct toy {
 	void *memory;
 } toy;
 
-static int toy_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static int toy_vram_alloc(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 	return 0;
 }
 
-static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn, unsigned long nr)
+static void toy_vram_free(struct hmm_ref_hw *hw, unsigned long dpfn,
+			  unsigned long nr)
 {
 }
 
 static struct iosys_map toy_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 {
-	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(toy.memory + (dpfn << PAGE_SHIFT));
+	void *page = toy.memory + (dpfn << PAGE_SHIFT);
+
+	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(page);
 }
 
 static const struct hmm_ref_hw_ops toy_ops = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Mapping for DMA what a range maps, for kernels that do not have it yet: page by page, and a
- * table of the addresses. The compiler comes here only where the kernel has no such header.
+ * DMA mappings of ranges for kernels without linux/hmm-dma.h: page by page,
+ * with a table of addresses. The compiler finds this file only if the kernel
+ * has no such header.
  */
 #ifndef _HMM_REF_COMPAT_LINUX_HMM_DMA_H
 #define _HMM_REF_COMPAT_LINUX_HMM_DMA_H
@@ -12,7 +13,7 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 
-/* A bit that hmm_range_fault() has another use for, but not in an array of ours. */
+/* hmm_range_fault() has another use for the bit, but not in this array. */
 #define HMM_PFN_DMA_MAPPED	(1UL << (BITS_PER_LONG - 4))
 
 struct hmm_dma_map {
@@ -31,24 +32,28 @@ static inline int hmm_dma_map_alloc(struct device *dev, struct hmm_dma_map *map,
 				    size_t nr_entries, size_t dma_entry_size)
 {
 	map->dma_entry_size = dma_entry_size;
-	map->pfn_list = kvcalloc(nr_entries, sizeof(*map->pfn_list), GFP_KERNEL);
-	map->dma_list = kvcalloc(nr_entries, sizeof(*map->dma_list), GFP_KERNEL);
+	map->pfn_list =
+		kvcalloc(nr_entries, sizeof(*map->pfn_list), GFP_KERNEL);
+	map->dma_list =
+		kvcalloc(nr_entries, sizeof(*map->dma_list), GFP_KERNEL);
 	if (map->pfn_list && map->dma_list)
 		return 0;
 	hmm_dma_map_free(dev, map);
 	return -ENOMEM;
 }
 
-static inline dma_addr_t hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx,
-					 struct pci_p2pdma_map_state *p2pdma_state)
+static inline dma_addr_t
+hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx,
+		struct pci_p2pdma_map_state *p2pdma_state)
 {
 	unsigned long *pfn = &map->pfn_list[idx];
 	dma_addr_t addr;
 
 	if (*pfn & HMM_PFN_DMA_MAPPED)
 		return map->dma_list[idx];
-	addr = dma_map_page_attrs(dev, hmm_pfn_to_page(*pfn), 0, map->dma_entry_size,
-				  DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
+	addr = dma_map_page_attrs(dev, hmm_pfn_to_page(*pfn), 0,
+				  map->dma_entry_size, DMA_BIDIRECTIONAL,
+				  DMA_ATTR_SKIP_CPU_SYNC);
 	if (dma_mapping_error(dev, addr))
 		return DMA_MAPPING_ERROR;
 	map->dma_list[idx] = addr;
@@ -56,12 +61,13 @@ static inline dma_addr_t hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map 
 	return addr;
 }
 
-static inline bool hmm_dma_unmap_pfn(struct device *dev, struct hmm_dma_map *map, size_t idx)
+static inline bool hmm_dma_unmap_pfn(struct device *dev,
+				     struct hmm_dma_map *map, size_t idx)
 {
 	if (!(map->pfn_list[idx] & HMM_PFN_DMA_MAPPED))
 		return false;
-	dma_unmap_page_attrs(dev, map->dma_list[idx], map->dma_entry_size, DMA_BIDIRECTIONAL,
-			     DMA_ATTR_SKIP_CPU_SYNC);
+	dma_unmap_page_attrs(dev, map->dma_list[idx], map->dma_entry_size,
+			     DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	map->pfn_list[idx] &= ~HMM_PFN_DMA_MAPPED;
 	return true;
 }
