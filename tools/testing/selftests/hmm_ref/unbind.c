@@ -313,7 +313,7 @@ TEST_F_TIMEOUT(unbind, beside_a_slow_allocation, 300)
 		reads.mem = test_map_blocks(1);
 		touch_write(reads.mem, 1);
 		reads.rc = -EINPROGRESS;
-		ASSERT_EQ(0, write_file(SLOW_ROOM, "3000"));
+		ASSERT_EQ(0, write_file(SLOW_ROOM, "10000"));
 		ASSERT_EQ(0, worker_start(&reader, stuck_main, &reads));
 		usleep(500 * 1000);
 		ASSERT_EQ(0, write_file(SLOW_ROOM, "0"));
