@@ -28,8 +28,11 @@ struct bus_device {
 	char driver[128];
 };
 
-/* Remembered: a device that is unbound has no node, and so no way from its number to the bus. */
-static struct bus_device bus_devices[HMM_REF_MAX_DEVICES];
+/*
+ * Filled once, while all devices are bound: from the number of an unbound device nothing leads
+ * to its bus. All files of a program share one.
+ */
+struct bus_device bus_devices[HMM_REF_MAX_DEVICES] __attribute__((common));
 
 static inline void bus_device_find(unsigned int nr)
 {

@@ -32,8 +32,8 @@
 /* How long best effort may take before a test gives up and fails. */
 #define PATIENCE_MS		10000
 
-/* Sizes of the device, filled by hmm_ref_probe(). */
-static struct hmm_ref_info hmm_ref_dev_info;
+/* Sizes of the device, filled by hmm_ref_probe(). All files of a program share one. */
+struct hmm_ref_info hmm_ref_dev_info __attribute__((common));
 
 static inline unsigned long page_size(void)
 {
@@ -329,6 +329,40 @@ static inline int _test_migrate_all(int fd, unsigned int direction,
 			return -ETIMEDOUT;
 		usleep(1000);
 	}
+}
+
+/* An exiting process may need a moment to give back its pages and reservations. */
+static inline int leak_wait(int fd, unsigned long long in_use,
+			    struct hmm_ref_stats *stats)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	int rc;
+
+	do {
+		rc = _test_stats(fd, stats);
+		if (rc || (stats->out_pages_in_use <= in_use && !stats->out_pages_reserved))
+			return rc;
+		usleep(10000);
+	} while (now_ms() < deadline);
+	return -ETIMEDOUT;
+}
+
+/*
+ * Opens the last device of private memory. While pages of such a device are lost, or commands wait,
+ * a successor can be bound all the same: coherent memory is at one place.
+ */
+static inline int open_private(unsigned int devices, unsigned int *nr)
+{
+	struct hmm_ref_info info;
+	int fd;
+
+	for (*nr = devices; (*nr)--; close(fd)) {
+		fd = hmm_ref_open(*nr);
+		if (fd < 0 || (!_test_info(fd, &info) &&
+			       info.out_memory_type == HMM_REF_MEMORY_PRIVATE))
+			return fd;
+	}
+	return -ENODEV;
 }
 
 /* An access by the CPU that the compiler neither drops nor moves. */
