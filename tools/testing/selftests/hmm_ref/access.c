@@ -7,6 +7,7 @@
  * can copy from; a device write that is lost because the page it went to was never
  * marked dirty; a copy to user space that faults under a lock of the driver.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	16UL

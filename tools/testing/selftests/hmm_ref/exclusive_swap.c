@@ -6,6 +6,7 @@
  * away after MADV_FREE; a page that KSM has merged, written for all processes that share
  * it; an entry of a large folio that is taken for a present one.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"
 

@@ -11,7 +11,9 @@
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
+#include "hmm_ref_old.h"
 
 #define FAILSLAB	DEBUGFS "failslab/"
 

@@ -17,7 +17,9 @@
  *
  * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
+#include "hmm_ref_old.h"
 
 #define NTH_MAX		5000
 

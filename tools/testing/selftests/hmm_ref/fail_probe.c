@@ -14,7 +14,8 @@
  *
  * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
 
 #define NTH_MAX		5000
 

@@ -5,7 +5,7 @@
  *   fuzz [SEED [SECONDS]]		run; SEED 0 is the time
  *   fuzz list STREAM FROM COUNT	print a part of a program
  *
- * FUZZ_POISON=N: up to N pages go bad (hmm_ref_fuzz_poison.h). FUZZ_GUARD=0: writes that go
+ * FUZZ_POISON=N: up to N pages go bad (fuzz_poison.c). FUZZ_GUARD=0: writes that go
  * past userfaultfd are not looked for.
  *
  * This file is the supervisor. It starts workers, replaces those that end, sends them
@@ -14,9 +14,11 @@
  * done while others run. It watches the kernel's log and that everybody gets on. When
  * anything is wrong it prints the log of operations and exits with 1.
  */
-#include "hmm_ref_fuzz_poison.h"
-#include "hmm_ref_fuzz_super.h"
-#include "hmm_ref_fuzz_worker.h"
+#include <sys/socket.h>
+
+#include "hmm_ref_old.h"
+#include "hmm_ref_swap.h"
+#include "fuzz.h"
 
 #define TICK_US		20000
 #define PAUSE_MS	5000		/* between two pauses */

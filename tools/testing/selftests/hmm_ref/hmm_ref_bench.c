@@ -14,9 +14,10 @@
  * there was nothing to measure or a file could not be written; 2 for bad options; 130 when
  * interrupted.
  */
+#include <signal.h>
 #include <stdarg.h>
 
-#include "hmm_ref_bench_options.h"
+#include "bench.h"
 
 #define MAX_DROPPED	10
 #define MIN_REPETITIONS	5U

@@ -6,7 +6,10 @@
 #ifndef _HMM_REF_FAIL_H
 #define _HMM_REF_FAIL_H
 
-#include "hmm_ref_utils.h"
+#include <sys/syscall.h>
+
+#include "hmm_ref_dev.h"
+#include "hmm_ref_kernel.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
 #define FAIL_DIR	DEBUGFS "hmm_ref/"

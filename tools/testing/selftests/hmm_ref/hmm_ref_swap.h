@@ -6,9 +6,12 @@
 #ifndef _HMM_REF_SWAP_H
 #define _HMM_REF_SWAP_H
 
+#include <sys/stat.h>
 #include <sys/swap.h>
 
-#include "hmm_ref_utils.h"
+#include "hmm_ref_file.h"
+#include "hmm_ref_kernel.h"
+#include "hmm_ref_process.h"
 
 #define SWAP_DEVICE	DISK
 #define SWAP_PAGES	16384UL

@@ -8,6 +8,7 @@
  *
  * HMM_REF_MS is how long each race lasts (default 1000).
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"
 

@@ -9,6 +9,7 @@
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_fail.h"
 #include "hmm_ref_peer.h"
 #include "hmm_ref_trace.h"

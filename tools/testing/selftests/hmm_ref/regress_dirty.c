@@ -7,6 +7,7 @@
  * fork() the child's MADV_FREE then makes it a folio that may be dropped, and reclaim drops it: the
  * parent finds zeros.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	256UL

@@ -11,6 +11,7 @@
  * written to swap, was when it came back from such a page. And "mlocked" is counted when
  * it is set, but munlock() does not find pages that are on the device.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	256UL

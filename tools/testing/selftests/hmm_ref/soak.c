@@ -22,6 +22,7 @@
 #include <dirent.h>
 #include <stdarg.h>
 
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 #include "soak.h"
 

@@ -8,6 +8,7 @@
  * although swap has older data; a page of the swap cache that does not migrate;
  * device memory that its owner's cgroup is not charged for.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES		64UL

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The drivers that the benchmark compares: their modules, their devices, their commands.
  *
@@ -9,21 +9,12 @@
  * Commands return 0 or -errno, and -EPROTO when they have not done all of the range. The
  * old interface does not say how much it has moved: pagemap does.
  */
-#ifndef _HMM_REF_BENCH_DEV_H
-#define _HMM_REF_BENCH_DEV_H
-
 #include <dirent.h>
 
+#include "bench.h"
 #include "hmm_ref_old.h"
 
-enum source { SRC_HMM_REF, SRC_OLD, SRC_TEST_HMM, SRC_FLOOR, SRC_SYSTEM, NR_SOURCES };
-
-static const struct {
-	const char *name;
-	const char *module;
-	const char *device;
-	bool old;		/* the old interface */
-} sources[NR_SOURCES] = {
+const struct source_info sources[NR_SOURCES] = {
 	[SRC_HMM_REF] = { "hmm_ref", "hmm_ref", "/dev/hmm_ref0" },
 	[SRC_OLD] = { "hmm_ref-old", "hmm_ref", "/dev/hmm_dmirror0", true },
 	[SRC_TEST_HMM] = { "test_hmm", "test_hmm", "/dev/hmm_dmirror0", true },
@@ -44,7 +35,7 @@ static struct {
 	{ "hmm_ref" }, { "test_hmm" }, { "hmm_ref_floor" },
 };
 
-static inline bool module_is_loaded(const char *name)
+static bool module_is_loaded(const char *name)
 {
 	char path[80];
 
@@ -53,7 +44,7 @@ static inline bool module_is_loaded(const char *name)
 }
 
 /* Adds "NAME=VALUE " if the parameter has a value. */
-static inline void add_param(char *params, size_t size, const char *module, const char *name)
+static void add_param(char *params, size_t size, const char *module, const char *name)
 {
 	char path[320], value[160];
 	size_t used = strlen(params);
@@ -71,7 +62,7 @@ static inline void add_param(char *params, size_t size, const char *module, cons
 }
 
 /* Remembers what is loaded, and how. */
-static inline void modules_save(void)
+void modules_save(void)
 {
 	struct dirent *entry;
 	unsigned int i;
@@ -91,7 +82,7 @@ static inline void modules_save(void)
 	}
 }
 
-static inline bool run_modprobe(const char *options, const char *name, const char *params)
+static bool run_modprobe(const char *options, const char *name, const char *params)
 {
 	char command[800];
 
@@ -100,7 +91,7 @@ static inline bool run_modprobe(const char *options, const char *name, const cha
 	return !system(command);
 }
 
-static inline bool module_unload(unsigned int i)
+static bool module_unload(unsigned int i)
 {
 	int try;
 
@@ -115,7 +106,7 @@ static inline bool module_unload(unsigned int i)
 }
 
 /* Loads the module of a source, and no other. Returns if its device is there. */
-static inline bool source_load(enum source source, const char *params)
+bool source_load(enum source source, const char *params)
 {
 	unsigned int i, own = 0;
 
@@ -130,7 +121,7 @@ static inline bool source_load(enum source source, const char *params)
 	return !access(sources[source].device, R_OK | W_OK);
 }
 
-static inline void modules_restore(void)
+void modules_restore(void)
 {
 	unsigned int i;
 
@@ -146,15 +137,15 @@ static inline void modules_restore(void)
 
 /* ---- commands -------------------------------------------------------------------- */
 
-static inline int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
-			    void *buf)
+int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
+	      void *buf)
 {
 	struct old_cmd cmd;
 
 	return old_command(fd, nr, mem, npages, buf, &cmd);
 }
 
-static inline int source_open(enum source source)
+int source_open(enum source source)
 {
 	int fd;
 
@@ -164,8 +155,8 @@ static inline int source_open(enum source source)
 	return fd < 0 ? -errno : fd;
 }
 
-static inline int native_migrate(int fd, unsigned int direction, unsigned int flags,
-				 void *mem, unsigned long npages)
+int native_migrate(int fd, unsigned int direction, unsigned int flags,
+		   void *mem, unsigned long npages)
 {
 	struct hmm_ref_migrate cmd = {
 		.size = sizeof(cmd), .flags = flags, .direction = direction,
@@ -178,23 +169,23 @@ static inline int native_migrate(int fd, unsigned int direction, unsigned int fl
 }
 
 /* The old interface reads everything back into @buf. */
-static inline int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
-				void *buf)
+int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
+		  void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_TO_DEVICE, mem, npages, buf);
 	return native_migrate(fd, HMM_REF_TO_DEVICE, 0, mem, npages);
 }
 
-static inline int dev_to_system(enum source source, int fd, void *mem, unsigned long npages)
+int dev_to_system(enum source source, int fd, void *mem, unsigned long npages)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_TO_SYSTEM, mem, npages, NULL);
 	return native_migrate(fd, HMM_REF_TO_SYSTEM, 0, mem, npages);
 }
 
-static inline int dev_access(enum source source, int fd, bool write, void *mem,
-			     unsigned long npages, void *buf)
+int dev_access(enum source source, int fd, bool write, void *mem,
+	       unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, write ? OLD_WRITE : OLD_READ, mem, npages, buf);
@@ -203,8 +194,8 @@ static inline int dev_access(enum source source, int fd, bool write, void *mem,
 	return _test_read(fd, mem, npages * page_size(), buf);
 }
 
-static inline int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
-			       void *buf)
+int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
+		 void *buf)
 {
 	struct hmm_ref_snapshot cmd;
 	int rc;
@@ -216,12 +207,10 @@ static inline int dev_snapshot(enum source source, int fd, void *mem, unsigned l
 }
 
 /* The old interface reads everything back here, too. */
-static inline int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
-				void *buf)
+int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
+		  void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_EXCLUSIVE, mem, npages, buf);
 	return _test_make_exclusive(fd, mem, npages);
 }
-
-#endif /* _HMM_REF_BENCH_DEV_H */

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's userfaultfd. Each process has one, and a thread that serves it: a missing
  * page becomes zeros, as the model expects it without userfaultfd; a write to a
@@ -8,16 +8,15 @@
  * to one of them, by the CPU or by a device, that the thread has not been asked for has
  * gone past userfaultfd.
  */
-#ifndef _HMM_REF_FUZZ_UFFD_H
-#define _HMM_REF_FUZZ_UFFD_H
-
+#include <pthread.h>
 #include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
 
 static int uffd = -1;
 
-static inline struct uffdio_range uffd_range(const void *addr, size_t size)
+static struct uffdio_range uffd_range(const void *addr, size_t size)
 {
 	return (struct uffdio_range){ (unsigned long)addr, size };
 }
@@ -25,7 +24,7 @@ static inline struct uffdio_range uffd_range(const void *addr, size_t size)
 /* ---- the thread that serves it --------------------------------------------------- */
 
 /* A fault that cannot be served as it is asked: userfaultfd gives up the block. */
-static inline void uffd_give_up(char *addr)
+static void uffd_give_up(char *addr)
 {
 	char *block = (char *)((unsigned long)addr & ~(BLOCK - 1));
 	struct uffdio_range range = uffd_range(block, BLOCK);
@@ -38,7 +37,7 @@ static inline void uffd_give_up(char *addr)
  * UFFDIO_ZEROPAGE does not fill a hole that is write-protected, as UFFDIO_COPY does. There
  * the page begins its life protected.
  */
-static inline int uffd_fill(char *addr)
+static int uffd_fill(char *addr)
 {
 	static const char zeros[PAGE];
 	struct uffdio_zeropage zero = { .range = uffd_range(addr, PAGE) };
@@ -62,7 +61,7 @@ static inline int uffd_fill(char *addr)
 	return ioctl(uffd, UFFDIO_WAKE, &zero.range) ? -errno : 0;
 }
 
-static inline int uffd_let_through(char *addr)
+static int uffd_let_through(char *addr)
 {
 	struct uffdio_writeprotect wp = { .range = uffd_range(addr, PAGE) };
 	unsigned int i;
@@ -79,7 +78,7 @@ static inline int uffd_let_through(char *addr)
 	return ioctl(uffd, UFFDIO_WAKE, &wp.range) ? -errno : 0;
 }
 
-static inline void *uffd_main(void *arg)
+static void *uffd_main(void *arg)
 {
 	struct uffd_msg msg;
 	unsigned int tries;
@@ -111,7 +110,7 @@ static inline void *uffd_main(void *arg)
 }
 
 /* For each process anew: what a child inherits is about its parent's memory. */
-static inline void uffd_begin(void)
+void uffd_begin(void)
 {
 	struct uffdio_api api = {
 		.api = UFFD_API,
@@ -136,7 +135,7 @@ static inline void uffd_begin(void)
 /* ---- the operation --------------------------------------------------------------- */
 
 /* What is registered for more stays that. */
-static inline int uffd_register(const char *addr, unsigned long npages, bool missing)
+static int uffd_register(const char *addr, unsigned long npages, bool missing)
 {
 	struct uffdio_register range = {
 		.range = uffd_range(addr, npages * PAGE),
@@ -148,7 +147,7 @@ static inline int uffd_register(const char *addr, unsigned long npages, bool mis
 	return ioctl(uffd, UFFDIO_REGISTER, &range) ? -errno : 0;
 }
 
-static inline int uffd_unregister(const struct place *at)
+static int uffd_unregister(const struct place *at)
 {
 	struct uffdio_range range = uffd_range(at->addr, at->npages * PAGE);
 
@@ -158,7 +157,7 @@ static inline int uffd_unregister(const struct place *at)
 }
 
 /* After an error it is not known what is protected. */
-static inline int uffd_protect(const struct place *at, bool on)
+static int uffd_protect(const struct place *at, bool on)
 {
 	struct uffdio_writeprotect wp = {
 		.range = uffd_range(at->addr, at->npages * PAGE),
@@ -177,7 +176,7 @@ static inline int uffd_protect(const struct place *at, bool on)
 }
 
 /* Registers the range and makes a hole of it. After an error some pages may be gone. */
-static inline int uffd_make_hole(struct region *region, unsigned long page, unsigned long npages)
+static int uffd_make_hole(struct region *region, unsigned long page, unsigned long npages)
 {
 	char *addr = region->base + page * PAGE;
 	int rc = uffd_register(addr, npages, true);
@@ -195,7 +194,7 @@ static inline int uffd_make_hole(struct region *region, unsigned long page, unsi
 }
 
 /* Fills a hole before anything else does, or not. */
-static inline int uffd_copy(const struct op *op, const struct place *at)
+static int uffd_copy(const struct op *op, const struct place *at)
 {
 	struct uffdio_copy copy = {
 		.dst = (unsigned long)at->addr,
@@ -250,7 +249,7 @@ static inline int uffd_move(const struct op *op, const struct place *at)
 }
 #endif
 
-static inline int do_uffd(const struct op *op)
+int do_uffd(const struct op *op)
 {
 	struct place at;
 
@@ -273,5 +272,3 @@ static inline int do_uffd(const struct op *op)
 		return uffd_move(op, &at);
 	}
 }
-
-#endif /* _HMM_REF_FUZZ_UFFD_H */

@@ -1,16 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's operations on memory: what CPUs do, and the system calls that change
- * mappings. As in hmm_ref_fuzz_dev.h, each returns 0 or an error that is allowed.
+ * mappings. As in fuzz_dev.c, each returns 0 or an error that is allowed.
  *
  * In an owned region each operation has a known outcome, and the model follows it. What
  * failed half way, so that nobody can say what is there, is mapped anew. The chaos region
  * is for everything else: several threads at a time, and all kinds of mappings.
  */
-#ifndef _HMM_REF_FUZZ_MM_H
-#define _HMM_REF_FUZZ_MM_H
+#include <sys/uio.h>
 
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
 
 #ifndef MADV_COLD
 #define MADV_COLD		20
@@ -33,7 +32,7 @@
 
 /* ---- CPU ------------------------------------------------------------------------- */
 
-static inline void check_signal(const struct place *at, int sig, unsigned char bits)
+static void check_signal(const struct place *at, int sig, unsigned char bits)
 {
 	if (!place_is_owned(at))
 		return;
@@ -43,7 +42,7 @@ static inline void check_signal(const struct place *at, int sig, unsigned char b
 			  at->region->base + at->off, at->bytes, sig);
 }
 
-static inline int do_cpu_read(const struct op *op)
+int do_cpu_read(const struct op *op)
 {
 	struct place at;
 	int sig;
@@ -59,7 +58,7 @@ static inline int do_cpu_read(const struct op *op)
 }
 
 /* GUP in a process's own name, as ptrace() has it. Returns the bytes done. */
-static inline ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
+static ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
 {
 	struct iovec local = { (char *)buf, n };
 	struct iovec remote = { to, n };
@@ -69,7 +68,7 @@ static inline ssize_t write_by_gup(const struct op *op, char *to, const char *bu
 	return pwrite(mem_fd, buf, n, (unsigned long)to);
 }
 
-static inline int do_cpu_write(const struct op *op)
+int do_cpu_write(const struct op *op)
 {
 	const char *buf;
 	struct place at;
@@ -97,7 +96,7 @@ static inline int do_cpu_write(const struct op *op)
 }
 
 /* Of another process. */
-static inline int do_remote(const struct op *op)
+int do_remote(const struct op *op)
 {
 	struct fuzz_slot *slot = &shared->slots[op->value % SLOTS];
 	struct iovec local = { scratch, SMALL_PAGES * PAGE };
@@ -115,7 +114,7 @@ static inline int do_remote(const struct op *op)
 /* ---- mappings -------------------------------------------------------------------- */
 
 /* Advice that changes no data, anywhere. */
-static inline int do_advise(const struct op *op)
+static int do_advise(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED, MADV_HUGEPAGE, MADV_HUGEPAGE,
@@ -134,7 +133,7 @@ static inline int do_advise(const struct op *op)
 }
 
 /* Advice that drops pages: after an error some may be gone, and some not. */
-static inline int do_drop(const struct op *op)
+static int do_drop(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_FREE,
@@ -156,7 +155,7 @@ static inline int do_drop(const struct op *op)
 }
 
 /* Advice that makes a hole of the chaos region what no model knows. */
-static inline int do_chaos_advise(const struct op *op)
+static int do_chaos_advise(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_REMOVE, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
@@ -171,7 +170,7 @@ static inline int do_chaos_advise(const struct op *op)
 	return madvise(chaos->base + page * PAGE, npages * PAGE, advices[nr]) ? -errno : 0;
 }
 
-static inline int do_madvise(const struct op *op)
+int do_madvise(const struct op *op)
 {
 	if (op->variant % 16 < 9)
 		return do_advise(op);
@@ -179,7 +178,7 @@ static inline int do_madvise(const struct op *op)
 }
 
 /* Something to map: a file without a name, or what the old device gives. */
-static inline int map_file(const struct op *op, struct place *at, int flags)
+static int map_file(const struct op *op, struct place *at, int flags)
 {
 	unsigned int file = file_find(op->slot, FILE_OLD);
 	void *mem = MAP_FAILED;
@@ -203,7 +202,7 @@ static inline int map_file(const struct op *op, struct place *at, int flags)
 }
 
 /* Over what is there. */
-static inline int do_map(const struct op *op)
+int do_map(const struct op *op)
 {
 	int flags = MAP_ANONYMOUS, prot = PROT_READ | PROT_WRITE;
 	struct place at;
@@ -244,7 +243,7 @@ static inline int do_map(const struct op *op)
 	return rc;
 }
 
-static inline int do_unmap(const struct op *op)
+int do_unmap(const struct op *op)
 {
 	struct place at;
 
@@ -259,7 +258,7 @@ static inline int do_unmap(const struct op *op)
 }
 
 /* From one place of a region to another. */
-static inline int do_mremap(const struct op *op)
+int do_mremap(const struct op *op)
 {
 	struct region *region;
 	unsigned long to, n;
@@ -290,7 +289,7 @@ static inline int do_mremap(const struct op *op)
 	return rc;
 }
 
-static inline int do_mprotect(const struct op *op)
+int do_mprotect(const struct op *op)
 {
 	static const struct {
 		int prot;
@@ -318,7 +317,7 @@ static inline int do_mprotect(const struct op *op)
 	return 0;
 }
 
-static inline int do_mlock(const struct op *op)
+int do_mlock(const struct op *op)
 {
 	struct place at;
 	int rc;
@@ -339,7 +338,7 @@ static inline int do_mlock(const struct op *op)
 	return rc ? -errno : 0;
 }
 
-static inline int do_verify(const struct op *op)
+int do_verify(const struct op *op)
 {
 	struct region *chaos = &regions[R_CHAOS];
 	unsigned long page;
@@ -351,5 +350,3 @@ static inline int do_verify(const struct op *op)
 			check_ids(scratch, PAGE, chaos->base + page * PAGE);
 	return 0;
 }
-
-#endif /* _HMM_REF_FUZZ_MM_H */

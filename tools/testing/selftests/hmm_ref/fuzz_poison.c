@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's bad memory: in a pause, when no page moves, the supervisor has the kernel
  * told that pages of a worker's chaos region are bad, if they are on a device. From then
@@ -7,11 +7,7 @@
  *
  * FUZZ_POISON is how many pages a run may lose by that (0: none).
  */
-#ifndef _HMM_REF_FUZZ_POISON_H
-#define _HMM_REF_FUZZ_POISON_H
-
-#include "hmm_ref_fuzz_model.h"
-#include "hmm_ref_fuzz_super.h"
+#include "fuzz.h"
 
 #define CORRUPT		"/sys/kernel/debug/hwpoison/corrupt-pfn"
 #define PRESENT		0x8000000000000000ULL
@@ -24,7 +20,7 @@ static struct {
 } device_memory[64];
 
 /* A device's type of entry has no name in user space, so ranges tell what is its page. */
-static inline void find_device_memory(void)
+static void find_device_memory(void)
 {
 	FILE *file = fopen("/proc/iomem", "re");
 	unsigned long start, end;
@@ -42,7 +38,7 @@ static inline void find_device_memory(void)
 		fclose(file);
 }
 
-static inline bool is_device_pfn(unsigned long pfn)
+static bool is_device_pfn(unsigned long pfn)
 {
 	unsigned int i;
 
@@ -53,7 +49,7 @@ static inline bool is_device_pfn(unsigned long pfn)
 }
 
 /* Return: the number of the device page that an entry of a pagemap has, or 0. */
-static inline unsigned long device_pfn(uint64_t entry)
+static unsigned long device_pfn(uint64_t entry)
 {
 	unsigned long pfn = entry & FRAME;
 
@@ -63,7 +59,7 @@ static inline unsigned long device_pfn(uint64_t entry)
 }
 
 /* Return: the number of a device page in the chaos region of a process, or 0. */
-static inline unsigned long find_page(pid_t pid)
+static unsigned long find_page(pid_t pid)
 {
 	const struct region *chaos = &regions[R_CHAOS];
 	static uint64_t entries[CHAOS_PAGES];
@@ -88,7 +84,7 @@ static inline unsigned long find_page(pid_t pid)
 }
 
 /* One page of any worker, if there is one. */
-static inline void poison_some(void)
+void poison_some(void)
 {
 	unsigned int nr = below(&super.rng, WORKERS), i;
 	unsigned long pfn = 0;
@@ -109,5 +105,3 @@ static inline void poison_some(void)
 		fuzz_complain("%s to " CORRUPT ": %d", text, rc);
 	super.poisoned++;
 }
-
-#endif /* _HMM_REF_FUZZ_POISON_H */

@@ -1,41 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's supervisor: what it knows, how it watches the kernel and the devices, the
  * knobs that it turns, and how often operations have to succeed.
  */
-#ifndef _HMM_REF_FUZZ_SUPER_H
-#define _HMM_REF_FUZZ_SUPER_H
+#include "fuzz.h"
+#include "hmm_ref_kernel.h"
 
-#include "hmm_ref_fuzz.h"
-#include "hmm_ref_swap.h"
-
-#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
-#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define MAX_RETIRED	64
 
-static struct {
-	struct rng rng;
-	pid_t workers[WORKERS];
-	unsigned int generations[WORKERS];
-	struct {
-		unsigned int index;
-		uint32_t stream;
-		uint64_t since;
-	} seen[SLOTS];
-	pid_t unbinder;
-	uint64_t unbind_since;
-	uint64_t next_pause, inject_until, squeeze_until;
-	unsigned int retired, pauses, kills, unbinds, squeezes, poisoned;
-	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
-	int kmsg;
-	int swap;
-} super;
+struct supervisor super;
 
 /* ---- what the kernel says ---------------------------------------------------------- */
 
 /* As scripts/tripwire.sh, but soon enough to print what has just been done. */
-static inline void watch_kernel(void)
+void watch_kernel(void)
 {
 	static const char *const splats[] = {
 		"WARNING: ", "BUG: ", "KASAN: ", "UBSAN: ", "INFO: possible", "INFO: task ",
@@ -60,13 +38,13 @@ static inline void watch_kernel(void)
 }
 
 /* Who sleeps where, and what runs. */
-static inline void show_tasks(void)
+void show_tasks(void)
 {
 	write_file("/proc/sysrq-trigger", "t");
 	write_file("/proc/sysrq-trigger", "l");
 }
 
-static inline void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
+static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
 {
 	static const struct hmm_ref_stats none;
 
@@ -82,7 +60,7 @@ static inline void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_sta
 }
 
 /* A device that is not there at the moment is not looked at. */
-static inline void look_at_devices(bool audit_too)
+void look_at_devices(bool audit_too)
 {
 	struct hmm_ref_audit audit;
 	struct hmm_ref_stats stats;
@@ -105,7 +83,7 @@ static inline void look_at_devices(bool audit_too)
 
 /* ---- knobs ------------------------------------------------------------------------- */
 
-static inline void write_number(const char *path, unsigned long number)
+static void write_number(const char *path, unsigned long number)
 {
 	char text[24];
 
@@ -117,7 +95,7 @@ static inline void write_number(const char *path, unsigned long number)
  * The workers have less memory than they use, for a moment: memory.high makes them reclaim
  * and wait, and kills none of them.
  */
-static inline void squeeze(bool on)
+void squeeze(bool on)
 {
 	char text[24];
 	unsigned long used;
@@ -138,7 +116,7 @@ static inline void squeeze(bool on)
 	super.squeezes++;
 }
 
-static inline void turn_a_knob(void)
+void turn_a_knob(void)
 {
 	unsigned int nr = below(&super.rng, shared->devices);
 	char path[64];
@@ -177,7 +155,7 @@ static inline void turn_a_knob(void)
 }
 
 /* The copy engine fails now and then, for a second. */
-static inline void inject(bool on)
+void inject(bool on)
 {
 	if (on == (shared->injected & 1))
 		return;
@@ -218,7 +196,7 @@ static const struct {
 	[OP_CPU_WRITE] = { 60, 5 },
 };
 
-static inline void check_rates(void)
+void check_rates(void)
 {
 	uint64_t good, busy, all;
 	unsigned int i;
@@ -239,5 +217,3 @@ static inline void check_rates(void)
 			      (unsigned long long)shared->asked,
 			      (unsigned long long)shared->moved);
 }
-
-#endif /* _HMM_REF_FUZZ_SUPER_H */

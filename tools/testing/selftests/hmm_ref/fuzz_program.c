@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer: programs of operations, the state that all processes share, the log.
  *
@@ -14,28 +14,14 @@
  * The first failed check wins: fuzz_fail() writes it down and ends the process, and
  * the supervisor then prints the log of all slots.
  */
-#ifndef _HMM_REF_FUZZ_H
-#define _HMM_REF_FUZZ_H
-
-#include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
+#include <sys/prctl.h>
 
-#include "hmm_ref_utils.h"
-
-#define WORKERS		4U
-#define THREADS		3U		/* of a worker, the main thread included */
-#define CHILDREN	3U		/* one per thread at a time */
-#define SLOTS_OF_WORKER	(THREADS + CHILDREN)
-#define SLOTS		(WORKERS * SLOTS_OF_WORKER)
-#define RING		48U
-
-/* The workers' own, for the supervisor to squeeze. */
-#define CGROUP		"/sys/fs/cgroup/hmm_ref_fuzz/"
+#include "fuzz.h"
 
 /* ---- streams ------------------------------------------------------------------ */
 
-static inline uint64_t mix(uint64_t x)
+uint64_t mix(uint64_t x)
 {
 	x += 0x9e3779b97f4a7c15ULL;
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -43,42 +29,25 @@ static inline uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-struct rng {
-	uint64_t state;
-};
-
-static inline uint64_t draw(struct rng *rng)
+static uint64_t draw(struct rng *rng)
 {
 	return mix(rng->state++);
 }
 
-static inline unsigned int below(struct rng *rng, unsigned int limit)
+unsigned int below(struct rng *rng, unsigned int limit)
 {
 	return (draw(rng) >> 32) % limit;
 }
 
 /* A stream out of another one, or of the seed. */
-static inline uint32_t stream_of(uint64_t from, unsigned int a, unsigned int b)
+uint32_t stream_of(uint64_t from, unsigned int a, unsigned int b)
 {
 	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
 }
 
 /* ---- operations --------------------------------------------------------------- */
 
-enum kind {
-	OP_OPEN, OP_CLOSE, OP_MIGRATE, OP_READ, OP_WRITE, OP_SNAPSHOT, OP_LOOK,
-	OP_EXCLUSIVE, OP_ATOMIC, OP_BAD_NATIVE, OP_OLD, OP_BAD_OLD,
-	OP_CPU_READ, OP_CPU_WRITE, OP_REMOTE, OP_MADVISE, OP_MAP, OP_UNMAP,
-	OP_MREMAP, OP_MPROTECT, OP_MLOCK, OP_UFFD, OP_PLACE, OP_PIN, OP_PASS, OP_CLONE,
-	OP_FORK, OP_JOIN, OP_VERIFY, OP_DIE,
-	KINDS
-};
-
-/* Weights: of 1000, roughly. A death is rare, what moves pages is not. */
-static const struct {
-	const char *name;
-	unsigned int weight;
-} kinds[KINDS] = {
+const struct kind_info kinds[KINDS] = {
 	[OP_OPEN] = { "open", 40 },
 	[OP_CLOSE] = { "close", 12 },
 	[OP_MIGRATE] = { "migrate", 170 },
@@ -111,20 +80,7 @@ static const struct {
 	[OP_DIE] = { "die", 1 },
 };
 
-/* Each kind takes of these numbers what it needs, modulo what it has. */
-struct op {
-	enum kind kind;
-	unsigned int region;	/* 0 to 15 */
-	unsigned int slot;	/* of the open files */
-	unsigned int variant;
-	unsigned int page;
-	unsigned int npages;
-	unsigned int offset;	/* in bytes, in the page */
-	unsigned int bytes;
-	uint64_t value;
-};
-
-static inline enum kind draw_kind(struct rng *rng)
+static enum kind draw_kind(struct rng *rng)
 {
 	unsigned int sum = 0, at;
 	unsigned int i;
@@ -137,7 +93,7 @@ static inline enum kind draw_kind(struct rng *rng)
 	return i;
 }
 
-static inline void op_generate(uint32_t stream, unsigned int index, struct op *op)
+void op_generate(uint32_t stream, unsigned int index, struct op *op)
 {
 	struct rng rng = { mix((uint64_t)stream << 32 | index) };
 
@@ -157,7 +113,7 @@ static inline void op_generate(uint32_t stream, unsigned int index, struct op *o
 	}
 }
 
-static inline void op_print(uint32_t stream, unsigned int index)
+void op_print(uint32_t stream, unsigned int index)
 {
 	struct op op;
 
@@ -169,51 +125,11 @@ static inline void op_print(uint32_t stream, unsigned int index)
 
 /* ---- what all processes share -------------------------------------------------- */
 
-struct fuzz_slot {
-	uint32_t stream;
-	unsigned int index;		/* of the operation under way */
-	unsigned int active;
-	unsigned int parked;
-	pid_t pid;
-	struct {
-		unsigned int index;
-		int rc;
-		uint64_t ms;
-	} ring[RING];
-};
-
-struct fuzz_shared {
-	uint64_t seed;
-	unsigned int stop;
-	unsigned int pause;		/* odd: everybody waits */
-	unsigned int injected;		/* odd: the copy engine may fail */
-	unsigned int large;		/* folios stay whole on the device */
-	unsigned int wild;		/* stack and code may be on a device */
-	unsigned int devices;
-	unsigned int old_devices;
-	unsigned int nodes;		/* with memory, for mbind() and so on */
-	unsigned int disk;		/* /dev/ram0 is ours */
-	unsigned int guard;		/* writes past userfaultfd are looked for */
-	unsigned int poison;		/* pages that may go bad */
-	unsigned int memcg;		/* workers have a cgroup of their own */
-	int sockets[2];			/* files go from one worker to another */
-	unsigned int failed;
-	char why[400];
-	uint64_t done[KINDS];		/* operations that returned 0 */
-	uint64_t refused[KINDS];	/* with an error that they may return */
-	uint64_t busy[KINDS];		/* of these, because something was short or busy */
-	uint64_t asked, moved;		/* pages of MIGRATE to the device, owned regions */
-	struct fuzz_slot slots[SLOTS];
-};
-
-static struct fuzz_shared *shared;
-static __thread struct fuzz_slot *self;
-
-#define shared_get(member)	__atomic_load_n(&shared->member, __ATOMIC_ACQUIRE)
-#define shared_set(member, to)	__atomic_store_n(&shared->member, to, __ATOMIC_RELEASE)
+struct fuzz_shared *shared;
+__thread struct fuzz_slot *self;
 
 /* For the supervisor too, which has no slot. */
-static inline void fuzz_complain(const char *format, ...)
+void fuzz_complain(const char *format, ...)
 {
 	unsigned int none = 0;
 	char text[300];
@@ -233,14 +149,9 @@ static inline void fuzz_complain(const char *format, ...)
 	shared_set(failed, 2);
 }
 
-#define fuzz_fail(...) do {			\
-	fuzz_complain(__VA_ARGS__);		\
-	_exit(1);				\
-} while (0)
-
 /* ---- the log ------------------------------------------------------------------- */
 
-static inline void log_begin(unsigned int index)
+void log_begin(unsigned int index)
 {
 	char name[16];
 
@@ -249,7 +160,7 @@ static inline void log_begin(unsigned int index)
 	prctl(PR_SET_NAME, name);
 }
 
-static inline void log_end(enum kind kind, int rc)
+void log_end(enum kind kind, int rc)
 {
 	unsigned int at = self->index % RING;
 
@@ -265,7 +176,7 @@ static inline void log_end(enum kind kind, int rc)
 }
 
 /* Oldest first, then what is under way. */
-static inline void log_dump(const struct fuzz_slot *slot)
+void log_dump(const struct fuzz_slot *slot)
 {
 	uint64_t now = now_ms();
 	unsigned int i;
@@ -286,5 +197,3 @@ static inline void log_dump(const struct fuzz_slot *slot)
 	op_print(slot->stream, slot->index);
 	printf(" <- here\n");
 }
-
-#endif /* _HMM_REF_FUZZ_H */

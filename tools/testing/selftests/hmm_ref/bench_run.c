@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The workers of the benchmark: processes of threads, each with a job of its own.
  *
@@ -10,59 +10,16 @@
  * All of that is in shared memory and on futexes. The controller wakes up every second, to
  * see if a process has died.
  */
-#ifndef _HMM_REF_BENCH_RUN_H
-#define _HMM_REF_BENCH_RUN_H
-
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "hmm_ref_bench_ops.h"
+#include "bench.h"
 
-#define MAX_WORKERS	64
-
-enum command { CMD_PREPARE, CMD_RUN, CMD_LATENCY, CMD_CHECK, CMD_QUIT };
-
-/* What is measured. */
-struct figure {
-	enum source source;
-	enum operation op;
-	enum kind kind;
-	enum fill fill;
-	size_t size;		/* of each worker */
-	unsigned int threads, processes;
-	struct stats stats;	/* ns per page */
-	struct histogram *hist;
-	unsigned int dropped;	/* repetitions in which something did not move */
-	int rc;
-};
-
-struct worker_state {
-	unsigned long long start, end;
-	int rc;
-	struct histogram hist;
-};
-
-static struct {
-	unsigned int phase;
-	unsigned int done;
-	unsigned int met;
-	unsigned int nworkers;
-	enum command command;
-	struct worker_state workers[MAX_WORKERS];
-} *team;
-
-/* What all workers of a figure are given. */
-struct task {
-	const struct figure *figure;
-	int nodes[2];
-	cpu_set_t cpus;		/* that the workers share */
-	int mem_node;		/* -1: any */
-	bool verify;
-};
+struct team *team;
 
 struct worker_arg {
 	const struct task *task;
@@ -73,25 +30,25 @@ static pid_t team_pids[MAX_WORKERS];
 
 /* ---- waiting --------------------------------------------------------------------- */
 
-static inline void futex_wait(unsigned int *word, unsigned int value, unsigned int seconds)
+static void futex_wait(unsigned int *word, unsigned int value, unsigned int seconds)
 {
 	struct timespec time = { .tv_sec = seconds };
 
 	syscall(__NR_futex, word, FUTEX_WAIT, value, &time, NULL, 0);
 }
 
-static inline void futex_wake(unsigned int *word)
+static void futex_wake(unsigned int *word)
 {
 	syscall(__NR_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static inline unsigned int team_get(const unsigned int *word)
+static unsigned int team_get(const unsigned int *word)
 {
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
 /* All workers are awake, and there may be more of them than CPUs. */
-static inline void team_meet(void)
+static void team_meet(void)
 {
 	__atomic_add_fetch(&team->met, 1, __ATOMIC_ACQ_REL);
 	while (team_get(&team->met) < team->nworkers)
@@ -101,7 +58,7 @@ static inline void team_meet(void)
 /* ---- a worker -------------------------------------------------------------------- */
 
 /* The CPUs of a node, or all that there are for -1. */
-static inline void node_cpus(int node, cpu_set_t *cpus)
+void node_cpus(int node, cpu_set_t *cpus)
 {
 	unsigned int first, last;
 	char path[80], comma;
@@ -126,7 +83,7 @@ static inline void node_cpus(int node, cpu_set_t *cpus)
 }
 
 /* A CPU of its own, if there are enough. */
-static inline int pin(unsigned int index, const cpu_set_t *cpus)
+static int pin(unsigned int index, const cpu_set_t *cpus)
 {
 	unsigned int n = CPU_COUNT(cpus);
 	unsigned int cpu;
@@ -144,7 +101,7 @@ static inline int pin(unsigned int index, const cpu_set_t *cpus)
 	return sched_setaffinity(0, sizeof(one), &one) ? -errno : 0;
 }
 
-static inline int worker_run(struct job *job, struct worker_state *state, bool latency)
+static int worker_run(struct job *job, struct worker_state *state, bool latency)
 {
 	int rc;
 
@@ -156,8 +113,8 @@ static inline int worker_run(struct job *job, struct worker_state *state, bool l
 	return rc;
 }
 
-static inline int worker_command(struct job *job, struct worker_state *state,
-				 enum command command)
+static int worker_command(struct job *job, struct worker_state *state,
+			  enum command command)
 {
 	switch (command) {
 	case CMD_PREPARE:
@@ -173,7 +130,7 @@ static inline int worker_command(struct job *job, struct worker_state *state,
 	}
 }
 
-static inline void *worker_main(void *data)
+static void *worker_main(void *data)
 {
 	const struct worker_arg *arg = data;
 	const struct figure *figure = arg->task->figure;
@@ -208,7 +165,7 @@ static inline void *worker_main(void *data)
 	return NULL;
 }
 
-static inline void process_main(const struct task *task, unsigned int process)
+static void process_main(const struct task *task, unsigned int process)
 {
 	unsigned int threads = task->figure->threads, i;
 	struct worker_arg args[MAX_WORKERS];
@@ -229,7 +186,7 @@ static inline void process_main(const struct task *task, unsigned int process)
 
 /* ---- the controller -------------------------------------------------------------- */
 
-static inline int team_alloc(void)
+int team_alloc(void)
 {
 	team = mmap(NULL, sizeof(*team), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		    -1, 0);
@@ -240,7 +197,7 @@ static inline int team_alloc(void)
  * A process begins on the CPU that it stays on. Another one that it had been on would be
  * asked to flush its TLB, too.
  */
-static inline int team_start(const struct task *task)
+int team_start(const struct task *task)
 {
 	cpu_set_t before;
 	unsigned int i;
@@ -263,7 +220,7 @@ static inline int team_start(const struct task *task)
 }
 
 /* A process that ends before it is told to has crashed. */
-static inline bool team_is_alive(void)
+static bool team_is_alive(void)
 {
 	unsigned int i;
 
@@ -277,7 +234,7 @@ static inline bool team_is_alive(void)
 }
 
 /* Have all been started? */
-static inline bool team_is_whole(unsigned int processes)
+bool team_is_whole(unsigned int processes)
 {
 	unsigned int i;
 
@@ -288,7 +245,7 @@ static inline bool team_is_whole(unsigned int processes)
 }
 
 /* Have all workers do something. Returns the first error of any of them. */
-static inline int team_do(enum command command)
+int team_do(enum command command)
 {
 	unsigned int i, done;
 
@@ -310,7 +267,7 @@ static inline int team_do(enum command command)
 }
 
 /* How long the last run has lasted, in ns. */
-static inline double team_time(void)
+double team_time(void)
 {
 	unsigned long long start = ~0ULL, end = 0;
 	unsigned int i;
@@ -324,7 +281,7 @@ static inline double team_time(void)
 	return end - start;
 }
 
-static inline void team_stop(bool healthy)
+void team_stop(bool healthy)
 {
 	unsigned int i;
 
@@ -338,5 +295,3 @@ static inline void team_stop(bool healthy)
 		waitpid(team_pids[i], NULL, 0);
 	}
 }
-
-#endif /* _HMM_REF_BENCH_RUN_H */

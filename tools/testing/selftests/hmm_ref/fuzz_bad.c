@@ -1,15 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's commands that are wrong on purpose. They only have addresses that may be
  * written to: the chaos region, a buffer, and what is not mapped.
  */
-#ifndef _HMM_REF_FUZZ_BAD_H
-#define _HMM_REF_FUZZ_BAD_H
-
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
+#include "hmm_ref_old.h"
 
 /* Addresses, lengths and what else may be taken for one; no memory to write to. */
-static inline uint64_t bad_number(uint64_t value)
+static uint64_t bad_number(uint64_t value)
 {
 	static const uint64_t numbers[] = {
 		0, 1, 7, PAGE - 1, PAGE, PAGE + 1, BLOCK - PAGE, 1ULL << 30, 1ULL << 40,
@@ -21,7 +19,7 @@ static inline uint64_t bad_number(uint64_t value)
 }
 
 /* The struct may end where memory does, be read-only, or not be there. */
-static inline void *bad_pointer(const struct op *op, const void *cmd, size_t size)
+static void *bad_pointer(const struct op *op, const void *cmd, size_t size)
 {
 	char *at = scratch;
 
@@ -58,7 +56,7 @@ static const struct {
 	{ HMM_REF_IOC_EVICT_ALL, sizeof(struct hmm_ref_evict_all), 1 },
 };
 
-static inline int do_bad_native(const struct op *op)
+int do_bad_native(const struct op *op)
 {
 	static const uint32_t sizes[] = { 0, 4, 8, 4096, 4097, 0x7fffffff, 0xffffffff };
 	unsigned int nr = op->variant % ARRAY_SIZE(natives), how = op->value % 16;
@@ -104,7 +102,7 @@ static inline int do_bad_native(const struct op *op)
 	return rc;
 }
 
-static inline int do_bad_old(const struct op *op)
+int do_bad_old(const struct op *op)
 {
 	unsigned int nr = op->variant % (OLD_COMMANDS + 1);
 	unsigned int file = file_find(op->slot, FILE_OLD);
@@ -128,5 +126,3 @@ static inline int do_bad_old(const struct op *op)
 		fuzz_fail("bad old command %u: %d", nr, rc);
 	return rc;
 }
-
-#endif /* _HMM_REF_FUZZ_BAD_H */
