@@ -147,7 +147,7 @@ static void wait_workers(bool parked)
 
 static void start_unbind(unsigned int pause_us)
 {
-	unsigned int nr = below(&super.rng, shared->devices);
+	unsigned int nr = below(&super.random, shared->devices);
 	int rc;
 
 	fflush(stdout);
@@ -190,7 +190,7 @@ static void watch_unbind(bool wait)
 
 static void evict_by_old_device(void)
 {
-	unsigned int nr = below(&super.rng, shared->old_devices);
+	unsigned int nr = below(&super.random, shared->old_devices);
 	int fd = old_open(nr), rc;
 
 	if (fd < 0)
@@ -211,7 +211,7 @@ static void pause_all(void)
 	wait_workers(true);
 	look_at_devices(true);
 	super.pauses++;
-	if (!shared->failed && shared->old_devices && !below(&super.rng, 4)) {
+	if (!shared->failed && shared->old_devices && !below(&super.random, 4)) {
 		evict_by_old_device();
 		look_at_devices(true);
 	}
@@ -224,7 +224,7 @@ static void pause_all(void)
 
 static void tick(bool second_half)
 {
-	unsigned int nr = below(&super.rng, WORKERS);
+	unsigned int nr = below(&super.random, WORKERS);
 
 	reap_workers(true);
 	watch_kernel();
@@ -236,17 +236,17 @@ static void tick(bool second_half)
 		inject(false);
 	if (now_ms() > super.squeeze_until)
 		squeeze(false);
-	if (!below(&super.rng, 10))
+	if (!below(&super.random, 10))
 		turn_a_knob();
-	if (!below(&super.rng, 150))
+	if (!below(&super.random, 150))
 		kill_worker(nr);
-	if (!below(&super.rng, 25))
-		look_at_devices(!below(&super.rng, 4));
-	if (!below(&super.rng, 5) && super.workers[nr])
+	if (!below(&super.random, 25))
+		look_at_devices(!below(&super.random, 4));
+	if (!below(&super.random, 5) && super.workers[nr])
 		kill(super.workers[nr], SIGUSR1);
-	if (!below(&super.rng, 150) && !super.unbinder)
-		start_unbind(below(&super.rng, 300000));
-	if (second_half && !below(&super.rng, 100) && !access(FAIL_COPY "probability", F_OK))
+	if (!below(&super.random, 150) && !super.unbinder)
+		start_unbind(below(&super.random, 300000));
+	if (second_half && !below(&super.random, 100) && !access(FAIL_COPY "probability", F_OK))
 		inject(true);
 }
 
@@ -386,7 +386,7 @@ static void set_up(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	super.kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	lseek(super.kmsg, 0, SEEK_END);
-	super.rng.state = mix(shared->seed ^ 0x73757065);
+	super.random = mix(shared->seed ^ 0x73757065);
 	super.swap = swap_begin();
 	shared->disk = super.swap == 1;
 	write_file("/sys/kernel/mm/ksm/run", "1");

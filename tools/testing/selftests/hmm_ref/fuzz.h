@@ -5,8 +5,6 @@
 #ifndef _HMM_REF_FUZZ_H
 #define _HMM_REF_FUZZ_H
 
-#include <setjmp.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -14,6 +12,7 @@
 #include "kselftest.h"
 #include "hmm_ref_dev.h"
 #include "hmm_ref_file.h"
+#include "hmm_ref_stream.h"
 
 /* ---- Programs and the log: fuzz_program.c ------------------------------------ */
 
@@ -26,10 +25,6 @@
 
 /* The workers' own, for the supervisor to squeeze. */
 #define CGROUP		"/sys/fs/cgroup/hmm_ref_fuzz/"
-
-struct rng {
-	uint64_t state;
-};
 
 enum kind {
 	OP_OPEN, OP_CLOSE, OP_MIGRATE, OP_READ, OP_WRITE, OP_SNAPSHOT, OP_LOOK,
@@ -108,9 +103,6 @@ extern const struct kind_info kinds[KINDS];
 extern struct fuzz_shared *shared;
 extern __thread struct fuzz_slot *self;
 
-uint64_t mix(uint64_t x);
-unsigned int below(struct rng *rng, unsigned int limit);
-uint32_t stream_of(uint64_t from, unsigned int a, unsigned int b);
 void op_generate(uint32_t stream, unsigned int index, struct op *op);
 void op_print(uint32_t stream, unsigned int index);
 void fuzz_complain(const char *format, ...) __printf(1, 2);
@@ -160,7 +152,6 @@ extern __thread unsigned int injected_before;
 
 bool may_fail(void);
 bool is_owned(const struct region *region);
-void on_fault(int sig, siginfo_t *info, void *context);
 int cpu_copy(void *to, const void *from, size_t n);
 bool all_zero(const char *mem, size_t n);
 void note_zero(struct region *region, unsigned long page,
@@ -275,7 +266,7 @@ void process_main(unsigned int nr, unsigned int generation);
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 
 struct supervisor {
-	struct rng rng;
+	uint64_t random;
 	pid_t workers[WORKERS];
 	unsigned int generations[WORKERS];
 	struct {

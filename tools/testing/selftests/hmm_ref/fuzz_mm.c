@@ -7,6 +7,7 @@
  * failed half way, so that nobody can say what is there, is mapped anew. The chaos region
  * is for everything else: several threads at a time, and all kinds of mappings.
  */
+#include <signal.h>
 #include <sys/uio.h>
 
 #include "fuzz.h"

@@ -15,6 +15,7 @@
  *
  * A child has a copy of regions and model.
  */
+#include "hmm_ref_copy.h"
 #include "fuzz.h"
 
 static unsigned char asked_big[2 * 512];
@@ -35,8 +36,6 @@ __thread bool owner;		/* of the owned regions */
 __thread char *scratch;		/* SMALL_PAGES */
 __thread char *data;		/* SMALL_PAGES */
 __thread unsigned int injected_before;
-static __thread sigjmp_buf guard;
-static __thread int guarded;		/* a fault goes there */
 
 /* May data not have been copied, during this operation? */
 bool may_fail(void)
@@ -53,25 +52,10 @@ bool is_owned(const struct region *region)
 
 /* ---- access that may not be possible ------------------------------------------- */
 
-void on_fault(int sig, siginfo_t *info, void *context)
+static void on_fault(int sig, siginfo_t *info, void *context)
 {
-	if (__atomic_load_n(&guarded, __ATOMIC_RELAXED))
-		siglongjmp(guard, sig);
+	end_copy(sig);
 	fuzz_fail("signal %d at %p", sig, info->si_addr);
-}
-
-/* Returns 0 or the signal. */
-static int try_copy(void *to, const void *from, size_t n)
-{
-	int sig = sigsetjmp(guard, 0);
-
-	if (!sig) {
-		__atomic_store_n(&guarded, 1, __ATOMIC_SEQ_CST);
-		memcpy(to, from, n);
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	}
-	__atomic_store_n(&guarded, 0, __ATOMIC_SEQ_CST);
-	return sig;
 }
 
 /* A copy that failed by injection works when it is tried again. */
@@ -332,6 +316,7 @@ void map_process(void)
 {
 	unsigned int i;
 
+	catch_faults(on_fault);
 	for (i = 0; i < REGIONS; i++) {
 		struct region *region = &regions[i];
 

@@ -77,7 +77,7 @@ static unsigned long find_page(pid_t pid)
 	close(fd);
 	if (n != sizeof(entries))
 		return 0;
-	first = below(&super.rng, CHAOS_PAGES);
+	first = below(&super.random, CHAOS_PAGES);
 	for (i = 0; !pfn && i < CHAOS_PAGES; i++)
 		pfn = device_pfn(entries[(first + i) % CHAOS_PAGES]);
 	return pfn;
@@ -86,7 +86,7 @@ static unsigned long find_page(pid_t pid)
 /* One page of any worker, if there is one. */
 void poison_some(void)
 {
-	unsigned int nr = below(&super.rng, WORKERS), i;
+	unsigned int nr = below(&super.random, WORKERS), i;
 	unsigned long pfn = 0;
 	char text[24];
 	int rc;

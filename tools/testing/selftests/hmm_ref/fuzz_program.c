@@ -19,32 +19,6 @@
 
 #include "fuzz.h"
 
-/* ---- streams ------------------------------------------------------------------ */
-
-uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ULL;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
-static uint64_t draw(struct rng *rng)
-{
-	return mix(rng->state++);
-}
-
-unsigned int below(struct rng *rng, unsigned int limit)
-{
-	return (draw(rng) >> 32) % limit;
-}
-
-/* A stream out of another one, or of the seed. */
-uint32_t stream_of(uint64_t from, unsigned int a, unsigned int b)
-{
-	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
-}
-
 /* ---- operations --------------------------------------------------------------- */
 
 const struct kind_info kinds[KINDS] = {
@@ -80,14 +54,14 @@ const struct kind_info kinds[KINDS] = {
 	[OP_DIE] = { "die", 1 },
 };
 
-static enum kind draw_kind(struct rng *rng)
+static enum kind draw_kind(uint64_t *state)
 {
 	unsigned int sum = 0, at;
 	unsigned int i;
 
 	for (i = 0; i < KINDS; i++)
 		sum += kinds[i].weight;
-	at = below(rng, sum);
+	at = below(state, sum);
 	for (i = 0; at >= kinds[i].weight; i++)
 		at -= kinds[i].weight;
 	return i;
@@ -95,19 +69,19 @@ static enum kind draw_kind(struct rng *rng)
 
 void op_generate(uint32_t stream, unsigned int index, struct op *op)
 {
-	struct rng rng = { mix((uint64_t)stream << 32 | index) };
+	uint64_t state = operation_state(stream, index);
 
-	op->kind = draw_kind(&rng);
-	op->region = below(&rng, 16);
-	op->slot = below(&rng, 256);
-	op->variant = below(&rng, 65536);
-	op->page = below(&rng, 4096);
-	op->npages = 1 + below(&rng, 1 << below(&rng, 8));
-	op->offset = below(&rng, 4096);
-	op->bytes = 1 + below(&rng, 1 << below(&rng, 17));
-	op->value = draw(&rng);
+	op->kind = draw_kind(&state);
+	op->region = below(&state, 16);
+	op->slot = below(&state, 256);
+	op->variant = below(&state, 65536);
+	op->page = below(&state, 4096);
+	op->npages = 1 + below(&state, 1 << below(&state, 8));
+	op->offset = below(&state, 4096);
+	op->bytes = 1 + below(&state, 1 << below(&state, 17));
+	op->value = draw(&state);
 	/* Whole blocks, which is what can be large. */
-	if (!below(&rng, 12)) {
+	if (!below(&state, 12)) {
 		op->page &= ~511U;
 		op->npages = 512;
 	}

@@ -110,18 +110,18 @@ void squeeze(bool on)
 	if (read_file(CGROUP "memory.current", text, sizeof(text)) < 0)
 		return;
 	used = strtoul(text, NULL, 0);
-	snprintf(text, sizeof(text), "%lu", used / 4 * (1 + below(&super.rng, 4)));
+	snprintf(text, sizeof(text), "%lu", used / 4 * (1 + below(&super.random, 4)));
 	write_file(CGROUP "memory.high", text);
-	super.squeeze_until = now_ms() + below(&super.rng, 500);
+	super.squeeze_until = now_ms() + below(&super.random, 500);
 	super.squeezes++;
 }
 
 void turn_a_knob(void)
 {
-	unsigned int nr = below(&super.rng, shared->devices);
+	unsigned int nr = below(&super.random, shared->devices);
 	char path[64];
 
-	switch (below(&super.rng, 8)) {
+	switch (below(&super.random, 8)) {
 	case 0:
 		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
 		break;
@@ -132,25 +132,25 @@ void turn_a_knob(void)
 		if (super.retired++ >= MAX_RETIRED)
 			break;
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
-		write_number(path, below(&super.rng, 8192));
+		write_number(path, below(&super.random, 8192));
 		break;
 	case 3:
 		/* Some of the time there is no large page. */
 		if (access(FAIL_LARGE "probability", F_OK))
 			break;
-		if (below(&super.rng, 3) || attr_arm(FAIL_LARGE, 0, -1))
+		if (below(&super.random, 3) || attr_arm(FAIL_LARGE, 0, -1))
 			attr_disarm(FAIL_LARGE);
 		break;
 	case 4:
 		squeeze(true);
 		break;
 	case 5:
-		write_file("/proc/sys/vm/nr_hugepages", below(&super.rng, 4) ? "16" : "8");
+		write_file("/proc/sys/vm/nr_hugepages", below(&super.random, 4) ? "16" : "8");
 		break;
 	default:
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",
 			 nr);
-		write_number(path, below(&super.rng, 20));
+		write_number(path, below(&super.random, 20));
 	}
 }
 

@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -276,15 +277,6 @@ static void start_threads(uint32_t stream, unsigned int n)
 	self = main_slot;
 }
 
-static void catch_faults(void)
-{
-	struct sigaction fault = { .sa_sigaction = on_fault };
-
-	fault.sa_flags = SA_SIGINFO | SA_NODEFER;
-	sigaction(SIGSEGV, &fault, NULL);
-	sigaction(SIGBUS, &fault, NULL);
-}
-
 /* Programs that begin without a file would do nothing for long. */
 static void open_some(uint32_t stream)
 {
@@ -309,7 +301,6 @@ void process_main(unsigned int nr, unsigned int generation)
 	worker_nr = nr;
 	own_id = 1 + (generation * WORKERS + nr) % 255;
 	enter(slot, stream);
-	catch_faults();
 	owner = true;
 	map_process();
 	open_mem();

@@ -388,14 +388,14 @@ static void tick(void)
 	reap_unbinder();
 	watch_progress();
 	soak_modes_tick(soak_operations(), &super.random);
-	if (!soak_below(&super.random, 10))
+	if (!below(&super.random, 10))
 		look_at_devices();
-	if (!soak_below(&super.random, 100))
-		kill_worker(soak_below(&super.random, soak->workers));
+	if (!below(&super.random, 100))
+		kill_worker(below(&super.random, soak->workers));
 	rebind_lost();
-	if (!soak_below(&super.random, 120))
-		start_unbind(soak_below(&super.random, soak->devices),
-			     soak_below(&super.random, 300000));
+	if (!below(&super.random, 120))
+		start_unbind(below(&super.random, soak->devices),
+			     below(&super.random, 300000));
 	usleep(TICK_US);
 }
 
@@ -482,7 +482,7 @@ static void set_up(void)
 		ksft_exit_fail_msg("SOAK_PROCESSES must be from 1 to %u\n", MAX_WORKERS);
 	soak->devices = hmm_ref_count();
 	soak->core_fixed = core_is_fixed();
-	super.random = soak_stream(soak->seed, 0, 3);
+	super.random = stream_of(soak->seed, 0, 3);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (i = 0; i < ARRAY_SIZE(events); i++)
 		events[i].before = vm_counter(events[i].counter);

@@ -11,6 +11,7 @@
 #include "kselftest.h"
 #include "hmm_ref_dev.h"
 #include "hmm_ref_file.h"
+#include "hmm_ref_stream.h"
 
 #define PAGE		4096UL
 #define BLOCK		(512 * PAGE)
@@ -117,9 +118,6 @@ struct soak_op {
 	uint64_t value;
 };
 
-uint64_t soak_draw(uint64_t *state);
-unsigned int soak_below(uint64_t *state, unsigned int limit);
-uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b);
 void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op);
 /* What is read goes to the one, what is written comes from the other. */
 extern __thread char soak_scratch[MOST_PAGES * PAGE];

@@ -10,9 +10,7 @@
  * A page that was freed by MADV_FREE holds its data or zeros until it is written: the one case in
  * which the model does not know.
  */
-#include <setjmp.h>
-#include <signal.h>
-
+#include "hmm_ref_copy.h"
 #include "soak.h"
 
 #define ARENA		0x200000000000UL
@@ -24,9 +22,6 @@ struct soak_region soak_regions[SOAK_REGIONS] = {
 	{ MEGA(2), 2 * 512, MEGA(64), MEGA(96) },
 	{ MEGA(33), 128, MEGA(80), MEGA(97) },
 };
-
-static __thread sigjmp_buf guard;
-static __thread int guarded;		/* a fault goes there */
 
 /**
  * soak_find_place() - what an operation works on
@@ -53,8 +48,7 @@ void soak_find_place(const struct soak_op *op, struct soak_place *at)
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-	if (__atomic_load_n(&guarded, __ATOMIC_RELAXED))
-		siglongjmp(guard, sig);
+	end_copy(sig);
 	soak_fail(SOAK_ERROR, "signal %d at %p", sig, info->si_addr);
 }
 
@@ -86,20 +80,6 @@ static bool replace_lost(const char *addr)
 		return true;
 	}
 	return false;
-}
-
-/* Return: 0 or the signal. */
-static int try_copy(void *to, const void *from, size_t n)
-{
-	int sig = sigsetjmp(guard, 0);
-
-	if (!sig) {
-		__atomic_store_n(&guarded, 1, __ATOMIC_SEQ_CST);
-		memcpy(to, from, n);
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	}
-	__atomic_store_n(&guarded, 0, __ATOMIC_SEQ_CST);
-	return sig;
 }
 
 /**
@@ -420,15 +400,10 @@ void soak_map(struct soak_region *region, unsigned long page, unsigned long npag
  */
 void soak_model_begin(void)
 {
-	struct sigaction fault = {
-		.sa_sigaction = on_fault,
-		.sa_flags = SA_SIGINFO | SA_NODEFER,
-	};
 	unsigned int i;
 
 	losses_before = soak_losses();
-	sigaction(SIGSEGV, &fault, NULL);
-	sigaction(SIGBUS, &fault, NULL);
+	catch_faults(on_fault);
 	for (i = 0; i < SOAK_REGIONS; i++) {
 		struct soak_region *region = &soak_regions[i];
 

@@ -185,7 +185,7 @@ static void choose_value(unsigned int nr, uint64_t *random)
 
 	snprintf(values, sizeof(values), "%s", modes[nr].values);
 	while ((word = strsep(&rest, " ")))
-		if (!soak_below(random, ++n))
+		if (!below(random, ++n))
 			chosen = word;
 	set(nr, NULL, chosen);
 }
@@ -195,16 +195,16 @@ static void turn_on(unsigned int nr, uint64_t operations, uint64_t *random)
 	static const unsigned int chances[] = { 2, 10, 30, 100 };
 
 	soak_set(epochs[nr], soak->epochs[nr] + 1);
-	state[nr].until = now_ms() + 1 + soak_below(random, modes[nr].ms);
+	state[nr].until = now_ms() + 1 + below(random, modes[nr].ms);
 	state[nr].at_last = state[nr].until + 10000;
-	state[nr].enough = operations + soak_below(random, OPERATIONS);
+	state[nr].enough = operations + below(random, OPERATIONS);
 	if (modes[nr].values) {
 		choose_value(nr, random);
 		return;
 	}
-	state[nr].budget = 1 + soak_below(random, modes[nr].times);
+	state[nr].budget = 1 + below(random, modes[nr].times);
 	set_number(nr, "times", state[nr].budget);
-	set_number(nr, "probability", chances[soak_below(random, ARRAY_SIZE(chances))]);
+	set_number(nr, "probability", chances[below(random, ARRAY_SIZE(chances))]);
 }
 
 static void turn_off(unsigned int nr)
@@ -264,12 +264,12 @@ static bool is_over(unsigned int nr, uint64_t operations)
  */
 void soak_modes_tick(uint64_t operations, uint64_t *random)
 {
-	unsigned int i, nr = soak_below(random, ARRAY_SIZE(modes));
+	unsigned int i, nr = below(random, ARRAY_SIZE(modes));
 
 	for (i = 0; i < ARRAY_SIZE(modes); i++)
 		if (is_over(i, operations))
 			turn_off(i);
-	if (!soak_below(random, 12) && state[nr].here && !state[nr].until)
+	if (!below(random, 12) && state[nr].here && !state[nr].until)
 		turn_on(nr, operations, random);
 }
 

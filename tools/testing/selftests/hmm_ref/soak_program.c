@@ -48,51 +48,13 @@ static const struct {
 	[SOAK_VERIFY] = { "verify", 4 },
 };
 
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ULL;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
-/**
- * soak_draw() - the next random number
- * @state: where the sequence is
- */
-uint64_t soak_draw(uint64_t *state)
-{
-	return mix((*state)++);
-}
-
-/**
- * soak_below() - a random number
- * @state: where the sequence is
- * @limit: it is less than this
- */
-unsigned int soak_below(uint64_t *state, unsigned int limit)
-{
-	return (soak_draw(state) >> 32) % limit;
-}
-
-/**
- * soak_stream() - a stream out of another one, or of the seed
- * @from: the other one
- * @a: the worker, say
- * @b: its generation
- */
-uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b)
-{
-	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
-}
-
 static enum soak_kind draw_kind(uint64_t *state)
 {
 	unsigned int sum = 0, at, i;
 
 	for (i = 0; i < SOAK_KINDS; i++)
 		sum += kinds[i].weight;
-	at = soak_below(state, sum);
+	at = below(state, sum);
 	for (i = 0; at >= kinds[i].weight; i++)
 		at -= kinds[i].weight;
 	return i;
@@ -111,29 +73,29 @@ static bool drops(enum soak_kind kind)
  */
 void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op)
 {
-	uint64_t state = mix((uint64_t)stream << 32 | index);
+	uint64_t state = operation_state(stream, index);
 
 	op->kind = draw_kind(&state);
 	/* Some processes begin with one of each kind. */
 	if (index < SOAK_KINDS && stream % 4 == 0)
 		op->kind = (stream / 4 + index) % SOAK_KINDS;
-	op->region = soak_below(&state, 4) ? 0 : 1;
-	op->device = soak_below(&state, 256);
-	op->variant = soak_below(&state, 65536);
-	op->page = soak_below(&state, 4096);
-	op->npages = 1 + soak_below(&state, 1 << soak_below(&state, 9));
-	op->offset = soak_below(&state, PAGE);
-	op->bytes = 1 + soak_below(&state, 1 << soak_below(&state, 17));
-	op->value = soak_draw(&state);
+	op->region = below(&state, 4) ? 0 : 1;
+	op->device = below(&state, 256);
+	op->variant = below(&state, 65536);
+	op->page = below(&state, 4096);
+	op->npages = 1 + below(&state, 1 << below(&state, 9));
+	op->offset = below(&state, PAGE);
+	op->bytes = 1 + below(&state, 1 << below(&state, 17));
+	op->value = draw(&state);
 	/* Half of them meet on few pages. A part is whole blocks, which is what can be large. */
-	if (soak_below(&state, 2))
+	if (below(&state, 2))
 		op->page %= MEETING_PAGES;
-	if (!soak_below(&state, 10)) {
+	if (!below(&state, 10)) {
 		op->page &= ~511U;
 		op->npages = 512;
 	}
 	/* What drops data takes little, mostly, so that there is some. */
-	if (drops(op->kind) && soak_below(&state, 4))
+	if (drops(op->kind) && below(&state, 4))
 		op->npages = 1 + op->npages % 16;
 }
 

@@ -96,7 +96,7 @@ static void child_main(uint32_t stream, const struct soak_op *op)
 
 static int do_fork(const struct soak_op *op)
 {
-	uint32_t stream = soak_stream(soak_self->stream, soak_self->index, 1);
+	uint32_t stream = stream_of(soak_self->stream, soak_self->index, 1);
 	int error;
 
 	/* Only a worker has room for a child. */
@@ -219,7 +219,7 @@ static void run_program(unsigned int length)
 static void *mover_main(void *arg)
 {
 	struct soak_slot *slot = arg;
-	uint32_t stream = soak_stream(slot->stream, 0, 2);
+	uint32_t stream = stream_of(slot->stream, 0, 2);
 	unsigned int i;
 
 	soak_self = slot;
@@ -239,7 +239,7 @@ static void *mover_main(void *arg)
 void soak_worker_main(unsigned int nr)
 {
 	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
-	uint32_t stream = soak_stream(soak->seed, nr, slot->generation);
+	uint32_t stream = stream_of(soak->seed, nr, slot->generation);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	worker_nr = nr;
