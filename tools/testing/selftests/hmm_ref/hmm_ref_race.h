@@ -160,6 +160,25 @@ static inline void __test_whole(struct __test_metadata *_metadata, struct race *
 
 #define test_whole(race)	__test_whole(_metadata, race)
 
+/*
+ * Opens device 0 twice and maps the memory of the race. Returns why the race cannot be run, or
+ * NULL.
+ */
+static inline const char *__test_race_open(struct __test_metadata *_metadata, struct race *race,
+					   bool large)
+{
+	const char *why_not;
+
+	race->fd = test_open(0);
+	race->fd2 = test_open(0);
+	why_not = race_map(race, large);
+	if (!why_not && large)
+		test_whole(race);
+	return why_not;
+}
+
+#define test_race_open(race, large)	__test_race_open(_metadata, race, large)
+
 /* ---- those who use the device --------------------------------------------------- */
 
 /* The device may give up on a range that changes all the time, but not for ever. */

@@ -10,7 +10,7 @@
  * another; split folios that are freed twice, or never; a device page table that goes
  * on mapping what was cut out; a way back that needs the folio whole.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define HUGE_ORDER	9
@@ -67,14 +67,6 @@ static char *page_at(struct split *s, unsigned long page)
 }
 
 /* ---- there --------------------------------------------------------------------- */
-
-static unsigned int order_at(int fd, char *mem)
-{
-	struct hmm_ref_page_state state;
-	struct hmm_ref_snapshot cmd;
-
-	return _test_snapshot(fd, mem, page_size(), &state, &cmd) ? ~0U : state.order;
-}
 
 /* Return: false when there is no huge page to be had. */
 static bool split_begin(struct __test_metadata *_metadata, struct split *s,

@@ -7,39 +7,10 @@
  * Stands for: a device that goes on using its translation of a page that another one has taken;
  * pages that two owners count, or none; a source that goes while it is copied from.
  */
-#include "hmm_ref_peer.h"
+#include "hmm_ref_peer_test.h"
 #include "hmm_ref_trace.h"
 
-#define PAGES		32UL
 #define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
-
-FIXTURE(peer)
-{
-	struct leak_check leak;
-	struct peers peers;
-	char *mem;
-};
-
-FIXTURE_VARIANT(peer)
-{
-	unsigned int from;
-	unsigned int to;
-};
-
-FIXTURE_VARIANT_ADD(peer, private_to_private)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(peer, private_to_coherent)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_COHERENT,
-};
-
-FIXTURE_VARIANT_ADD(peer, coherent_to_private)
-{
-	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
-};
 
 FIXTURE_VARIANT_ADD(peer, coherent_to_coherent)
 {
@@ -48,30 +19,17 @@ FIXTURE_VARIANT_ADD(peer, coherent_to_coherent)
 
 FIXTURE_SETUP(peer)
 {
-	const char *why_not;
+	const char *why_not = test_peers_begin();
 
-	leak_check_begin(_metadata, &self->leak);
-	why_not = peers_open(&self->peers, variant->from, variant->to);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	/* One window, or a failure would end the command at its end. */
-	self->mem = test_map_blocks(1);
-	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
-	fill_pages(self->mem, PAGES, 1);
 }
 
 FIXTURE_TEARDOWN_PARENT(peer)
 {
 	write_file(SLOW_ENGINE, "0");
-	if (hmm_ref_count() < self->leak.devices)
-		device_bind(self->peers.from_nr);
-	leak_check_end(_metadata, &self->leak);
+	test_peers_end(_metadata, self);
 }
-
-#define test_at_from(npages)	\
-	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-#define test_at_to(npages)	\
-	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
 
 TEST_F(peer, to_and_fro)
 {

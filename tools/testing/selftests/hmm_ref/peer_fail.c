@@ -11,10 +11,9 @@
  */
 #include "hmm_ref_utils.h"
 #include "hmm_ref_fail.h"
-#include "hmm_ref_peer.h"
+#include "hmm_ref_peer_test.h"
 #include "hmm_ref_trace.h"
 
-#define PAGES		32UL
 #define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
 #define FAIL_ONE_COPY	"/sys/kernel/debug/hmm_ref/fail_one_copy/"
 #define FAIL_DMA	"/sys/kernel/debug/hmm_ref/fail_dma/"
@@ -46,52 +45,19 @@ static int evictions_fail(bool fail)
 	return rc;
 }
 
-FIXTURE(peer_fail)
-{
-	struct leak_check leak;
-	struct peers peers;
-	char *mem;
-};
-
-FIXTURE_VARIANT(peer_fail)
-{
-	unsigned int from;
-	unsigned int to;
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, private_to_private)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, private_to_coherent)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_COHERENT,
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, coherent_to_private)
-{
-	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_SETUP(peer_fail)
+FIXTURE_SETUP(peer)
 {
 	const char *why_not;
 
 	if (access(FAIL_COPY "probability", F_OK))
 		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
-	leak_check_begin(_metadata, &self->leak);
-	why_not = peers_open(&self->peers, variant->from, variant->to);
+	why_not = test_peers_begin();
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	/* One window, or a failure would end the command at its end. */
-	self->mem = test_map_blocks(1);
-	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
-	fill_pages(self->mem, PAGES, 1);
 	test_takes_all(self->peers.from, self->mem, PAGES);
 }
 
-FIXTURE_TEARDOWN_PARENT(peer_fail)
+FIXTURE_TEARDOWN_PARENT(peer)
 {
 	unsigned int i;
 
@@ -100,15 +66,8 @@ FIXTURE_TEARDOWN_PARENT(peer_fail)
 	for (i = 0; i < ARRAY_SIZE(armed); i++)
 		EXPECT_EQ(0, attr_disarm(armed[i]));
 	EXPECT_EQ(0, evictions_fail(false));
-	if (hmm_ref_count() < self->leak.devices)
-		device_bind(self->peers.from_nr);
-	leak_check_end(_metadata, &self->leak);
+	test_peers_end(_metadata, self);
 }
-
-#define test_at_from(npages)	\
-	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-#define test_at_to(npages)	\
-	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
 
 /* ---- steps that fail ---------------------------------------------------------------- */
 
@@ -133,7 +92,7 @@ static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peer
 #define test_unmoved(seed) \
 	__test_unmoved(_metadata, &self->peers, self->mem, seed)
 
-TEST_F(peer_fail, copy_fails)
+TEST_F(peer, copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -146,7 +105,7 @@ TEST_F(peer_fail, copy_fails)
 }
 
 /* One of the pages stays, and it alone. */
-TEST_F(peer_fail, one_copy_fails)
+TEST_F(peer, one_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -164,7 +123,7 @@ TEST_F(peer_fail, one_copy_fails)
 }
 
 /* By way of system memory the second copy fails: the page stays half way, and is not lost. */
-TEST_F(peer_fail, second_copy_fails)
+TEST_F(peer, second_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -183,7 +142,7 @@ TEST_F(peer_fail, second_copy_fails)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-TEST_F(peer_fail, no_room_for_copies)
+TEST_F(peer, no_room_for_copies)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -194,7 +153,7 @@ TEST_F(peer_fail, no_room_for_copies)
 	test_unmoved(1);
 }
 
-TEST_F(peer_fail, copy_of_a_huge_page_fails)
+TEST_F(peer, copy_of_a_huge_page_fails)
 {
 	struct hmm_ref_migrate cmd;
 	char *mem;
@@ -217,7 +176,7 @@ TEST_F(peer_fail, copy_of_a_huge_page_fails)
 }
 
 /* No page of the device is handed out: those of the other one stay there. */
-TEST_F(peer_fail, nothing_is_handed_out)
+TEST_F(peer, nothing_is_handed_out)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -234,7 +193,7 @@ TEST_F(peer_fail, nothing_is_handed_out)
 /* ---- no room -------------------------------------------------------------------- */
 
 /* The device is full, and nothing can leave it: what is on the other one stays there. */
-TEST_F(peer_fail, full_for_good)
+TEST_F(peer, full_for_good)
 {
 	struct hmm_ref_migrate cmd;
 	unsigned long n;
@@ -260,7 +219,7 @@ TEST_F(peer_fail, full_for_good)
 /* ---- the source is lost, or goes --------------------------------------------------- */
 
 /* What it answers is no data. The other device is not lost for that. */
-TEST_F(peer_fail, source_is_lost)
+TEST_F(peer, source_is_lost)
 {
 	char *other = test_map_pages(1);
 	struct hmm_ref_migrate cmd;
@@ -321,7 +280,7 @@ static int pull_main(void *arg)
  * The engine of the other device hangs with a copy from the source. Removal of the source does not
  * wait for as long as others would: it gets its pages back, and evicts them.
  */
-TEST_F(peer_fail, source_goes_while_the_copy_hangs)
+TEST_F(peer, source_goes_while_the_copy_hangs)
 {
 	struct pull pull = { .fd = self->peers.to, .mem = self->mem };
 	struct worker worker;

@@ -32,13 +32,9 @@ FIXTURE_SETUP(race)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	test_stats(self->race.fd, &self->before);
 }
 

@@ -43,13 +43,9 @@ FIXTURE_SETUP(discard)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */
 	self->race.pause_us = 500;
@@ -263,13 +259,9 @@ FIXTURE_SETUP(share)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
 	race_clear_words(&self->race, 2);
 	/* A migration waits for pages of the other CPU, and makes others wait for it. */
