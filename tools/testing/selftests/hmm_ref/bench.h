@@ -41,7 +41,7 @@ struct source_info {
 	const char *name;
 	const char *module;
 	const char *device;
-	bool old;		/* the old interface */
+	bool old;		/* has the old interface */
 };
 
 extern const struct source_info sources[NR_SOURCES];
@@ -83,7 +83,7 @@ struct range {
 struct whereabouts {
 	unsigned long present;
 	unsigned long away;	/* on the device or exclusive to it */
-	unsigned long huge;	/* of the present ones, whole huge pages */
+	unsigned long huge;	/* present pages that are part of a whole huge page */
 };
 
 extern const char *const kind_names[];
@@ -102,7 +102,7 @@ long range_move(const struct range *range, int node, void **pages, int *nodes,
 
 /* ---- Operations: bench_ops.c ------------------------------------------------- */
 
-/* ORs of sources. */
+/* Masks of sources. */
 #define ON(source)	(1U << (source))
 
 enum operation {
@@ -113,11 +113,11 @@ enum operation {
 	OP_EVICT, OP_MEMCPY, OP_MOVE_PAGES, NR_OPERATIONS
 };
 
-/* Where the pages of a range are when an operation starts, or has ended. */
+/* Where the pages of a range are before or after an operation. */
 enum place {
 	IN_SYSTEM,
 	ON_DEVICE,
-	ON_DEVICE_MAPPED,	/* and in the device's page table */
+	ON_DEVICE_MAPPED,	/* and mapped by the device */
 	IS_EXCLUSIVE,
 	ON_NODE,		/* the first of two NUMA nodes */
 	ON_OTHER_NODE,
@@ -127,29 +127,29 @@ struct job;
 
 struct operation_info {
 	const char *name;
-	unsigned int on;	/* sources that have it */
+	unsigned int on;	/* sources that support the operation */
 	enum place from, to;
 	int (*run)(struct job *job);
-	bool touches;		/* CPU faults, whose latency is of interest */
-	bool fills;		/* takes holes and zero pages, too */
-	bool alone;		/* is about the whole device */
+	bool touches;		/* causes CPU faults, whose latency is measured */
+	bool fills;		/* also runs on holes and zero pages */
+	bool alone;		/* concerns the whole device, so one worker runs it */
 };
 
 struct job {
 	enum source source;
 	enum operation op;
 	enum fill fill;
-	bool verify;		/* every byte */
+	bool verify;		/* compare every byte */
 	int fd;
 	struct range range;
 	char *buf;		/* as large as the range */
-	uint32_t *order;	/* in which pages are touched */
+	uint32_t *order;	/* order in which pages are touched */
 	void **move_pages;	/* arrays of move_pages() */
 	int *move_nodes, *move_status;
 	int nodes[2];
-	unsigned int seed;	/* of the data that the range must have */
-	bool ready;		/* the range is as the operation starts */
-	struct histogram *hist;	/* where the latency of each touch goes, or NULL */
+	unsigned int seed;	/* seed of the data that the range must hold */
+	bool ready;		/* the range is in the state that the operation starts from */
+	struct histogram *hist;	/* records the latency of each touch, or NULL */
 };
 
 extern const struct operation_info operations[NR_OPERATIONS];
@@ -166,17 +166,17 @@ int job_check(struct job *job);
 
 enum command { CMD_PREPARE, CMD_RUN, CMD_LATENCY, CMD_CHECK, CMD_QUIT };
 
-/* What is measured. */
+/* A row of the result. */
 struct figure {
 	enum source source;
 	enum operation op;
 	enum kind kind;
 	enum fill fill;
-	size_t size;		/* of each worker */
+	size_t size;		/* bytes of each worker's range */
 	unsigned int threads, processes;
 	struct stats stats;	/* ns per page */
 	struct histogram *hist;
-	unsigned int dropped;	/* repetitions in which something did not move */
+	unsigned int dropped;	/* repetitions that left some page in its place */
 	int rc;
 };
 
@@ -195,11 +195,11 @@ struct team {
 	struct worker_state workers[MAX_WORKERS];
 };
 
-/* What all workers of a figure are given. */
+/* Parameters that all workers of a figure share. */
 struct task {
 	const struct figure *figure;
 	int nodes[2];
-	cpu_set_t cpus;		/* that the workers share */
+	cpu_set_t cpus;		/* CPUs that the workers may use */
 	int mem_node;		/* -1: any */
 	bool verify;
 };
@@ -218,10 +218,10 @@ void team_stop(bool healthy);
 
 enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON };
 
-/* What all of the output says. */
+/* Properties of the whole output. */
 struct output {
 	const char *unit;	/* "ns" or "insn" */
-	const char *params;	/* of the module */
+	const char *params;	/* module parameters */
 	bool tty;
 };
 
@@ -250,7 +250,7 @@ struct list {
 
 struct options {
 	unsigned int sources, operations, kinds, fills;	/* masks */
-	bool all_sources;	/* those that are not there are no error */
+	bool all_sources;	/* sources that are not available are no error */
 	struct list sizes, threads, processes;
 	int cpu_node, mem_node;
 	unsigned int warmup, repetitions;

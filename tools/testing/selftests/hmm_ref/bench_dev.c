@@ -2,12 +2,12 @@
 /*
  * The drivers that the benchmark compares: their modules, their devices, their commands.
  *
- * One of the modules is loaded at a time, with parameters of our own; what was loaded
- * before comes back at the end, with the parameters that it had. A driver that cannot be
+ * One module is loaded at a time, with the benchmark's own parameters. Modules that were loaded
+ * before are loaded again at the end, with the parameters that they had. A driver that cannot be
  * unloaded, because it is built in, is used as it is.
  *
- * Commands return 0 or -errno, and -EPROTO when they have not done all of the range. The
- * old interface does not say how much it has moved: pagemap does.
+ * Commands return 0 or -errno, and -EPROTO when they have not processed the whole range. The old
+ * interface does not return how many pages it has moved, so pagemap is read.
  */
 #include <dirent.h>
 
@@ -28,8 +28,8 @@ const struct source_info sources[NR_SOURCES] = {
 
 static struct {
 	const char *name;
-	bool before;		/* was loaded when we came */
-	bool ours;		/* is loaded now, by us */
+	bool before;		/* loaded before the benchmark began */
+	bool ours;		/* loaded by the benchmark */
 	char params[512];
 } modules[NR_MODULES] = {
 	{ "hmm_ref" }, { "test_hmm" }, { "hmm_ref_floor" },
@@ -61,7 +61,7 @@ static void add_param(char *params, size_t size, const char *module, const char 
 	fclose(file);
 }
 
-/* Remembers what is loaded, and how. */
+/* Records which modules are loaded, and their parameters. */
 void modules_save(void)
 {
 	struct dirent *entry;
@@ -95,7 +95,7 @@ static bool module_unload(unsigned int i)
 {
 	int try;
 
-	/* A file that was just closed may keep it for a moment. */
+	/* A file that has just been closed may keep the module for a moment. */
 	for (try = 0; try < 20 && module_is_loaded(modules[i].name); try++) {
 		if (run_modprobe("-r", modules[i].name, ""))
 			break;
@@ -105,7 +105,7 @@ static bool module_unload(unsigned int i)
 	return !module_is_loaded(modules[i].name);
 }
 
-/* Loads the module of a source, and no other. Returns if its device is there. */
+/* Loads the module of a source, and no other. Returns whether its device exists. */
 bool source_load(enum source source, const char *params)
 {
 	unsigned int i, own = 0;
@@ -168,7 +168,7 @@ int native_migrate(int fd, unsigned int direction, unsigned int flags,
 	return cmd.out_migrated == npages ? 0 : -EPROTO;
 }
 
-/* The old interface reads everything back into @buf. */
+/* The old interface copies all of the data back to @buf. */
 int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
 		  void *buf)
 {
@@ -206,7 +206,7 @@ int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
 	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
 }
 
-/* The old interface reads everything back here, too. */
+/* Here, too, the old interface copies all of the data back. */
 int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
 		  void *buf)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of the benchmark: a range, what is in it, where its pages are.
+ * Memory of the benchmark: a range, its content, and where its pages are.
  *
- * A range starts at an address where a huge page could be. Filling drops what is there and
- * faults it in anew, so that each repetition begins with pages that the device never had.
- * /proc/self/pagemap says where pages are, the same for all drivers: a page that a device
- * has, or has exclusive access to, has an entry like one that is swapped out.
+ * A range starts at an address that a huge page could be mapped at. Filling drops all pages and
+ * faults in new ones, so that each repetition begins with pages that the device never had.
+ * /proc/self/pagemap tells where pages are, in the same way for all drivers: the entry of a page
+ * that is on a device, or exclusive to one, looks like that of a page that is swapped out.
  */
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
@@ -28,7 +28,7 @@ static unsigned long read_number(const char *path, unsigned long otherwise)
 	return value;
 }
 
-/* Page sizes, without a device to ask. */
+/* Finds the page sizes without asking a device. */
 void mem_probe(void)
 {
 	hmm_ref_dev_info.out_page_size = sysconf(_SC_PAGESIZE);
@@ -36,7 +36,7 @@ void mem_probe(void)
 		read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 2 << 20);
 }
 
-/* Memory of the node, or of any for -1. Returns 0 or -errno. */
+/* Binds memory to a node, unless that is -1. Returns 0 or -errno. */
 static int mem_bind(void *mem, size_t size, int node)
 {
 	unsigned long nodes = 1UL << node;
@@ -79,7 +79,7 @@ void range_unmap(struct range *range)
 	close(range->pagemap);
 }
 
-/* Without @all only the first word of a page gets its data. */
+/* Without @all, only the first word of each page is written. */
 int range_fill(const struct range *range, enum fill fill, unsigned int seed,
 	       bool all)
 {
@@ -100,7 +100,7 @@ int range_fill(const struct range *range, enum fill fill, unsigned int seed,
 	return 0;
 }
 
-/* Has every byte the data of @seed, or of a hole? Brings all of it home. */
+/* Does every byte hold the data of @seed, or zero for a hole? Brings all pages to system memory. */
 bool range_is(const struct range *range, enum fill fill, unsigned int seed)
 {
 	unsigned long i;
@@ -153,7 +153,7 @@ int range_where(const struct range *range, struct whereabouts *where)
 	return 0;
 }
 
-/* The first two nodes with memory. Returns how many there are. */
+/* Finds the first two nodes with memory. Returns how many there are. */
 unsigned int find_nodes(int nodes[2])
 {
 	unsigned int node, found = 0;
@@ -168,8 +168,8 @@ unsigned int find_nodes(int nodes[2])
 }
 
 /*
- * Moves all pages of a range to a node. A huge page is one page to move_pages(). Returns
- * how many pages are there then, or -errno.
+ * Moves all pages of a range to a node. move_pages() counts a huge page as one page. Returns how
+ * many pages are on the node then, or -errno.
  */
 long range_move(const struct range *range, int node, void **pages, int *nodes,
 		int *status)

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The operations of the benchmark: how each begins, what it does, what it must have done.
+ * The operations of the benchmark: initial state, operation, final state.
  *
  * A job is one worker's share: a range of memory and an open file. Per repetition:
  *
  *   job_prepare()	brings the range into the state that the operation starts from;
- *			nothing, if the last repetition has left it in that state
- *   job_run()		the operation, and nothing else: the caller takes the time
- *   job_check()	counts the pages where they must be now; if asked to, looks at
- *			every byte, which brings the range home
+ *			does nothing if the last repetition has left it there
+ *   job_run()		the operation alone, which the caller times
+ *   job_check()	checks where the pages are; with verify set, compares
+ *			every byte, which brings all pages to system memory
  *
- * All return 0 or -errno; -EPROTO is a count that is wrong, -EILSEQ a byte.
+ * All return 0 or -errno; -EPROTO is a wrong count, -EILSEQ a wrong byte.
  */
 #include "bench.h"
 #include "hmm_ref_old.h"
 
-#define TOUCH_STRIDE	64UL	/* pages, more than a driver brings along */
+#define TOUCH_STRIDE	64UL	/* pages; more than a driver migrates around a fault */
 
 #define ON_NATIVE	ON(SRC_HMM_REF)
 #define ON_OLD		(ON(SRC_OLD) | ON(SRC_TEST_HMM))
 #define ON_MIRRORS	(ON_NATIVE | ON_OLD)
 #define ON_DEVICES	(ON_MIRRORS | ON(SRC_FLOOR))
 
-/* ---- what they do ---------------------------------------------------------------- */
+/* ---- operations ---------------------------------------------------------------- */
 
 static int run_to_device(struct job *job)
 {
@@ -60,7 +60,7 @@ static int run_touch_read(struct job *job)
 	return 0;
 }
 
-/* Writes what is there, so the data stay as they are. */
+/* Writes the data that the page holds already. */
 static void touch_write_word(const struct job *job, unsigned long i)
 {
 	__atomic_store_n((unsigned long *)touched_page(job, i),
@@ -170,7 +170,7 @@ const struct operation_info operations[NR_OPERATIONS] = {
 			    run_move_pages },
 };
 
-/* ---- a job ----------------------------------------------------------------------- */
+/* ---- a job --------------------------------------------------------------------- */
 
 static void make_order(struct job *job)
 {
@@ -197,7 +197,7 @@ static void make_order(struct job *job)
 	}
 }
 
-/* Zeroed, so that it is there: the operation must not fault it in. */
+/* Touched, since the operation must not fault it in. */
 static void *job_array(size_t n, size_t size)
 {
 	void *array = malloc(n * size);
@@ -205,7 +205,7 @@ static void *job_array(size_t n, size_t size)
 	return array ? memset(array, 0, n * size) : NULL;
 }
 
-/* source, op, fill, verify and nodes are set. Returns 0 or -errno. */
+/* The caller has set source, op, fill, verify and nodes. Returns 0 or -errno. */
 int job_init(struct job *job, size_t size, enum kind kind, int node)
 {
 	int rc;
@@ -240,7 +240,7 @@ void job_exit(struct job *job)
 		close(job->fd);
 }
 
-/* -EPROTO, unless all pages are where they belong. */
+/* Returns -EPROTO unless all pages are at @place. */
 static int expect_place(const struct job *job, enum place place)
 {
 	unsigned long npages = job->range.npages;
@@ -256,7 +256,7 @@ static int expect_place(const struct job *job, enum place place)
 	return where.present == npages ? 0 : -EPROTO;
 }
 
-/* Did the kernel have huge pages to give? */
+/* Has the kernel provided huge pages? */
 static int expect_kind(const struct job *job)
 {
 	struct whereabouts where;
@@ -316,7 +316,7 @@ int job_run(struct job *job)
 	return operations[job->op].run(job);
 }
 
-/* What the operation has read or written elsewhere. */
+/* Checks the data that the operation has copied to the buffer. */
 static bool buf_is_right(const struct job *job)
 {
 	if (job->op != OP_DEV_READ && job->op != OP_DEV_READ_COLD && job->op != OP_MEMCPY)
@@ -336,7 +336,7 @@ int job_check(struct job *job)
 	if (job->verify)
 		return range_is(&job->range, job->fill, job->seed) && buf_is_right(job) ?
 		       0 : -EILSEQ;
-	/* A range that the device has mapped is not cold. */
+	/* A range that the device has mapped is no longer cold. */
 	job->ready = op->from == op->to && job->op != OP_DEV_READ_COLD;
 	return 0;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The options of hmm_ref_bench: what they mean, and that they are right. A bad one ends
- * the program with status 2.
+ * The options of hmm_ref_bench, and their checks. A bad option ends the program with status 2.
  */
 #include <ctype.h>
 #include <getopt.h>
@@ -73,7 +72,7 @@ static void bad_option(const char *format, ...)
 	exit(2);
 }
 
-/* A mask of the names in a list. @name gives the name of an index. */
+/* Makes a mask of the names in a list. @name returns the name of an index. */
 static unsigned int parse_names(char option, char *text, unsigned int n,
 				const char *(*name)(unsigned int i))
 {
@@ -199,7 +198,7 @@ static void parse_nodes(char *text)
 	options.mem_node = nodes.value[1];
 }
 
-/* They become words of a command. */
+/* The parameters become words of a shell command. */
 static void parse_params(const char *text)
 {
 	const char *c;

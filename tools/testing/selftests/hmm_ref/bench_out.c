@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the benchmark prints: a line per figure as it is done, the ratios at the end, and
+ * The output of the benchmark: a line per figure as soon as it is known, the ratios at the end, and
  * the same as CSV and JSON.
  *
- * A figure that was not had has its reason in place of values: -errno of the operation.
+ * A figure that could not be measured has the reason in place of its values: -errno of the
+ * operation.
  */
 #include <sys/utsname.h>
 
@@ -27,7 +28,7 @@ static double gigabytes_per_second(const struct figure *figure)
 	return page_size() / figure->stats.median;
 }
 
-/* What an error means here. */
+/* The meaning of an error in this program. */
 static const char *reason(int rc)
 {
 	switch (rc) {
@@ -62,7 +63,7 @@ void print_head(FILE *to)
 	fprintf(to, "%-61s%s per page\n", "", out.unit);
 }
 
-/* Instructions take no time. */
+/* The rate means nothing when instructions are counted. */
 static void print_rate(FILE *to, const struct figure *figure, const char *none)
 {
 	if (strcmp(out.unit, "ns"))
@@ -91,7 +92,7 @@ void print_figure(FILE *to, const struct figure *figure)
 			out.unit);
 }
 
-/* The current line of a terminal. */
+/* Rewrites the current line of a terminal. */
 void progress_show(const struct figure *figure, unsigned int count)
 {
 	if (!out.tty)
@@ -127,7 +128,7 @@ static const struct figure *find_figure(const struct figure *figures, unsigned i
 	return NULL;
 }
 
-/* The floor has no mapping: to_device is what that can be compared with. */
+/* The floor has no mapping, so to_device_map is compared with its to_device. */
 static const struct figure *find_floor(const struct figure *figures, unsigned int n,
 				       const struct figure *row)
 {
@@ -214,7 +215,7 @@ void print_csv(FILE *to, const struct figure *figures, unsigned int n)
 	}
 }
 
-/* A string of JSON. */
+/* Prints a JSON string. */
 static void print_string(FILE *to, const char *text)
 {
 	fputc('"', to);
@@ -234,7 +235,7 @@ static void print_member(FILE *to, const char *name, const char *value)
 	fprintf(to, ",\n");
 }
 
-/* The first line of a file that begins with @key, behind the colon. */
+/* Finds the first line of a file that begins with @key, and the text after the colon. */
 static void file_value(const char *path, const char *key, char *value, size_t size)
 {
 	char line[256];
@@ -343,7 +344,7 @@ void print_histograms(FILE *to, const struct figure *figures, unsigned int n)
 	}
 }
 
-/* Writes PREFIX and the ending. Returns 0 or -errno. */
+/* Writes the file PREFIX.ENDING. Returns 0 or -errno. */
 int write_file(const char *prefix, const char *ending,
 	       void (*print)(FILE *to, const struct figure *f, unsigned int n),
 	       const struct figure *figures, unsigned int n)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The workers of the benchmark: processes of threads, each with a job of its own.
+ * The workers of the benchmark: processes with threads, each with a job of its own.
  *
- * The controller sets a command, makes the phase one more and sleeps until all workers
- * are done. A worker does the phases one by one. For a timed run the workers meet
- * before it, so they begin at once. Each takes its own time: a repetition has lasted
- * from the first beginning to the last end.
+ * The controller sets a command, increments the phase and sleeps until all workers are done. A
+ * worker runs the phases one after the other. Before a timed run the workers meet, so that they
+ * begin at the same time. Each measures its own time: a repetition lasts from the first begin to
+ * the last end.
  *
- * All of that is in shared memory and on futexes. The controller wakes up every second, to
- * see if a process has died.
+ * All of this state is in shared memory, with futexes. The controller wakes up every second to
+ * check whether a process has died.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -47,7 +47,7 @@ static unsigned int team_get(const unsigned int *word)
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* All workers are awake, and there may be more of them than CPUs. */
+/* All workers are awake. There may be more of them than CPUs, so the CPU is yielded. */
 static void team_meet(void)
 {
 	__atomic_add_fetch(&team->met, 1, __ATOMIC_ACQ_REL);
@@ -57,7 +57,7 @@ static void team_meet(void)
 
 /* ---- a worker -------------------------------------------------------------------- */
 
-/* The CPUs of a node, or all that there are for -1. */
+/* Returns the CPUs of a node, or all CPUs for -1. */
 void node_cpus(int node, cpu_set_t *cpus)
 {
 	unsigned int first, last;
@@ -82,7 +82,7 @@ void node_cpus(int node, cpu_set_t *cpus)
 	fclose(file);
 }
 
-/* A CPU of its own, if there are enough. */
+/* Gives each worker its own CPU, if there are enough. */
 static int pin(unsigned int index, const cpu_set_t *cpus)
 {
 	unsigned int n = CPU_COUNT(cpus);
@@ -151,10 +151,10 @@ static void *worker_main(void *data)
 		while (team_get(&team->phase) == phase)
 			futex_wait(&team->phase, phase, 1);
 		phase++;
-		/* With the last worker done the next command may come at once. */
+		/* As soon as the last worker is done, the controller may set the next command. */
 		command = team->command;
 		state->rc = broken ? broken : worker_command(&job, state, command);
-		/* The others wait for it. */
+		/* The other workers wait for it. */
 		if (broken && (command == CMD_RUN || command == CMD_LATENCY))
 			team_meet();
 		if (command == CMD_QUIT && !broken)
@@ -194,8 +194,8 @@ int team_alloc(void)
 }
 
 /*
- * A process begins on the CPU that it stays on. Another one that it had been on would be
- * asked to flush its TLB, too.
+ * A process begins on the CPU that it stays on. A CPU that it has left would have to flush its TLB,
+ * too.
  */
 int team_start(const struct task *task)
 {
@@ -219,7 +219,7 @@ int team_start(const struct task *task)
 	return rc;
 }
 
-/* A process that ends before it is told to has crashed. */
+/* A process that ends without being told to has crashed. */
 static bool team_is_alive(void)
 {
 	unsigned int i;
@@ -233,7 +233,7 @@ static bool team_is_alive(void)
 	return true;
 }
 
-/* Have all been started? */
+/* Have all processes been started? */
 bool team_is_whole(unsigned int processes)
 {
 	unsigned int i;
@@ -244,7 +244,7 @@ bool team_is_whole(unsigned int processes)
 	return true;
 }
 
-/* Have all workers do something. Returns the first error of any of them. */
+/* Runs a command in all workers. Returns the first error. */
 int team_do(enum command command)
 {
 	unsigned int i, done;
@@ -266,7 +266,7 @@ int team_do(enum command command)
 	return 0;
 }
 
-/* How long the last run has lasted, in ns. */
+/* Returns how long the last run took, in ns. */
 double team_time(void)
 {
 	unsigned long long start = ~0ULL, end = 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Arithmetic of the benchmark: what repetitions say, and how latencies are distributed.
+ * Statistics of the benchmark: summaries of repetitions and distributions of latencies.
  *
- * Repetitions are few, so the interval of confidence comes from Student's t. Latencies are
- * many, so they are counted in buckets: 8 steps in each power of two, exact below 8.
+ * Repetitions are few, so the confidence interval uses Student's t. Latencies are many, so they are
+ * counted in buckets: 8 per power of two, exact below 8.
  */
 #include <stdlib.h>
 
@@ -18,7 +18,7 @@ static int compare_doubles(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Without libm. */
+/* libm is not linked. */
 static double square_root(double x)
 {
 	double root = x > 1 ? x : 1;
@@ -29,7 +29,7 @@ static double square_root(double x)
 	return root;
 }
 
-/* The quantile of 97.5 % for as many degrees of freedom. */
+/* The 97.5 % quantile for this number of degrees of freedom. */
 static double student_t(unsigned int degrees)
 {
 	static const double few[11] = {
@@ -41,7 +41,7 @@ static double student_t(unsigned int degrees)
 	return 1.96 + 2.7 / degrees;
 }
 
-/* Between two samples the value is in proportion. */
+/* Interpolates linearly between two samples. */
 static double quantile(const double *sorted, unsigned int n, double q)
 {
 	double at = q * (n - 1);
@@ -50,7 +50,7 @@ static double quantile(const double *sorted, unsigned int n, double q)
 	return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[i];
 }
 
-/* Sorts the samples. */
+/* Summarizes the samples, and sorts them. */
 void stats_make(struct stats *stats, double *samples, unsigned int n)
 {
 	double sum = 0, squares = 0;
@@ -85,7 +85,7 @@ static unsigned int hist_bucket(uint64_t value)
 	return (power - 2) * HIST_STEPS + (value >> (power - 3)) - HIST_STEPS;
 }
 
-/* The least value of a bucket. */
+/* The smallest value of a bucket. */
 uint64_t hist_low(unsigned int bucket)
 {
 	if (bucket < HIST_STEPS)
@@ -108,7 +108,7 @@ void hist_merge(struct histogram *hist, const struct histogram *other)
 	hist->total += other->total;
 }
 
-/* The middle of the bucket that the quantile is in. */
+/* Returns the middle of the bucket that has the quantile. */
 double hist_quantile(const struct histogram *hist, double q)
 {
 	uint64_t seen = 0;

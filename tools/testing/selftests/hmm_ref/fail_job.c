@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Operations that are made to fail: what fail_nth, fail_probe and fail_classes share.
+ * Operations that are made to fail, for fail_nth, fail_probe and fail_classes.
  *
  * A round is: job_prepare(), arm, job_run(), disarm, job_run() once more, job_verify(),
- * job_settle(). Only job_run() runs with failures armed, and it touches nothing that was
- * not touched before. Nothing here asserts; errors are -errno or a message of CHECK().
+ * job_settle(). Only job_run() runs with failures armed. It touches only memory and code that were
+ * touched before. Nothing here asserts: functions return -errno, or print a message by CHECK().
  */
 #include "fail_job.h"
 #include "hmm_ref_old.h"
 #include "hmm_ref_process.h"
 
-/* Return: the first device of that kind, or -ENODEV. */
+/* Returns the number of the first device with that kind of memory, or -ENODEV. */
 static int find_device(bool coherent)
 {
 	unsigned int type = coherent ? HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
@@ -165,7 +165,7 @@ int run_exclusive(struct job *job)
 	return _test_make_exclusive(job->fd, job->mem, job->pages);
 }
 
-/* Of a huge page the first few, for which it is split: all of them would take minutes. */
+/* The first few pages of a huge page, which is split for that: all of them would take minutes. */
 int run_exclusive_few(struct job *job)
 {
 	return _test_make_exclusive(job->fd, job->mem, 4);
@@ -187,7 +187,7 @@ int run_touch(struct job *job)
 	return 0;
 }
 
-/* Touches the second page, with what is there already. */
+/* Writes the data that the second page holds already. */
 int run_touch_write(struct job *job)
 {
 	unsigned long *word = (unsigned long *)(job->mem + page_size());
@@ -212,9 +212,9 @@ int run_file_write(struct job *job)
 
 /* ---- rounds --------------------------------------------------------------------- */
 
-#define FULL_MAX	(64UL << 20)	/* of memory, to fill a device of that size */
+#define FULL_MAX	(64UL << 20)	/* largest capacity that a test fills */
 
-/* Return: 0, -ENODEV when the device is too large to be filled, another -errno. */
+/* Returns 0, -ENODEV when the device is too large to be filled, or another -errno. */
 static int job_init_filler(struct job *job, int fd)
 {
 	struct hmm_ref_stats stats;
@@ -229,7 +229,7 @@ static int job_init_filler(struct job *job, int fd)
 		return -ENODEV;
 	if (job->room == ROOM_CHUNK_FULL && info.out_chunk_size * 2 != info.out_capacity)
 		return -ENODEV;
-	/* Pages that other tests have retired hold nothing. */
+	/* Pages that other tests have retired cannot be filled. */
 	job->filler_pages = (job->room == ROOM_FULL ? info.out_capacity :
 			     info.out_chunk_size) / page_size() - stats.out_pages_retired;
 	job->filler = map_pages(job->filler_pages);
@@ -240,7 +240,10 @@ static int job_init_filler(struct job *job, int fd)
 	return 0;
 }
 
-/* What has left the device goes back. Return: 0, -EPROTO when not all of it does, -errno. */
+/*
+ * Migrates filler pages that have left the device back to it. Returns 0, -EPROTO when some cannot
+ * be migrated, or another -errno.
+ */
 static int job_fill(struct job *job)
 {
 	struct hmm_ref_migrate cmd;
@@ -263,14 +266,14 @@ static int job_fill(struct job *job)
 	return there == (long)job->filler_pages ? 0 : -EPROTO;
 }
 
-/* What was there before is still there, be it on the device or not. */
+/* The filler has its data, on the device or not. */
 bool job_verify_filler(struct job *job)
 {
 	return job->room == ROOM_PLENTY ||
 	       CHECK(!bad_pages_from(job->filler, job->filler_pages, 3, 0));
 }
 
-/* Return: 0, -ENODEV when there is no such device, another -errno. */
+/* Returns 0, -ENODEV when there is no such device, or another -errno. */
 int job_init(struct job *job)
 {
 	struct hmm_ref_stats stats;
@@ -304,9 +307,8 @@ int job_init(struct job *job)
 }
 
 /*
- * Another process that shares the pages, until it is let go: its data stays what it was.
- * The harness shares the fixture's memory between processes, so what is the
- * child's own must not be in the job.
+ * A process that shares the pages until the gate is closed. Its data does not change. The harness
+ * shares the fixture's memory between processes, so state of the child must not be in the job.
  */
 static int job_child(struct job *job, int gate)
 {
@@ -388,7 +390,7 @@ static bool job_verify_zero(struct job *job)
 	return true;
 }
 
-/* The data, and that of the child if there is one, as the CPU sees it. */
+/* Checks the data, and that of the child if there is one, as the CPU sees it. */
 bool job_verify(struct job *job)
 {
 	bool read = job->run == run_read || job->run == run_old_read;
@@ -412,7 +414,7 @@ bool job_verify(struct job *job)
 	return good;
 }
 
-/* Nothing is left on the device, and it is sound. */
+/* Checks that no page is left on the device and that its state is valid. */
 bool job_settle(struct job *job)
 {
 	unsigned long long in_use = job->fresh ? 0 : job->in_use;
@@ -445,7 +447,7 @@ bool job_settle(struct job *job)
 	return good;
 }
 
-/* Does memory come as a huge page? Before job_prepare(). */
+/* Is memory mapped by a huge page? To be called before job_prepare(). */
 bool job_gets_large(struct job *job)
 {
 	struct hmm_ref_page_state state = {};

@@ -15,35 +15,35 @@ enum job_state {
 	ON_SYSTEM,
 	ON_DEVICE,
 	HOLES,
-	SHARED,		/* on the device, and a child has it, too */
+	SHARED,		/* on the device, and shared with a child */
 };
 
-/* What else is on the device, so that there is no room for the job but by eviction. */
+/* How much of the device is used by other pages. Without room, the job needs an eviction. */
 enum job_room {
 	ROOM_PLENTY,
 	ROOM_FULL,
-	ROOM_CHUNK_FULL,	/* of two chunks there is one, and that is full */
+	ROOM_CHUNK_FULL,	/* a device of two chunks has one, which is full */
 };
 
 struct job {
 	int (*run)(struct job *job);
 	enum job_state state;
 	bool large;		/* one huge page instead of SMALL_PAGES */
-	bool fresh;		/* bind the device anew: no chunks */
+	bool fresh;		/* bind the device anew, so that it has no chunks */
 	bool coherent;
 	enum job_room room;
 	unsigned int device;
-	unsigned int seed;	/* of the data that is expected in the end */
+	unsigned int seed;	/* seed of the data that is expected at the end */
 	unsigned long pages;
-	unsigned long long in_use;	/* pages of the device, before */
-	unsigned long long added;	/* by atomics, to the first word */
+	unsigned long long in_use;	/* pages in use on the device before */
+	unsigned long long added;	/* sum that atomics have added to the first word */
 	char *mem;
 	char *buf;
-	char *filler;		/* fills the device */
+	char *filler;		/* memory that fills the device */
 	unsigned long filler_pages;
-	int file;		/* a file whose first page has the data, too */
+	int file;		/* a file whose first page has the same data */
 	int fd, old_fd;
-	int gate;		/* closed, it lets the child go */
+	int gate;		/* the child ends when this is closed */
 	pid_t child;
 };
 

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A fuzzer that needs nothing but the machine: see fuzzing.rst.
+ * A fuzzer without dependencies: see fuzzing.rst.
  *
  *   fuzz [SEED [SECONDS]]		run; SEED 0 is the time
- *   fuzz list STREAM FROM COUNT	print a part of a program
+ *   fuzz list STREAM FROM COUNT	print operations of a program
  *
- * FUZZ_POISON=N: up to N pages go bad (fuzz_poison.c). FUZZ_GUARD=0: writes that go
- * past userfaultfd are not looked for.
+ * FUZZ_POISON=N: up to N pages are poisoned (fuzz_poison.c). FUZZ_GUARD=0: writes that bypass
+ * userfaultfd are not detected.
  *
  * This file is the supervisor. It starts workers, replaces those that end, sends them
- * signals and kills them; turns the knobs; takes devices away and gives them back. Every
- * few seconds it has all of them pause, audits the devices, and does what cannot be
- * done while others run. It watches the kernel's log and that everybody gets on. When
- * anything is wrong it prints the log of operations and exits with 1.
+ * signals and kills them. It changes settings of the kernel and of the driver, and unbinds and
+ * binds devices. Every few seconds it pauses all workers, audits the devices, and runs the steps
+ * that need a pause. It watches the kernel's log and the progress of each worker. When a check
+ * fails it prints the log of operations and exits with 1.
  */
 #include <sys/socket.h>
 
@@ -21,11 +21,11 @@
 #include "fuzz.h"
 
 #define TICK_US		20000
-#define PAUSE_MS	5000		/* between two pauses */
-#define MORE_MS		60000		/* for a slow machine */
+#define PAUSE_MS	5000		/* time between two pauses */
+#define MORE_MS		60000		/* extra time on a slow machine */
 #define STUCK_MS	120000
 
-/* ---- workers ----------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------- */
 
 static void start_worker(unsigned int nr)
 {
@@ -44,7 +44,10 @@ static void start_worker(unsigned int nr)
 	super.generations[nr]++;
 }
 
-/* Its children are ours now: when this returns they have given back their memory. */
+/*
+ * The children of the worker are children of this process now. When this returns, they have freed
+ * their memory.
+ */
 static void end_group(unsigned int nr, pid_t group)
 {
 	uint64_t deadline = now_ms() + STUCK_MS;
@@ -122,7 +125,7 @@ static void watch_progress(void)
 	}
 }
 
-/* Until all have ended or, when @parked, are asleep. */
+/* Waits until all workers have ended or, with @parked, are asleep. */
 static void wait_workers(bool parked)
 {
 	bool waiting = true;
@@ -135,7 +138,7 @@ static void wait_workers(bool parked)
 		waiting = !parked && count_workers();
 		for (i = 0; i < SLOTS && parked; i++)
 			waiting |= shared->slots[i].active && !shared->slots[i].parked;
-		/* A worker that has just been made is not active yet. */
+		/* A worker that has just been forked is not active yet. */
 		for (i = 0; i < WORKERS && parked; i++)
 			waiting |= super.workers[i] &&
 				   shared->slots[i * SLOTS_OF_WORKER].pid != super.workers[i];
@@ -143,7 +146,7 @@ static void wait_workers(bool parked)
 	}
 }
 
-/* ---- unbind ------------------------------------------------------------------------ */
+/* ---- unbind ---------------------------------------------------------------------- */
 
 static void start_unbind(unsigned int pause_us)
 {
@@ -186,7 +189,7 @@ static void watch_unbind(bool wait)
 	}
 }
 
-/* ---- pauses ------------------------------------------------------------------------ */
+/* ---- pauses ---------------------------------------------------------------------- */
 
 static void evict_by_old_device(void)
 {
@@ -196,7 +199,7 @@ static void evict_by_old_device(void)
 	if (fd < 0)
 		return;
 	rc = old_release(fd);
-	/* A page with failed memory stays until its process unmaps it. */
+	/* A page that has failed stays until its process unmaps it. */
 	if (rc && (rc != -EBUSY || !super.poisoned))
 		fuzz_complain("RELEASE of hmm_dmirror%u in a pause: %d", nr, rc);
 	close(fd);
@@ -220,7 +223,7 @@ static void pause_all(void)
 	super.next_pause = now_ms() + PAUSE_MS;
 }
 
-/* ---- the run ----------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------- */
 
 static void tick(bool second_half)
 {
@@ -250,7 +253,7 @@ static void tick(bool second_half)
 		inject(true);
 }
 
-/* Whoever has stack or code on a device must not live when copies begin to fail. */
+/* A process that has its stack or code on a device must have ended before copies begin to fail. */
 static void tame(void)
 {
 	unsigned int i;
@@ -270,7 +273,7 @@ static bool has_done_its_job(void)
 	return super.to_device && super.cpu_faults && super.device_faults && super.evicted;
 }
 
-/* A slow machine gets more time to come to what it is for. */
+/* A slow machine gets more time to do everything that the run requires. */
 static void run(unsigned int seconds)
 {
 	uint64_t start = now_ms(), half = start + 500ULL * seconds;
@@ -291,7 +294,7 @@ static void run(unsigned int seconds)
 	wait_workers(false);
 }
 
-/* A worker may have moved what it shares with this process since fork(). */
+/* A worker may have migrated pages that it shares with this process since fork(). */
 static void bring_home(int fd)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -314,7 +317,7 @@ static void check_empty(void)
 	unsigned int i, tries;
 	int fd, rc;
 
-	/* And with it the files that have been given to none. */
+	/* This also closes files that no worker has received. */
 	if (shared->sockets[0] >= 0) {
 		close(shared->sockets[0]);
 		close(shared->sockets[1]);
@@ -323,8 +326,9 @@ static void check_empty(void)
 		fd = hmm_ref_open(i);
 		rc = fd < 0 ? fd : -ETIMEDOUT;
 		/*
-		 * Of an mlocked page each CPU may keep a reference until it drains its batch,
-		 * also a CPU that has put the last reference to an mm that eviction held.
+		 * The batch of a CPU may hold a reference to an mlocked page until it is drained,
+		 * as may that of a CPU which has put the last reference to an mm that eviction
+		 * held.
 		 */
 		for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
 			write_file("/proc/sys/vm/compact_memory", "1");
@@ -339,16 +343,16 @@ static void check_empty(void)
 	}
 	look_at_devices(true);
 	if (!has_done_its_job())
-		fuzz_complain("it has not done what it is for");
+		fuzz_complain("no migration, CPU fault, device fault or eviction has been seen");
 	check_rates();
 }
 
-/* Interrupts what can be interrupted. */
+/* Only interrupts system calls. */
 static void on_signal(int sig)
 {
 }
 
-/* What a kernel or a machine may be without. */
+/* Features that a kernel or a machine may lack. */
 static void set_up_others(void)
 {
 	char text[64];

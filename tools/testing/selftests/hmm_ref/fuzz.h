@@ -17,13 +17,13 @@
 /* ---- Programs and the log: fuzz_program.c ------------------------------------ */
 
 #define WORKERS		4U
-#define THREADS		3U		/* of a worker, the main thread included */
-#define CHILDREN	3U		/* one per thread at a time */
+#define THREADS		3U		/* threads of a worker, with its main thread */
+#define CHILDREN	3U		/* at most one per thread */
 #define SLOTS_OF_WORKER	(THREADS + CHILDREN)
 #define SLOTS		(WORKERS * SLOTS_OF_WORKER)
 #define RING		48U
 
-/* The workers' own, for the supervisor to squeeze. */
+/* The cgroup of the workers, whose memory the supervisor limits. */
 #define CGROUP		"/sys/fs/cgroup/hmm_ref_fuzz/"
 
 enum kind {
@@ -35,28 +35,28 @@ enum kind {
 	KINDS
 };
 
-/* Weights: of 1000, roughly. A death is rare, what moves pages is not. */
+/* Weights add up to about 1000. Death is rare, migration is frequent. */
 struct kind_info {
 	const char *name;
 	unsigned int weight;
 };
 
-/* Each kind takes of these numbers what it needs, modulo what it has. */
+/* Each kind uses some of these numbers, modulo its own limits. */
 struct op {
 	enum kind kind;
 	unsigned int region;	/* 0 to 15 */
-	unsigned int slot;	/* of the open files */
+	unsigned int slot;	/* index of an open file */
 	unsigned int variant;
 	unsigned int page;
 	unsigned int npages;
-	unsigned int offset;	/* in bytes, in the page */
+	unsigned int offset;	/* bytes from the start of the page */
 	unsigned int bytes;
 	uint64_t value;
 };
 
 struct fuzz_slot {
 	uint32_t stream;
-	unsigned int index;		/* of the operation under way */
+	unsigned int index;		/* operation under way */
 	unsigned int active;
 	unsigned int parked;
 	pid_t pid;
@@ -70,24 +70,24 @@ struct fuzz_slot {
 struct fuzz_shared {
 	uint64_t seed;
 	unsigned int stop;
-	unsigned int pause;		/* odd: everybody waits */
+	unsigned int pause;		/* odd: all workers wait */
 	unsigned int injected;		/* odd: the copy engine may fail */
 	unsigned int large;		/* folios stay whole on the device */
 	unsigned int wild;		/* stack and code may be on a device */
 	unsigned int devices;
 	unsigned int old_devices;
-	unsigned int nodes;		/* with memory, for mbind() and so on */
-	unsigned int disk;		/* /dev/ram0 is ours */
-	unsigned int guard;		/* writes past userfaultfd are looked for */
-	unsigned int poison;		/* pages that may go bad */
-	unsigned int memcg;		/* workers have a cgroup of their own */
-	int sockets[2];			/* files go from one worker to another */
+	unsigned int nodes;		/* nodes with memory, for mbind() etc. */
+	unsigned int disk;		/* /dev/ram0 may be written */
+	unsigned int guard;		/* detect writes that bypass userfaultfd */
+	unsigned int poison;		/* pages that may be poisoned */
+	unsigned int memcg;		/* the workers have their own cgroup */
+	int sockets[2];			/* for files that one worker passes to another */
 	unsigned int failed;
 	char why[400];
 	uint64_t done[KINDS];		/* operations that returned 0 */
-	uint64_t refused[KINDS];	/* with an error that they may return */
-	uint64_t busy[KINDS];		/* of these, because something was short or busy */
-	uint64_t asked, moved;		/* pages of MIGRATE to the device, owned regions */
+	uint64_t refused[KINDS];	/* operations that returned an error that is allowed */
+	uint64_t busy[KINDS];		/* refused for lack of memory, or by a busy page */
+	uint64_t asked, moved;		/* pages of owned regions in MIGRATE to the device */
 	struct fuzz_slot slots[SLOTS];
 };
 
@@ -121,23 +121,23 @@ void log_dump(const struct fuzz_slot *slot);
 
 enum { R_BIG, R_FORKED, R_CHAOS, R_HUGE, R_SHARED, REGIONS };
 
-/* What a page of an owned region may be. */
+/* State of a page of an owned region. */
 #define MAY_READ	1
 #define MAY_WRITE	2
 #define DROPPED		4
-#define WRITTEN		8		/* not written: zeros, in the copy as well */
+#define WRITTEN		8		/* otherwise zeros, in the shadow as well */
 #define GUARDED		16		/* write-protected by userfaultfd */
 
 struct region {
 	char *base;
 	unsigned long npages;
-	bool large;		/* has whole blocks */
+	bool large;		/* covers whole blocks */
 	char *shadow;		/* owned regions only */
 	unsigned char *state;
-	unsigned char *asked;	/* by userfaultfd, to let a write through */
+	unsigned char *asked;	/* set when userfaultfd has let a write through */
 };
 
-/* Each thread's buffers, with nothing behind them. */
+/* Each thread's buffers. Behind them nothing is mapped. */
 #define BUFFERS_OF(n)	((char *)MEGA(40 + 2 * (n)))
 #define IDS		((char *)MEGA(48))
 #define NOWHERE		((char *)MEGA(14))
@@ -145,7 +145,7 @@ struct region {
 extern struct region regions[REGIONS];
 extern unsigned char own_id;
 extern int mem_fd;			/* /proc/self/mem */
-extern __thread bool owner;		/* of the owned regions */
+extern __thread bool owner;		/* this thread owns the owned regions */
 extern __thread char *scratch;		/* SMALL_PAGES */
 extern __thread char *data;		/* SMALL_PAGES */
 extern __thread unsigned int injected_before;
@@ -187,9 +187,9 @@ void verify_at_last(void);
 #define FILES		8U
 #define FILE_OLD	0x10000
 #define FILE_FOREIGN	0x20000		/* opened by the parent */
-#define FILE_FD		0x0ffff		/* plus one */
+#define FILE_FD		0x0ffff		/* fd + 1 */
 
-/* What an operation works on. A region of NULL: some other memory of the process. */
+/* Pages and bytes that an operation works on. A region of NULL is other memory of the process. */
 struct place {
 	struct region *region;
 	char *addr;

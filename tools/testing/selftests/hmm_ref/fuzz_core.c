@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on what else holds or moves memory: NUMA nodes, pins of a pipe,
- * of direct I/O and of io_uring; and on a process's files in another worker, by SCM_RIGHTS.
+ * The fuzzer's operations with other users of memory: NUMA nodes; pins by a pipe, by direct I/O and
+ * by io_uring; and files of a process in another worker, by SCM_RIGHTS.
  */
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
@@ -69,7 +69,7 @@ int do_place(const struct op *op)
 
 /* ---- pins ------------------------------------------------------------------------ */
 
-/* Held by this process: the end of a pipe to read from, a ring. Plus one, 0 is none. */
+/* Kept open by this process: the read end of a pipe, a ring. fd + 1, 0 is none. */
 int held_pipe;
 static int held_ring;
 
@@ -81,7 +81,10 @@ void release(int *held, int fd)
 		close(was - 1);
 }
 
-/* What may be read must be; the copy that a pin brings back may fail by injection. */
+/*
+ * Readable memory must be read. Only an injected failure of the copy to system memory excuses an
+ * error.
+ */
 static int check_pin(const struct place *at, int rc, const char *what)
 {
 	if (rc == -EFAULT && place_is_owned(at) && !may_fail() &&
@@ -91,7 +94,7 @@ static int check_pin(const struct place *at, int rc, const char *what)
 	return rc;
 }
 
-/* The pages themselves are in the pipe. With @hold they stay there. */
+/* The pipe holds references to the pages. With @hold it stays open. */
 static int pin_by_pipe(const struct place *at, bool hold)
 {
 	struct iovec vec = { at->region->base + at->off, at->bytes };
@@ -117,7 +120,7 @@ static int pin_by_pipe(const struct place *at, bool hold)
 	return 0;
 }
 
-/* The RAM disk is a swap area and, behind that, a part for each slot. */
+/* The RAM disk has a swap area and, behind it, a part for each slot. */
 static off_t own_part(void)
 {
 	return (128UL << 20) + (self - shared->slots) * SMALL_PAGES * PAGE;
@@ -165,7 +168,7 @@ static int pin_by_disk(const struct op *op, struct place *at, bool write)
 	return rc;
 }
 
-/* Fixed buffers: pinned for long, until the ring is closed. */
+/* Fixed buffers are pinned until the ring is closed. */
 static int pin_by_ring(const struct place *at)
 {
 	struct iovec vec = { at->region->base + at->off, at->bytes };
@@ -215,14 +218,14 @@ int do_pin(const struct op *op)
 	}
 }
 
-/* ---- files of others ------------------------------------------------------------- */
+/* ---- files of other workers ------------------------------------------------------ */
 
 union passed {
 	struct cmsghdr header;
 	char space[CMSG_SPACE(sizeof(int))];
 };
 
-/* To the worker that takes it. */
+/* Sends a file to the worker that receives first. */
 static int give_file(unsigned int file)
 {
 	struct iovec vec = { &file, sizeof(file) };
@@ -240,7 +243,7 @@ static int give_file(unsigned int file)
 	return sendmsg(shared->sockets[0], &msg, MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* Return: the file, what it is in @file; -EAGAIN when there is none. */
+/* Returns the received fd, and its flags in @file, or -EAGAIN when there is none. */
 static int take_file(unsigned int *file)
 {
 	struct iovec vec = { file, sizeof(*file) };
@@ -260,7 +263,7 @@ static int take_file(unsigned int *file)
 	return fd;
 }
 
-/* Mostly files of the old interface: those act on the memory of the process that opened. */
+/* Mostly files of the old interface: these act on the memory of the opener. */
 int do_pass(const struct op *op)
 {
 	unsigned int file, was;

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on devices, native and old interface. Each returns 0, or
- * -errno of an error that is allowed here; whatever else is seen ends in fuzz_fail().
+ * The fuzzer's operations on devices, by the native and the old interface. Each returns 0, or an
+ * error that is allowed here. Any other result ends in fuzz_fail().
  *
- * Checked of every native command: the error is a documented one; the inputs are as
- * before; of a migration that succeeds the counts add up; of an access that succeeds
- * all bytes were done. In owned regions also the data, the old value of an atomic
- * operation, and that EFAULT and EPERM come if and only if the protection says so.
+ * Checks of every native command: the error is documented; the inputs have not changed; the counts
+ * of a successful migration add up; a successful access has processed all bytes. In owned regions
+ * also: the data, the old value of an atomic operation, and that EFAULT and EPERM are returned if
+ * and only if the protection requires it.
  */
 #include "fuzz.h"
 #include "hmm_ref_old.h"
 
 /* ---- open files ------------------------------------------------------------------ */
 
-/* Shared by the threads, who close and open under each other's feet. */
+/* Shared by the threads, which open and close files that others use. */
 unsigned int files[FILES];
 
 unsigned int file_swap(unsigned int slot, unsigned int file)
@@ -21,7 +21,7 @@ unsigned int file_swap(unsigned int slot, unsigned int file)
 	return __atomic_exchange_n(&files[slot % FILES], file, __ATOMIC_ACQ_REL);
 }
 
-/* The first file of a kind from a slot on; 0 is none. */
+/* Finds the first file of a kind at or after a slot. Returns 0 if there is none. */
 unsigned int file_find(unsigned int slot, unsigned int old)
 {
 	unsigned int i, file;
@@ -40,8 +40,8 @@ int file_fd(unsigned int file)
 }
 
 /*
- * A thread may use a number that another one has just closed. It must not be that of
- * a file of another kind by then, so each kind has numbers of its own.
+ * A thread may use an fd that another one has just closed. It must not be that of a file of the
+ * other kind by then, so each kind has its own range of numbers.
  */
 int own_number(int fd, bool old)
 {
@@ -84,9 +84,9 @@ int do_close(const struct op *op)
 	return was && !close(file_fd(was)) ? 0 : -EBADF;
 }
 
-/* ---- places -------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------- */
 
-/* Memory that is code, data, stack and model: not to be changed, but moved. */
+/* Memory with code, data, stack and model: it may be migrated but not changed. */
 static char *anywhere(const struct op *op)
 {
 	switch (op->value % 4) {
@@ -101,7 +101,7 @@ static char *anywhere(const struct op *op)
 	}
 }
 
-/* With @change the operation may write to the place or drop it. */
+/* With @change the operation may write the pages or drop them. */
 void find_place(const struct op *op, bool change, unsigned long limit,
 		struct place *at)
 {
@@ -136,7 +136,7 @@ bool place_is_owned(const struct place *at)
 	return at->region && is_owned(at->region);
 }
 
-/* What was read there by whatever means. */
+/* Checks data that was read from the place in any way. */
 void check_data(const struct place *at, size_t off, const char *seen,
 		size_t n, const char *who)
 {
@@ -146,7 +146,7 @@ void check_data(const struct place *at, size_t off, const char *seen,
 		check_ids(seen, n, at->addr);
 }
 
-/* The bytes to write there. */
+/* Returns the bytes to write there. */
 const char *data_for(const struct place *at, const struct op *op, size_t n)
 {
 	if (!place_is_owned(at))
@@ -155,7 +155,7 @@ const char *data_for(const struct place *at, const struct op *op, size_t n)
 	return data;
 }
 
-/* ---- native -------------------------------------------------------------------- */
+/* ---- native ---------------------------------------------------------------------- */
 
 static bool is_documented(int rc)
 {
@@ -204,7 +204,7 @@ int do_migrate(const struct op *op)
 	return rc;
 }
 
-/* Protection and nothing else makes the device fail, but for injected failures. */
+/* Only the protection, or an injected failure, may make a device access fail. */
 static void check_access(const struct place *at, int rc, size_t n,
 			 unsigned char bits)
 {
@@ -256,7 +256,7 @@ int do_write(const struct op *op)
 	return do_access(op, true);
 }
 
-/* What SNAPSHOT says of a page, and what the model knows of it. */
+/* Compares the result of SNAPSHOT for a page with the model. */
 static bool state_is_good(const struct place *at, unsigned long page,
 			  const struct hmm_ref_page_state *state)
 {
@@ -277,13 +277,13 @@ static bool state_is_good(const struct place *at, unsigned long page,
 		return true;
 	may = at->region->state[page];
 	shadow = at->region->shadow + page * PAGE;
-	/* Memory that may not be read is an error to a device, and no other is. */
+	/* A page is an error to a device if and only if it is not readable. */
 	if (may & MAY_READ ? state->where == HMM_REF_PAGE_ERROR :
 			     state->why != HMM_REF_WHY_UNREADABLE)
 		return false;
 	if (write && !(may & MAY_WRITE))
 		return false;
-	/* The zero page is not where there is data. */
+	/* The zero page has no data. */
 	return state->where != HMM_REF_PAGE_ZERO || (may & DROPPED) || all_zero(shadow, PAGE);
 }
 
@@ -331,7 +331,7 @@ static int read_some_file(const char *path)
 	return rc;
 }
 
-/* What is about the device, and what the kernel shows of a process. */
+/* Reads the state of the device, and files in which the kernel shows a process. */
 int do_look(const struct op *op)
 {
 	static const char *const paths[] = {
@@ -389,7 +389,7 @@ int do_exclusive(const struct op *op)
 	return rc;
 }
 
-/* What an atomic operation makes of a value. */
+/* Returns the value that an atomic operation stores. */
 static uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand,
 			      uint64_t compare, unsigned int length)
 {
@@ -415,7 +415,7 @@ int do_atomic(const struct op *op)
 		return -ENXIO;
 	find_place(op, true, 1, &at);
 	at.off &= ~7UL;
-	/* Elsewhere all bytes stay ids. */
+	/* In other regions all bytes must stay ids. */
 	memset(&operand, own_id, sizeof(operand));
 	if (place_is_owned(&at)) {
 		operand = op->value;
@@ -449,7 +449,7 @@ bool is_documented_old(int rc)
 	return rc == -ENOENT || is_documented(rc);
 }
 
-/* A file that the parent has opened acts on the parent: nothing here may be written. */
+/* A file that the parent has opened acts on the parent, so it must not write. */
 int do_old(const struct op *op)
 {
 	unsigned int nr = op->variant % OLD_COMMANDS, file = file_find(op->slot, FILE_OLD);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on memory: what CPUs do, and the system calls that change
- * mappings. As in fuzz_dev.c, each returns 0 or an error that is allowed.
+ * The fuzzer's operations on memory: CPU accesses, and system calls that change mappings. As in
+ * fuzz_dev.c, each returns 0 or an error that is allowed.
  *
- * In an owned region each operation has a known outcome, and the model follows it. What
- * failed half way, so that nobody can say what is there, is mapped anew. The chaos region
- * is for everything else: several threads at a time, and all kinds of mappings.
+ * In an owned region each operation has a known outcome, which the model follows. Pages whose state
+ * is unknown, because an operation failed half way, are mapped anew. The chaos region is for all
+ * other operations: several threads at a time, and all kinds of mappings.
  */
 #include <signal.h>
 #include <sys/uio.h>
@@ -58,7 +58,7 @@ int do_cpu_read(const struct op *op)
 	return sig ? -EFAULT : 0;
 }
 
-/* GUP in a process's own name, as ptrace() has it. Returns the bytes done. */
+/* GUP by the process itself, as ptrace() uses it. Returns the number of bytes written. */
 static ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
 {
 	struct iovec local = { (char *)buf, n };
@@ -86,7 +86,7 @@ int do_cpu_write(const struct op *op)
 			note_written(at.region, at.off, buf, done);
 		return done == (ssize_t)at.bytes ? 0 : -EFAULT;
 	}
-	/* What is half done, because of the protection, has to be known. */
+	/* A copy within one page fails as a whole, so the model knows its outcome. */
 	if (place_is_owned(&at) && at.bytes > PAGE - op->offset)
 		at.bytes = PAGE - op->offset;
 	sig = cpu_copy(to, buf, at.bytes);
@@ -96,7 +96,7 @@ int do_cpu_write(const struct op *op)
 	return sig ? -EFAULT : 0;
 }
 
-/* Of another process. */
+/* Reads memory of another process. */
 int do_remote(const struct op *op)
 {
 	struct fuzz_slot *slot = &shared->slots[op->value % SLOTS];
@@ -114,7 +114,7 @@ int do_remote(const struct op *op)
 
 /* ---- mappings -------------------------------------------------------------------- */
 
-/* Advice that changes no data, anywhere. */
+/* Advice that does not change data, for any region. */
 static int do_advise(const struct op *op)
 {
 	static const int advices[] = {
@@ -127,13 +127,13 @@ static int do_advise(const struct op *op)
 	struct place at;
 
 	find_place(op, false, 512, &at);
-	/* Only the model's regions are known to be private. KSM: see note_guard(). */
+	/* Only the regions of the model are known to be private. For KSM, see note_guard(). */
 	if (!at.region || (at.region->asked && advice == MADV_MERGEABLE))
 		return -ENXIO;
 	return madvise(at.addr, at.npages * PAGE, advice) ? -errno : 0;
 }
 
-/* Advice that drops pages: after an error some may be gone, and some not. */
+/* Advice that drops pages. After an error some pages may be dropped, and others not. */
 static int do_drop(const struct op *op)
 {
 	static const int advices[] = {
@@ -155,7 +155,7 @@ static int do_drop(const struct op *op)
 	return rc;
 }
 
-/* Advice that makes a hole of the chaos region what no model knows. */
+/* Advice that only the chaos region can take, because no model follows its effects. */
 static int do_chaos_advise(const struct op *op)
 {
 	static const int advices[] = {
@@ -178,7 +178,7 @@ int do_madvise(const struct op *op)
 	return op->variant % 16 < 14 ? do_drop(op) : do_chaos_advise(op);
 }
 
-/* Something to map: a file without a name, or what the old device gives. */
+/* Maps a memfd, or a file of the old interface. */
 static int map_file(const struct op *op, struct place *at, int flags)
 {
 	unsigned int file = file_find(op->slot, FILE_OLD);
@@ -202,7 +202,7 @@ static int map_file(const struct op *op, struct place *at, int flags)
 	return rc;
 }
 
-/* Over what is there. */
+/* Maps over existing pages. */
 int do_map(const struct op *op)
 {
 	int flags = MAP_ANONYMOUS, prot = PROT_READ | PROT_WRITE;
@@ -258,7 +258,7 @@ int do_unmap(const struct op *op)
 	return 0;
 }
 
-/* From one place of a region to another. */
+/* Moves pages from one place of a region to another. */
 int do_mremap(const struct op *op)
 {
 	struct region *region;

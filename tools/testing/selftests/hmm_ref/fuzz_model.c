@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's oracle for data: the memory of a process at addresses that are always
- * the same, and what must be in it.
+ * The fuzzer's model of data: the regions of a process, at fixed addresses, and their expected
+ * content.
  *
- * Two regions belong to the main thread alone. It keeps a copy of what they must hold,
- * byte for byte, and what each page may be: readable, writable, or dropped, which is a
- * page that the kernel may have replaced by zeros (MADV_FREE, or a MADV_DONTNEED that
- * failed half way). Other threads, other processes and the supervisor may move these
- * pages to and fro; nobody else changes them.
+ * Two regions belong to the main thread alone. It keeps a copy of their expected content, byte for
+ * byte, and the state of each page: readable, writable, or dropped. The kernel may have replaced a
+ * dropped page by zeros (MADV_FREE, or a MADV_DONTNEED that failed half way). Other threads, other
+ * processes and the supervisor may migrate these pages, and only the main thread changes them.
  *
- * All threads write to the chaos region and to that of hugetlb, and all they write there
- * are bytes of the process's id. Any other byte but 0 is the data of another process. A
- * forked child has the id of its parent. The shared region belongs to all processes.
+ * All threads write to the chaos region and to the hugetlb region, and write only bytes with the id
+ * of the process. Any other byte except 0 is data of another process. A forked child has the id of
+ * its parent. The shared region belongs to all processes.
  *
  * A child has a copy of regions and model.
  */
@@ -20,7 +19,7 @@
 
 static unsigned char asked_big[2 * 512];
 
-/* The small ones begin and end off a block: no huge page can be there. */
+/* Small regions begin and end off a block, so that no huge page can be mapped there. */
 struct region regions[REGIONS] = {
 	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80),
 		    asked_big },
@@ -32,12 +31,12 @@ struct region regions[REGIONS] = {
 
 unsigned char own_id;
 int mem_fd = -1;			/* /proc/self/mem */
-__thread bool owner;		/* of the owned regions */
+__thread bool owner;		/* this thread owns the owned regions */
 __thread char *scratch;		/* SMALL_PAGES */
 __thread char *data;		/* SMALL_PAGES */
 __thread unsigned int injected_before;
 
-/* May data not have been copied, during this operation? */
+/* May a copy have failed during this operation? */
 bool may_fail(void)
 {
 	unsigned int now = shared_get(injected);
@@ -50,7 +49,7 @@ bool is_owned(const struct region *region)
 	return region->shadow && owner;
 }
 
-/* ---- access that may not be possible ------------------------------------------- */
+/* ---- accesses that may fault ----------------------------------------------------- */
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
@@ -58,7 +57,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	fuzz_fail("signal %d at %p", sig, info->si_addr);
 }
 
-/* A copy that failed by injection works when it is tried again. */
+/* A copy that an injected failure ended succeeds when it is repeated. */
 int cpu_copy(void *to, const void *from, size_t n)
 {
 	unsigned int tries = 0;
@@ -70,7 +69,7 @@ int cpu_copy(void *to, const void *from, size_t n)
 	return sig;
 }
 
-/* By GUP. Only of what may be read: /proc/self/mem may not override that. */
+/* Reads by GUP. Only for readable pages: /proc/self/mem may not override the protection. */
 static void gup_read(void *to, const char *from, size_t n)
 {
 	unsigned int tries = 0;
@@ -81,7 +80,7 @@ static void gup_read(void *to, const char *from, size_t n)
 	}
 }
 
-/* ---- owned regions -------------------------------------------------------------- */
+/* ---- owned regions --------------------------------------------------------------- */
 
 bool all_zero(const char *mem, size_t n)
 {
@@ -111,7 +110,7 @@ void note_zero(struct region *region, unsigned long page,
 	}
 }
 
-/* [off, off + n) of an owned region was seen like this. */
+/* Compares bytes that were read from [off, off + n) of an owned region with the model. */
 void check_seen(struct region *region, size_t off, const char *seen,
 		size_t n, const char *who)
 {
@@ -130,7 +129,7 @@ void check_seen(struct region *region, size_t off, const char *seen,
 	}
 }
 
-/* The first write to a page that may have been dropped says whether it was. */
+/* The first write to a dropped page shows whether the kernel has dropped it. */
 static void settle(struct region *region, unsigned long page, size_t off,
 		   const char *from, size_t n)
 {
@@ -147,8 +146,8 @@ static void settle(struct region *region, unsigned long page, size_t off,
 }
 
 /*
- * From now on a write has to ask first, or does not. Only where KSM does not merge: it
- * drops the protection of the pages that it replaces.
+ * Sets whether writes have to ask userfaultfd first. Not for mergeable memory: KSM drops the
+ * protection of the pages that it replaces.
  */
 void note_guard(struct region *region, unsigned long page,
 		unsigned long npages, bool on)
@@ -163,7 +162,7 @@ void note_guard(struct region *region, unsigned long page,
 	}
 }
 
-/* A write to the page has succeeded. */
+/* Checks a write to the page that has succeeded. */
 static void check_guard(struct region *region, unsigned long page)
 {
 	if (region->state[page] & GUARDED &&
@@ -172,7 +171,7 @@ static void check_guard(struct region *region, unsigned long page)
 	region->state[page] &= ~GUARDED;
 }
 
-/* [off, off + n) of an owned region has been written. */
+/* Records that [off, off + n) of an owned region has been written. */
 void note_written(struct region *region, size_t off, const char *from,
 		  size_t n)
 {
@@ -198,7 +197,7 @@ void note_protection(struct region *region, unsigned long page,
 		region->state[page] = (region->state[page] & ~(MAY_READ | MAY_WRITE)) | bits;
 }
 
-/* The pages have moved, and not what they may be used for. */
+/* The content of pages has moved, and their protection has not. */
 void note_content(struct region *region, unsigned long to,
 		  unsigned long from, unsigned long npages)
 {
@@ -210,7 +209,7 @@ void note_content(struct region *region, unsigned long to,
 	}
 }
 
-/* The mapping has moved. */
+/* The mapping has moved, with content and protection. */
 void note_moved(struct region *region, unsigned long to,
 		unsigned long from, unsigned long npages)
 {
@@ -240,7 +239,7 @@ bool may(struct region *region, size_t off, size_t n, unsigned char bits)
 	return true;
 }
 
-/* Data that tells the owner and the time. */
+/* Data that shows the owner and the time. */
 void make_data(char *to, size_t n, uint64_t serial)
 {
 	uint64_t word = (uint64_t)own_id << 56 | (serial & 0xffffff) << 32;
@@ -275,7 +274,7 @@ void *map_at(void *addr, size_t n, int prot, int flags, int fd)
 	return mmap(addr, n, prot, flags | MAP_FIXED, fd, 0);
 }
 
-/* Anonymous memory, zeros. It may fail only over a hugetlb mapping of chaos. */
+/* Maps zeros. This may fail only over a hugetlb mapping of the chaos region. */
 void map_fresh(struct region *region, unsigned long page,
 	       unsigned long npages, bool huge)
 {
@@ -295,7 +294,7 @@ void map_fresh(struct region *region, unsigned long page,
 	}
 }
 
-/* Without huge pages nothing is mapped. */
+/* Without huge pages, the region is not mapped. */
 int map_huge(struct region *region)
 {
 	if (map_at(region->base, region->npages * PAGE, PROT_READ | PROT_WRITE,
@@ -336,7 +335,10 @@ void map_process(void)
 	mprotect(IDS, SMALL_PAGES * PAGE, PROT_READ);
 }
 
-/* Reads what is owned and may be read, and compares. Of what was not written a part. */
+/*
+ * Compares all owned and readable pages with the model, and one in 32 of those that were never
+ * written.
+ */
 void verify_all(void)
 {
 	unsigned long page;
@@ -360,7 +362,7 @@ void verify_all(void)
 	}
 }
 
-/* The last look: at what could not be read, too. */
+/* The last comparison includes pages that were not readable before. */
 void verify_at_last(void)
 {
 	unsigned int i;

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer: programs of operations, the state that all processes share, the log.
+ * The fuzzer's programs, and the log of their operations. Streams are explained in
+ * hmm_ref_stream.h: the stream of a thread is made of the seed, the worker, its generation and the
+ * thread. Two runs of a seed differ only in the interleaving, and in when a process is killed.
  *
- * A stream is the program of one thread: a 32-bit number, made of the seed, the
- * worker, its generation and the thread. Operation i of a stream is a function of the
- * two numbers alone (op_generate()), never of what happened before, so a stream can be
- * run again and be listed without running it. What depends on the moment is the
- * interleaving, and when somebody is killed.
+ * Each thread has a slot in shared memory with its last results. The name of the thread, which a
+ * splat shows as "Comm:", is "STREAM#INDEX" of the operation under way.
  *
- * Each thread has a slot in shared memory with the last results. And its name, the one
- * that a splat shows as "Comm:", is "STREAM#INDEX" of the operation that it is at.
- *
- * The first failed check wins: fuzz_fail() writes it down and ends the process, and
- * the supervisor then prints the log of all slots.
+ * The first failed check is kept: fuzz_fail() records it and ends the process, and the supervisor
+ * then prints the log of all slots.
  */
 #include <stdarg.h>
 #include <sys/prctl.h>
@@ -80,7 +76,7 @@ void op_generate(uint32_t stream, unsigned int index, struct op *op)
 	op->offset = below(&state, 4096);
 	op->bytes = 1 + below(&state, 1 << below(&state, 17));
 	op->value = draw(&state);
-	/* Whole blocks, which is what can be large. */
+	/* Whole blocks, since only these can be huge pages. */
 	if (!below(&state, 12)) {
 		op->page &= ~511U;
 		op->npages = 512;
@@ -97,12 +93,12 @@ void op_print(uint32_t stream, unsigned int index)
 	       op.slot, op.variant, op.offset, op.bytes, (unsigned long long)op.value);
 }
 
-/* ---- what all processes share -------------------------------------------------- */
+/* ---- failures ----------------------------------------------------------------- */
 
 struct fuzz_shared *shared;
 __thread struct fuzz_slot *self;
 
-/* For the supervisor too, which has no slot. */
+/* Also used by the supervisor, which has no slot. */
 void fuzz_complain(const char *format, ...)
 {
 	unsigned int none = 0;
@@ -123,7 +119,7 @@ void fuzz_complain(const char *format, ...)
 	shared_set(failed, 2);
 }
 
-/* ---- the log ------------------------------------------------------------------- */
+/* ---- the log ------------------------------------------------------------------ */
 
 void log_begin(unsigned int index)
 {
@@ -149,7 +145,7 @@ void log_end(enum kind kind, int rc)
 		__atomic_add_fetch(&shared->busy[kind], 1, __ATOMIC_RELAXED);
 }
 
-/* Oldest first, then what is under way. */
+/* The oldest first, and the operation under way last. */
 void log_dump(const struct fuzz_slot *slot)
 {
 	uint64_t now = now_ms();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's supervisor: what it knows, how it watches the kernel and the devices, the
- * knobs that it turns, and how often operations have to succeed.
+ * The fuzzer's supervisor: how it watches the kernel and the devices, the settings that it changes,
+ * and the rates at which operations have to succeed.
  */
 #include "fuzz.h"
 #include "hmm_ref_kernel.h"
@@ -10,9 +10,9 @@
 
 struct supervisor super;
 
-/* ---- what the kernel says ---------------------------------------------------------- */
+/* ---- the kernel's log, the devices ----------------------------------------------- */
 
-/* As scripts/tripwire.sh, but soon enough to print what has just been done. */
+/* As scripts/tripwire.sh, but early enough to print the last operations. */
 void watch_kernel(void)
 {
 	static const char *const splats[] = {
@@ -28,7 +28,7 @@ void watch_kernel(void)
 		if (n < 0)
 			continue;
 		text[n] = '\0';
-		/* What a touch of memory that was made to fail ends in. */
+		/* Logged for an access to poisoned memory. */
 		if (strstr(text, "due to hardware memory corruption fault"))
 			continue;
 		for (i = 0; i < ARRAY_SIZE(splats); i++)
@@ -37,7 +37,7 @@ void watch_kernel(void)
 	}
 }
 
-/* Who sleeps where, and what runs. */
+/* Logs where each task sleeps, and the tasks that run. */
 void show_tasks(void)
 {
 	write_file("/proc/sysrq-trigger", "t");
@@ -49,7 +49,7 @@ static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now
 	static const struct hmm_ref_stats none;
 
 	if (now->out_invalidations < was->out_invalidations)
-		*was = none;	/* it was bound again */
+		*was = none;	/* it has been bound again */
 	super.to_device += now->out_to_device - was->out_to_device;
 	super.to_system += now->out_to_system - was->out_to_system;
 	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
@@ -59,7 +59,7 @@ static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now
 	*was = *now;
 }
 
-/* A device that is not there at the moment is not looked at. */
+/* A device that is unbound at the moment is skipped. */
 void look_at_devices(bool audit_too)
 {
 	struct hmm_ref_audit audit;
@@ -81,7 +81,7 @@ void look_at_devices(bool audit_too)
 	}
 }
 
-/* ---- knobs ------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------- */
 
 static void write_number(const char *path, unsigned long number)
 {
@@ -92,8 +92,8 @@ static void write_number(const char *path, unsigned long number)
 }
 
 /*
- * The workers have less memory than they use, for a moment: memory.high makes them reclaim
- * and wait, and kills none of them.
+ * For a moment the workers have less memory than they use: memory.high makes them reclaim and wait,
+ * without killing them.
  */
 void squeeze(bool on)
 {
@@ -123,7 +123,7 @@ void turn_a_knob(void)
 
 	switch (below(&super.random, 8)) {
 	case 0:
-		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
+		write_file("/proc/sys/vm/drop_caches", "6");	/* 2 without a message */
 		break;
 	case 1:
 		write_file("/proc/sys/vm/compact_memory", "1");
@@ -135,7 +135,7 @@ void turn_a_knob(void)
 		write_number(path, below(&super.random, 8192));
 		break;
 	case 3:
-		/* Some of the time there is no large page. */
+		/* Some of the time no large page can be allocated. */
 		if (access(FAIL_LARGE "probability", F_OK))
 			break;
 		if (below(&super.random, 3) || attr_arm(FAIL_LARGE, 0, -1))
@@ -154,7 +154,7 @@ void turn_a_knob(void)
 	}
 }
 
-/* The copy engine fails now and then, for a second. */
+/* Makes some copies fail for a second. */
 void inject(bool on)
 {
 	if (on == (shared->injected & 1))
@@ -172,13 +172,13 @@ void inject(bool on)
 
 /* ---- rates ----------------------------------------------------------------------- */
 
-#define ENOUGH		100	/* operations of a kind that say something of it */
+#define ENOUGH		100	/* fewer operations of a kind are not judged */
 
 /*
- * Of 100 operations of a kind that could be tried, so many have to succeed, and so many
- * at the most may end because something was short or busy. The first bound is far below
- * what is seen on a sound driver, where the rest are refused for good reasons: holes,
- * protection, a device that is not bound, a file of another process.
+ * Of 100 operations of a kind that could be tried, at least good have to succeed, and at most
+ * busy may fail for a lack of memory or a busy page. The first bound is far below the rate of a
+ * correct driver, where operations are refused for good reasons: holes, protection, a device that
+ * is not bound, a file of another process.
  */
 static const struct {
 	unsigned char good, busy;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's processes. A worker is a process with up to three threads, each of which
- * may have a child; all of a worker are one process group. They run their programs
- * until these end, or somebody kills them, or the run is over. While the supervisor
- * pauses, nobody is in the kernel: children are gone, threads sleep.
+ * The fuzzer's processes. A worker is a process with up to three threads, each of which may have a
+ * child. All of them are one process group. They run their programs until these end, or they are
+ * killed, or the run is over. During a pause no operation is under way: children have exited,
+ * threads sleep.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -13,7 +13,7 @@
 
 #include "fuzz.h"
 
-static pid_t children[THREADS];		/* of this process, one per thread */
+static pid_t children[THREADS];		/* children of this process, one per thread */
 static __thread unsigned int thread_nr;
 static unsigned int worker_nr;
 static void run_program(unsigned int length);
@@ -21,7 +21,7 @@ static int run_op(const struct op *op);
 
 /* ---- children -------------------------------------------------------------------- */
 
-/* A child that failed has said so. */
+/* A child that failed has recorded why. */
 static void reap_child(unsigned int nr, bool kill_it)
 {
 	pid_t pid = children[nr];
@@ -106,7 +106,7 @@ static int do_join(const struct op *op)
 	return 0;
 }
 
-/* What a process with its parent's memory, and files of its own, may do. */
+/* Operations for a process that shares its parent's memory but not its files. */
 static bool is_for_clone(enum kind kind)
 {
 	return kind >= OP_MIGRATE && kind <= OP_MLOCK && kind != OP_OLD && kind != OP_BAD_OLD;
@@ -118,7 +118,7 @@ static int clone_main(void *arg)
 	struct op other;
 	unsigned int i;
 
-	/* Without its parent, there is none to serve its userfaultfd. */
+	/* The userfaultfd has no server once the parent is gone. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (i = 0; i < 1 + op->value % 16; i++) {
 		op_generate(stream_of(self->stream, self->index, 4), i, &other);
@@ -128,7 +128,7 @@ static int clone_main(void *arg)
 	return 0;
 }
 
-/* Another process with the same memory. Its parent waits, so it may have its stack. */
+/* A process that shares the memory. Its parent waits, so the child can use this stack. */
 static int do_clone(const struct op *op)
 {
 	char stack[65536], *top = stack + sizeof(stack);
@@ -148,7 +148,7 @@ static int do_clone(const struct op *op)
 	return 0;
 }
 
-/* The whole process, whatever its threads are doing. */
+/* Ends the whole process, whatever its threads are doing. */
 static int do_die(const struct op *op)
 {
 	char *const args[] = { "fuzz", "nothing", NULL };
@@ -206,7 +206,7 @@ static int run_op(const struct op *op)
 	return executors[op->kind](op);
 }
 
-/* The supervisor wants silence: no children, no pins, no operation under way. */
+/* For a pause: no children, no pins, no operation under way. */
 static void park(void)
 {
 	reap_child(thread_nr, true);
@@ -262,7 +262,7 @@ static void *side_main(void *arg)
 	return thread_main(arg);
 }
 
-/* So that nobody is active before the supervisor can know. */
+/* Slots are active before the supervisor can look at them. */
 static void start_threads(uint32_t stream, unsigned int n)
 {
 	struct fuzz_slot *main_slot = self;
@@ -277,7 +277,7 @@ static void start_threads(uint32_t stream, unsigned int n)
 	self = main_slot;
 }
 
-/* Programs that begin without a file would do nothing for long. */
+/* A program that begins without a file would have little to do. */
 static void open_some(uint32_t stream)
 {
 	struct op op = { .kind = OP_OPEN };
@@ -288,7 +288,7 @@ static void open_some(uint32_t stream)
 	}
 }
 
-/* One generation of a worker. */
+/* Runs one generation of a worker. */
 void process_main(unsigned int nr, unsigned int generation)
 {
 	uint32_t stream = stream_of(shared->seed, nr, generation);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Copies by the CPU that may end in SIGSEGV or SIGBUS. For one file of a program.
+ * Copies by the CPU that may end in SIGSEGV or SIGBUS. Only one file of a program may include this.
  */
 #ifndef _HMM_REF_COPY_H
 #define _HMM_REF_COPY_H
@@ -13,7 +13,7 @@
 static __thread sigjmp_buf copy_start;
 static __thread int copy_under_way;
 
-/* Installs a handler, which first calls end_copy(). */
+/* Installs a handler. The handler has to begin with end_copy(). */
 static inline void catch_faults(void (*handler)(int sig, siginfo_t *info, void *context))
 {
 	struct sigaction fault = {
@@ -25,7 +25,7 @@ static inline void catch_faults(void (*handler)(int sig, siginfo_t *info, void *
 	sigaction(SIGBUS, &fault, NULL);
 }
 
-/* Returns only if the signal is not that of a copy. */
+/* Ends the copy under way with this signal. Returns if there is none. */
 static inline void end_copy(int sig)
 {
 	if (__atomic_load_n(&copy_under_way, __ATOMIC_RELAXED))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel as user space sees it: its version, its log, its counters, fault attributes,
- * sleep. Nothing here needs the test harness.
+ * The kernel's version, log, counters, fault attributes and sleep. Nothing here needs the test
+ * harness.
  */
 #ifndef _HMM_REF_KERNEL_H
 #define _HMM_REF_KERNEL_H
@@ -14,7 +14,7 @@
 #include "kselftest.h"
 #include "hmm_ref_file.h"
 
-/* Is this a kernel older than that? What it cannot do is not a failure. */
+/* Is the kernel older than this version? A missing feature is no failure then. */
 static inline bool kernel_before(unsigned int major, unsigned int minor)
 {
 	struct utsname kernel;
@@ -28,15 +28,15 @@ static inline bool kernel_before(unsigned int major, unsigned int minor)
 }
 
 /*
- * A disk to read from and write to. Its first page tells whether it is in use: a test leaves
- * it as it was, or another one finds no swap space there (hmm_ref_swap.h).
+ * A disk for I/O. Its first page shows whether it is in use: a test restores that page, or other
+ * tests find no swap space there (hmm_ref_swap.h).
  */
 #define DISK		"/dev/ram0"
 #define DISK_START	((off_t)1 << 20)
 
 /* ---- counters and fault attributes ------------------------------------------ */
 
-/* The kernel's log from now on, to read and to write. */
+/* Opens the kernel's log at its end, to read and to write. */
 static inline int log_open(void)
 {
 	int log = open("/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -51,17 +51,17 @@ static inline bool log_write(int log, const char *text)
 	return write(log, text, strlen(text)) == (ssize_t)strlen(text);
 }
 
-/* Takes the next record from the log. Returns false when there is none yet. */
+/* Reads the next record of the log. Returns false when there is none yet. */
 static inline bool log_read(int log, char *record, size_t size)
 {
 	ssize_t len = read(log, record, size - 1);
 
 	record[len > 0 ? len : 0] = '\0';
-	/* EPIPE: the log has no room for what comes next. */
+	/* EPIPE: older records have been overwritten. */
 	return len > 0 || errno == EPIPE;
 }
 
-/* A counter of /proc/vmstat, 0 if there is none of that name. */
+/* Returns a counter of /proc/vmstat, or 0 if there is none with that name. */
 static inline unsigned long vm_counter(const char *name)
 {
 	char text[16384], *line = text;
@@ -77,8 +77,8 @@ static inline unsigned long vm_counter(const char *name)
 }
 
 /*
- * Fault attribute: fail once @passed calls have passed, @times times; -1 is for ever. The
- * kernel takes one off the space at each call, and fails the one that finds but one left.
+ * Sets a fault attribute: after @passed calls, the next @times calls fail (-1: all). The kernel
+ * decrements space at each call, and fails the call that finds 1.
  */
 static inline int attr_arm(const char *attr, int passed, int times)
 {
@@ -106,14 +106,14 @@ static inline int attr_disarm(const char *attr)
 	return write_file(path, "0");
 }
 
-/* ---- sleep ----------------------------------------------------------------- */
+/* ---- sleep ------------------------------------------------------------------ */
 
 static inline bool can_sleep(void)
 {
 	return !access("/sys/power/pm_test", W_OK) && !access("/sys/power/state", W_OK);
 }
 
-/* Go as far as @step of @state, and back at once. Returns 0 or what a device has returned. */
+/* Sleeps as far as @step of @state and wakes up at once. Returns 0, or the error of a device. */
 static inline int system_sleep_to(const char *state, const char *step)
 {
 	int rc;
@@ -127,7 +127,7 @@ static inline int system_sleep_to(const char *state, const char *step)
 	return rc;
 }
 
-/* Suspend devices and resume them. */
+/* Suspends and resumes all devices. */
 static inline int system_sleep(void)
 {
 	return system_sleep_to("freeze", "devices");

@@ -49,7 +49,7 @@ static inline const char *__test_peers_begin(struct __test_metadata *_metadata,
 	why_not = peers_open(&self->peers, variant->from, variant->to);
 	if (why_not)
 		return why_not;
-	/* One window, or a failure would end the command at its end. */
+	/* One window, since a failure ends the command at the end of a window. */
 	self->mem = test_map_blocks(1);
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
 	fill_pages(self->mem, PAGES, 1);
@@ -58,7 +58,7 @@ static inline const char *__test_peers_begin(struct __test_metadata *_metadata,
 
 #define test_peers_begin()	__test_peers_begin(_metadata, self, variant)
 
-/* A test may have removed the source. */
+/* Binds the source again if the test has removed it. */
 static inline void test_peers_end(struct __test_metadata *_metadata,
 				  struct _test_data_peer *self)
 {

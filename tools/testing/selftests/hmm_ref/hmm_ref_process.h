@@ -20,7 +20,7 @@
 
 #include "hmm_ref_dev.h"
 
-/* Until those who race have met, at the latest: on a busy host that may take its time. */
+/* How long racing threads have to meet, at most. On a busy host that may take a while. */
 #define MEET_MS			120000
 
 /* ---- children and threads ------------------------------------------------- */
@@ -34,7 +34,7 @@ static inline bool check_failed(bool ok, const char *what, const char *file,
 	return ok;
 }
 
-/* For children and threads: false, with a message, when @cond does not hold. */
+/* For children and threads: prints a message and returns false when @cond is false. */
 #define CHECK(cond)		check_failed(cond, #cond, __FILE__, __LINE__)
 
 #define CHILD_SIGNAL		256	/* plus the signal that ended it */
@@ -54,8 +54,8 @@ static inline pid_t child_start(int (*fn)(void *arg), void *arg)
 }
 
 /*
- * Returns the exit status, CHILD_SIGNAL + signal, or -ETIMEDOUT for a child that
- * had to be killed because it did not end by itself.
+ * Returns the exit status, CHILD_SIGNAL + signal, or -ETIMEDOUT for a child that had to be killed
+ * because it did not exit by itself.
  */
 static inline int child_wait(pid_t pid, int timeout_ms)
 {
@@ -91,7 +91,7 @@ static inline int child_kill(pid_t pid)
 	return child_wait(pid, PATIENCE_MS);
 }
 
-/* An event works between threads and between processes, with memory. */
+/* Events synchronize threads and processes, and order their accesses to memory. */
 static inline int event_new(void)
 {
 	return eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
@@ -105,7 +105,7 @@ static inline void event_post(int event)
 		perror("# eventfd write");
 }
 
-/* True when the event came. */
+/* Returns whether the event was posted in time. */
 static inline bool event_wait(int event)
 {
 	struct pollfd pollfd = { .fd = event, .events = POLLIN };
@@ -169,9 +169,9 @@ static inline int worker_wait(struct worker *worker)
 }
 
 /*
- * Two threads that must meet run on two CPUs, if there are two: the scheduler may leave
- * them on one for long. @nr counts them. The CPUs are those of the first call: a child or
- * a thread inherits the one that its parent runs on.
+ * Threads that must run at the same time are bound to two CPUs, if there are two, since the
+ * scheduler may keep them on one CPU for long. @nr selects the CPU. The CPUs are those of the first
+ * call: children and threads inherit the affinity of their parent.
  */
 static inline void run_on_cpu(unsigned int nr)
 {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Helpers that need the test harness: asserting forms of the wrappers in hmm_ref_dev.h,
- * and the leak check. One file of a program may include it, as the harness has it.
+ * Helpers that need the test harness: asserting forms of the wrappers in hmm_ref_dev.h, and the
+ * leak check. Only one file of a program may include this, because the harness defines global
+ * symbols.
  *
- * Three layers: _test_x() returns 0 or -errno, test_x() asserts success,
- * test_err_x(errno, ...) asserts that errno. Only a test's own process may
- * assert; see hmm_ref_process.h for its children and threads.
+ * Three layers: _test_x() returns 0 or -errno, test_x() asserts success, test_err_x(errno, ...)
+ * asserts that errno. Only a test's own process may assert. See hmm_ref_process.h for its children
+ * and threads.
  *
- * Every fixture is a leak test: its teardown runs in the parent after the test's
- * process has gone with all its memory and files, and demands an AUDIT without
- * violations and as few pages in use as before the test.
+ * Every fixture is a leak test. Its teardown runs in the parent, after the test's process has
+ * exited. It requires an AUDIT without violations, and no more pages in use than before the test.
  *
- * Nothing waits for ever: use the wait functions here.
+ * All waits have a timeout: use the wait functions here and in hmm_ref_process.h.
  */
 #ifndef _HMM_REF_UTILS_H
 #define _HMM_REF_UTILS_H
@@ -26,13 +26,13 @@
 #include "hmm_ref_process.h"
 
 /*
- * Seconds until the harness ends a test. The debug kernel on a busy host, emulated, takes a minute
- * for what takes a second elsewhere; the harness's own 30 would fail a test for that.
+ * Seconds until the harness ends a test. The debug kernel, emulated on a busy host, takes a minute
+ * where other kernels take a second, so the harness's 30 seconds are too short.
  */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT	300
 
-/* The freezer ends a command as a signal does: begin again. */
+/* Repeats a command that the freezer has ended as a signal does. */
 #define UNINTERRUPTED(command) ({			\
 	long _rc;					\
 							\
@@ -42,7 +42,7 @@
 	_rc;						\
 })
 
-/* ---- asserting forms ------------------------------------------------------ */
+/* ---- asserting forms ------------------------------------------------------- */
 
 #define test_info(fd, cmd)	ASSERT_EQ(0, _test_info(fd, cmd))
 #define test_stats(fd, cmd)	ASSERT_EQ(0, _test_stats(fd, cmd))
@@ -65,7 +65,7 @@
 #define test_snapshot(fd, addr, length, states, cmd) \
 	ASSERT_EQ(0, _test_snapshot(fd, addr, length, states, cmd))
 
-/* Every page of the range gets there, in the end. */
+/* Every page of the range migrates in the end. */
 static inline void __test_migrate_all(struct __test_metadata *_metadata, int fd,
 				      unsigned int direction, const void *addr,
 				      unsigned long npages)
@@ -84,7 +84,7 @@ static inline void __test_migrate_all(struct __test_metadata *_metadata, int fd,
 #define test_to_system(fd, addr, npages) \
 	__test_migrate_all(_metadata, fd, HMM_REF_TO_SYSTEM, addr, npages)
 
-/* Data as the CPU and as the device see it; where the pages are. */
+/* Data as the CPU and as the device see it, and places of pages. */
 #define test_cpu_data(addr, npages, seed) \
 	ASSERT_EQ(0, bad_pages(addr, npages, seed))
 #define test_dev_data(fd, addr, npages, seed) \
@@ -99,7 +99,7 @@ static inline void __test_migrate_all(struct __test_metadata *_metadata, int fd,
 #define test_held(fd, addr, npages, expected) \
 	test_flagged(fd, addr, npages, HMM_REF_PAGE_EXCLUSIVE, expected)
 
-/* Memory that the test cannot do without. */
+/* The test fails without this memory. */
 static inline void *__test_map(struct __test_metadata *_metadata, void *mem)
 {
 	ASSERT_NE(MAP_FAILED, mem);
@@ -109,7 +109,7 @@ static inline void *__test_map(struct __test_metadata *_metadata, void *mem)
 #define test_map_pages(npages)	__test_map(_metadata, map_pages(npages))
 #define test_map_blocks(n)	__test_map(_metadata, map_blocks(n))
 
-/* Memory that is the same in all processes forked from here. */
+/* Memory that all processes forked from here share. */
 #define test_map_shared(size) \
 	__test_map(_metadata, mmap(NULL, size, PROT_READ | PROT_WRITE, \
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0))
@@ -124,7 +124,7 @@ static inline int __test_open(struct __test_metadata *_metadata, unsigned int nr
 
 #define test_open(nr)		__test_open(_metadata, nr)
 
-/* Have the driver expect, on this CPU, that the next fault's neighbours will be wanted. */
+/* Makes the driver's predictor expect, on this CPU, sequential faults. */
 static inline void __test_go_through_memory(struct __test_metadata *_metadata, int fd)
 {
 	const unsigned long npages = 64;
@@ -198,11 +198,11 @@ static inline void leak_check_end(struct __test_metadata *_metadata,
 	}
 }
 
-/* ---- devices that can be filled ---------------------------------------------- */
+/* ---- devices that can be filled -------------------------------------------- */
 
 #define CAPACITY_MAX	(256UL << 20)
 
-/* Finds the smallest device. Returns its pages that are not retired, 0 if it is too large. */
+/* Finds the smallest device. Returns its pages that are not retired, or 0 if it is too large. */
 static inline unsigned long __test_smallest_device(struct __test_metadata *_metadata,
 						   const struct leak_check *leak,
 						   unsigned int *smallest)
@@ -231,7 +231,7 @@ static inline unsigned long __test_smallest_device(struct __test_metadata *_meta
 
 /* ---- main ------------------------------------------------------------------ */
 
-/* No device, no test: say why and exit with KSFT_SKIP. */
+/* Skips the program, with a reason, if there is no device. */
 static inline void hmm_ref_require(int argc, char **argv)
 {
 	int rc;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * From one device to another: what cannot move. A copy fails, there is no room, the copy engine
- * hangs while the source goes. The page stays where it is, or half way in system memory; no count
- * says otherwise, and the next try succeeds.
+ * Migrations from one device to another that fail: a copy fails, the device is full, the copy
+ * engine hangs while the source is removed. The page stays where it is, or in system memory, half
+ * way. The counts are right, and the next attempt succeeds.
  *
- * Stands for: a copy that fails and counts as moved; pages that leave a device for one that has no
- * room; a removal that waits for the engine of another device.
+ * Covers: a copy that fails and is counted as migrated; pages that leave a device for another one
+ * that is full; a removal that waits for the engine of another device.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
@@ -27,7 +27,7 @@ static const char *const armed[] = {
 	FAIL_LOST,
 };
 
-/* Evictions find no page of system memory from now on, or all find some again. */
+/* From now on evictions cannot allocate a page of system memory, or can again. */
 static int evictions_fail(bool fail)
 {
 	unsigned long start = 0, end = ~0UL;
@@ -69,9 +69,9 @@ FIXTURE_TEARDOWN_PARENT(peer)
 	test_peers_end(_metadata, self);
 }
 
-/* ---- steps that fail ---------------------------------------------------------------- */
+/* ---- steps that fail ------------------------------------------------------------- */
 
-/* Nothing has happened, and nothing is in the way of the next try. */
+/* Nothing has migrated, and the next attempt succeeds. */
 static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peers, char *mem,
 			   unsigned int seed)
 {
@@ -104,7 +104,7 @@ TEST_F(peer, copy_fails)
 	test_unmoved(1);
 }
 
-/* One of the pages stays, and it alone. */
+/* One of the pages stays, and no other. */
 TEST_F(peer, one_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
@@ -122,7 +122,10 @@ TEST_F(peer, one_copy_fails)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-/* By way of system memory the second copy fails: the page stays half way, and is not lost. */
+/*
+ * The second of two copies through system memory fails: the page stays in system memory, and is not
+ * lost.
+ */
 TEST_F(peer, second_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
@@ -175,8 +178,8 @@ TEST_F(peer, copy_of_a_huge_page_fails)
 	test_dev_data(self->peers.to, mem, block_pages(), 1);
 }
 
-/* No page of the device is handed out: those of the other one stay there. */
-TEST_F(peer, nothing_is_handed_out)
+/* No page can be allocated on the device: the pages stay on the other device. */
+TEST_F(peer, no_page_is_allocated)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -190,10 +193,10 @@ TEST_F(peer, nothing_is_handed_out)
 	test_unmoved(1);
 }
 
-/* ---- no room -------------------------------------------------------------------- */
+/* ---- no room --------------------------------------------------------------------- */
 
-/* The device is full, and nothing can leave it: what is on the other one stays there. */
-TEST_F(peer, full_for_good)
+/* The device is full and cannot evict: the pages stay on the other device. */
+TEST_F(peer, full_and_cannot_evict)
 {
 	struct hmm_ref_migrate cmd;
 	unsigned long n;
@@ -216,9 +219,9 @@ TEST_F(peer, full_for_good)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-/* ---- the source is lost, or goes --------------------------------------------------- */
+/* ---- the source is lost or removed ----------------------------------------------- */
 
-/* What it answers is no data. The other device is not lost for that. */
+/* The reply of a lost source is not used as data. The other device is not lost. */
 TEST_F(peer, source_is_lost)
 {
 	char *other = test_map_pages(1);
@@ -250,7 +253,7 @@ struct pull {
 	unsigned long long migrated;
 };
 
-/* Has the attribute made a step fail as often as it was armed for? */
+/* Has the attribute failed as many steps as it was armed for? */
 static bool attr_wait(const char *attr)
 {
 	unsigned long long deadline = now_ms() + MEET_MS;
@@ -277,10 +280,10 @@ static int pull_main(void *arg)
 }
 
 /*
- * The engine of the other device hangs with a copy from the source. Removal of the source does not
- * wait for as long as others would: it gets its pages back, and evicts them.
+ * The engine of the other device hangs in a copy from the source. Removal of the source does not
+ * wait as long as other tasks would: it gets its pages back and evicts them.
  */
-TEST_F(peer, source_goes_while_the_copy_hangs)
+TEST_F(peer, source_removed_during_hung_copy)
 {
 	struct pull pull = { .fd = self->peers.to, .mem = self->mem };
 	struct worker worker;

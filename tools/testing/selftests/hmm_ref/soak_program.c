@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's programs: random numbers, operations, and how they are printed.
- *
- * Operation i of a stream is a function of the two numbers alone, never of what happened before:
- * the same seed gives the same programs.
+ * The soak test's programs: operations, and how they are printed. For streams, see
+ * hmm_ref_stream.h: the same seed gives the same programs.
  */
 #include "soak.h"
 
@@ -66,17 +64,17 @@ static bool drops(enum soak_kind kind)
 }
 
 /**
- * soak_generate() - operation @index of a stream
- * @stream: program
- * @index: number
- * @op: set
+ * soak_generate() - generate an operation
+ * @stream: stream of the operation
+ * @index: number of the operation in the stream
+ * @op: set to the operation
  */
 void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op)
 {
 	uint64_t state = operation_state(stream, index);
 
 	op->kind = draw_kind(&state);
-	/* Some processes begin with one of each kind. */
+	/* Some processes begin with one operation of each kind. */
 	if (index < SOAK_KINDS && stream % 4 == 0)
 		op->kind = (stream / 4 + index) % SOAK_KINDS;
 	op->region = below(&state, 4) ? 0 : 1;
@@ -87,22 +85,25 @@ void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op)
 	op->offset = below(&state, PAGE);
 	op->bytes = 1 + below(&state, 1 << below(&state, 17));
 	op->value = draw(&state);
-	/* Half of them meet on few pages. A part is whole blocks, which is what can be large. */
+	/*
+	 * Half of the operations work on few pages. Some work on whole blocks, which may be huge
+	 * pages.
+	 */
 	if (below(&state, 2))
 		op->page %= MEETING_PAGES;
 	if (!below(&state, 10)) {
 		op->page &= ~511U;
 		op->npages = 512;
 	}
-	/* What drops data takes little, mostly, so that there is some. */
+	/* Most operations that drop data drop few pages, so that not all data is dropped soon. */
 	if (drops(op->kind) && below(&state, 4))
 		op->npages = 1 + op->npages % 16;
 }
 
 /**
- * soak_make_data() - data that tells which operation wrote it
- * @op: operation
- * @n: bytes; they are in soak_data
+ * soak_make_data() - make data that shows which operation wrote it, in soak_data
+ * @op: the operation
+ * @n: number of bytes
  */
 void soak_make_data(const struct soak_op *op, size_t n)
 {
@@ -115,8 +116,8 @@ void soak_make_data(const struct soak_op *op, size_t n)
 }
 
 /**
- * soak_kind_name() - a kind of operation, for people
- * @kind: which
+ * soak_kind_name() - get the name of a kind of operation
+ * @kind: the kind
  */
 const char *soak_kind_name(enum soak_kind kind)
 {
@@ -124,9 +125,9 @@ const char *soak_kind_name(enum soak_kind kind)
 }
 
 /**
- * soak_print_op() - print an operation, without the end of the line
- * @stream: of it
- * @index: its number
+ * soak_print_op() - print an operation, without a newline
+ * @stream: stream of the operation
+ * @index: number of the operation in the stream
  */
 void soak_print_op(uint32_t stream, unsigned int index)
 {
@@ -140,7 +141,7 @@ void soak_print_op(uint32_t stream, unsigned int index)
 
 /**
  * soak_dump() - print the last operations of a process
- * @slot: of the process
+ * @slot: slot of the process
  */
 void soak_dump(const struct soak_slot *slot)
 {
