@@ -317,7 +317,7 @@ TEST_F(snapshot, huge_page_order)
 				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	test_snapshot(self->fd, mem, block_size(), s, &cmd);
 	if (!s[0].order)
-		SKIP(return, "no transparent huge page to be had");
+		SKIP(return, "no transparent huge page can be allocated");
 	for (i = 0; i < block_pages(); i++) {
 		ASSERT_EQ(block_pages(), 1UL << s[i].order);
 		ASSERT_EQ(HMM_REF_PAGE_SYSTEM, s[i].where);

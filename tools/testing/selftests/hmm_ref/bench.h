@@ -49,20 +49,15 @@ extern const struct source_info sources[NR_SOURCES];
 void modules_save(void);
 bool source_load(enum source source, const char *params);
 void modules_restore(void);
-int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
-	      void *buf);
+int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages, void *buf);
 int source_open(enum source source);
-int native_migrate(int fd, unsigned int direction, unsigned int flags,
-		   void *mem, unsigned long npages);
-int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
-		  void *buf);
+int native_migrate(int fd, unsigned int direction, unsigned int flags, void *mem,
+		   unsigned long npages);
+int dev_to_device(enum source source, int fd, void *mem, unsigned long npages, void *buf);
 int dev_to_system(enum source source, int fd, void *mem, unsigned long npages);
-int dev_access(enum source source, int fd, bool write, void *mem,
-	       unsigned long npages, void *buf);
-int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
-		 void *buf);
-int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
-		  void *buf);
+int dev_access(enum source source, int fd, bool write, void *mem, unsigned long npages, void *buf);
+int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages, void *buf);
+int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages, void *buf);
 
 /* ---- Memory: bench_mem.c ----------------------------------------------------- */
 
@@ -92,13 +87,11 @@ extern const char *const fill_names[];
 void mem_probe(void);
 int range_map(struct range *range, size_t size, enum kind kind, int node);
 void range_unmap(struct range *range);
-int range_fill(const struct range *range, enum fill fill, unsigned int seed,
-	       bool all);
+int range_fill(const struct range *range, enum fill fill, unsigned int seed, bool all);
 bool range_is(const struct range *range, enum fill fill, unsigned int seed);
 int range_where(const struct range *range, struct whereabouts *where);
 unsigned int find_nodes(int nodes[2]);
-long range_move(const struct range *range, int node, void **pages, int *nodes,
-		int *status);
+long range_move(const struct range *range, int node, void **pages, int *nodes, int *status);
 
 /* ---- Operations: bench_ops.c ------------------------------------------------- */
 
@@ -130,7 +123,7 @@ struct operation_info {
 	unsigned int on;	/* sources that support the operation */
 	enum place from, to;
 	int (*run)(struct job *job);
-	bool touches;		/* causes CPU faults, whose latency is measured */
+	bool touches;		/* causes CPU faults, which are timed */
 	bool fills;		/* also runs on holes and zero pages */
 	bool alone;		/* concerns the whole device, so one worker runs it */
 };
@@ -235,9 +228,9 @@ void print_ratios(FILE *to, const struct figure *figures, unsigned int n);
 void print_csv(FILE *to, const struct figure *figures, unsigned int n);
 void print_json(FILE *to, const struct figure *figures, unsigned int n);
 void print_histograms(FILE *to, const struct figure *figures, unsigned int n);
-int write_file(const char *prefix, const char *ending,
-	       void (*print)(FILE *to, const struct figure *f, unsigned int n),
-	       const struct figure *figures, unsigned int n);
+int write_output(const char *prefix, const char *ending,
+		 void (*print)(FILE *to, const struct figure *f, unsigned int n),
+		 const struct figure *figures, unsigned int n);
 
 /* ---- Options: bench_options.c ------------------------------------------------ */
 

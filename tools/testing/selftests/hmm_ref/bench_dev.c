@@ -137,8 +137,7 @@ void modules_restore(void)
 
 /* ---- commands -------------------------------------------------------------------- */
 
-int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
-	      void *buf)
+int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages, void *buf)
 {
 	struct old_cmd cmd;
 
@@ -155,8 +154,8 @@ int source_open(enum source source)
 	return fd < 0 ? -errno : fd;
 }
 
-int native_migrate(int fd, unsigned int direction, unsigned int flags,
-		   void *mem, unsigned long npages)
+int native_migrate(int fd, unsigned int direction, unsigned int flags, void *mem,
+		   unsigned long npages)
 {
 	struct hmm_ref_migrate cmd = {
 		.size = sizeof(cmd), .flags = flags, .direction = direction,
@@ -169,8 +168,7 @@ int native_migrate(int fd, unsigned int direction, unsigned int flags,
 }
 
 /* The old interface copies all of the data back to @buf. */
-int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
-		  void *buf)
+int dev_to_device(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_TO_DEVICE, mem, npages, buf);
@@ -184,8 +182,7 @@ int dev_to_system(enum source source, int fd, void *mem, unsigned long npages)
 	return native_migrate(fd, HMM_REF_TO_SYSTEM, 0, mem, npages);
 }
 
-int dev_access(enum source source, int fd, bool write, void *mem,
-	       unsigned long npages, void *buf)
+int dev_access(enum source source, int fd, bool write, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, write ? OLD_WRITE : OLD_READ, mem, npages, buf);
@@ -194,8 +191,7 @@ int dev_access(enum source source, int fd, bool write, void *mem,
 	return _test_read(fd, mem, npages * page_size(), buf);
 }
 
-int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
-		 void *buf)
+int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	struct hmm_ref_snapshot cmd;
 	int rc;
@@ -207,8 +203,7 @@ int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
 }
 
 /* Here, too, the old interface copies all of the data back. */
-int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
-		  void *buf)
+int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_EXCLUSIVE, mem, npages, buf);

@@ -80,8 +80,7 @@ void range_unmap(struct range *range)
 }
 
 /* Without @all, only the first word of each page is written. */
-int range_fill(const struct range *range, enum fill fill, unsigned int seed,
-	       bool all)
+int range_fill(const struct range *range, enum fill fill, unsigned int seed, bool all)
 {
 	unsigned long i;
 
@@ -171,8 +170,7 @@ unsigned int find_nodes(int nodes[2])
  * Moves all pages of a range to a node. move_pages() counts a huge page as one page. Returns how
  * many pages are on the node then, or -errno.
  */
-long range_move(const struct range *range, int node, void **pages, int *nodes,
-		int *status)
+long range_move(const struct range *range, int node, void **pages, int *nodes, int *status)
 {
 	unsigned long step = range->kind == KIND_THP ? block_pages() : 1;
 	unsigned long i, n = range->npages / step;

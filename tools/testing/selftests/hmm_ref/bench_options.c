@@ -130,8 +130,8 @@ static unsigned long parse_size(const char *text, char **end)
 	return value << 10 * (unit - units + 1);
 }
 
-static unsigned long parse_number(char option, const char *text, bool is_size,
-				  unsigned long least, unsigned long most)
+static unsigned long parse_number(char option, const char *text, bool is_size, unsigned long least,
+				  unsigned long most)
 {
 	unsigned long value;
 	char *end;

@@ -345,9 +345,9 @@ void print_histograms(FILE *to, const struct figure *figures, unsigned int n)
 }
 
 /* Writes the file PREFIX.ENDING. Returns 0 or -errno. */
-int write_file(const char *prefix, const char *ending,
-	       void (*print)(FILE *to, const struct figure *f, unsigned int n),
-	       const struct figure *figures, unsigned int n)
+int write_output(const char *prefix, const char *ending,
+		 void (*print)(FILE *to, const struct figure *f, unsigned int n),
+		 const struct figure *figures, unsigned int n)
 {
 	char path[512];
 	FILE *file;

@@ -113,8 +113,7 @@ static int worker_run(struct job *job, struct worker_state *state, bool latency)
 	return rc;
 }
 
-static int worker_command(struct job *job, struct worker_state *state,
-			  enum command command)
+static int worker_command(struct job *job, struct worker_state *state, enum command command)
 {
 	switch (command) {
 	case CMD_PREPARE:

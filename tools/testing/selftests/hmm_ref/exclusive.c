@@ -254,7 +254,7 @@ TEST_F(exclusive, hugetlb)
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (mem == MAP_FAILED) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	fill_pages(mem, PAGES, 1);
 	EXPECT_EQ(-EINVAL, _test_make_exclusive(self->fd, mem, 1));

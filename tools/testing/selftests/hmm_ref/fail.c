@@ -191,8 +191,8 @@ static int migrate_there(void *arg)
 }
 
 /*
- * A huge page that cannot be copied at once is evicted page by page. A page whose copy fails each
- * time stays.
+ * A huge page that cannot be copied at once is evicted page by page. A page that
+ * cannot be copied at all stays.
  */
 TEST_F(fail, evicted_in_pieces)
 {

@@ -332,7 +332,7 @@ FIXTURE_SETUP(always)
 	if (variant->old && !(hmm_ref_dev_info.out_features & HMM_REF_FEATURE_OLD_INTERFACE))
 		SKIP(return, "no old interface (CONFIG_HMM_REF_DMIRROR)");
 	if (variant->large && !job_gets_large(&self->job))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 	ASSERT_EQ(0, job_prepare(&self->job));
 }
 

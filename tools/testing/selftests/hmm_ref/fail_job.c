@@ -38,8 +38,15 @@ static int old_ioctl(struct job *job, unsigned int nr)
 			   job->buf, &cmd);
 }
 
-int run_old_read(struct job *job) { return old_ioctl(job, OLD_READ); }
-int run_old_write(struct job *job) { return old_ioctl(job, OLD_WRITE); }
+int run_old_read(struct job *job)
+{
+	return old_ioctl(job, OLD_READ);
+}
+
+int run_old_write(struct job *job)
+{
+	return old_ioctl(job, OLD_WRITE);
+}
 
 int run_old_to_device(struct job *job)
 {
@@ -66,8 +73,15 @@ int run_old_check(struct job *job)
 	return old_ioctl(job, OLD_CHECK_EXCLUSIVE);
 }
 
-int run_old_release(struct job *job) { return old_ioctl(job, OLD_RELEASE); }
-int run_old_flags(struct job *job) { return old_ioctl(job, OLD_FLAGS); }
+int run_old_release(struct job *job)
+{
+	return old_ioctl(job, OLD_RELEASE);
+}
+
+int run_old_flags(struct job *job)
+{
+	return old_ioctl(job, OLD_FLAGS);
+}
 
 int run_old_mmap(struct job *job)
 {

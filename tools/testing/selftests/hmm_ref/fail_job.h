@@ -41,7 +41,7 @@ struct job {
 	char *buf;
 	char *filler;		/* memory that fills the device */
 	unsigned long filler_pages;
-	int file;		/* a file whose first page has the same data */
+	int file;		/* a file with the same data in its first page */
 	int fd, old_fd;
 	int gate;		/* the child ends when this is closed */
 	pid_t child;

@@ -356,7 +356,7 @@ FIXTURE_SETUP(nth)
 		close(rc);
 	}
 	if (variant->large && !job_gets_large(&self->job))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 }
 
 FIXTURE_TEARDOWN_PARENT(nth)

@@ -4,8 +4,8 @@
  * either side are visible to the other.
  *
  * Covers: a fault that copies into a page that was not there; a fault that kills the process
- * because it could migrate only one page; a page that two threads fault at once, and whose data
- * only one of them sees.
+ * because it could migrate only one page; a page that two threads fault at once, with
+ * the right data for only one of them.
  */
 #include "hmm_ref_utils.h"
 

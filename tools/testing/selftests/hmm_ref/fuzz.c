@@ -295,7 +295,7 @@ static void run(unsigned int seconds)
 }
 
 /* A worker may have migrated pages that it shares with this process since fork(). */
-static void bring_home(int fd)
+static void bring_back(int fd)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
 	struct hmm_ref_migrate cmd;
@@ -305,7 +305,7 @@ static void bring_home(int fd)
 	while (maps && fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx %*3c%c", &start, &end, &kind) == 3 && kind == 'p' &&
 		    !_test_migrate(fd, HMM_REF_TO_SYSTEM, (void *)start, end - start, &cmd))
-			super.home += cmd.out_migrated;
+			super.brought_back += cmd.out_migrated;
 	}
 	if (maps)
 		fclose(maps);
@@ -332,11 +332,11 @@ static void check_empty(void)
 		 */
 		for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
 			write_file("/proc/sys/vm/compact_memory", "1");
-			bring_home(fd);
+			bring_back(fd);
 			rc = leak_wait(fd, 0, &stats);
 		}
 		if (rc)
-			fuzz_complain("device %u: %d, %llu pages in use by nobody", i, rc,
+			fuzz_complain("device %u: %d, %llu pages still in use", i, rc,
 				      fd < 0 ? 0 : stats.out_pages_in_use);
 		if (fd >= 0)
 			close(fd);
@@ -427,7 +427,7 @@ static void report(unsigned int seconds)
 	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, ",
 	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
 	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
-	printf("the supervisor's %llu\n", (unsigned long long)super.home);
+	printf("the supervisor's %llu\n", (unsigned long long)super.brought_back);
 	printf("# figure: CPU faults %llu, device faults %llu; %llu pages of %llu got there\n",
 	       (unsigned long long)super.cpu_faults, (unsigned long long)super.device_faults,
 	       (unsigned long long)shared->moved, (unsigned long long)shared->asked);

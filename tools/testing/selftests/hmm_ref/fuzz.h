@@ -154,29 +154,22 @@ bool may_fail(void);
 bool is_owned(const struct region *region);
 int cpu_copy(void *to, const void *from, size_t n);
 bool all_zero(const char *mem, size_t n);
-void note_zero(struct region *region, unsigned long page,
-	       unsigned long npages);
-void check_seen(struct region *region, size_t off, const char *seen,
-		size_t n, const char *who);
-void note_guard(struct region *region, unsigned long page,
-		unsigned long npages, bool on);
-void note_written(struct region *region, size_t off, const char *from,
-		  size_t n);
-void note_protection(struct region *region, unsigned long page,
-		     unsigned long npages, unsigned char bits);
-void note_content(struct region *region, unsigned long to,
-		  unsigned long from, unsigned long npages);
-void note_moved(struct region *region, unsigned long to,
-		unsigned long from, unsigned long npages);
-void note_dropped(struct region *region, unsigned long page,
+void note_zero(struct region *region, unsigned long page, unsigned long npages);
+void check_seen(struct region *region, size_t off, const char *seen, size_t n, const char *who);
+void note_guard(struct region *region, unsigned long page, unsigned long npages, bool on);
+void note_written(struct region *region, size_t off, const char *from, size_t n);
+void note_protection(struct region *region, unsigned long page, unsigned long npages,
+		     unsigned char bits);
+void note_content(struct region *region, unsigned long to, unsigned long from,
 		  unsigned long npages);
+void note_moved(struct region *region, unsigned long to, unsigned long from, unsigned long npages);
+void note_dropped(struct region *region, unsigned long page, unsigned long npages);
 bool may(struct region *region, size_t off, size_t n, unsigned char bits);
 void make_data(char *to, size_t n, uint64_t serial);
 bool holds_ids(const struct region *region);
 void check_ids(const char *seen, size_t n, const char *where);
 void *map_at(void *addr, size_t n, int prot, int flags, int fd);
-void map_fresh(struct region *region, unsigned long page,
-	       unsigned long npages, bool huge);
+void map_fresh(struct region *region, unsigned long page, unsigned long npages, bool huge);
 int map_huge(struct region *region);
 void map_process(void);
 void verify_all(void);
@@ -207,11 +200,9 @@ int file_fd(unsigned int file);
 int own_number(int fd, bool old);
 int do_open(const struct op *op);
 int do_close(const struct op *op);
-void find_place(const struct op *op, bool change, unsigned long limit,
-		struct place *at);
+void find_place(const struct op *op, bool change, unsigned long limit, struct place *at);
 bool place_is_owned(const struct place *at);
-void check_data(const struct place *at, size_t off, const char *seen,
-		size_t n, const char *who);
+void check_data(const struct place *at, size_t off, const char *seen, size_t n, const char *who);
 const char *data_for(const struct place *at, const struct op *op, size_t n);
 int checked(int rc, const char *what);
 int do_migrate(const struct op *op);
@@ -279,7 +270,7 @@ struct supervisor {
 	uint64_t next_pause, inject_until, squeeze_until;
 	unsigned int retired, pauses, kills, unbinds, squeezes, poisoned;
 	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
+	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, brought_back;
 	int kmsg;
 	int swap;
 };

@@ -102,8 +102,7 @@ static char *anywhere(const struct op *op)
 }
 
 /* With @change the operation may write the pages or drop them. */
-void find_place(const struct op *op, bool change, unsigned long limit,
-		struct place *at)
+void find_place(const struct op *op, bool change, unsigned long limit, struct place *at)
 {
 	unsigned int i = op->region;
 
@@ -137,8 +136,7 @@ bool place_is_owned(const struct place *at)
 }
 
 /* Checks data that was read from the place in any way. */
-void check_data(const struct place *at, size_t off, const char *seen,
-		size_t n, const char *who)
+void check_data(const struct place *at, size_t off, const char *seen, size_t n, const char *who)
 {
 	if (place_is_owned(at))
 		check_seen(at->region, off, seen, n, who);
@@ -205,8 +203,7 @@ int do_migrate(const struct op *op)
 }
 
 /* Only the protection, or an injected failure, may make a device access fail. */
-static void check_access(const struct place *at, int rc, size_t n,
-			 unsigned char bits)
+static void check_access(const struct place *at, int rc, size_t n, unsigned char bits)
 {
 	bool good = rc != -EFAULT && rc != -EPERM;
 
@@ -390,8 +387,8 @@ int do_exclusive(const struct op *op)
 }
 
 /* Returns the value that an atomic operation stores. */
-static uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand,
-			      uint64_t compare, unsigned int length)
+static uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand, uint64_t compare,
+			      unsigned int length)
 {
 	uint64_t now = operand;
 

@@ -3,8 +3,8 @@
  * The fuzzer's operations on memory: CPU accesses, and system calls that change mappings. As in
  * fuzz_dev.c, each returns 0 or an error that is allowed.
  *
- * In an owned region each operation has a known outcome, which the model follows. Pages whose state
- * is unknown, because an operation failed half way, are mapped anew. The chaos region is for all
+ * In an owned region each operation has a known outcome, which the model follows. Pages in an
+ * unknown state, because an operation failed half way, are mapped anew. The chaos region is for all
  * other operations: several threads at a time, and all kinds of mappings.
  */
 #include <signal.h>

@@ -87,8 +87,8 @@ bool all_zero(const char *mem, size_t n)
 	return !mem[0] && !memcmp(mem, mem + 1, n - 1);
 }
 
-static void report_difference(struct region *region, size_t off,
-			      const char *seen, size_t n, const char *who)
+static void report_difference(struct region *region, size_t off, const char *seen, size_t n,
+			      const char *who)
 {
 	const char *want = region->shadow + off;
 	size_t i = 0;
@@ -100,8 +100,7 @@ static void report_difference(struct region *region, size_t off,
 		  (unsigned char)want[i], i, n, region->state[(off + i) / PAGE], own_id);
 }
 
-void note_zero(struct region *region, unsigned long page,
-	       unsigned long npages)
+void note_zero(struct region *region, unsigned long page, unsigned long npages)
 {
 	for (; npages--; page++) {
 		if (region->state[page] & WRITTEN)
@@ -111,8 +110,7 @@ void note_zero(struct region *region, unsigned long page,
 }
 
 /* Compares bytes that were read from [off, off + n) of an owned region with the model. */
-void check_seen(struct region *region, size_t off, const char *seen,
-		size_t n, const char *who)
+void check_seen(struct region *region, size_t off, const char *seen, size_t n, const char *who)
 {
 	while (n) {
 		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
@@ -130,8 +128,8 @@ void check_seen(struct region *region, size_t off, const char *seen,
 }
 
 /* The first write to a dropped page shows whether the kernel has dropped it. */
-static void settle(struct region *region, unsigned long page, size_t off,
-		   const char *from, size_t n)
+static void settle(struct region *region, unsigned long page, size_t off, const char *from,
+		   size_t n)
 {
 	char *shadow = region->shadow + page * PAGE;
 	char seen[PAGE];
@@ -149,8 +147,7 @@ static void settle(struct region *region, unsigned long page, size_t off,
  * Sets whether writes have to ask userfaultfd first. Not for mergeable memory: KSM drops the
  * protection of the pages that it replaces.
  */
-void note_guard(struct region *region, unsigned long page,
-		unsigned long npages, bool on)
+void note_guard(struct region *region, unsigned long page, unsigned long npages, bool on)
 {
 	if (!shared->guard)
 		return;
@@ -172,8 +169,7 @@ static void check_guard(struct region *region, unsigned long page)
 }
 
 /* Records that [off, off + n) of an owned region has been written. */
-void note_written(struct region *region, size_t off, const char *from,
-		  size_t n)
+void note_written(struct region *region, size_t off, const char *from, size_t n)
 {
 	while (n) {
 		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
@@ -190,16 +186,15 @@ void note_written(struct region *region, size_t off, const char *from,
 	}
 }
 
-void note_protection(struct region *region, unsigned long page,
-		     unsigned long npages, unsigned char bits)
+void note_protection(struct region *region, unsigned long page, unsigned long npages,
+		     unsigned char bits)
 {
 	for (; npages--; page++)
 		region->state[page] = (region->state[page] & ~(MAY_READ | MAY_WRITE)) | bits;
 }
 
 /* The content of pages has moved, and their protection has not. */
-void note_content(struct region *region, unsigned long to,
-		  unsigned long from, unsigned long npages)
+void note_content(struct region *region, unsigned long to, unsigned long from, unsigned long npages)
 {
 	for (; npages--; to++, from++) {
 		note_zero(region, to, 1);
@@ -210,8 +205,7 @@ void note_content(struct region *region, unsigned long to,
 }
 
 /* The mapping has moved, with content and protection. */
-void note_moved(struct region *region, unsigned long to,
-		unsigned long from, unsigned long npages)
+void note_moved(struct region *region, unsigned long to, unsigned long from, unsigned long npages)
 {
 	unsigned long i;
 
@@ -221,8 +215,7 @@ void note_moved(struct region *region, unsigned long to,
 				region->state[from + i] & (MAY_READ | MAY_WRITE));
 }
 
-void note_dropped(struct region *region, unsigned long page,
-		  unsigned long npages)
+void note_dropped(struct region *region, unsigned long page, unsigned long npages)
 {
 	for (; npages--; page++)
 		region->state[page] = (region->state[page] & ~GUARDED) | DROPPED;
@@ -275,8 +268,7 @@ void *map_at(void *addr, size_t n, int prot, int flags, int fd)
 }
 
 /* Maps zeros. This may fail only over a hugetlb mapping of the chaos region. */
-void map_fresh(struct region *region, unsigned long page,
-	       unsigned long npages, bool huge)
+void map_fresh(struct region *region, unsigned long page, unsigned long npages, bool huge)
 {
 	char *addr = region->base + page * PAGE;
 

@@ -307,9 +307,9 @@ static int report(void)
 	fflush(stdout);
 	if (!options.prefix)
 		return 0;
-	rc |= write_file(options.prefix, "csv", print_csv, figures, nfigures);
-	rc |= write_file(options.prefix, "json", print_json, figures, nfigures);
-	rc |= write_file(options.prefix, "hist.csv", print_histograms, figures, nfigures);
+	rc |= write_output(options.prefix, "csv", print_csv, figures, nfigures);
+	rc |= write_output(options.prefix, "json", print_json, figures, nfigures);
+	rc |= write_output(options.prefix, "hist.csv", print_histograms, figures, nfigures);
 	return rc;
 }
 

@@ -25,7 +25,7 @@ static inline const char *map_huge(int fd, char *mem)
 	fill_pages(mem, block_pages(), 1);
 	if (_test_snapshot(fd, mem, page_size(), &state, &cmd) ||
 	    state.order != HUGE_ORDER)
-		return "no huge page to be had";
+		return "no huge page can be allocated";
 	return NULL;
 }
 

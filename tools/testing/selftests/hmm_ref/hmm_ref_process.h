@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Children and threads whose results are checked, and events and counters between them.
+ * Children and threads with checked results, and events and counters between them.
  * Nothing here needs the test harness.
  *
  * Children and threads use CHECK() and return 0 or 1. The process that starts them asserts

@@ -100,7 +100,7 @@ FIXTURE_SETUP(split)
 	leak_check_begin(_metadata, &self->leak);
 	self->s.fd = test_open(0);
 	if (!split_begin(_metadata, &self->s, variant->cut, variant->place))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 }
 
 FIXTURE_TEARDOWN_PARENT(split)
@@ -386,7 +386,7 @@ TEST_F(scarce, back)
 
 			ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
 			if (!split_begin(_metadata, &s, cut, place))
-				SKIP(return, "no huge page to be had");
+				SKIP(return, "no huge page can be allocated");
 			ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
 			split_cut(_metadata, &s);
 			variant->back(_metadata, &s);

@@ -106,7 +106,7 @@ FIXTURE_SETUP(mapping)
 		SKIP(return, "no hugetlb (CONFIG_HUGETLBFS)");
 	rc = map_kind(&self->m, variant->kind, variant->shared);
 	if (rc == -ENOMEM && variant->kind == HUGETLB)
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	if (rc == -ENOENT)
 		SKIP(return, "no " DISK " (CONFIG_BLK_DEV_RAM)");
 	ASSERT_EQ(0, rc);

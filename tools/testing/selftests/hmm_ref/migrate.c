@@ -58,7 +58,7 @@ FIXTURE_SETUP(trip)
 		fill_pages(blocks, 1, 9);
 		test_snapshot(self->fd, blocks, page_size(), &state, &cmd);
 		if (!state.order)
-			SKIP(return, "no transparent huge page to be had");
+			SKIP(return, "no transparent huge page can be allocated");
 	}
 	if (variant->two_vmas)
 		ASSERT_EQ(0, madvise(blocks + block_size(), block_size(), MADV_DONTDUMP));
@@ -267,7 +267,7 @@ TEST_F(migrate, map_of_holes_allocates_nothing)
 	munmap(mem, size);
 }
 
-/* A mapping whose pages never migrate is refused, whatever its permissions are. */
+/* A mapping of pages that never migrate is refused, with any permissions. */
 TEST_F(migrate, hugetlb_without_permissions)
 {
 	struct hmm_ref_migrate cmd;
@@ -439,7 +439,7 @@ TEST_F(migrate, locked_memory)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The stack migrates during an ioctl whose struct is on that stack. */
+/* The stack migrates during an ioctl that has its struct on that stack. */
 TEST_F(migrate, own_stack)
 {
 	unsigned long here = (unsigned long)__builtin_frame_address(0);

@@ -359,7 +359,7 @@ TEST_F(peer, source_removed_during_copy)
 	struct worker worker;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	if (variant->from != HMM_REF_MEMORY_PRIVATE)
 		SKIP(return, "coherent memory is bound again when the last page has left only");
 	if (!device_can_unbind(self->peers.from_nr))

@@ -184,7 +184,7 @@ TEST_F(peer, no_page_is_allocated)
 	struct hmm_ref_migrate cmd;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 0, -1));
 	test_migrate(self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
 	EXPECT_EQ(0, cmd.out_migrated);
@@ -289,7 +289,7 @@ TEST_F(peer, source_removed_during_hung_copy)
 	struct worker worker;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	if (!device_can_unbind(self->peers.from_nr))
 		SKIP(return, "the device cannot be unbound");
 	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));

@@ -172,7 +172,7 @@ static int writer_page(struct writer *w, unsigned long page, unsigned long round
 		return 0;
 	forget(w, page);
 	return !CHECK(!discard_page(w->race, page)) ||
-	       !CHECK(look_at(w, page, round & 2, "after it was thrown away"));
+	       !CHECK(look_at(w, page, round & 2, "after it was discarded"));
 }
 
 static int writer_main(void *arg)

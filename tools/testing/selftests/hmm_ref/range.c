@@ -450,7 +450,7 @@ TEST_F(special, hugetlb)
 	mem = map_hugetlb();
 	if (!mem) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	fill_pages(mem, PAGES, 1);
 	EXPECT_EQ(-EINVAL, _test_migrate(self->fd, HMM_REF_TO_DEVICE, mem,
@@ -518,7 +518,7 @@ TEST_F(special, hugetlb_behind_good_pages)
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, -1, 0);
 	if (huge == MAP_FAILED) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	mem += block_size() - PAGES * page_size();
 	fill_pages(mem, PAGES, 1);

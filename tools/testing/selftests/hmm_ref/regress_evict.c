@@ -20,7 +20,7 @@
 #include "hmm_ref_utils.h"
 
 #define PAGES		250
-#define VICTIMS		2	/* processes whose pages are evicted */
+#define VICTIMS		2	/* processes that have their pages evicted */
 
 FIXTURE(evict)
 {

@@ -147,7 +147,7 @@ TEST_F(busy, another_device)
 	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
 }
 
-/* A command whose struct has not been read does not keep the device. */
+/* A command that has not read its struct does not keep the device. */
 TEST_F(busy, with_an_unread_command)
 {
 	struct client client = { self->nr, self->started };

@@ -258,7 +258,7 @@ static bool is_over(unsigned int nr, uint64_t operations)
 }
 
 /**
- * soak_modes_tick() - end modes whose time is over, and sometimes begin another one
+ * soak_modes_tick() - end expired modes, and sometimes begin another one
  * @operations: number of operations so far
  * @random: state of the supervisor's random numbers
  */

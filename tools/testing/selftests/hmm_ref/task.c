@@ -5,7 +5,7 @@
  * being migrated, and the task is in a command or in a CPU fault.
  *
  * Covers: a fault in the return to user space that cannot be handled; a task that cannot be frozen,
- * or whose pages are lost meanwhile.
+ * or that loses pages meanwhile.
  */
 #include <sys/rseq.h>
 

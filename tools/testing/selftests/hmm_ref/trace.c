@@ -212,7 +212,7 @@ TEST_F(trace, life_of_a_large_folio)
 	fill_pages(mem, block_pages(), 1);
 	test_snapshot(self->fd, mem, page_size(), &state, &look);
 	if (state.order != HUGE_ORDER)
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 
 	test_trace_start();
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, block_size(), &cmd);

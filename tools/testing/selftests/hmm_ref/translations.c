@@ -3,9 +3,9 @@
  * The device caches translations of its page table. A translation that has become wrong is not used
  * once the change is complete, and one of another process is never used.
  *
- * Covers: a page table that is zapped without a flush, or flushed before it is zapped; a page whose
- * DMA mapping is removed while the device may still access it; an access that fails because the
- * device has cached a read-only translation.
+ * Covers: a page table that is zapped without a flush, or flushed before it is zapped; a DMA
+ * mapping that is removed while the device may still access the page; an access that fails because
+ * the device has cached a read-only translation.
  */
 #include <sys/mman.h>
 #include <sys/wait.h>

@@ -85,7 +85,7 @@ TEST_F(file, info_makes_sense)
 		    info.out_folio_size == info.out_block_size);
 }
 
-static int open_as_nobody(void *arg)
+static int open_unprivileged(void *arg)
 {
 	if (!CHECK(!setgid(65534)) || !CHECK(!setuid(65534)))
 		return 1;
@@ -99,7 +99,7 @@ TEST_F(file, for_root_only)
 	ASSERT_EQ(0, fstat(self->fd, &st));
 	ASSERT_TRUE(S_ISCHR(st.st_mode));
 	ASSERT_EQ(0600, st.st_mode & 07777);
-	ASSERT_EQ(0, child_run(open_as_nobody, NULL));
+	ASSERT_EQ(0, child_run(open_unprivileged, NULL));
 }
 
 int main(int argc, char **argv)
