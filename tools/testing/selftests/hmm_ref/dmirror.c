@@ -223,7 +223,7 @@ TEST_F(dmirror, flags)
 #ifdef UFFDIO_RWPROTECT
 
 /* A page that cannot be accessed without a userfaultfd event has no permissions and no place. */
-TEST_F(dmirror, snapshot_of_a_page_without_rights)
+TEST_F(dmirror, snapshot_of_a_page_without_permissions)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
 	struct uffdio_register range = {

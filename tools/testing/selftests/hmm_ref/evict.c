@@ -263,7 +263,7 @@ TEST_F(evict, of_two_halves)
 }
 
 /* Half of a huge page on the device was discarded and is in system memory now. */
-TEST_F(evict, counts_what_was_there)
+TEST_F(evict, of_a_discarded_half)
 {
 	unsigned long npages = block_pages(), half = npages / 2;
 	char *mem = test_map_blocks(1);

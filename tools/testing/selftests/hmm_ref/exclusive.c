@@ -128,7 +128,7 @@ TEST_F(exclusive, device_access)
 }
 
 /* A device fault maps ahead, but does not replace exclusive entries. */
-TEST_F(exclusive, device_fault_beside)
+TEST_F(exclusive, device_fault_nearby)
 {
 	char *middle = self->mem + 4 * page_size();
 

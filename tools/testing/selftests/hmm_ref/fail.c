@@ -82,7 +82,7 @@ TEST_F(fail, clear_of_a_hole)
 }
 
 /* A range that is invalidated during each attempt is migrated all the same. */
-TEST_F(fail, unsteady_pages_move)
+TEST_F(fail, unstable_range_migrates)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -111,7 +111,7 @@ TEST_F(fail, handout)
  * checks for it when the file is closed, which is before the mapping is removed and frees
  * everything.
  */
-TEST_F(fail, unsteady_access)
+TEST_F(fail, unstable_range_access)
 {
 	char *buf = test_map_pages(1);
 	int fd = test_open(0);

@@ -245,7 +245,7 @@ static int child_with_device(void *arg)
 	return !CHECK(!bad_pages(family->mem, PAGES, family->seed + 10));
 }
 
-TEST_F(fork, both_have_the_device)
+TEST_F(fork, both_use_the_device)
 {
 	pid_t pid = child_start(child_with_device, &self->family);
 	int i;

@@ -280,7 +280,7 @@ static int remove_device(void *unused)
 	return 0;
 }
 
-TEST_F_TIMEOUT(surprise, at_work, 600)
+TEST_F_TIMEOUT(surprise, while_in_use, 600)
 {
 	struct race *race = test_map_shared(page_size());
 	unsigned long long end = now_ms() + MEET_MS;

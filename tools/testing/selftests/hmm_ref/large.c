@@ -38,7 +38,7 @@ FIXTURE_TEARDOWN_PARENT(large)
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F(large, there_and_back)
+TEST_F(large, both_ways)
 {
 	struct hmm_ref_stats before, after;
 
@@ -163,7 +163,7 @@ TEST_F(large, cpu_fault_near_the_head)
 	ASSERT_EQ(0, audit.out_violations);
 }
 
-TEST_F(large, hole_where_huge_pages_are_not_wanted)
+TEST_F(large, hole_without_thp)
 {
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));

@@ -376,7 +376,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 }
 
 /* Every way to split at every place. The rest of the folio has to return in single pages. */
-TEST_F(scarce, back)
+TEST_F(scarce, to_system)
 {
 	unsigned int cut, place;
 

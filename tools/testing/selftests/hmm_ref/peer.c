@@ -31,7 +31,7 @@ FIXTURE_TEARDOWN_PARENT(peer)
 	test_peers_end(_metadata, self);
 }
 
-TEST_F(peer, to_and_fro)
+TEST_F(peer, both_ways)
 {
 	unsigned int round;
 

@@ -61,7 +61,7 @@ static int unmap_and_map(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(ranges, faults_beside_unmaps, 180)
+TEST_F_TIMEOUT(ranges, faults_during_unmaps, 180)
 {
 	char *buf = test_map_pages(PAGES);
 	unsigned long long end = now_ms() + RACE_MS;

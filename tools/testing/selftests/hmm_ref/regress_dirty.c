@@ -46,7 +46,7 @@ static int give_up(void *mem)
 }
 
 /* The pages were holes when they migrated, so all of their data is from the device. */
-TEST_F(dirty, childs_free)
+TEST_F(dirty, child_frees_its_share)
 {
 	char *mem = test_map_pages(PAGES);
 	struct hmm_ref_evict evict;

@@ -213,7 +213,7 @@ TEST_F(room, no_room_for_unmovable_pages)
  * Room is made for the pages that migrate, not for the whole window: a few pages are free, and that
  * is enough for the few that no other file has exclusive access to.
  */
-TEST_F(room, a_few_among_many)
+TEST_F(room, few_pages_of_a_window)
 {
 	char *mem = test_map_blocks(2);
 	unsigned long long evicted;
@@ -339,7 +339,7 @@ static int there_and_back(void *arg)
 }
 
 /* Two processes take blocks from the same list: no huge page of either is split. */
-TEST_F(room, huge_pages_of_two)
+TEST_F(room, huge_pages_of_two_processes)
 {
 	unsigned long *counters = test_map_shared(page_size());
 	struct rival rivals[2];

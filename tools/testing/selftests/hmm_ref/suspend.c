@@ -82,7 +82,7 @@ TEST_F(suspend, resumes_without_mappings)
 }
 
 /* All pages have been evicted when processes are about to be frozen. */
-TEST_F(suspend, pages_leave_first)
+TEST_F(suspend, pages_are_evicted_first)
 {
 	unsigned long npages = self->npages;
 
@@ -165,7 +165,7 @@ TEST_F_TIMEOUT(suspend, no_migration_to_device, 300)
 }
 
 /* The device gives up only when it makes no progress. */
-TEST_F_TIMEOUT(suspend, takes_its_time, 300)
+TEST_F_TIMEOUT(suspend, slow_eviction, 300)
 {
 	unsigned long npages = MANY_BLOCKS * block_pages();
 	char *mem = test_map_blocks(MANY_BLOCKS);

@@ -94,7 +94,7 @@ TEST_F(swap, device_swaps_in)
  * A page that was read from swap is clean, and swap still has its data. A later write must not be
  * lost when the page is dropped. Here the page migrates to the device for the write.
  */
-TEST_F(swap, swap_cache_goes_to_the_device)
+TEST_F(swap, swap_cache_migrates)
 {
 	int i;
 

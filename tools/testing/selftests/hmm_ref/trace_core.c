@@ -111,7 +111,7 @@ TEST_F(trace_core, steps_of_a_migration)
 }
 
 /* Pages with other references are collected, and do not migrate. */
-TEST_F(trace_core, pages_that_stay)
+TEST_F(trace_core, skipped_pages)
 {
 	struct hmm_ref_migrate cmd;
 	int pipes[2];

@@ -92,7 +92,7 @@ TEST_F(translations, follow_the_page)
 	}
 }
 
-TEST_F(translations, lose_the_right_to_write)
+TEST_F(translations, lose_write_permission)
 {
 	char byte = 2;
 
@@ -110,7 +110,7 @@ static int do_nothing(void *arg)
 }
 
 /* After fork() the page is read-only. It becomes writable again without an invalidation. */
-TEST_F(translations, get_the_right_to_write)
+TEST_F(translations, gain_write_permission)
 {
 	char byte;
 
@@ -175,7 +175,7 @@ TEST_F(translations, of_several_pages)
 }
 
 /* The permissions of one page do not apply to the next one. */
-TEST_F(translations, of_several_rights)
+TEST_F(translations, of_several_permissions)
 {
 	const unsigned long npages = 16, size = npages * page_size();
 	char *mem = test_map_pages(npages), *data = test_map_pages(npages);
@@ -221,7 +221,7 @@ static int access_all_the_time(void *arg)
 }
 
 /* A wrong access shows in the kernel's log. */
-TEST_F_TIMEOUT(translations, beside_accesses, 180)
+TEST_F_TIMEOUT(translations, freed_during_accesses, 180)
 {
 	struct accesses accesses = { .mem = self->mem, .fd = self->fd };
 	unsigned long long end = now_ms() + RACE_MS;

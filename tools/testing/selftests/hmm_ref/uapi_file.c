@@ -68,7 +68,7 @@ TEST_F(file, unknown_ioctl)
 	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOR(HMM_REF_IOC_TYPE, 5, int), &cmd));
 }
 
-TEST_F(file, info_makes_sense)
+TEST_F(file, info_is_consistent)
 {
 	struct hmm_ref_info info;
 

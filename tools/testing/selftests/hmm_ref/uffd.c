@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(uffd, handler_uses_the_same_file, 20)
 }
 
 /* A page on the device is not missing until it is discarded. */
-TEST_F(uffd, on_the_device_is_not_missing)
+TEST_F(uffd, device_pages_are_not_missing)
 {
 	unsigned long i;
 

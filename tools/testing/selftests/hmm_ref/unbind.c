@@ -273,7 +273,7 @@ static int stuck_release(struct stuck *stuck)
 }
 
 /* Unbind does not wait for user space. The waiting command finds the device gone afterwards. */
-TEST_F_TIMEOUT(unbind, beside_a_fault_that_waits, 120)
+TEST_F_TIMEOUT(unbind, during_a_waiting_fault, 120)
 {
 	struct stuck stuck = { .fd = self->fd, .mem = test_map_pages(1) };
 	struct pollfd pollfd = { .events = POLLIN };
