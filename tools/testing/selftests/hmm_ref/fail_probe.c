@@ -88,7 +88,7 @@ static bool works(struct job *job)
 	       job_verify(job) && job_settle(job);
 }
 
-TEST_F(probe, each_step_of_bind_fails)
+TEST_F_TIMEOUT(probe, each_step_of_bind_fails, 600)
 {
 	int errors = 0, nodeless = 0, nth, left, rc;
 
@@ -126,7 +126,7 @@ TEST_F(probe, each_step_of_bind_fails)
 	EXPECT_LT(0, errors);
 }
 
-TEST_F(probe, each_step_of_unbind_fails)
+TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, 600)
 {
 	struct job *job = &self->job;
 	int refused = 0, nth, left, rc;
