@@ -457,8 +457,8 @@ TEST_F_TIMEOUT(huge, gib_under_a_timer, 600)
 }
 
 /*
- * It cannot be continued, so it returns the counts of the chunks that it has checked, and these are
- * right.
+ * An interrupted AUDIT cannot be continued. It returns the counts of the pages that it has checked,
+ * and these add up.
  */
 TEST_F(huge, audit)
 {
