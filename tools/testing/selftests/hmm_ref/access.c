@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the device reads and writes, and what SNAPSHOT sees of it: any alignment,
- * pages here and there, buffers that are themselves on the device.
+ * READ and WRITE of the device, and the page states that SNAPSHOT returns: any alignment, pages in
+ * system memory and on the device, buffers that are themselves on the device.
  *
- * Stands for: the struct page of device memory taken for something that the CPU
- * can copy from; a device write that is lost because the page it went to was never
- * marked dirty; a copy to user space that faults under a lock of the driver.
+ * Covers: the struct page of device memory copied as if the CPU could access it; a device write
+ * that is lost because its page was never marked dirty; a copy to user space that faults under a
+ * lock of the driver.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	16UL
@@ -16,7 +17,7 @@ FIXTURE(access)
 	struct leak_check leak;
 	int fd;
 	char *mem;
-	char *shadow;	/* what mem should hold */
+	char *shadow;	/* expected content of mem */
 	char *buf;
 };
 
@@ -107,7 +108,7 @@ TEST_F(access, write_any_span)
 	ASSERT_EQ(0, memcmp(self->mem, self->shadow, PAGES * page_size()));
 }
 
-/* An access moves nothing. */
+/* An access does not migrate pages. */
 TEST_F(access, pages_stay)
 {
 	long expected;
@@ -121,7 +122,7 @@ TEST_F(access, pages_stay)
 		      PAGES - expected);
 }
 
-/* Once it is in the device page table, a page faults no more. */
+/* A page that is in the device page table causes no more device faults. */
 TEST_F(access, faults_once)
 {
 	struct hmm_ref_access cmd;
@@ -140,7 +141,7 @@ TEST_F(access, faults_once)
 	ASSERT_EQ(0, cmd.out_faults);
 }
 
-/* The CPU fills a buffer that has to come back from the device for that. */
+/* To fill the buffer, the CPU has to bring it back from the device. */
 TEST_F(access, buffer_on_device)
 {
 	int i;
@@ -160,7 +161,7 @@ TEST_F(access, buffer_on_device)
 	test_cpu_data(self->mem, PAGES, 11);
 }
 
-/* Memory copied onto itself through the device stays what it was. */
+/* Memory that is copied onto itself by the device does not change. */
 TEST_F(access, buffer_is_the_range)
 {
 	test_place();
@@ -171,7 +172,7 @@ TEST_F(access, buffer_is_the_range)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Longer than any window of the driver, across blocks. */
+/* A range that is longer than any window of the driver, across blocks. */
 TEST_F(access, long_range)
 {
 	unsigned long npages = block_pages() / 2 + 37;
@@ -214,12 +215,12 @@ FIXTURE_TEARDOWN_PARENT(snapshot)
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F(snapshot, tells_them_apart)
+TEST_F(snapshot, page_states)
 {
 	struct hmm_ref_page_state *s = self->states;
 	struct hmm_ref_snapshot cmd;
 
-	/* 0 a hole, 1 the zero page, 2 system, 3 device, 4 unmapped */
+	/* 0: hole, 1: zero page, 2: system memory, 3: device, 4: unmapped */
 	touch_read(self->mem + 1 * page_size());
 	touch_write(self->mem + 2 * page_size(), 1);
 	touch_write(self->mem + 3 * page_size(), 1);
@@ -243,7 +244,7 @@ TEST_F(snapshot, tells_them_apart)
 	EXPECT_EQ(HMM_REF_WHY_UNMAPPED, s[4].why);
 }
 
-/* Looking faults nothing in. */
+/* SNAPSHOT does not fault pages in. */
 TEST_F(snapshot, changes_nothing)
 {
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
@@ -284,7 +285,7 @@ TEST_F(snapshot, device_page_table)
 	}
 }
 
-/* An invalidation drops what it covers, and of that not a page more. */
+/* An invalidation drops the pages that it covers, and no others. */
 TEST_F(snapshot, invalidation_is_exact)
 {
 	unsigned long i;
@@ -316,7 +317,7 @@ TEST_F(snapshot, huge_page_order)
 				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	test_snapshot(self->fd, mem, block_size(), s, &cmd);
 	if (!s[0].order)
-		SKIP(return, "no transparent huge page to be had");
+		SKIP(return, "no transparent huge page can be allocated");
 	for (i = 0; i < block_pages(); i++) {
 		ASSERT_EQ(block_pages(), 1UL << s[i].order);
 		ASSERT_EQ(HMM_REF_PAGE_SYSTEM, s[i].where);
@@ -328,18 +329,18 @@ TEST_F(snapshot, huge_page_order)
 	ASSERT_NE(0, s[1].flags & HMM_REF_PAGE_WRITE);
 }
 
-/* ---- a device write is a write ---------------------------------------------- */
+/* ---- device writes after MADV_FREE ------------------------------------------ */
 
 /*
- * MADV_FREE'd pages may be thrown away until they are written to again. Page 0 is
- * left alone, page 1 is written by the device, page 2 by the CPU.
+ * After MADV_FREE the kernel may drop pages until they are written again. Page 0 is left alone, the
+ * device writes page 1, the CPU page 2.
  */
 TEST_F(snapshot, write_to_lazily_freed_page)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
 	char *buf = test_map_pages(1);
 
-	/* MADV_FREE passes over pages that wait in another CPU's batch for the LRU lists. */
+	/* MADV_FREE skips pages that are in another CPU's batch for the LRU lists. */
 	run_on_cpu(0);
 	fill_pages(self->mem, 3, 1);
 	ASSERT_EQ(0, madvise(self->mem, 3 * page_size(), MADV_FREE));
@@ -358,7 +359,7 @@ TEST_F(snapshot, write_to_lazily_freed_page)
 		SKIP(return, "MADV_PAGEOUT does not take lazily freed pages here");
 }
 
-/* The device reads and writes a hole: what is on the device around it stays there. */
+/* The device reads and writes a hole. The device pages around it stay on the device. */
 TEST_F(snapshot, hole_among_device_pages)
 {
 	char *buf = test_map_pages(PAGES);
@@ -378,7 +379,7 @@ TEST_F(snapshot, hole_among_device_pages)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* The same for pages that were on the device when they were freed. */
+/* As above, for pages that were on the device at MADV_FREE. */
 TEST_F(snapshot, write_after_lazy_free_on_device)
 {
 	char *buf = test_map_pages(PAGES);

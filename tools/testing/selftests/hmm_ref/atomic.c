@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Atomic operations of the device: what they compute, in memory of every kind, and
- * that nothing is lost when CPUs and devices count in the same word.
+ * Atomic operations of the device: their results, in each kind of memory, and that no count is lost
+ * while CPUs and devices add to the same word.
  *
- * Stands for: atomics on memory that others map, too; exclusive access that another
- * mirror or the CPU does not notice; a fault that is retried for ever or given up while
- * two contend for a page; pages of the device brought home for an atomic.
+ * Covers: atomics on memory that other processes map, too; exclusive access whose loss another
+ * mirror or the CPU does not notice; a fault that is retried forever, or given up, while two sides
+ * contend for a page; device pages that an atomic operation migrates to system memory.
  *
  * HMM_REF_SECONDS is how long each contention lasts (default 2).
  */
@@ -39,7 +39,7 @@ FIXTURE_TEARDOWN_PARENT(atomic)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* One operation that succeeds, and what was there before. */
+/* One operation that succeeds, and the old value that it returns. */
 #define test_atomic(fd, op, addr, length, operand, compare, old) do { \
 	struct hmm_ref_atomic _cmd; \
 \
@@ -57,7 +57,7 @@ FIXTURE_TEARDOWN_PARENT(atomic)
 
 #define MARK	0xa5a5a5a5U
 
-/* Every operation on a word of 32 bits; its neighbours stay. */
+/* Every operation on a 32-bit word. Its neighbours do not change. */
 static void __test_ops_32(struct __test_metadata *_metadata, int fd, __u32 *word)
 {
 	word[-1] = MARK;
@@ -86,7 +86,7 @@ static void __test_ops_64(struct __test_metadata *_metadata, int fd, __u64 *word
 	test_atomic(fd, ADD, word, 8, -big - 6, 0, big + 5);
 	test_atomic(fd, ADD, word, 8, 1, 0, -1ULL);
 	test_atomic(fd, EXCHANGE, word, 8, big, 0, 0);
-	/* Half of it is the same. */
+	/* Only the lower half is equal. */
 	test_atomic(fd, COMPARE, word, 8, 1, (__u32)big, big);
 	test_atomic(fd, COMPARE, word, 8, big << 8, big, big);
 	ASSERT_EQ(big << 8, word[0]);
@@ -106,7 +106,7 @@ TEST_F(atomic, system_memory)
 	ASSERT_EQ(0, bad_pages_from(self->mem + 2 * page_size(), 2, 1, 2));
 }
 
-/* There it happens in place, without the help of the core. */
+/* In device memory the operation is done in place, without exclusive access. */
 TEST_F(atomic, device_memory)
 {
 	struct hmm_ref_stats before, after;
@@ -136,7 +136,7 @@ TEST_F(atomic, device_memory)
 	__test_ops_64(_metadata, self->fd, (__u64 *)self->mem + 1);
 }
 
-/* Exclusive access is got once and lasts. */
+/* Exclusive access is acquired once and kept. */
 TEST_F(atomic, faults_are_counted)
 {
 	struct hmm_ref_atomic cmd;
@@ -148,7 +148,7 @@ TEST_F(atomic, faults_are_counted)
 	touch_read(self->mem);
 	ASSERT_EQ(0, _test_atomic(self->fd, ADD, self->mem, 8, 0, 0, &cmd));
 	ASSERT_LE(1, cmd.out_faults);
-	/* Being able to write is not enough. */
+	/* Write permission in the device page table is not enough. */
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
 	test_held(self->fd, self->mem + page_size(), PAGES - 1, 0);
 	ASSERT_EQ(0, _test_atomic(self->fd, ADD, self->mem + page_size(), 8, 0, 0, &cmd));
@@ -156,7 +156,7 @@ TEST_F(atomic, faults_are_counted)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- what is refused ------------------------------------------------------------------ */
+/* ---- what is refused ------------------------------------------------------------- */
 
 TEST_F(atomic, bad_members)
 {
@@ -174,7 +174,7 @@ TEST_F(atomic, bad_members)
 		struct hmm_ref_atomic cmd;
 		int rc = _test_atomic(self->fd, ADD, self->mem, bad_length[i], 1, 0, &cmd);
 
-		/* What is no length may be no range, either. */
+		/* An invalid length may also make an invalid range. */
 		ASSERT_TRUE(rc == -EINVAL || (bad_length[i] >> 62 && rc == -EFAULT));
 	}
 	for (i = 1; i < 8; i++) {
@@ -209,7 +209,7 @@ TEST_F(atomic, protection)
 	for (page = self->mem; page < self->mem + 2 * page_size(); page += page_size()) {
 		ASSERT_EQ(0, mprotect(page, page_size(), PROT_READ));
 		test_err_atomic(EPERM, self->fd, ADD, page, 8, 1, 0);
-		/* Also if it would store nothing. */
+		/* Even if the operation would store nothing. */
 		test_err_atomic(EPERM, self->fd, COMPARE, page, 8, 1, 0);
 		ASSERT_EQ(0, mprotect(page, page_size(), PROT_NONE));
 		test_err_atomic(EFAULT, self->fd, ADD, page, 8, 1, 0);
@@ -239,7 +239,7 @@ TEST_F(atomic, file_mapping)
 	test_cpu_data(mem, PAGES, 1);
 }
 
-/* ---- fork ---------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------ */
 
 struct child {
 	int go;
@@ -253,7 +253,7 @@ static int unchanged_main(void *arg)
 	return !CHECK(event_wait(child->go)) || !CHECK(!bad_pages(child->mem, PAGES, 1));
 }
 
-/* Pages in system memory, exclusive and not, and on the device: all shared. */
+/* Pages that parent and child share: in system memory, exclusive and not, and on the device. */
 TEST_F(atomic, shared_after_fork)
 {
 	struct child child = { .go = event_new(), .mem = self->mem };
@@ -275,11 +275,11 @@ TEST_F(atomic, shared_after_fork)
 			  *(unsigned long *)(self->mem + i * page_size()));
 }
 
-/* ---- contention ------------------------------------------------------------------------ */
+/* ---- contention ------------------------------------------------------------------ */
 
 struct contention {
 	unsigned long stop;
-	char *page;		/* what all of them count in */
+	char *page;		/* has the word in which all sides count */
 	unsigned int length;
 	unsigned long migrated;
 };
@@ -331,7 +331,7 @@ static int device_main(void *arg)
 	return 0;
 }
 
-/* The same by comparing, as a lock would be built. */
+/* As count_main(), by compare and exchange, as a lock would do it. */
 static int compare_main(void *arg)
 {
 	struct counting *c = arg;
@@ -368,7 +368,7 @@ static void count_start(struct __test_metadata *_metadata, struct counting *c,
 
 #define ENOUGH	10UL
 
-/* Everybody had a turn, and every device lost the page again and again. */
+/* Every side has counted, and every device has lost the page many times. */
 static bool have_met(struct counting *c, unsigned int n, bool in_device_memory)
 {
 	unsigned int i;
@@ -383,7 +383,7 @@ static bool have_met(struct counting *c, unsigned int n, bool in_device_memory)
 	return true;
 }
 
-/* All have counted, at the same time, and nothing is lost. */
+/* All sides have counted, at the same time, and no count is lost. */
 static void count_end(struct __test_metadata *_metadata,
 		      struct contention *contention, struct counting *c,
 		      unsigned int n, bool in_device_memory)
@@ -477,7 +477,7 @@ TEST_F(contention, two_files)
 	count_end(_metadata, &self->contention, c, 2, false);
 }
 
-/* There two files need not take it from each other. */
+/* In device memory, two files do not have to take the page from each other. */
 TEST_F(contention, two_files_in_device_memory)
 {
 	struct counting c[2] = {};
@@ -505,7 +505,7 @@ static int migrate_main(void *arg)
 	return 0;
 }
 
-/* While a CPU, a device and the migration pull at the page. */
+/* A CPU and a device count while a third thread migrates the page. */
 TEST_F(contention, migrating)
 {
 	struct counting c[2] = {};

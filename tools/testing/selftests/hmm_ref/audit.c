@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * AUDIT and STATS say the same and add up, at rest and while pages come and go;
- * debugfs shows the same; a page reported bad is retired and never comes back.
+ * AUDIT and STATS agree, and their counts add up, at rest and while pages are allocated and freed.
+ * debugfs shows the same. A page that is reported as bad is retired and never allocated again.
  *
- * Stands for: counters that drift (one counted per huge page, or per attempt); an
- * audit that cries wolf while others work, so that nobody believes it.
+ * Covers: counters that drift (one count per huge page, or per attempt); an audit that reports
+ * violations where there are none, while other tasks allocate and free pages.
  */
 #include "hmm_ref_utils.h"
 
@@ -49,7 +49,7 @@ static void __test_sound(struct __test_metadata *_metadata, int fd)
 
 #define test_sound()	__test_sound(_metadata, self->fd)
 
-/* With nobody else at work both are exact and equal. */
+/* With no other task at work, both are exact and equal. */
 static void __test_agree(struct __test_metadata *_metadata, int fd)
 {
 	struct hmm_ref_stats stats;
@@ -84,7 +84,7 @@ TEST_F(audit, agrees_with_stats)
 	test_sound();
 }
 
-/* Every counter moves by what was done, and by nothing else. */
+/* Each operation changes its own counters and no others. */
 TEST_F(audit, counters)
 {
 	struct hmm_ref_stats s0, s1;
@@ -107,7 +107,7 @@ TEST_F(audit, counters)
 		  (s1.out_fault_pages - s0.out_fault_pages));
 }
 
-/* ---- while others work ------------------------------------------------------------- */
+/* ---- while other tasks run ------------------------------------------------------- */
 
 static int busy_main(void *arg)
 {
@@ -151,13 +151,13 @@ TEST_F(audit, no_false_alarm)
 	test_agree();
 }
 
-/* ---- debugfs ------------------------------------------------------------------------- */
+/* ---- debugfs --------------------------------------------------------------------- */
 
 static bool have_debugfs(void)
 {
 	if (!access(DEBUGFS "audit", R_OK))
 		return true;
-	/* An initramfs may not have it mounted. */
+	/* In an initramfs, debugfs may not be mounted. */
 	syscall(SYS_mount, "debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
 	return !access(DEBUGFS "audit", R_OK);
 }
@@ -185,7 +185,7 @@ static int retire(unsigned long dpfn)
 	return write_file(DEBUGFS "retire", text);
 }
 
-/* A free page goes at once, if it has not gone before. */
+/* A free page is retired at once, unless it was retired before. */
 TEST_F(audit, retire_free_page)
 {
 	struct hmm_ref_audit before, after;
@@ -207,7 +207,7 @@ TEST_F(audit, retire_free_page)
 	EXPECT_EQ(before.out_total, after.out_total);
 	EXPECT_EQ(before.out_retired + 1, after.out_retired);
 	EXPECT_EQ(before.out_free - 1, after.out_free);
-	/* Twice is once. */
+	/* Retiring a page twice has no further effect. */
 	ASSERT_EQ(0, retire(dpfn));
 	test_audit(self->fd, &before);
 	EXPECT_EQ(after.out_retired, before.out_retired);
@@ -215,7 +215,7 @@ TEST_F(audit, retire_free_page)
 	test_agree();
 }
 
-/* No such page: an error, and nothing is retired. */
+/* For a page number that does not exist, retiring fails and retires nothing. */
 TEST_F(audit, retire_nothing)
 {
 	struct hmm_ref_audit before, after;
@@ -232,7 +232,7 @@ TEST_F(audit, retire_nothing)
 	test_sound();
 }
 
-/* Pages in use go when they are given back, and their data is not harmed. */
+/* A used page is retired when it is freed. Its data is not harmed. */
 TEST_F(audit, retire_used_pages)
 {
 	unsigned long npages = block_pages(), i;
@@ -245,20 +245,20 @@ TEST_F(audit, retire_used_pages)
 	test_to_device(self->fd, mem, npages);
 	test_audit(self->fd, &before);
 
-	/* A few numbers, far apart: some are in use, some may be free. */
+	/* A few page numbers, far apart: some pages are in use, some may be free. */
 	for (i = 0; i < 4; i++)
 		retire(i * (block_pages() / 4) + 3);
 	test_sound();
 	test_dev_data(self->fd, mem, npages, 3);
 	ASSERT_EQ(0, munmap(mem, npages * page_size()));
 
-	/* All free now, so all four are gone, unless they were before. */
+	/* All four pages are free now, and so retired, unless they were retired before. */
 	test_audit(self->fd, &after);
 	EXPECT_LE(after.out_retired - before.out_retired, 4);
 	EXPECT_LE(4, after.out_retired);
 	test_sound();
 
-	/* Never handed out again: what is retired is not free, however full it gets. */
+	/* Retired pages are never allocated again, even when the device is full. */
 	mem = test_map_pages(npages);
 	test_to_device(self->fd, mem, npages);
 	test_audit(self->fd, &before);

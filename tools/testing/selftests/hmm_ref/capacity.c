@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * More pages than the device has: the oldest are evicted, and nobody loses a byte.
+ * More pages than the device holds: the oldest are evicted, and no data is lost.
  *
- * Needs a device that is not too large (module parameter capacity), since all of it
- * and as much system memory is filled.
+ * Needs a device that is not too large (module parameter capacity), since the tests fill all of it
+ * and as much system memory.
  *
- * Stands for: eviction that forgets pages it could not move; a device that is full
- * for ever because pages are not given back; two processes that evict each other.
+ * Covers: eviction that forgets pages which it could not migrate; a device that stays full because
+ * pages are not freed; two processes that evict each other.
  */
 #include "hmm_ref_utils.h"
 
@@ -14,8 +14,8 @@ FIXTURE(capacity)
 {
 	struct leak_check leak;
 	int fd;
-	unsigned int nr;	/* the smallest device */
-	unsigned long npages;	/* of it */
+	unsigned int nr;	/* of the smallest device */
+	unsigned long npages;	/* pages of that device */
 };
 
 FIXTURE_SETUP(capacity)
@@ -33,7 +33,7 @@ FIXTURE_TEARDOWN_PARENT(capacity)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* A piece at a time: each one fits, all together do not. */
+/* One part at a time. Each part fits, all of them together do not. */
 TEST_F(capacity, half_as_much_again)
 {
 	unsigned long npages = self->npages + self->npages / 2;
@@ -56,7 +56,7 @@ TEST_F(capacity, half_as_much_again)
 	test_cpu_data(mem, npages, 1);
 }
 
-/* The whole range by one command: it says truly what stayed. */
+/* One command migrates the whole range, and its counts are correct. */
 TEST_F(capacity, by_one_command)
 {
 	unsigned long npages = self->npages + self->npages / 4;
@@ -71,7 +71,7 @@ TEST_F(capacity, by_one_command)
 	test_cpu_data(mem, npages, 1);
 }
 
-/* Device writes, then eviction: what the device wrote last is what comes home. */
+/* The device writes, then the pages are evicted: system memory has the device's last writes. */
 TEST_F(capacity, device_writes_survive)
 {
 	unsigned long npages = block_pages() + 13;
@@ -126,7 +126,7 @@ static int compete(void *arg)
 	return !CHECK(!bad_pages(mem, c->npages, c->seed + 2));
 }
 
-/* Two processes want three quarters of the device each. */
+/* Two processes use three quarters of the device each. */
 TEST_F(capacity, two_processes)
 {
 	struct competitor competitor[2];
@@ -144,7 +144,7 @@ TEST_F(capacity, two_processes)
 		EXPECT_EQ(0, child_wait(pid[i], 280000));
 }
 
-/* As much as the device has: nearly all of it is used then. */
+/* Migrates as many pages as the device has. Nearly all of the device is used then. */
 static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 			unsigned long npages)
 {
@@ -161,7 +161,7 @@ static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 
 #define test_fill(mem)	__test_fill(_metadata, self->fd, mem, self->npages)
 
-/* Given back is free again: full, empty, full. */
+/* Freed pages can be used again: full, empty, full. */
 TEST_F(capacity, fill_it_three_times)
 {
 	struct hmm_ref_stats stats;
@@ -177,8 +177,8 @@ TEST_F(capacity, fill_it_three_times)
 }
 
 /*
- * Commands that move nothing, because the pages are there already or never move,
- * take nothing from the device that they do not give back.
+ * A command that moves no page, because the pages are on the device already or never move, reserves
+ * nothing in the end.
  */
 TEST_F(capacity, nothing_stays_reserved)
 {

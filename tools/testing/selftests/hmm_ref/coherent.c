@@ -2,9 +2,9 @@
 /*
  * Coherent devices: memory that the device and the CPU both access in place.
  *
- * Stands for: a second mapping of the window when it is full; page counts that go
- * wrong because the last reference is dropped in an interrupt; pages that a long-term
- * pin would keep on the device.
+ * Covers: a second mapping of the coherent region when it is full; page counts that go wrong
+ * because the last reference is dropped in an interrupt; pages that a long-term pin would keep on
+ * the device.
  *
  * Needs the module's parameter coherent=ADDRESS and memory reserved there.
  */
@@ -25,7 +25,7 @@ FIXTURE(coherent)
 	char *mem;
 };
 
-/* The first coherent device. Return: its file, or -ENODEV. */
+/* Opens the first coherent device. Returns its file, or -ENODEV. */
 static int open_coherent(unsigned int *nr, struct hmm_ref_info *info)
 {
 	unsigned int count = hmm_ref_count();
@@ -60,7 +60,7 @@ FIXTURE_TEARDOWN_PARENT(coherent)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Nothing but a migration moves a page: all are still on the device. */
+/* Pages move only by migration: all are still on the device. */
 #define test_still_there() \
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES)
 
@@ -98,7 +98,7 @@ TEST_F(coherent, holes)
 	test_still_there();
 }
 
-/* Order 0 only: the core splits huge pages on the way. */
+/* Order 0 only: the core splits huge pages that migrate. */
 TEST_F(coherent, huge_page)
 {
 	unsigned long n = block_pages();
@@ -132,7 +132,7 @@ TEST_F(coherent, fork)
 	test_cpu_data(self->mem, PAGES, 7);
 }
 
-/* Other devices see where it is, and move it not: private ones, and coherent ones. */
+/* Other devices, private and coherent, see the pages as remote, and do not move them. */
 TEST_F(coherent, another_device)
 {
 	struct hmm_ref_migrate cmd;
@@ -169,7 +169,7 @@ TEST_F(coherent, unbind)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* More than there is: the first to come is the first to go, and nothing is lost. */
+/* With more data than the device holds, the oldest pages are evicted and no data is lost. */
 TEST_F(coherent, half_as_much_again)
 {
 	unsigned long nblocks = self->info.out_capacity / block_size();
@@ -189,7 +189,7 @@ TEST_F(coherent, half_as_much_again)
 	test_dev_data(self->fd, mem, n, 9);
 }
 
-/* The references of a direct read or write are dropped when it is complete. */
+/* A direct read or write drops its references when it completes. */
 TEST_F(coherent, direct_io)
 {
 	unsigned long size = PAGES * page_size();
@@ -207,7 +207,7 @@ TEST_F(coherent, direct_io)
 	close(disk);
 }
 
-/* A pipe holds the pages: they stay on the device until it lets go. */
+/* A pipe holds references to the pages, so they stay on the device until it is closed. */
 TEST_F(coherent, pinned_by_a_pipe)
 {
 	struct iovec iov = { self->mem, 4 * page_size() };
@@ -231,7 +231,10 @@ TEST_F(coherent, pinned_by_a_pipe)
 	free(buf);
 }
 
-/* So the system does not sleep: they would lose their data. Nobody else loses anything. */
+/*
+ * The system does not sleep then, since the pages would lose their data. Other devices lose
+ * nothing.
+ */
 TEST_F(coherent, awake_for_a_pipe)
 {
 	struct iovec iov = { self->mem, page_size() };
@@ -249,7 +252,7 @@ TEST_F(coherent, awake_for_a_pipe)
 	fill_pages(other, PAGES, 2);
 	ASSERT_EQ(-EBUSY, system_sleep());
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, 1);
-	/* Devices that were asked before, and after, take pages again. */
+	/* Devices that were suspended before the one that refused take pages again. */
 	test_to_device(fd, other, PAGES);
 	test_dev_data(fd, other, PAGES, 2);
 	close(fd);
@@ -273,7 +276,7 @@ static int read_later(void *arg)
 	return !CHECK(buf) || !CHECK(read(pipes[0], buf, page_size()) == (ssize_t)page_size());
 }
 
-/* Unless a process lets go of them: processes run until all pages have left. */
+/* If a process drops its references, the system sleeps: processes run until all pages have left. */
 TEST_F(coherent, asleep_with_a_reader)
 {
 	struct iovec iov = { self->mem, page_size() };
@@ -294,7 +297,7 @@ TEST_F(coherent, asleep_with_a_reader)
 	close(pipes[1]);
 }
 
-/* The CPU's entry of such a page is not present, so a migration does not find it. */
+/* The CPU's entry of an exclusive page is not present, so migration by address does not find it. */
 TEST_F(coherent, evicted_while_exclusive)
 {
 	struct hmm_ref_exclusive exclusive;
@@ -311,7 +314,7 @@ TEST_F(coherent, evicted_while_exclusive)
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(0, _test_exclusive(other, self->mem, PAGES * page_size(), &exclusive));
 	EXPECT_EQ(PAGES, exclusive.out_pages);
-	/* Nor can the CPU touch all of them now. */
+	/* From now on the CPU cannot touch all of them, either. */
 	ASSERT_EQ(0, mprotect(self->mem, PAGES / 2 * page_size(), PROT_NONE));
 	EXPECT_EQ(0, old_release(old));
 	test_stats(self->fd, &stats);
@@ -322,7 +325,7 @@ TEST_F(coherent, evicted_while_exclusive)
 	close(old);
 }
 
-/* ---- racing with a migration -------------------------------------------------------- */
+/* ---- races with migration -------------------------------------------------------- */
 
 struct pull {
 	int fd;
@@ -332,7 +335,7 @@ struct pull {
 	unsigned long stop;
 };
 
-/* Brings the pages to the device, once a round. */
+/* Migrates the pages to the device, once per round. */
 static int pull_main(void *arg)
 {
 	struct pull *pull = arg;
@@ -356,9 +359,9 @@ static int pull_main(void *arg)
 }
 
 /*
- * The core hands out pages of a coherent device as it does system memory. One that has
- * become the device's own between the fault and make_device_exclusive() is mapped as
- * such: what is on the device and what the driver takes for it are the same pages.
+ * The core returns pages of a coherent device like pages of system memory. A page that moves to the
+ * device between the fault and make_device_exclusive() is mapped as exclusive: the device page and
+ * the page that the driver maps are the same.
  */
 TEST_F(coherent, migrated_before_exclusive)
 {

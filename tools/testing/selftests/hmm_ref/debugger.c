@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A debugger reads memory that its target has on the device. That is a fault in the name of the
- * target, with its mmap_lock, which ptrace() and /proc/PID/mem do not drop for a retry. Whatever
- * the device does, neither keeps the other from going on: the debugger gets the data, or an error,
- * and the target its lock.
+ * A debugger reads memory that its target has on the device. The fault is in the target's mm and
+ * holds its mmap_lock, which ptrace() and /proc/PID/mem do not drop to retry. The debugger gets the
+ * data or an error, and the target gets its lock, whatever state the device is in.
  *
- * Stands for: a CPU fault that returns 0 and leaves the page where it is, for want of memory. The
- * fault is repeated with the lock held. A thread that waits to write the lock lets no reader by,
- * and so the target hangs until the debugger is killed.
+ * Covers: a CPU fault that returns 0 for want of memory and leaves the page where it is. The fault
+ * is repeated with the lock held. A thread that waits to write the lock blocks new readers, so that
+ * the target hangs until the debugger is killed.
  */
 #include <sys/ptrace.h>
 #include <sys/uio.h>
@@ -20,7 +19,7 @@
 #define FAIL_PAGE	FAIL_DIR "fail_page/"
 #define FAIL_HANG	FAIL_DIR "fail_hang/"
 #define FAIL_LARGE	FAIL_DIR "fail_large/"
-#define ROUNDS		3UL	/* of the target, which the debugger may not keep from them */
+#define ROUNDS		3UL	/* rounds that the target must complete */
 #define BUSY_BLOCKS	2UL
 
 enum way {
@@ -29,24 +28,24 @@ enum way {
 	BY_PTRACE,
 };
 
-/* What the three processes share. */
+/* Shared by the three processes. */
 struct scene {
 	enum way way;
-	char *mem;		/* address, in the target */
+	char *mem;		/* address in the target */
 	unsigned long npages;
 	int advice;
-	bool moves;		/* the target moves its pages to and fro */
+	bool moves;		/* the target migrates its pages back and forth */
 	pid_t target;
 	unsigned long ready, stop;
-	unsigned long detach;	/* the debugger ends, before the target */
-	unsigned long rounds;	/* of the target */
-	unsigned long reads;	/* of the debugger, ended */
-	unsigned long good;	/* which got data */
+	unsigned long detach;	/* the debugger ends before the target */
+	unsigned long rounds;	/* rounds that the target has completed */
+	unsigned long reads;	/* reads that the debugger has completed */
+	unsigned long good;	/* reads that returned data */
 };
 
-/* ---- the target -------------------------------------------------------------------- */
+/* ---- the target ------------------------------------------------------------------ */
 
-/* What it has on the device it leaves alone, or moves; the lock it takes all the time, for long. */
+/* Uses the pages on the device or migrates them, and takes the lock for writing all the time. */
 static int target_round(struct scene *scene, int fd)
 {
 	struct hmm_ref_evict evict;
@@ -86,7 +85,7 @@ static int target_main(void *arg)
 	return !CHECK(!bad_pages(scene->mem, scene->npages, 1));
 }
 
-/* ---- the debugger ------------------------------------------------------------------ */
+/* ---- the debugger ---------------------------------------------------------------- */
 
 static int peek(pid_t pid, const char *addr, char *buf)
 {
@@ -120,7 +119,7 @@ static int read_page(struct scene *scene, int mem_fd, unsigned long i, char *buf
 	return len == (ssize_t)page_size() ? 0 : len < 0 ? -errno : -EIO;
 }
 
-/* Never other data. */
+/* A read may fail, but it never returns other data. */
 static int read_and_check(struct scene *scene, int mem_fd, unsigned long i, char *buf)
 {
 	int rc = read_page(scene, mem_fd, i, buf);
@@ -132,7 +131,7 @@ static int read_and_check(struct scene *scene, int mem_fd, unsigned long i, char
 	return !CHECK(page_holds(buf, 1, i));
 }
 
-/* The target is stopped for a page. */
+/* The target is stopped for each page. */
 static int stop_and_check(struct scene *scene, unsigned long i, char *buf)
 {
 	int status, rc;
@@ -166,7 +165,7 @@ static int debugger_main(void *arg)
 	return rc;
 }
 
-/* ---- together ---------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------ */
 
 FIXTURE(debugger)
 {
@@ -231,7 +230,7 @@ static void __test_target(struct __test_metadata *_metadata, struct scene *scene
 	ASSERT_TRUE(reaches(&scene->ready, 1));
 }
 
-/* Both go on, side by side; and the target has its data in the end. */
+/* Both make progress at the same time, and the target has its data in the end. */
 static void __test_both(struct __test_metadata *_metadata, struct scene *scene)
 {
 	pid_t debugger = child_start(debugger_main, scene);
@@ -248,7 +247,7 @@ static void __test_both(struct __test_metadata *_metadata, struct scene *scene)
 #define test_target()	__test_target(_metadata, self->scene)
 #define test_both()	__test_both(_metadata, self->scene)
 
-/* No page comes back, so none can be read. */
+/* No page can be migrated back, so none can be read. */
 TEST_F_TIMEOUT(debugger, without_memory, 600)
 {
 	if (attr_disarm(FAIL_PAGE))
@@ -260,7 +259,7 @@ TEST_F_TIMEOUT(debugger, without_memory, 600)
 	EXPECT_EQ(0, self->scene->good);
 }
 
-/* What is in one piece comes back in many. */
+/* Huge pages on the device are migrated back page by page. */
 TEST_F_TIMEOUT(debugger, without_large_pages, 600)
 {
 	if (attr_disarm(FAIL_LARGE))
@@ -291,7 +290,7 @@ TEST_F_TIMEOUT(debugger, engine_hangs, 600)
 	EXPECT_LT(0, self->scene->reads);
 }
 
-/* The pages are on their way, there and back, all the time. */
+/* The pages are migrated in both directions all the time. */
 TEST_F_TIMEOUT(debugger, eviction, 600)
 {
 	self->scene->moves = true;

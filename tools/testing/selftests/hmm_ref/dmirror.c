@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The old interface, /dev/hmm_dmirror*, where the kernel's own tests of it
- * (mm/hmm-tests) do not look.
+ * The old interface, /dev/hmm_dmirror*, where the kernel's own tests of it (mm/hmm-tests) do not
+ * look.
  *
- * All but the last fixture also run on test_hmm, which some of them crash: see
+ * All fixtures except the last one also run on test_hmm, which some of them crash: see
  * Documentation/misc-devices/hmm_ref/test_hmm.rst.
  *
- * Stands for: device pages that the CPU reads as if it could; files that evict each
- * other's pages; a device write after fork that fails, or lands in the child; a count
- * that overflows to one page; results that are lost when something fails.
+ * Covers: device pages that the CPU reads directly; files that evict each other's pages; a device
+ * write after fork that fails or reaches the child; a page count that overflows to one page;
+ * outputs that are lost when a command fails.
  */
 #include <limits.h>
 
@@ -23,13 +23,13 @@
 /* ---- the interface --------------------------------------------------------------- */
 
 #define FAIL_LARGE	1
-#define AT_PRIVATE	0x20	/* bytes of SNAPSHOT: where, and by what */
+#define AT_PRIVATE	0x20	/* bits of SNAPSHOT: where the page is, and on which device */
 #define AT_MASK		0xf0
 #define BY_PMD		0x04
 #define NOT_WRITTEN	0xccccccccccccccccULL
-#define UNKNOWN		31	/* no command */
+#define UNKNOWN		31	/* a number without a command */
 
-/* All of the pages must have been done. */
+/* The command must process all of the pages. */
 static int dm_all(int fd, unsigned int nr, const void *addr, unsigned long npages,
 		  const void *buf)
 {
@@ -39,7 +39,7 @@ static int dm_all(int fd, unsigned int nr, const void *addr, unsigned long npage
 	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
 }
 
-/* How many of the pages are on the device. */
+/* Counts the pages that are on the device. */
 static long dm_pages_there(int fd, const void *mem, unsigned long npages)
 {
 	unsigned char bytes[PAGES] = {};
@@ -55,7 +55,7 @@ static long dm_pages_there(int fd, const void *mem, unsigned long npages)
 	return rc ? rc : found;
 }
 
-/* Pages whose data the device sees wrong. */
+/* Counts the pages in which the device sees wrong data. */
 static long dm_bad_pages(int fd, const void *mem, unsigned long npages,
 			 unsigned int seed)
 {
@@ -161,7 +161,7 @@ TEST_F(dmirror, counts_of_a_migration_that_fails)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* What is made exclusive is returned, too. */
+/* EXCLUSIVE also returns the data of the pages. */
 TEST_F(dmirror, exclusive_returns_data)
 {
 	ASSERT_EQ(0, dm_all(self->fd, OLD_EXCLUSIVE, self->mem, PAGES, self->buf));
@@ -179,7 +179,7 @@ TEST_F(dmirror, bad_range_moves_nothing)
 	test_there(self->fd, self->mem, 8, 0);
 }
 
-/* One large page fails, then they are to be had again; 0 takes the failure back. */
+/* One large page cannot be allocated, the next one can. A flag of 0 cancels the failure. */
 TEST_F(dmirror, flags)
 {
 	static const struct {
@@ -222,8 +222,8 @@ TEST_F(dmirror, flags)
 
 #ifdef UFFDIO_RWPROTECT
 
-/* What needs a fault before anything can access it has no rights, and is nowhere. */
-TEST_F(dmirror, snapshot_of_a_page_without_rights)
+/* A page that cannot be accessed without a userfaultfd event has no permissions and no place. */
+TEST_F(dmirror, snapshot_of_a_page_without_permissions)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
 	struct uffdio_register range = {
@@ -246,9 +246,9 @@ TEST_F(dmirror, snapshot_of_a_page_without_rights)
 
 #endif /* UFFDIO_RWPROTECT */
 
-/* ---- who sees which data --------------------------------------------------------- */
+/* ---- visible data ---------------------------------------------------------------- */
 
-/* The flag is for the next migration, whether that would have had a large page or not. */
+/* The flag applies to the next migration, whether or not that needs a large page. */
 TEST_F(dmirror, flag_of_a_small_migration)
 {
 	unsigned long size, npages;
@@ -314,7 +314,7 @@ TEST_F(dmirror, read_after_dontneed)
 	ASSERT_EQ(0, bad_pages_from(self->buf + 4 * page_size(), PAGES - 4, 1, 4));
 }
 
-/* A child that keeps its copy of the memory until it is told to look at it. */
+/* A child that waits for permission to look at its copy of the memory. */
 struct child {
 	char *mem;
 	unsigned int seed;
@@ -350,7 +350,7 @@ TEST_F(dmirror, write_after_fork)
 	test_to_device_old(self->fd, self->mem, PAGES);
 	pid = child_start(child_looks, &child);
 	ASSERT_LT(0, pid);
-	/* The device has an entry then, for reading. */
+	/* The device then has a read-only entry. */
 	EXPECT_EQ(0, dm_bad_pages(self->fd, self->mem, PAGES, 1));
 	fill_pages(self->buf, PAGES, 2);
 	EXPECT_EQ(0, dm_all(self->fd, OLD_WRITE, self->mem, PAGES, self->buf));
@@ -371,7 +371,7 @@ TEST_F(dmirror, close_leaves_other_pages)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* All that is on the device leaves it, and it works on. */
+/* RELEASE evicts all pages, and the device works on. */
 TEST_F(dmirror, release)
 {
 	struct old_cmd cmd;
@@ -388,7 +388,7 @@ TEST_F(dmirror, release)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- the file in other hands ----------------------------------------------------- */
+/* ---- files in other processes ---------------------------------------------------- */
 
 struct heir {
 	int fd;
@@ -398,7 +398,7 @@ struct heir {
 	int ready;
 };
 
-/* The child's own memory has other data: the file acts on that of the opener. */
+/* The child's own memory has other data: the file acts on the memory of the opener. */
 static int child_uses_file(void *arg)
 {
 	struct heir *heir = arg;
@@ -524,7 +524,7 @@ TEST_F(dmirror_gone, unbind)
 	ASSERT_EQ(0, dm_bad_pages(fd, self->mem, PAGES, 1));
 }
 
-/* One that moves pages back and forth until the device is gone. */
+/* Migrates pages back and forth until the device is gone. */
 static int until_gone(void *arg)
 {
 	struct heir *heir = arg;
@@ -552,7 +552,7 @@ TEST_F(dmirror_gone, unbind_in_use)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* A mapping is populated at once, so it may not be of any size. */
+/* A mapping is populated at once, so its size is limited. */
 TEST_F(dmirror_gone, mmap)
 {
 	const unsigned long size = 1UL << 40;
@@ -570,7 +570,7 @@ TEST_F(dmirror_gone, mmap)
 	test_cpu_data(mem, PAGES, 2);
 }
 
-/* No hmm_ref but its predecessor: these tests need nothing but the size of a page. */
+/* The driver may be test_hmm, so the tests need no more than the page size. */
 int main(int argc, char **argv)
 {
 	bool help = argc > 1 && (!strcmp(argv[1], "-l") || !strcmp(argv[1], "-h"));

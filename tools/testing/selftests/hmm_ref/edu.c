@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages that a device copies by itself, with DMA addresses that an IOMMU resolves: on QEMU's edu,
- * for which hmm_ref_edu.sh loads a driver. All other devices here have engines that a CPU stands
- * for.
+ * Pages that a device copies by itself, with DMA addresses that an IOMMU resolves: QEMU's edu
+ * device, for which hmm_ref_edu.sh loads a driver. The engines of all other devices in these tests
+ * run on a CPU.
  *
- * Stands for: an address that the device cannot have; memory that stays mapped for a device which
- * has no business there any more. The IOMMU stops an access to it and says so in the kernel's
- * log, which is a failure unless it is announced: see scripts/tripwire.sh.
+ * Covers: an address that the device cannot reach; memory that stays mapped for the device after
+ * its last use. The IOMMU blocks an access to unmapped memory and logs it. The log line is a
+ * failure unless the test announces it: see scripts/tripwire.sh.
  */
 #include <sys/sysinfo.h>
 
 #include "hmm_ref_utils.h"
 
-#define DMA_LIMIT	(1ULL << 28)	/* what edu has address lines for */
+#define DMA_LIMIT	(1ULL << 28)	/* end of the addresses that edu can reach */
 
 FIXTURE(edu)
 {
@@ -41,8 +41,7 @@ FIXTURE_SETUP(edu)
 
 FIXTURE_TEARDOWN_PARENT(edu)
 {
-	if (self->leak.devices)
-		leak_check_end(_metadata, &self->leak);
+	leak_check_end(_metadata, &self->leak);
 }
 
 static const char *edu_file(unsigned int nr, const char *name)
@@ -72,7 +71,7 @@ static struct transfer __test_last_transfer(struct __test_metadata *_metadata, u
 
 /* ---- data ------------------------------------------------------------------ */
 
-/* With so few address lines it could not do without bounce buffers elsewhere. */
+/* Access in place would need bounce buffers, because edu has so few address lines. */
 TEST_F(edu, no_access_in_place)
 {
 	char byte = 0;
@@ -110,7 +109,7 @@ TEST_F(edu, hole)
 {
 	char *mem = test_map_pages(1);
 
-	/* So that the page that comes for the hole has had data. */
+	/* The page that fills the hole must have held data before. */
 	test_to_device(self->fd, self->page, 1);
 	test_to_system(self->fd, self->page, 1);
 	test_to_device(self->fd, mem, 1);
@@ -118,7 +117,7 @@ TEST_F(edu, hole)
 	ASSERT_TRUE(page_is_zero(mem));
 }
 
-/* Of so many pages one has to be above the limit. */
+/* One of so many pages has to be above the limit. */
 TEST_F(edu, above_the_limit)
 {
 	unsigned long npages = DMA_LIMIT / page_size() + 1, i;
@@ -147,11 +146,12 @@ TEST_F(edu, above_the_limit)
 	       last.dma);
 }
 
-/* ---- after the end --------------------------------------------------------- */
+/* ---- after unmapping ------------------------------------------------------- */
 
 /*
- * Has the device transfer once more, which has to be a DMA fault. A @page has the data of @seed
- * and keeps it: with other data there is no fault to wait for.
+ * Starts another transfer of the device, which has to be a DMA fault. If @page is given, it holds
+ * the data of @seed and keeps it; if it does not hold that data, the page has been reused and there
+ * is no fault to wait for.
  */
 static void __test_blocked(struct __test_metadata *_metadata, unsigned int nr,
 			   const char *access, unsigned long long dma, const char *page,
@@ -185,7 +185,7 @@ static void __test_blocked(struct __test_metadata *_metadata, unsigned int nr,
 #define test_blocked(nr, access, dma, page, seed) \
 	__test_blocked(_metadata, nr, access, dma, page, seed)
 
-/* The page has other data by then. */
+/* The page is used for other data by then. */
 TEST_F(edu, writes_after_unmap)
 {
 	unsigned long long phys;
@@ -198,7 +198,7 @@ TEST_F(edu, writes_after_unmap)
 	fill_pages(self->page, 1, 2);
 	test_blocked(self->nr, "DMA Write", last.dma, self->page, 2);
 	phys = (unsigned long long)pfn_of(self->page) * page_size();
-	/* The device is as before. */
+	/* The device still works. */
 	test_to_device(self->fd, self->page, 1);
 	test_cpu_data(self->page, 1, 2);
 	if (phys != last.phys)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * EVICT and EVICT_ALL: eviction of what one knows, and of nothing else.
+ * EVICT and EVICT_ALL evict the pages of the caller, and no others.
  */
 #include <sys/time.h>
 
@@ -60,7 +60,7 @@ static unsigned long counted(const struct hmm_ref_evict *cmd)
 	return cmd->out_evicted + cmd->out_already + cmd->out_skipped;
 }
 
-/* Evicts until none is left. */
+/* Evicts until no page is left. */
 static int evict_all_of(int fd, const void *mem, unsigned long npages)
 {
 	unsigned long long end = now_ms() + PATIENCE_MS;
@@ -75,7 +75,7 @@ static int evict_all_of(int fd, const void *mem, unsigned long npages)
 	return cmd.out_skipped ? -ETIMEDOUT : 0;
 }
 
-/* The pages of the range leave, those beside it stay. */
+/* The pages of the range are evicted, those beside it stay. */
 TEST_F(evict, of_a_range)
 {
 	char *from = self->mem + 8 * page_size();
@@ -92,7 +92,7 @@ TEST_F(evict, of_a_range)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* What is not on the device counts, mapped or not. */
+/* Pages that are not on the device are counted, mapped or not. */
 TEST_F(evict, of_nothing)
 {
 	struct hmm_ref_evict cmd;
@@ -123,7 +123,7 @@ TEST_F(evict, in_a_large_hole)
 	test_cpu_data(mem + size / 2, 1, 2);
 }
 
-/* Of a file, not of the process. */
+/* EVICT_ALL acts on the pages of the file, not of the process. */
 TEST_F(evict, of_a_file)
 {
 	int other = open_device(variant->coherent);
@@ -145,7 +145,7 @@ static void on_alarm(int signal)
 {
 }
 
-/* Signals do not keep it from pages that are behind those of others. */
+/* Signals do not stop it before it reaches pages that are behind those of other clients. */
 TEST_F(evict, under_a_timer)
 {
 	const unsigned long nblocks = 24;
@@ -185,7 +185,7 @@ static int evict_from_a_child(void *arg)
 	       !CHECK(!_test_evict_all(fd));
 }
 
-/* By a process that has the file, wherever they are mapped. */
+/* A process that has the file evicts the pages, wherever they are mapped. */
 TEST_F(evict, by_another_process)
 {
 	ASSERT_EQ(0, child_run(evict_from_a_child, &self->fd));
@@ -209,7 +209,7 @@ TEST_F(evict, of_a_large_folio)
 	test_cpu_data(mem, npages, 3);
 }
 
-/* The rest of the folio may come along. */
+/* The rest of the folio may be evicted, too. */
 TEST_F(evict, of_a_part_of_a_large_folio)
 {
 	unsigned long npages = block_pages(), part = npages / 4;
@@ -226,7 +226,7 @@ TEST_F(evict, of_a_part_of_a_large_folio)
 
 #define MANY	16UL
 
-/* Of the blocks at @mem, find one that another follows on the device. */
+/* Finds a block of @mem that has another block right behind it on the device. */
 static bool find_neighbours(const char *mem, unsigned long *first, unsigned long *second)
 {
 	for (*first = 0; *first < MANY; ++*first)
@@ -237,7 +237,7 @@ static bool find_neighbours(const char *mem, unsigned long *first, unsigned long
 	return false;
 }
 
-/* The range has a half each of two huge pages that are neighbours on the device. */
+/* The range covers one half each of two huge pages that are neighbours on the device. */
 TEST_F(evict, of_two_halves)
 {
 	unsigned long npages = block_pages(), first, second;
@@ -262,8 +262,8 @@ TEST_F(evict, of_two_halves)
 	EXPECT_EQ(0, bad_pages_from(to + block_size(), npages, 3, second * npages));
 }
 
-/* Of a huge page on the device, half was discarded and is in system memory now. */
-TEST_F(evict, counts_what_was_there)
+/* Half of a huge page on the device was discarded and is in system memory now. */
+TEST_F(evict, of_a_discarded_half)
 {
 	unsigned long npages = block_pages(), half = npages / 2;
 	char *mem = test_map_blocks(1);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Exclusive access: who has it, who takes it back, and that the data is right
- * whatever happens to the mapping meanwhile.
+ * Exclusive access: which side has it, what takes it back, and that the data is right while the
+ * mapping changes.
  *
- * Stands for: an entry stored without asking whether the range was invalidated
- * meanwhile, which then leads to freed memory; one's own event recognized by the
- * device, so that a second file of the process keeps its mapping; an invalidation that
- * takes the page behind the range along; an attempt that can only fail once one has
- * failed.
+ * Covers: an entry that is stored although the range was invalidated meanwhile, and leads to freed
+ * memory; an invalidation that a client takes for its own, so that a second file of the process
+ * keeps its mapping; an invalidation that includes the page behind the range; a retry that cannot
+ * succeed after the first attempt has failed.
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
@@ -38,7 +37,7 @@ FIXTURE_TEARDOWN_PARENT(exclusive)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Stops at the first page, having done none. */
+/* Fails at the first page, with no page done. */
 #define test_refused(err, mem) do { \
 	struct hmm_ref_exclusive _cmd; \
 \
@@ -46,7 +45,7 @@ FIXTURE_TEARDOWN_PARENT(exclusive)
 	ASSERT_EQ(0, _cmd.out_pages); \
 } while (0)
 
-/* ---- who has it ----------------------------------------------------------------- */
+/* ---- acquiring and losing access ------------------------------------------------- */
 
 TEST_F(exclusive, snapshot)
 {
@@ -62,12 +61,12 @@ TEST_F(exclusive, snapshot)
 	ASSERT_EQ(before.out_exclusive + PAGES, after.out_exclusive);
 	test_snapshot(self->fd, self->mem, self->size, states, &cmd);
 	for (i = 0; i < PAGES; i++) {
-		/* The CPU's entry does not let it write, nor read. */
+		/* The CPU's entry allows neither writing nor reading. */
 		ASSERT_EQ(HMM_REF_PAGE_SYSTEM, states[i].where);
 		ASSERT_EQ(HMM_REF_PAGE_EXCLUSIVE | HMM_REF_PAGE_MAPPED |
 			  HMM_REF_PAGE_DEV_WRITE, states[i].flags);
 	}
-	/* Once more is nothing more. */
+	/* A second time has no further effect. */
 	test_exclusive(self->fd, self->mem, PAGES);
 	test_stats(self->fd, &before);
 	ASSERT_EQ(after.out_exclusive, before.out_exclusive);
@@ -86,7 +85,7 @@ TEST_F(exclusive, holes)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* The CPU takes the page that it touches, and no other. */
+/* The CPU takes back the page that it touches, and no other. */
 TEST_F(exclusive, cpu_takes_back)
 {
 	static const unsigned long touched[] = { 0, 7, 8, PAGES - 1 };
@@ -109,7 +108,7 @@ TEST_F(exclusive, cpu_takes_back)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The device has not lost what it may do: reading and writing. */
+/* The device keeps its permission to read and write. */
 TEST_F(exclusive, device_access)
 {
 	struct hmm_ref_access cmd;
@@ -128,8 +127,8 @@ TEST_F(exclusive, device_access)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* A fault of the device looks ahead, but not over what it has. */
-TEST_F(exclusive, device_fault_beside)
+/* A device fault maps ahead, but does not replace exclusive entries. */
+TEST_F(exclusive, device_fault_nearby)
 {
 	char *middle = self->mem + 4 * page_size();
 
@@ -140,7 +139,7 @@ TEST_F(exclusive, device_fault_beside)
 	test_flagged(self->fd, self->mem, PAGES, HMM_REF_PAGE_MAPPED, PAGES);
 }
 
-/* What another file of the process maps is gone, and it can take the page over. */
+/* Entries of another file of the process are dropped, and it can take the page over. */
 TEST_F(exclusive, two_clients)
 {
 	int other = test_open(0);
@@ -155,7 +154,7 @@ TEST_F(exclusive, two_clients)
 	test_exclusive(other, self->mem, PAGES / 2);
 	test_held(other, self->mem, PAGES, PAGES / 2);
 	test_held(self->fd, self->mem, PAGES, PAGES / 2);
-	/* A plain read takes it, too. */
+	/* A plain read takes the page over, too. */
 	test_dev_data(other, self->mem, PAGES, 2);
 	test_held(self->fd, self->mem, PAGES, 0);
 	test_cpu_data(self->mem, PAGES, 2);
@@ -178,7 +177,7 @@ TEST_F(exclusive, two_devices)
 	test_held(other, self->mem, PAGES, 0);
 }
 
-/* Pages on the device stay there. Those of another device do not. */
+/* Pages on the device stay there, unless it is another device. */
 TEST_F(exclusive, device_pages)
 {
 	struct hmm_ref_migrate cmd;
@@ -187,7 +186,7 @@ TEST_F(exclusive, device_pages)
 	test_exclusive(self->fd, self->mem, PAGES);
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES / 2);
 	test_held(self->fd, self->mem, PAGES, PAGES / 2);
-	/* What a device has to itself stays. */
+	/* Exclusive pages do not migrate. */
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, self->size, &cmd);
 	EXPECT_EQ(PAGES / 2, cmd.out_already);
 	EXPECT_EQ(PAGES / 2, cmd.out_skipped);
@@ -200,7 +199,7 @@ TEST_F(exclusive, device_pages)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Splitting the huge page under the first attempt makes that fail, but not the next. */
+/* The first attempt splits the huge page and fails for that reason. The next one does not fail. */
 TEST_F(exclusive, huge_page)
 {
 	char *mem = test_map_blocks(1);
@@ -208,7 +207,7 @@ TEST_F(exclusive, huge_page)
 
 	ASSERT_EQ(0, madvise(mem, block_size(), MADV_HUGEPAGE));
 	fill_pages(mem, block_pages(), 1);
-	/* khugepaged, if it comes by, takes a few back (__collapse_huge_page_swapin()). */
+	/* khugepaged may take some pages back (__collapse_huge_page_swapin()). */
 	do {
 		test_exclusive(self->fd, mem, block_pages());
 	} while (pages_flagged(self->fd, mem, block_pages(), HMM_REF_PAGE_EXCLUSIVE) !=
@@ -218,7 +217,7 @@ TEST_F(exclusive, huge_page)
 	test_cpu_data(mem, block_pages(), 2);
 }
 
-/* ---- what cannot be exclusive ---------------------------------------------------- */
+/* ---- mappings that are refused --------------------------------------------------- */
 
 TEST_F(exclusive, file_mappings)
 {
@@ -233,7 +232,7 @@ TEST_F(exclusive, file_mappings)
 	test_refused(EINVAL, test_map_shared(page_size()));
 	test_cpu_data(mem, PAGES, 1);
 
-	/* A private mapping gets its own copies. */
+	/* A private mapping gets its own copies of the pages. */
 	mem = __test_map(_metadata, mmap(NULL, self->size, PROT_READ | PROT_WRITE,
 					 MAP_PRIVATE, memfd, 0));
 	test_exclusive(self->fd, mem, PAGES);
@@ -255,7 +254,7 @@ TEST_F(exclusive, hugetlb)
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (mem == MAP_FAILED) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	fill_pages(mem, PAGES, 1);
 	EXPECT_EQ(-EINVAL, _test_make_exclusive(self->fd, mem, 1));
@@ -277,7 +276,7 @@ TEST_F(exclusive, protection)
 	test_refused(EFAULT, self->mem);
 }
 
-/* ---- changes of the mapping ------------------------------------------------------- */
+/* ---- changes of the mapping ------------------------------------------------------ */
 
 TEST_F(exclusive, mprotect)
 {
@@ -346,7 +345,7 @@ static int verify_generation(void *arg)
 	return !CHECK(event_wait(g->go)) || !CHECK(!bad_pages(g->mem, PAGES, g->seed));
 }
 
-/* fork() takes it back. Afterwards parent and child have their own data. */
+/* fork() takes the pages back. Afterwards parent and child have their own data. */
 TEST_F(exclusive, fork)
 {
 	struct generation g = { .go = event_new(), .mem = self->mem, .seed = 2 };
@@ -364,7 +363,7 @@ TEST_F(exclusive, fork)
 	test_cpu_data(self->mem, PAGES, 3);
 }
 
-/* The process does not notice that the device has gone. */
+/* The process does not notice that the device file is closed. */
 TEST_F(exclusive, close)
 {
 	test_exclusive(self->fd, self->mem, PAGES);
@@ -376,7 +375,7 @@ TEST_F(exclusive, close)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* ---- racing with MADV_DONTNEED ------------------------------------------------------ */
+/* ---- races with MADV_DONTNEED ---------------------------------------------------- */
 
 #define RACE_PAGES	64UL
 
@@ -387,7 +386,7 @@ struct race {
 	unsigned long stop;
 };
 
-/* Throws each page away at the moment that the device gets it. */
+/* Discards each page at the moment when the device gets it. */
 static int discard_main(void *arg)
 {
 	struct race *race = arg;
@@ -412,8 +411,8 @@ static int discard_main(void *arg)
 }
 
 /*
- * A page that was thrown away must not be what the device maps, whoever came first:
- * what the CPU writes there afterwards the device reads.
+ * The device must not map a page that was discarded, whichever side was first: it reads the data
+ * that the CPU writes afterwards.
  */
 TEST_F(exclusive, dontneed_race)
 {
@@ -435,7 +434,7 @@ TEST_F(exclusive, dontneed_race)
 			ASSERT_EQ(0, _test_make_exclusive(self->fd,
 							  race.mem + i * page_size(), 1));
 		}
-		/* It may be one behind. */
+		/* The other side may be one page behind. */
 		counter_set(&race.turn, 0);
 		usleep(1000);
 		held = pages_flagged(self->fd, race.mem, RACE_PAGES,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Exclusive access to memory that reclaim and KSM are after.
+ * Exclusive access to memory that reclaim and KSM work on.
  *
- * Stands for: data that the device wrote and that reclaim drops as clean, or throws
- * away after MADV_FREE; a page that KSM has merged, written for all processes that share
- * it; an entry of a large folio that is taken for a present one.
+ * Covers: data that the device wrote and that reclaim drops as clean, or discards after MADV_FREE;
+ * a page that KSM has merged, written for all processes that share it; an entry of a large folio
+ * that is not present and is taken for a present one.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"
 
@@ -15,7 +16,7 @@
 FIXTURE(swap)
 {
 	struct leak_check leak;
-	int swap;	/* of swap_begin() */
+	int swap;	/* result of swap_begin() */
 	int fd;
 	char *mem;
 };
@@ -26,7 +27,7 @@ FIXTURE_SETUP(swap)
 	if (self->swap < 0)
 		SKIP(return, "no swap, and no " SWAP_DEVICE " to make some (CONFIG_BLK_DEV_RAM)");
 	leak_check_begin(_metadata, &self->leak);
-	/* What lies in another CPU's batch for the LRU is not paged out. */
+	/* Pages that are in another CPU's batch for the LRU lists are not paged out. */
 	run_on_cpu(0);
 	self->fd = test_open(0);
 	self->mem = test_map_pages(PAGES);
@@ -43,7 +44,7 @@ FIXTURE_TEARDOWN_PARENT(swap)
 	reclaim_end();
 }
 
-/* Until all of the range is swapped out. */
+/* Pages out until the whole range is swapped out. */
 #define test_page_out() do { \
 	unsigned long long _deadline = now_ms() + PATIENCE_MS; \
 \
@@ -54,7 +55,7 @@ FIXTURE_TEARDOWN_PARENT(swap)
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES); \
 } while (0)
 
-/* In from swap, written by the device alone, and out again. */
+/* Pages are swapped in, written only by the device, and swapped out again. */
 TEST_F(swap, in_and_out)
 {
 	unsigned int seed;
@@ -72,10 +73,10 @@ TEST_F(swap, in_and_out)
 	test_cpu_data(self->mem, PAGES, 4);
 }
 
-/* Memory that may be thrown away may not once the device has written. */
+/* Pages that could be discarded are kept once the device has written them. */
 TEST_F(swap, free_then_write)
 {
-	/* MADV_FREE passes over pages that wait in another CPU's batch for the LRU lists. */
+	/* MADV_FREE skips pages that are in another CPU's batch for the LRU lists. */
 	run_on_cpu(0);
 	self->mem = test_map_pages(PAGES);
 	fill_pages(self->mem, PAGES, 1);
@@ -88,13 +89,13 @@ TEST_F(swap, free_then_write)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* Reclaim takes pages that are exclusive, or leaves them; it does not lose any. */
+/* Reclaim may take exclusive pages or leave them. It loses no data. */
 TEST_F(swap, reclaim)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
 	long left = PAGES;
 
-	/* Only what is new belongs to the group. */
+	/* Only pages that are allocated from now on are charged to the group. */
 	if (reclaim_begin())
 		SKIP(return, "no memory.reclaim: cgroup2 with its memory controller");
 	self->mem = test_map_pages(PAGES);
@@ -112,8 +113,8 @@ TEST_F(swap, reclaim)
 }
 
 /*
- * PTEs map a huge page, and the device has one of its pages: reclaim takes entries of a large
- * folio together, and the one that is not present must not be the first of them.
+ * PTEs map a huge page, and one of its pages is exclusive to the device. Reclaim unmaps entries of
+ * a large folio as a batch, and the entry that is not present must not be the first of it.
  */
 TEST_F(swap, reclaim_of_a_huge_page)
 {
@@ -168,7 +169,7 @@ static long ksm_merged(void)
 	return atol(shared) + atol(sharing);
 }
 
-/* A merged page becomes one's own, and those that it was merged with stay. */
+/* The process gets its own copy of a merged page. The pages that it was merged with stay. */
 TEST_F(ksm, merged_page)
 {
 	unsigned long long deadline = now_ms() + 4 * PATIENCE_MS;
@@ -189,7 +190,7 @@ TEST_F(ksm, merged_page)
 	EXPECT_LE(before + total, ksm_merged());
 	test_exclusive(self->fd, mem, PAGES);
 	ASSERT_EQ(0, dev_fill_pages(self->fd, mem, PAGES, 2));
-	/* ksmd passes by. */
+	/* Time for ksmd to scan the pages. */
 	usleep(200000);
 	test_cpu_data(mem + size, PAGES, 1);
 	test_held(self->fd, mem, PAGES, PAGES);

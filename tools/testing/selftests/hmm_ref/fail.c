@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Steps that fail in the middle of a migration: a batch of the copy engine, and any
- * page allocation. Whatever fails, the data is right, the counts are true, nothing
- * leaks, and the same operation works when it is tried again.
+ * Steps that fail in the middle of a migration: a batch of the copy engine, or any page allocation.
+ * Whichever step fails, the data is right, the counts are right, nothing leaks, and the next
+ * attempt succeeds.
  *
- * Stands for: entries filled before the failure that are finalized without having
- * been committed, which loses their data; a copy error that nobody looks at, so
- * that user space sees stale memory; a failed neighbour, or a moment without memory,
- * that kills a process which only touched its own page.
+ * Covers: entries filled before the failure that are finalized without having been committed, which
+ * loses their data; a copy error that is ignored, so that user space sees stale memory; a failed
+ * neighbour, or a moment without memory, that kills a process which only touched its own page.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
@@ -35,7 +34,7 @@ FIXTURE_SETUP(fail)
 		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	/* One window, or a failure would end the command at its end. */
+	/* One window, since a failure ends the command at the end of a window. */
 	self->mem = test_map_blocks(1);
 	fill_pages(self->mem, PAGES, 1);
 }
@@ -82,8 +81,8 @@ TEST_F(fail, clear_of_a_hole)
 	EXPECT_TRUE(page_is_zero(hole));
 }
 
-/* A range that changes each time that the driver looks moves all the same. */
-TEST_F(fail, unsteady_pages_move)
+/* A range that is invalidated during each attempt is migrated all the same. */
+TEST_F(fail, unstable_range_migrates)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -95,7 +94,7 @@ TEST_F(fail, unsteady_pages_move)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* Pages are reserved, and none is handed out: the next pass gets them, and none stays reserved. */
+/* Pages are reserved and none is allocated: the next pass gets them, and no reservation is left. */
 TEST_F(fail, handout)
 {
 	struct hmm_ref_stats stats;
@@ -108,10 +107,11 @@ TEST_F(fail, handout)
 }
 
 /*
- * The device's page table got room for entries that were not written: it goes. Sanity mode looks
- * when the file is closed, which is before the mapping goes and takes all with it.
+ * The device page table gets room for entries that are not written. That room is freed. Sanity mode
+ * checks for it when the file is closed, which is before the mapping is removed and frees
+ * everything.
  */
-TEST_F(fail, unsteady_access)
+TEST_F(fail, unstable_range_access)
 {
 	char *buf = test_map_pages(1);
 	int fd = test_open(0);
@@ -142,7 +142,7 @@ TEST_F(fail, copy_to_system)
 
 /* ---- one copy of a batch --------------------------------------------------------- */
 
-/* All but one page move, and that one stays as it is. */
+/* All pages but one migrate. That one does not change. */
 TEST_F(fail, one_copy_to_device)
 {
 	struct hmm_ref_migrate cmd;
@@ -173,7 +173,7 @@ TEST_F(fail, one_copy_to_system)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* With a file of its own. Whether it moves is not what this is about. */
+/* Uses a file of its own. The migration may skip pages. */
 static int migrate_there(void *arg)
 {
 	struct hmm_ref_migrate cmd;
@@ -191,8 +191,8 @@ static int migrate_there(void *arg)
 }
 
 /*
- * A huge page that cannot be copied in one piece is evicted in several. A page of it that fails
- * each time stays.
+ * A huge page that cannot be copied at once is evicted page by page. A page that
+ * cannot be copied at all stays.
  */
 TEST_F(fail, evicted_in_pieces)
 {
@@ -211,7 +211,7 @@ TEST_F(fail, evicted_in_pieces)
 
 /* ---- an engine that hangs, or is slow -------------------------------------------- */
 
-/* The engine is reset, the pages stay where they are, and all works again. */
+/* The engine is reset, the pages stay where they are, and the device works again. */
 TEST_F(fail, engine_hangs)
 {
 	struct hmm_ref_migrate cmd;
@@ -231,7 +231,7 @@ TEST_F(fail, engine_hangs)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Three tasks, three batches that hang: each reset ends one of them, whichever it is. */
+/* Three tasks submit three batches that hang. Each reset ends one of them, in any order. */
 TEST_F(fail, engine_hangs_again)
 {
 	struct worker workers[3];
@@ -248,7 +248,10 @@ TEST_F(fail, engine_hangs_again)
 	ASSERT_EQ(0, attr_disarm(FAIL_HANG));
 }
 
-/* The engine takes longer than anyone waits for it: it is not done before it has let go. */
+/*
+ * The engine takes longer than the waiters' timeout. No command ends before the engine is done with
+ * its pages.
+ */
 TEST_F(fail, engine_is_slow)
 {
 	ASSERT_EQ(0, write_file(COPY_TIMEOUT, "10"));
@@ -261,7 +264,7 @@ TEST_F(fail, engine_is_slow)
 
 /* ---- neighbours ------------------------------------------------------------------ */
 
-/* The batch fails, the page alone does not: the process notices nothing. */
+/* The batch fails, and the copy of the page alone succeeds: the process notices nothing. */
 TEST_F(fail, copy_of_a_neighbour)
 {
 	test_go_through_memory(self->fd);
@@ -272,7 +275,7 @@ TEST_F(fail, copy_of_a_neighbour)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The same where there is no neighbour: the mapping has one page. */
+/* As above, where there is no neighbour: the mapping has one page. */
 TEST_F(fail, copy_of_a_single_page)
 {
 	char *page = self->mem + page_size();
@@ -290,8 +293,8 @@ static int touch(void *arg)
 	return __atomic_load_n((char *)arg, __ATOMIC_RELAXED) & 0;
 }
 
-/* The page cannot be read: SIGBUS for who touches it, and the data is kept. */
-TEST_F(fail, copy_for_ever)
+/* The page cannot be copied: a task that touches it gets SIGBUS, and the data is kept. */
+TEST_F(fail, copy_fails_forever)
 {
 	test_to_device(self->fd, self->mem, PAGES);
 	ASSERT_EQ(0, attr_arm(FAIL_COPY, 0, -1));
@@ -301,7 +304,7 @@ TEST_F(fail, copy_for_ever)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Only this process's user allocations fail, the one after @passed. */
+/* Only this process's user allocations fail: the one after @passed others. */
 static int fail_page_after(int passed)
 {
 	int rc = write_file(FAIL_PAGE "task-filter", "Y");
@@ -321,8 +324,8 @@ static int fail_page_stop(void)
 }
 
 /*
- * Fail the first page allocation of MIGRATE, then the second, and so on until it
- * gets by. Returns how many did fail.
+ * Fails the first page allocation of MIGRATE, then the second, and so on until none fails. Returns
+ * how many did fail.
  */
 static int sweep(struct __test_metadata *_metadata, int fd, char *mem,
 		 unsigned int direction)
@@ -349,7 +352,9 @@ TEST_F(fail, memory_to_system)
 {
 	int failures = sweep(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
 
-	/* Each page needs one. A pass may have met one that is made up for: of the slab, say. */
+	/*
+	 * Each page needs one allocation. The failed one may have had a fallback, as in the slab.
+	 */
 	EXPECT_LE((int)PAGES * 3 / 4, failures);
 	test_cpu_data(self->mem, PAGES, 1);
 }
@@ -360,7 +365,7 @@ TEST_F(fail, memory_to_device)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Without memory for a moment: the fault is taken again, and no signal comes. */
+/* Without memory for a moment, the fault is repeated, and the task gets no signal. */
 TEST_F(fail, memory_for_cpu_fault)
 {
 	int passed;

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One class of steps fails each time, for as long as it takes: what each operation makes
- * of a device that has no memory, an engine that is broken, a system without memory, a
- * range that never holds still. It ends, with the error that the table in
- * Documentation/misc-devices/hmm_ref/fault-injection.rst has for it, or does without;
- * when the failures stop it works, and the data has never been other than right.
+ * One class of steps fails every time, for as long as the operation runs: no device memory, a
+ * broken engine, no system memory, a range that is never stable. The operation ends, with the error
+ * that the table in Documentation/misc-devices/hmm_ref/fault-injection.rst has for it, or succeeds
+ * by other means. Afterwards, without failures, it succeeds, and the data has been right all the
+ * time.
  *
- * Stands for: a loop that a step that always fails keeps going; an error that the
- * operation has no name for; a fallback that itself needs what is not to be had.
+ * Covers: a loop that does not end because a step fails every time; an error that the operation
+ * does not document; a fallback that needs the same memory that cannot be allocated.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
+#include "hmm_ref_old.h"
 
 #define FAILSLAB	DEBUGFS "failslab/"
 
@@ -28,9 +30,9 @@ FIXTURE_VARIANT(always)
 	int (*run)(struct job *job);
 	enum job_state state;
 	bool large, fresh;
-	bool cpu;		/* touches the page itself, in a child that may not survive */
+	bool cpu;		/* touches the page by CPU, in a child that may get a signal */
 	bool old;		/* needs the old interface */
-	int rc;			/* of an ioctl; what child_run() returns of a child */
+	int rc;			/* result of the ioctl, or of child_run() */
 };
 
 FIXTURE_VARIANT_ADD(always, chunk_to_device) {
@@ -45,7 +47,7 @@ FIXTURE_VARIANT_ADD(always, vram_to_device) {
 	.class = "vram", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
 };
 
-/* Best effort: skipped pages are counted, and no error. */
+/* Migration is best effort: skipped pages are counted, and are no error. */
 FIXTURE_VARIANT_ADD(always, handout_to_device) {
 	.class = "handout", .run = run_to_device,
 };
@@ -59,7 +61,7 @@ FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 	.old = true,
 };
 
-/* A folio is not split for want of a block: it stays. */
+/* A folio is not split for want of a free block on the device: it stays. */
 FIXTURE_VARIANT_ADD(always, large_to_device) {
 	.class = "large", .large = true, .run = run_to_device, .rc = -ENOMEM,
 };
@@ -81,7 +83,7 @@ FIXTURE_VARIANT_ADD(always, large_file_read) {
 	.class = "large", .large = true, .state = ON_DEVICE, .run = run_file_read,
 };
 
-/* The device has no room for copies. That is no fault of the page: no task is killed. */
+/* The engine has no room in its queue. The page is not at fault, so no task is killed. */
 FIXTURE_VARIANT_ADD(always, queue_to_device) {
 	.class = "queue", .run = run_to_device, .rc = -EAGAIN,
 };
@@ -126,7 +128,7 @@ FIXTURE_VARIANT_ADD(always, queue_old_release) {
 	.old = true,
 };
 
-/* No room for DMA addresses: the same. */
+/* No DMA address can be mapped: as above. */
 FIXTURE_VARIANT_ADD(always, dma_to_device) {
 	.class = "dma", .run = run_to_device, .rc = -EAGAIN,
 };
@@ -161,7 +163,7 @@ FIXTURE_VARIANT_ADD(always, dma_write) {
 	.class = "dma", .run = run_write, .rc = -ENOMEM,
 };
 
-/* The device's own memory takes none. */
+/* Device memory needs no DMA address. */
 FIXTURE_VARIANT_ADD(always, dma_write_on_device) {
 	.class = "dma", .state = ON_DEVICE, .run = run_write,
 };
@@ -203,7 +205,7 @@ FIXTURE_VARIANT_ADD(always, copy_file_read) {
 	.class = "copy", .state = ON_DEVICE, .run = run_file_read, .rc = -EFAULT,
 };
 
-/* Of each batch one copy fails. */
+/* One copy of each batch fails. */
 FIXTURE_VARIANT_ADD(always, one_copy_to_device) {
 	.class = "one_copy", .run = run_to_device, .rc = -EIO,
 };
@@ -216,7 +218,7 @@ FIXTURE_VARIANT_ADD(always, one_copy_to_system) {
 	.class = "one_copy", .state = ON_DEVICE, .run = run_to_system, .rc = -EIO,
 };
 
-/* The engine hangs with each batch, and is reset each time. */
+/* The engine hangs in each batch and is reset each time. */
 FIXTURE_VARIANT_ADD(always, hang_to_device) {
 	.class = "hang", .run = run_to_device, .rc = -ETIMEDOUT,
 };
@@ -253,7 +255,7 @@ FIXTURE_VARIANT_ADD(always, page_write_shared) {
 	.class = "page", .state = SHARED, .run = run_write, .rc = -ENOMEM,
 };
 
-/* It waits for memory, until a signal ends it. */
+/* The fault waits for memory until a signal ends it. */
 FIXTURE_VARIANT_ADD(always, page_cpu) {
 	.class = "page", .state = ON_DEVICE, .run = run_touch, .cpu = true,
 	.rc = CHILD_SIGNAL + SIGALRM,
@@ -330,7 +332,7 @@ FIXTURE_SETUP(always)
 	if (variant->old && !(hmm_ref_dev_info.out_features & HMM_REF_FEATURE_OLD_INTERFACE))
 		SKIP(return, "no old interface (CONFIG_HMM_REF_DMIRROR)");
 	if (variant->large && !job_gets_large(&self->job))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 	ASSERT_EQ(0, job_prepare(&self->job));
 }
 
@@ -357,7 +359,10 @@ TEST_F(always, ends)
 	ASSERT_EQ(0, attr_arm(self->attr, 0, -1));
 	rc = variant->cpu ? child_run(run_in_child, job) : job_run(job);
 	ASSERT_EQ(0, attr_disarm(self->attr));
-	/* To hmm_range_fault() of older kernels, a fault without memory is as any. */
+	/*
+	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for want of
+	 * memory.
+	 */
 	if (rc == -EFAULT && variant->rc == -ENOMEM && kernel_before(7, 0))
 		rc = -ENOMEM;
 	EXPECT_EQ(variant->rc, rc);
@@ -366,7 +371,7 @@ TEST_F(always, ends)
 	EXPECT_TRUE(job_settle(job));
 }
 
-/* Unbind goes on until each page has found memory, and a copy that is good. */
+/* Unbind continues until each page has been given memory and a successful copy. */
 FIXTURE(leaves)
 {
 	struct leak_check leak;
@@ -404,7 +409,7 @@ FIXTURE_TEARDOWN_PARENT(leaves)
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F(leaves, in_the_end)
+TEST_F(leaves, unbind_evicts_all)
 {
 	ASSERT_EQ(0, attr_arm(self->attr, 0, 20));
 	ASSERT_EQ(0, device_unbind(self->job.device));
@@ -419,7 +424,7 @@ TEST_F(leaves, in_the_end)
 FIXTURE(never)
 {
 	struct leak_check leak;
-	int make_it_fail;	/* the open file */
+	int make_it_fail;	/* open file */
 	char *mem;
 	int fd;
 };
@@ -445,7 +450,7 @@ FIXTURE_TEARDOWN_PARENT(never)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* No table for the device page table: an error, at once, and not the wrong one. */
+/* No table can be allocated for the device page table: an immediate error, and the right one. */
 TEST_F(never, device_page_table)
 {
 	char byte = 0x5a, *first = self->mem;

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every step of an operation that can fail, fails once: the first, then the second, and
- * so on until the operation gets by. Steps are the kernel's allocations, of the slab and
- * of pages, and the classes of the driver (fail.c in its folder). Whatever failed, the
- * error is one that the uapi documents for the operation, the device is sound, the same
- * operation works at once when it is tried again, the data is right, and nothing leaks.
+ * Every step of an operation that can fail, fails once: the first, then the second, and so on until
+ * the operation runs out of steps. Steps are the kernel's allocations, of slab objects and of
+ * pages, and the driver's own classes (fail.c in its folder). Whichever step fails, the error is
+ * documented for the operation, the state of the device is valid, the next attempt succeeds at
+ * once, the data is right, and nothing leaks.
  *
- * The kernel counts for this task alone (/proc/self/task/.../fail-nth), so neither the
- * order nor the number of steps need to be known. A test says how many there were; one
- * that has found none has not tested anything, and fails, unless it is known to have none.
+ * The kernel counts the steps of this task only (/proc/self/task/.../fail-nth), so neither their
+ * order nor their number need to be known. A test prints how many there were. A test that finds no
+ * step has tested nothing, and fails, unless it is marked as having none.
  *
- * Stands for: memory for the device page table that could not be had, which nobody
- * was told; a pointer that is used although the allocation failed; an open that
- * leaks what it had when it failed; a system call that returns EFAULT because the page
- * that it is to write was on a device and there was no memory for a moment.
+ * Covers: memory for the device page table that could not be allocated, without an error; a pointer
+ * that is used although the allocation failed; an open that fails and leaks; a system call that
+ * returns EFAULT because its buffer was on a device and there was no memory for a moment.
  *
- * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
+ * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour has.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
+#include "hmm_ref_old.h"
 
 #define NTH_MAX		5000
 
 struct sweeper {
-	int nth;		/* open files */
+	int nth;		/* open file */
 	int make_it_fail;
-	const int *expected;	/* the errors of the variant */
+	const int *expected;	/* errors of the variant */
 };
 
 FIXTURE(nth)
@@ -41,9 +42,9 @@ FIXTURE_VARIANT(nth)
 	enum job_state state;
 	bool large, fresh, coherent;
 	enum job_room room;
-	bool more;		/* also with several failures at a time */
+	bool more;		/* repeat with several failures at a time */
 	bool none;		/* has no step that can fail */
-	int errors[3];		/* that the operation may end with */
+	int errors[3];		/* errors that the operation may return */
 };
 
 FIXTURE_VARIANT_ADD(nth, open) {
@@ -165,7 +166,7 @@ FIXTURE_VARIANT_ADD(nth, atomic_device) {
 	.errors = { ENOMEM },
 };
 
-/* By the CPU: no error, and no signal either. */
+/* The CPU touches the page: no error, and no signal. */
 FIXTURE_VARIANT_ADD(nth, cpu_read) {
 	.name = "cpu_read", .run = run_touch, .state = ON_DEVICE, .more = true,
 };
@@ -183,7 +184,7 @@ FIXTURE_VARIANT_ADD(nth, cpu_write_large) {
 	.large = true,
 };
 
-/* By the kernel for the process: read() and write() of a file. */
+/* The kernel accesses the page for the process: read() and write() of a file. */
 FIXTURE_VARIANT_ADD(nth, file_read) {
 	.name = "file_read", .run = run_file_read, .state = ON_DEVICE,
 };
@@ -206,7 +207,7 @@ FIXTURE_VARIANT_ADD(nth, old_write) {
 	.more = true, .errors = { ENOMEM },
 };
 
-/* ENOENT: not all of it got there. */
+/* ENOENT: not all pages were migrated. */
 FIXTURE_VARIANT_ADD(nth, old_to_device) {
 	.name = "old_to_device", .run = run_old_to_device, .errors = { ENOMEM, EIO, EAGAIN },
 };
@@ -289,8 +290,8 @@ FIXTURE_VARIANT_ADD(nth, exclusive_large) {
 };
 
 /*
- * There is no room but by eviction: of a coherent device, and of a private one where that
- * is small (hmm_ref_fail.sh).
+ * The device is full, so that room has to be made by eviction: a coherent device, and a private one
+ * where that is small (hmm_ref_fail.sh).
  */
 FIXTURE_VARIANT_ADD(nth, full_to_device) {
 	.name = "full_to_device", .run = run_to_device, .room = ROOM_FULL,
@@ -355,7 +356,7 @@ FIXTURE_SETUP(nth)
 		close(rc);
 	}
 	if (variant->large && !job_gets_large(&self->job))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 }
 
 FIXTURE_TEARDOWN_PARENT(nth)
@@ -365,7 +366,10 @@ FIXTURE_TEARDOWN_PARENT(nth)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* One round: the @nth step fails, and then @more of each class. Return: steps left. */
+/*
+ * Runs one round: the @nth step fails, and then @more steps of each class. Returns how many of @nth
+ * steps were not reached.
+ */
 static int one_round(struct __test_metadata *_metadata, const struct sweeper *sweeper,
 		     struct job *job, int nth, int more, int *errors)
 {
@@ -384,10 +388,13 @@ static int one_round(struct __test_metadata *_metadata, const struct sweeper *sw
 		ASSERT_EQ(0, fail_more(0, true));
 	}
 	ASSERT_LE(0, left);
-	/* To hmm_range_fault() of older kernels, a fault without memory is as any. */
+	/*
+	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for want of
+	 * memory.
+	 */
 	if (rc == -EFAULT && kernel_before(7, 0))
 		rc = -ENOMEM;
-	/* Copies fail in two ways. */
+	/* A copy fails with either of two errors. */
 	if (rc == -ETIMEDOUT)
 		rc = -EIO;
 	ASSERT_TRUE(!rc || -rc == sweeper->expected[0] ||
@@ -404,7 +411,10 @@ static int one_round(struct __test_metadata *_metadata, const struct sweeper *sw
 	return left;
 }
 
-/* The first step, and each @every one, until there is none. Return: the last one. */
+/*
+ * Fails the first step, and each @every one, until there is none. Returns the number of the last
+ * step.
+ */
 static int sweep(struct __test_metadata *_metadata, const struct sweeper *sweeper,
 		 struct job *job, int every, int more, int *errors)
 {
@@ -422,7 +432,7 @@ TEST_F_TIMEOUT(nth, each_step_fails, 600)
 {
 	int points, errors = 0, more_errors = 0;
 
-	/* Once without failures: code and data that are touched are there. */
+	/* First a round without failures, so that all code and data have been touched. */
 	one_round(_metadata, &self->sweeper, &self->job, 0, 0, &errors);
 	ASSERT_EQ(0, errors);
 	points = sweep(_metadata, &self->sweeper, &self->job, 1, 0, &errors);
@@ -437,13 +447,13 @@ TEST_F_TIMEOUT(nth, each_step_fails, 600)
 	if (!variant->none)
 		EXPECT_LT(0, points);
 	/*
-	 * An error that is possible has to be seen, or a failure is hidden. READ, WRITE and
-	 * EXCLUSIVE make up for one failure.
+	 * If an error is possible, it has to occur, or a failure is hidden. READ, WRITE and
+	 * EXCLUSIVE recover from a single failure.
 	 */
 	EXPECT_EQ(!!variant->errors[0], errors + more_errors > 0);
 }
 
-/* Last: what all of the above has left behind. */
+/* Runs last: checks for leaks of all tests above. */
 FIXTURE(after)
 {
 };

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every step of probe and of remove fails once, as in fail_nth: by the files bind and
- * unbind in sysfs, whose writer runs them.
+ * Every step of probe and of remove fails once, as in fail_nth. Both run in the context of the task
+ * that writes to bind or unbind in sysfs.
  *
- * A bind either fails with ENOMEM, or with EBUSY where the core does not tell no memory
- * from in use, and leaves nothing behind, or there is a device that works. The core carries
- * on without a device node, and without a folder in debugfs, when it has no memory for
- * them; then bind succeeds, and the next unbind must cope. Remove cannot fail: whatever
- * happens, the process that has pages on the device keeps its data.
+ * A bind either fails and leaves nothing behind, or there is a device that works. The error is
+ * ENOMEM, or EBUSY where the core does not tell the two apart. Without memory for the device node
+ * or for the folder in debugfs, the core continues without it: bind succeeds, and the next unbind
+ * must handle that. Remove cannot fail: a process that has pages on the device keeps its data.
  *
- * Stands for: a device that is half there after a probe that failed; a remove that gives
- * up on a page for which it found no memory, or loses it.
+ * Covers: a device that is half registered after a failed probe; a remove that skips, or loses, a
+ * page for which it found no memory.
  *
- * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour.
+ * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour has.
  */
-#include "hmm_ref_fail_job.h"
+#include "hmm_ref_utils.h"
+#include "fail_job.h"
 
 #define NTH_MAX		5000
 
@@ -23,7 +23,7 @@ FIXTURE(probe)
 	struct leak_check leak;
 	struct job job;
 	char node[24];
-	int nth;		/* open files */
+	int nth;		/* open file */
 	int bind;
 	int unbind;
 };
@@ -81,14 +81,14 @@ static bool is_bound(unsigned int nr)
 	return !access(device_file(nr, bus_devices[nr].name, path, sizeof(path)), F_OK);
 }
 
-/* Data goes there, and comes back. */
+/* Migrates data to the device and back. */
 static bool works(struct job *job)
 {
 	return CHECK(!job_prepare(job)) && CHECK(!run_to_device(job)) &&
 	       job_verify(job) && job_settle(job);
 }
 
-TEST_F(probe, each_step_of_bind_fails)
+TEST_F_TIMEOUT(probe, each_step_of_bind_fails, 600)
 {
 	int errors = 0, nodeless = 0, nth, left, rc;
 
@@ -126,7 +126,7 @@ TEST_F(probe, each_step_of_bind_fails)
 	EXPECT_LT(0, errors);
 }
 
-TEST_F(probe, each_step_of_unbind_fails)
+TEST_F_TIMEOUT(probe, each_step_of_unbind_fails, 600)
 {
 	struct job *job = &self->job;
 	int refused = 0, nth, left, rc;
@@ -138,7 +138,7 @@ TEST_F(probe, each_step_of_unbind_fails)
 		rc = attach(self->unbind, self->job.device);
 		left = fail_nth_end(self->nth);
 		ASSERT_LE(0, left);
-		/* The file needs memory for what is written, before it says unbind. */
+		/* sysfs allocates memory for the text that is written, before it calls unbind. */
 		if (rc == -ENOMEM && is_bound(self->job.device)) {
 			refused++;
 			rc = attach(self->unbind, self->job.device);
@@ -162,7 +162,7 @@ TEST_F(probe, each_step_of_unbind_fails)
 	EXPECT_GE(1, refused);
 }
 
-/* Last: what all of the above has left behind. */
+/* Runs last: checks for leaks of all tests above. */
 FIXTURE(after)
 {
 };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The CPU touches pages that are on the device: every kind of toucher gets the
- * data, and what is written on either side is seen on the other.
+ * The CPU touches pages that are on the device. Every kind of access gets the data, and writes of
+ * either side are visible to the other.
  *
- * Stands for: a fault that copies into a page that was not there; a fault that
- * kills the process because it could not bring back more than one page; a page
- * that two threads fault at once and that only one of them gets right.
+ * Covers: a fault that copies into a page that was not there; a fault that kills the process
+ * because it could migrate only one page; a page that two threads fault at once, with
+ * the right data for only one of them.
  */
 #include "hmm_ref_utils.h"
 
@@ -32,7 +32,7 @@ FIXTURE_TEARDOWN_PARENT(fault)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- orders of touching ------------------------------------------------------ */
+/* ---- orders of access ------------------------------------------------------ */
 
 FIXTURE(touch)
 {
@@ -44,7 +44,7 @@ FIXTURE(touch)
 FIXTURE_VARIANT(touch)
 {
 	unsigned long first;
-	unsigned long step;	/* coprime with PAGES: every page has its turn */
+	unsigned long step;	/* coprime with PAGES, so that every page is touched */
 	bool write;
 };
 
@@ -70,7 +70,10 @@ FIXTURE_TEARDOWN_PARENT(touch)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* The touched page is back and whole; the others are where they were, or back too. */
+/*
+ * The touched page is in system memory with all its data. Other pages may have been migrated with
+ * it.
+ */
 TEST_F(touch, one_by_one)
 {
 	unsigned long i, page = variant->first;
@@ -113,7 +116,7 @@ TEST_F(touch, one_page_only)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* One byte written: the rest of the page is what it was. */
+/* One byte is written. The rest of the page does not change. */
 TEST_F(fault, partial_write)
 {
 	unsigned long i;
@@ -125,7 +128,7 @@ TEST_F(fault, partial_write)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- both sides write -------------------------------------------------------- */
+/* ---- both sides write ------------------------------------------------------ */
 
 TEST_F(fault, device_write_seen_by_cpu)
 {
@@ -135,7 +138,7 @@ TEST_F(fault, device_write_seen_by_cpu)
 	test_dev_data(self->fd, self->mem, PAGES, 3);
 }
 
-/* CPU and device take turns at counting, wherever the word is at the time. */
+/* CPU and device increment a word in turns, wherever it is at the time. */
 TEST_F(fault, taking_turns)
 {
 	unsigned long *word = (unsigned long *)(self->mem + 3 * page_size()) + 5;
@@ -159,7 +162,7 @@ TEST_F(fault, taking_turns)
 	ASSERT_EQ(expected, counter_get(word));
 }
 
-/* Either side writes its half of every page, over and over. */
+/* Each side writes its half of every page, over and over. */
 TEST_F(fault, halves_of_a_page)
 {
 	unsigned long half = page_size() / 2, i;
@@ -185,7 +188,7 @@ TEST_F(fault, halves_of_a_page)
 	}
 }
 
-/* ---- threads ----------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------- */
 
 #define THREADS	4
 
@@ -271,7 +274,7 @@ TEST_F(fault, threads_write_the_same_pages)
 	}
 }
 
-/* ---- the kernel as the toucher ------------------------------------------------ */
+/* ---- accesses by the kernel ------------------------------------------------ */
 
 TEST_F(fault, pipe)
 {
@@ -345,7 +348,7 @@ TEST_F(fault, proc_mem)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* Pinning a page pins system memory: it must come back for that, and then stay. */
+/* To pin a page, the kernel has to migrate it to system memory, where it then stays. */
 TEST_F(fault, vmsplice)
 {
 	struct iovec iov = { .iov_base = self->mem, .iov_len = 4 * page_size() };
@@ -364,7 +367,7 @@ TEST_F(fault, vmsplice)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* A futex word: the kernel looks it up by page, with and without a fault. */
+/* The kernel looks a futex up by page, with and without a fault. */
 TEST_F(fault, futex)
 {
 	unsigned int *word = (unsigned int *)self->mem;

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How many pages a CPU fault brings back: many where a process goes through its memory,
- * few where it jumps about.
+ * How many pages a CPU fault migrates: many where a process accesses its memory sequentially, few
+ * where it accesses it at random.
  *
- * Stands for: one page per fault, which makes a sequential return several times as
- * expensive; and neighbours that nobody wants, each of which costs a copy in both
- * directions.
- *
- * What is counted are faults and pages. The driver remembers per CPU, so all of this runs
- * on one.
+ * Covers: one page per fault, which makes sequential access several times as expensive; neighbours
+ * that are not accessed, each of which costs a copy in both directions. The tests count faults and
+ * pages. The driver's predictor is per CPU, so the tests run on one CPU.
  */
 #include "hmm_ref_utils.h"
 
-#define MOST		16UL	/* pages of one fault */
+#define MOST		16UL	/* largest number of pages per fault */
 #define PAGES		(16 * MOST)
-#define LEARNING	6UL	/* faults until a stream has the most */
+#define LEARNING	6UL	/* faults until a stream has the largest number */
 #define KNOB		"/sys/kernel/debug/hmm_ref/hmm_ref0/fault_around"
 
 FIXTURE(around)
@@ -23,7 +20,7 @@ FIXTURE(around)
 	char most[16];
 	int fd;
 	char *mem;
-	unsigned long long faults, pages;	/* of the last touches */
+	unsigned long long faults, pages;	/* by the last touches */
 };
 
 FIXTURE_SETUP(around)
@@ -52,7 +49,10 @@ static void touch_page(void *mem, unsigned long page)
 	touch_read((char *)mem + page * page_size());
 }
 
-/* Touches, by a function of the turn; self->faults and self->pages tell what it took. */
+/*
+ * Touches pages that a function of the turn selects. self->faults and self->pages are the counts
+ * for it.
+ */
 #define test_touches(turns, page) do { \
 	struct hmm_ref_stats before, after; \
 	const unsigned long last = turns; \
@@ -66,7 +66,7 @@ static void touch_page(void *mem, unsigned long page)
 	TH_LOG("%lu touches: %llu faults, %llu pages", last, self->faults, self->pages); \
 } while (0)
 
-/* Each page far from the one before, and in the middle of a group. */
+/* Each page is far from the one before, and in the middle of a group. */
 #define jumping(turn)	((turn) * 5 % (2 * PAGES / MOST) * MOST + 7)
 
 TEST_F(around, upwards)
@@ -93,7 +93,7 @@ TEST_F(around, jumping)
 	test_cpu_data(self->mem, 2 * block_pages(), 1);
 }
 
-/* Who has jumped about may go through its memory next. */
+/* A process that has accessed memory at random may access it sequentially next. */
 TEST_F(around, upwards_again)
 {
 	test_touches(2 * PAGES / MOST, jumping(turn));
@@ -110,7 +110,7 @@ TEST_F(around, two_arrays)
 	test_cpu_data(self->mem, 2 * block_pages(), 1);
 }
 
-/* Jumping in between does not end a stream: each fifth touch. */
+/* Random accesses in between do not end a stream: each fifth touch. */
 TEST_F(around, upwards_and_jumping)
 {
 	unsigned long turns = 5 * 2 * PAGES / MOST, jumps = turns / 5;

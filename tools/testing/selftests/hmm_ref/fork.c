@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * fork() with pages on the device: parent and child share them copy-on-write, and
- * neither may see what the other writes, by CPU or by device; a child may outlive
- * the parent that brought the pages there.
+ * fork() with pages on the device: parent and child share them copy-on-write, and neither sees
+ * writes of the other, by CPU or by device. A child may outlive the parent that migrated the pages.
  *
- * Stands for: a device write through a page that is shared after fork (the range
- * fault reports the device's own read-only page as success); a device page that
- * leads to the file or the mm of a parent that has gone; the device page table
- * dropped by fork, and then filled with something that the CPU cannot copy from.
+ * Covers: a device write through a page that is shared after fork (hmm_range_fault() reports the
+ * device's own read-only page as success); a device page that refers to the file or the mm of a
+ * parent that has exited; entries of the device page table that fork drops, and that are then
+ * filled with pages that the CPU cannot copy from.
  */
 #include <spawn.h>
 
@@ -18,7 +17,7 @@
 struct family {
 	int fd;
 	char *mem;
-	unsigned int seed;	/* what the child has to find */
+	unsigned int seed;	/* seed of the data that the child expects */
 	int ready, go;		/* events */
 	int depth;
 };
@@ -33,7 +32,7 @@ FIXTURE(fork)
 
 FIXTURE_VARIANT(fork)
 {
-	bool system;	/* the pages are in system memory when it forks */
+	bool system;	/* the pages are in system memory at fork */
 };
 
 FIXTURE_VARIANT_ADD(fork, on_device) { .system = false };
@@ -73,7 +72,7 @@ TEST_F(fork, child_reads)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The child says when it is there, and looks when it is told to. */
+/* The child reports that it has started, and looks when it is told to. */
 static int child_waits_and_reads(void *arg)
 {
 	struct family *family = arg;
@@ -95,7 +94,7 @@ TEST_F(fork, parent_reads_first)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* Fork leaves the parent's pages readable for its device. */
+/* After fork, the parent's device can still read the parent's pages. */
 TEST_F(fork, device_reads_after_fork)
 {
 	pid_t pid = child_start(child_waits_and_reads, &self->family);
@@ -128,7 +127,7 @@ TEST_F(fork, device_write_stays_with_parent)
 		EXPECT_LT(before.out_cow_breaks, after.out_cow_breaks);
 }
 
-/* Mapped writable by the device before the fork, written after it. */
+/* The device has the pages mapped writable before the fork, and writes after it. */
 TEST_F(fork, device_mapping_is_dropped)
 {
 	pid_t pid;
@@ -143,7 +142,7 @@ TEST_F(fork, device_mapping_is_dropped)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* Part of a page written by the device: the copy has the rest. */
+/* The device writes a part of a page: the copy also has the rest. */
 TEST_F(fork, device_writes_some_bytes)
 {
 	pid_t pid = child_start(child_waits_and_reads, &self->family);
@@ -205,7 +204,7 @@ TEST_F(fork, parent_cpu_write_stays_with_parent)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* Shared pages move for both, as far as they can be moved. */
+/* Shared pages migrate for both processes, as far as they can be migrated. */
 TEST_F(fork, parent_migrates_after_fork)
 {
 	pid_t pid = child_start(child_waits_and_reads, &self->family);
@@ -225,7 +224,7 @@ TEST_F(fork, parent_migrates_after_fork)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* A child with an open of its own, on the same pages. */
+/* A child that opens the device itself, on the same pages. */
 static int child_with_device(void *arg)
 {
 	struct family *family = arg;
@@ -246,7 +245,7 @@ static int child_with_device(void *arg)
 	return !CHECK(!bad_pages(family->mem, PAGES, family->seed + 10));
 }
 
-TEST_F(fork, both_have_the_device)
+TEST_F(fork, both_use_the_device)
 {
 	pid_t pid = child_start(child_with_device, &self->family);
 	int i;
@@ -271,7 +270,7 @@ TEST_F(fork, child_unmaps)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- lines of descent --------------------------------------------------------- */
+/* ---- generations --------------------------------------------------------- */
 
 static int descend(void *arg)
 {
@@ -288,7 +287,7 @@ static int descend(void *arg)
 	return child_run(descend, family);
 }
 
-/* Each generation changes one page and passes the rest on. */
+/* Each generation changes one page and passes the others on. */
 TEST_F(fork, generations)
 {
 	ASSERT_EQ(0, child_run(descend, &self->family));
@@ -296,7 +295,7 @@ TEST_F(fork, generations)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Reads only after whoever brought the pages to the device has gone for good. */
+/* Reads only after the process that migrated the pages to the device has exited. */
 static int orphan(struct family *family)
 {
 	event_post(family->ready);
@@ -342,7 +341,7 @@ static void run_orphan(struct __test_metadata *_metadata, struct family *family,
 	test_cpu_data(family->mem, PAGES, 1);
 }
 
-/* The child keeps the parent's file open, or not: the data is the child's either way. */
+/* The child keeps the parent's file open, or closes it: its data is the same either way. */
 TEST_F(fork, parent_exits_first)
 {
 	run_orphan(_metadata, &self->family, false);
@@ -353,7 +352,7 @@ TEST_F(fork, parent_exits_first_file_closed)
 	run_orphan(_metadata, &self->family, true);
 }
 
-/* The parent unmaps and maps anew at the same address: the child's are the old ones. */
+/* The parent unmaps and maps new memory at the same address: the child keeps the old pages. */
 TEST_F(fork, parent_reuses_the_address)
 {
 	pid_t pid = child_start(child_waits_and_reads, &self->family);
@@ -371,7 +370,7 @@ TEST_F(fork, parent_reuses_the_address)
 
 #define EXEC_CHILD	"HMM_REF_FORK_EXEC"
 
-/* posix_spawn() is a vfork() that compilers understand. */
+/* posix_spawn() runs the child as vfork() does, without its traps for compilers. */
 TEST_F(fork, vfork_and_exec)
 {
 	char *const argv[] = { "fork", NULL };

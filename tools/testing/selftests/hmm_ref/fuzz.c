@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A fuzzer that needs nothing but the machine: see fuzzing.rst.
+ * A fuzzer without dependencies: see fuzzing.rst.
  *
  *   fuzz [SEED [SECONDS]]		run; SEED 0 is the time
- *   fuzz list STREAM FROM COUNT	print a part of a program
+ *   fuzz list STREAM FROM COUNT	print operations of a program
  *
- * FUZZ_POISON=N: up to N pages go bad (hmm_ref_fuzz_poison.h). FUZZ_GUARD=0: writes that go
- * past userfaultfd are not looked for.
+ * FUZZ_POISON=N: up to N pages are poisoned (fuzz_poison.c). FUZZ_GUARD=0: writes that bypass
+ * userfaultfd are not detected.
  *
  * This file is the supervisor. It starts workers, replaces those that end, sends them
- * signals and kills them; turns the knobs; takes devices away and gives them back. Every
- * few seconds it has all of them pause, audits the devices, and does what cannot be
- * done while others run. It watches the kernel's log and that everybody gets on. When
- * anything is wrong it prints the log of operations and exits with 1.
+ * signals and kills them. It changes settings of the kernel and of the driver, and unbinds and
+ * binds devices. Every few seconds it pauses all workers, audits the devices, and runs the steps
+ * that need a pause. It watches the kernel's log and the progress of each worker. When a check
+ * fails it prints the log of operations and exits with 1.
  */
-#include "hmm_ref_fuzz_poison.h"
-#include "hmm_ref_fuzz_super.h"
-#include "hmm_ref_fuzz_worker.h"
+#include <sys/socket.h>
+
+#include "hmm_ref_old.h"
+#include "hmm_ref_swap.h"
+#include "fuzz.h"
 
 #define TICK_US		20000
-#define PAUSE_MS	5000		/* between two pauses */
-#define MORE_MS		60000		/* for a slow machine */
+#define PAUSE_MS	5000		/* time between two pauses */
+#define MORE_MS		60000		/* extra time on a slow machine */
 #define STUCK_MS	120000
 
-/* ---- workers ----------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------- */
 
 static void start_worker(unsigned int nr)
 {
@@ -42,7 +44,10 @@ static void start_worker(unsigned int nr)
 	super.generations[nr]++;
 }
 
-/* Its children are ours now: when this returns they have given back their memory. */
+/*
+ * The children of the worker are children of this process now. When this returns, they have freed
+ * their memory.
+ */
 static void end_group(unsigned int nr, pid_t group)
 {
 	uint64_t deadline = now_ms() + STUCK_MS;
@@ -120,7 +125,7 @@ static void watch_progress(void)
 	}
 }
 
-/* Until all have ended or, when @parked, are asleep. */
+/* Waits until all workers have ended or, with @parked, are asleep. */
 static void wait_workers(bool parked)
 {
 	bool waiting = true;
@@ -133,7 +138,7 @@ static void wait_workers(bool parked)
 		waiting = !parked && count_workers();
 		for (i = 0; i < SLOTS && parked; i++)
 			waiting |= shared->slots[i].active && !shared->slots[i].parked;
-		/* A worker that has just been made is not active yet. */
+		/* A worker that has just been forked is not active yet. */
 		for (i = 0; i < WORKERS && parked; i++)
 			waiting |= super.workers[i] &&
 				   shared->slots[i * SLOTS_OF_WORKER].pid != super.workers[i];
@@ -141,11 +146,11 @@ static void wait_workers(bool parked)
 	}
 }
 
-/* ---- unbind ------------------------------------------------------------------------ */
+/* ---- unbind ---------------------------------------------------------------------- */
 
 static void start_unbind(unsigned int pause_us)
 {
-	unsigned int nr = below(&super.rng, shared->devices);
+	unsigned int nr = below(&super.random, shared->devices);
 	int rc;
 
 	fflush(stdout);
@@ -184,17 +189,17 @@ static void watch_unbind(bool wait)
 	}
 }
 
-/* ---- pauses ------------------------------------------------------------------------ */
+/* ---- pauses ---------------------------------------------------------------------- */
 
 static void evict_by_old_device(void)
 {
-	unsigned int nr = below(&super.rng, shared->old_devices);
+	unsigned int nr = below(&super.random, shared->old_devices);
 	int fd = old_open(nr), rc;
 
 	if (fd < 0)
 		return;
 	rc = old_release(fd);
-	/* A page with failed memory stays until its process unmaps it. */
+	/* A page that has failed stays until its process unmaps it. */
 	if (rc && (rc != -EBUSY || !super.poisoned))
 		fuzz_complain("RELEASE of hmm_dmirror%u in a pause: %d", nr, rc);
 	close(fd);
@@ -209,7 +214,7 @@ static void pause_all(void)
 	wait_workers(true);
 	look_at_devices(true);
 	super.pauses++;
-	if (!shared->failed && shared->old_devices && !below(&super.rng, 4)) {
+	if (!shared->failed && shared->old_devices && !below(&super.random, 4)) {
 		evict_by_old_device();
 		look_at_devices(true);
 	}
@@ -218,11 +223,11 @@ static void pause_all(void)
 	super.next_pause = now_ms() + PAUSE_MS;
 }
 
-/* ---- the run ----------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------- */
 
 static void tick(bool second_half)
 {
-	unsigned int nr = below(&super.rng, WORKERS);
+	unsigned int nr = below(&super.random, WORKERS);
 
 	reap_workers(true);
 	watch_kernel();
@@ -234,21 +239,21 @@ static void tick(bool second_half)
 		inject(false);
 	if (now_ms() > super.squeeze_until)
 		squeeze(false);
-	if (!below(&super.rng, 10))
+	if (!below(&super.random, 10))
 		turn_a_knob();
-	if (!below(&super.rng, 150))
+	if (!below(&super.random, 150))
 		kill_worker(nr);
-	if (!below(&super.rng, 25))
-		look_at_devices(!below(&super.rng, 4));
-	if (!below(&super.rng, 5) && super.workers[nr])
+	if (!below(&super.random, 25))
+		look_at_devices(!below(&super.random, 4));
+	if (!below(&super.random, 5) && super.workers[nr])
 		kill(super.workers[nr], SIGUSR1);
-	if (!below(&super.rng, 150) && !super.unbinder)
-		start_unbind(below(&super.rng, 300000));
-	if (second_half && !below(&super.rng, 100) && !access(FAIL_COPY "probability", F_OK))
+	if (!below(&super.random, 150) && !super.unbinder)
+		start_unbind(below(&super.random, 300000));
+	if (second_half && !below(&super.random, 100) && !access(FAIL_COPY "probability", F_OK))
 		inject(true);
 }
 
-/* Whoever has stack or code on a device must not live when copies begin to fail. */
+/* A process that has its stack or code on a device must have ended before copies begin to fail. */
 static void tame(void)
 {
 	unsigned int i;
@@ -268,7 +273,7 @@ static bool has_done_its_job(void)
 	return super.to_device && super.cpu_faults && super.device_faults && super.evicted;
 }
 
-/* A slow machine gets more time to come to what it is for. */
+/* A slow machine gets more time to do everything that the run requires. */
 static void run(unsigned int seconds)
 {
 	uint64_t start = now_ms(), half = start + 500ULL * seconds;
@@ -289,8 +294,8 @@ static void run(unsigned int seconds)
 	wait_workers(false);
 }
 
-/* A worker may have moved what it shares with this process since fork(). */
-static void bring_home(int fd)
+/* A worker may have migrated pages that it shares with this process since fork(). */
+static void bring_back(int fd)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
 	struct hmm_ref_migrate cmd;
@@ -300,7 +305,7 @@ static void bring_home(int fd)
 	while (maps && fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx %*3c%c", &start, &end, &kind) == 3 && kind == 'p' &&
 		    !_test_migrate(fd, HMM_REF_TO_SYSTEM, (void *)start, end - start, &cmd))
-			super.home += cmd.out_migrated;
+			super.brought_back += cmd.out_migrated;
 	}
 	if (maps)
 		fclose(maps);
@@ -312,7 +317,7 @@ static void check_empty(void)
 	unsigned int i, tries;
 	int fd, rc;
 
-	/* And with it the files that have been given to none. */
+	/* This also closes files that no worker has received. */
 	if (shared->sockets[0] >= 0) {
 		close(shared->sockets[0]);
 		close(shared->sockets[1]);
@@ -321,32 +326,33 @@ static void check_empty(void)
 		fd = hmm_ref_open(i);
 		rc = fd < 0 ? fd : -ETIMEDOUT;
 		/*
-		 * Of an mlocked page each CPU may keep a reference until it drains its batch,
-		 * also a CPU that has put the last reference to an mm that eviction held.
+		 * The batch of a CPU may hold a reference to an mlocked page until it is drained,
+		 * as may that of a CPU which has put the last reference to an mm that eviction
+		 * held.
 		 */
 		for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
 			write_file("/proc/sys/vm/compact_memory", "1");
-			bring_home(fd);
+			bring_back(fd);
 			rc = leak_wait(fd, 0, &stats);
 		}
 		if (rc)
-			fuzz_complain("device %u: %d, %llu pages in use by nobody", i, rc,
+			fuzz_complain("device %u: %d, %llu pages still in use", i, rc,
 				      fd < 0 ? 0 : stats.out_pages_in_use);
 		if (fd >= 0)
 			close(fd);
 	}
 	look_at_devices(true);
 	if (!has_done_its_job())
-		fuzz_complain("it has not done what it is for");
+		fuzz_complain("no migration, CPU fault, device fault or eviction has been seen");
 	check_rates();
 }
 
-/* Interrupts what can be interrupted. */
+/* Only interrupts system calls. */
 static void on_signal(int sig)
 {
 }
 
-/* What a kernel or a machine may be without. */
+/* Features that a kernel or a machine may lack. */
 static void set_up_others(void)
 {
 	char text[64];
@@ -384,7 +390,7 @@ static void set_up(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	super.kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	lseek(super.kmsg, 0, SEEK_END);
-	super.rng.state = mix(shared->seed ^ 0x73757065);
+	super.random = mix(shared->seed ^ 0x73757065);
 	super.swap = swap_begin();
 	shared->disk = super.swap == 1;
 	write_file("/sys/kernel/mm/ksm/run", "1");
@@ -421,7 +427,7 @@ static void report(unsigned int seconds)
 	printf("\n# figure: pages to device %llu, back %llu, evicted %llu, exclusive %llu, ",
 	       (unsigned long long)super.to_device, (unsigned long long)super.to_system,
 	       (unsigned long long)super.evicted, (unsigned long long)super.exclusive);
-	printf("the supervisor's %llu\n", (unsigned long long)super.home);
+	printf("the supervisor's %llu\n", (unsigned long long)super.brought_back);
 	printf("# figure: CPU faults %llu, device faults %llu; %llu pages of %llu got there\n",
 	       (unsigned long long)super.cpu_faults, (unsigned long long)super.device_faults,
 	       (unsigned long long)shared->moved, (unsigned long long)shared->asked);

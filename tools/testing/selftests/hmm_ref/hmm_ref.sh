@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# The module comes and goes: with pages of living processes on the devices, with a
+# Loads and unloads the module: with pages of running processes on the devices, with a
 # file open, beside test_hmm, and with a small device for the tests of eviction.
 #
 #   HMM_REF_KO      the module, where modprobe does not find it
-#   HMM_REF_ROUNDS  how often it comes and goes (default 50; a fifth of them with pages
-#                   of a living process on the devices)
+#   HMM_REF_ROUNDS  how often it is loaded and unloaded (default 50; a fifth of the rounds
+#                   with pages of a running process on the devices)
 #
-# Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
+# Prints TAP. Exit status 0, 1 when a test failed, 4 when all tests were skipped.
 
 here=$(cd "$(dirname "$0")" && pwd)
 rounds=${HMM_REF_ROUNDS:-50}
@@ -18,7 +18,7 @@ status=0
 # shellcheck source=tools/testing/selftests/hmm_ref/hmm_ref_module.sh
 . "$here/hmm_ref_module.sh"
 
-# result STATUS WHAT: 0 is good, 4 is a skip
+# result STATUS TEST [REASON]: 0 is a pass, 4 a skip
 result() {
 	number=$((number + 1))
 	case $1 in
@@ -28,7 +28,7 @@ result() {
 	esac
 }
 
-# hold [--open]: a process with pages on the devices, that waits for release
+# hold [--open]: a process with pages on the devices, which waits to be released
 hold() {
 	rm -f "$dir/in" "$dir/out"
 	mkfifo "$dir/in" "$dir/out" || return 1
@@ -62,7 +62,7 @@ unload_under_a_process() {
 	release
 }
 
-# Unload, load again, and only then look at the data.
+# Unload and load again before the process looks at its data.
 reload_under_a_process() {
 	hold || return 1
 	# shellcheck disable=SC2086 # words
@@ -84,7 +84,7 @@ refused_while_open() {
 	release
 }
 
-# So does one of the old interface.
+# So does an open file of the old interface.
 refused_while_old_open() {
 	[ -c /dev/hmm_dmirror0 ] || return 4
 	exec 8<>/dev/hmm_dmirror0 || return 1
@@ -93,10 +93,10 @@ refused_while_old_open() {
 	loaded || { echo "# rmmod did not mind an open file"; load; return 1; }
 }
 
-# Only one module can have the old interface: the second does not load, or without it.
+# Only one module can have the old interface. The second one is refused, or has none.
 beside_test_hmm() {
 	[ -c /dev/hmm_dmirror0 ] || return 4
-	# That of older kernels leaks, and whoever looks for leaks would think it was us.
+	# In older kernels test_hmm leaks, which a leak detector would report for these tests.
 	case $(uname -r) in
 	[56].*) [ ! -e /sys/kernel/debug/kmemleak ] || return 4 ;;
 	esac
@@ -132,10 +132,10 @@ reload_rounds() {
 	done
 }
 
-# The log after a line that is in it.
+# Print the log after a given line.
 said_after() { dmesg | sed -n "/$1/,\$p"; }
 
-# Each is refused as a whole: no module, and a word about why.
+# Each parameter is refused: the module does not load, and logs why.
 bad_parameters() {
 	rmmod hmm_ref || return 1
 	rc=0
@@ -158,14 +158,14 @@ bad_parameters() {
 	return $rc
 }
 
-# A device small enough to be filled: the tests of capacity.c and room.c, which skip otherwise.
+# A device small enough to be filled: for the tests of capacity.c and room.c, which are skipped otherwise.
 small_device() {
 	# shellcheck disable=SC2086 # words
 	rmmod hmm_ref && load $params "capacity=$1" "chunk_size=$2" || return 1
 	"$here/capacity" >"$dir/log" 2>&1
 	rc=$?
 	sed 's/^/# /' "$dir/log"
-	# What skips here, skips everywhere.
+	# A test that is skipped here never runs.
 	[ $rc = 0 ] && ! grep -q SKIP "$dir/log" || return 1
 	"$here/room" >"$dir/log" 2>&1
 	rc=$?
@@ -173,7 +173,8 @@ small_device() {
 	return $rc
 }
 
-# kB that loading takes, with a parameter: the least of a few times, as others use memory, too.
+# Memory that loading with a parameter takes, in kB: the least of a few tries, since other
+# processes use memory, too.
 load_costs() {
 	least=
 	for _ in 1 2 3 4 5; do
@@ -192,8 +193,8 @@ load_cost() {
 	echo $((before - after))
 }
 
-# Capacity is a limit, and costs nothing. As a page table of one bit per page it would
-# be 32 MiB; half of that is room for what the kernel uses for itself meanwhile.
+# The capacity is a limit and costs no memory. One bit per page would be 32 MiB. Half of that
+# is tolerated for other memory that the kernel uses meanwhile.
 large_capacity() {
 	small=$(load_costs capacity=1G) && large=$(load_costs capacity=1T) || return 1
 	echo "# loading takes $small kB with 1G, $large kB with 1T"
@@ -203,7 +204,8 @@ large_capacity() {
 
 memory() { sed -n 's/^storage_pages[: ]*//p' /sys/kernel/debug/hmm_ref/hmm_ref0/stats; }
 
-# Memory comes with the first page and goes, some time after the system asks for it, after the last.
+# Memory is allocated with the first page. After the last page it is freed, some time after the
+# system asks for it.
 idle_device() {
 	[ -r /sys/kernel/debug/hmm_ref/hmm_ref0/stats ] || return 4
 	# shellcheck disable=SC2086 # words

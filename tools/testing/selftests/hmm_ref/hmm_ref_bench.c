@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Not a test: what the operations of a driver for device memory cost, per page, in
- * comparison with other drivers and with the least that is possible. See benchmarking.rst.
+ * Not a test: the cost per page of a driver for device memory, compared with other drivers and with
+ * the lowest possible cost. See benchmarking.rst.
  *
  *   hmm_ref_bench -h
  *
- * This file measures one figure after the other. A figure is a combination of what the
- * options list: a source, an operation, a kind of page, how the memory is filled, a size,
- * a number of threads and of processes. Repetitions go on until the mean is known well
- * enough, or time is over.
+ * This file measures one figure after the other. A figure is a combination of the listed options: a
+ * source, an operation, a kind of page, a way to fill memory, a size, a number of threads and of
+ * processes. Repetitions end when the confidence interval of the mean is narrow enough, or when
+ * time is over.
  *
- * Exit status: 0, also when single figures could not be had, which the output says; 1 if
- * there was nothing to measure or a file could not be written; 2 for bad options; 130 when
- * interrupted.
+ * Exit status: 0, even if single figures could not be measured, which the output says; 1 if there
+ * was nothing to measure or a file could not be written; 2 for bad options; 130 when interrupted.
  */
+#include <signal.h>
 #include <stdarg.h>
 
-#include "hmm_ref_bench_options.h"
+#include "bench.h"
 
 #define MAX_DROPPED	10
 #define MIN_REPETITIONS	5U
@@ -43,7 +43,7 @@ static unsigned long most(const struct list *list)
 	return value;
 }
 
-/* What all workers have together at the most, in whole blocks. */
+/* The largest total of all workers' ranges, in whole blocks. */
 static unsigned long most_bytes(void)
 {
 	unsigned long size = most(&options.sizes);
@@ -64,7 +64,7 @@ static void note(const char *format, ...)
 	va_end(args);
 }
 
-/* Loads what the source needs. Returns if it can be measured. */
+/* Loads the module of a source. Returns whether the source can be measured. */
 static bool source_ready(enum source source)
 {
 	char params[512];
@@ -84,7 +84,7 @@ static bool source_ready(enum source source)
 	return false;
 }
 
-/* Does it make sense? What does not is left out without a word. */
+/* Is the combination possible? Others are left out silently. */
 static bool is_wanted(const struct figure *figure)
 {
 	const struct operation_info *op = &operations[figure->op];
@@ -105,7 +105,7 @@ static void on_interrupt(int signal)
 	__atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
 }
 
-/* One repetition. Returns 0 or -errno; @time is ns per page. */
+/* Runs one repetition. Returns 0 or -errno. @time is set in ns per page. */
 static int repeat(const struct figure *figure, enum command command, double *time)
 {
 	unsigned long pages = figure->size / page_size() * figure->threads * figure->processes;
@@ -121,7 +121,7 @@ static int repeat(const struct figure *figure, enum command command, double *tim
 	return team_do(CMD_CHECK);
 }
 
-/* As repeat(). A page that somebody looks at just then does not move: once more. */
+/* As repeat(). Repeats it when a page could not be moved because another task held a reference. */
 static int repeat_until_good(struct figure *figure, enum command command, double *time)
 {
 	int rc;
@@ -163,7 +163,7 @@ static int sample(struct figure *figure)
 	return rc ? rc : n ? 0 : -EINTR;
 }
 
-/* Once more, with a clock at every touch. */
+/* Runs one more repetition, with the time of every touch. */
 static int sample_latency(struct figure *figure)
 {
 	unsigned int i;
@@ -235,7 +235,7 @@ static void measure_and_print(const struct figure *wanted)
 	}
 }
 
-/* All sizes and numbers of workers. */
+/* Measures all sizes and numbers of workers. */
 static void measure_sizes(struct figure *figure)
 {
 	unsigned int i, j, k;
@@ -292,7 +292,7 @@ static void measure_all(void)
 	}
 }
 
-/* ---- the whole ------------------------------------------------------------------- */
+/* ---- report ---------------------------------------------------------------------- */
 
 static int report(void)
 {
@@ -307,9 +307,9 @@ static int report(void)
 	fflush(stdout);
 	if (!options.prefix)
 		return 0;
-	rc |= write_file(options.prefix, "csv", print_csv, figures, nfigures);
-	rc |= write_file(options.prefix, "json", print_json, figures, nfigures);
-	rc |= write_file(options.prefix, "hist.csv", print_histograms, figures, nfigures);
+	rc |= write_output(options.prefix, "csv", print_csv, figures, nfigures);
+	rc |= write_output(options.prefix, "json", print_json, figures, nfigures);
+	rc |= write_output(options.prefix, "hist.csv", print_histograms, figures, nfigures);
 	return rc;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A device on its bus, and its driver there: whatever bus that is, as sysfs has it.
+ * A device on its bus and its driver, as sysfs shows them, for any bus.
  */
 #ifndef _HMM_REF_BUS_H
 #define _HMM_REF_BUS_H
@@ -20,9 +20,10 @@
 
 /**
  * struct bus_device - a device as its bus knows it
- * @name: there
- * @driver: folder of its driver in sysfs
- * @on_bus: whether it is on a bus: else it has no driver there, and cannot be unbound
+ * @name: name of the device on the bus
+ * @driver: folder of the driver in sysfs
+ * @on_bus: whether it is on a bus: else it has no driver there, and cannot be
+ *	unbound
  */
 struct bus_device {
 	char name[64];
@@ -30,8 +31,11 @@ struct bus_device {
 	bool on_bus;
 };
 
-/* Remembered: a device that is unbound has no node, and so no way from its number to the bus. */
-static struct bus_device bus_devices[HMM_REF_MAX_DEVICES];
+/*
+ * Filled once, while all devices are bound: the number of an unbound device does not lead to its
+ * bus. All files of a program share the array.
+ */
+struct bus_device bus_devices[HMM_REF_MAX_DEVICES] __attribute__((common));
 
 static inline void bus_device_find(unsigned int nr)
 {
@@ -63,7 +67,7 @@ static inline void bus_devices_find(void)
 		bus_device_find(nr);
 }
 
-/* A file of its driver: bind, unbind. */
+/* A file in the driver's folder: bind or unbind. */
 static inline const char *device_file(unsigned int nr, const char *name, char *path,
 				      size_t size)
 {

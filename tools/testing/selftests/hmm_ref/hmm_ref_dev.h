@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Speaking to /dev/hmm_ref*: one wrapper per ioctl, data patterns, time. Nothing
- * here knows the test harness, so that programs that are not tests can use it.
+ * Access to /dev/hmm_ref*: one wrapper per ioctl, data patterns, time. Nothing here needs the test
+ * harness, so that programs which are not tests can use it.
  *
- * The wrappers are called _test_x() and return 0 or -errno. Before the call they
- * fill the struct with 0xcc, so that an output that the kernel forgot to write is
- * seen as what it is. Only what the first version of a struct did not have is 0, as the
- * uapi demands: an older kernel may not know it.
+ * The wrappers are called _test_x() and return 0 or -errno. They fill the struct with 0xcc before
+ * the call, so that an output which the kernel does not write is detected. Members that the first
+ * version of a struct did not have are 0, as the uapi requires: an older kernel may not know them.
  *
- * Data: every word of every page is different, so a page at the wrong place, an
- * old page, a page of another process and a page half copied are all seen.
+ * Every word of the data is different, so that a page at the wrong place, an old page, a page of
+ * another process and a partial copy are all detected.
  */
 #ifndef _HMM_REF_DEV_H
 #define _HMM_REF_DEV_H
@@ -29,11 +28,11 @@
 #include "hmm_ref.h"
 #include "hmm_ref_bus.h"
 
-/* How long best effort may take before a test gives up and fails. */
+/* How long a test repeats a best-effort operation before it fails. */
 #define PATIENCE_MS		10000
 
-/* Sizes of the device, filled by hmm_ref_probe(). */
-static struct hmm_ref_info hmm_ref_dev_info;
+/* Sizes of the device, set by hmm_ref_probe(). All files of a program share them. */
+struct hmm_ref_info hmm_ref_dev_info __attribute__((common));
 
 static inline unsigned long page_size(void)
 {
@@ -50,7 +49,7 @@ static inline unsigned long block_pages(void)
 	return block_size() / page_size();
 }
 
-/* Do large folios stay whole on the device? An older kernel only has single pages. */
+/* Do large folios stay whole on the device? Older kernels only migrate single pages. */
 static inline bool keeps_large(void)
 {
 	return hmm_ref_dev_info.out_folio_size > page_size();
@@ -75,7 +74,7 @@ static inline unsigned long long now_ms(void)
 	return now_ns() / 1000000;
 }
 
-/* An xorshift: the same numbers for the same seed, everywhere. */
+/* xorshift: the same seed gives the same numbers everywhere. */
 static inline unsigned int random_next(unsigned int *state)
 {
 	*state ^= *state << 13;
@@ -169,7 +168,7 @@ static inline int _test_access(int fd, unsigned long request, const void *addr,
 	return _test_ioctl(fd, request, cmd);
 }
 
-/* The forms for those who need no counts: fail also when they are wrong. */
+/* Forms without counts. They return -EPROTO if the counts are wrong. */
 static inline int _test_read(int fd, const void *addr, unsigned long length,
 			     void *buf)
 {
@@ -229,7 +228,7 @@ static inline int _test_exclusive(int fd, const void *addr, unsigned long length
 	return _test_ioctl(fd, HMM_REF_IOC_EXCLUSIVE, cmd);
 }
 
-/* The form for those who want all of it. */
+/* Returns -EPROTO unless all pages become exclusive. */
 static inline int _test_make_exclusive(int fd, const void *mem, unsigned long npages)
 {
 	struct hmm_ref_exclusive cmd;
@@ -272,7 +271,7 @@ static inline int _test_evict(int fd, const void *addr, unsigned long length,
 	return _test_ioctl(fd, HMM_REF_IOC_EVICT, cmd);
 }
 
-/* Until no page of the file is on the device. Returns 0, -errno or -ETIMEDOUT. */
+/* Repeats until no page of the file is on the device. Returns 0, -errno, or -ETIMEDOUT. */
 static inline int _test_evict_all(int fd)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -292,7 +291,7 @@ static inline int _test_evict_all(int fd)
 	}
 }
 
-/* Learns the sizes. Returns 0 or -errno of opening or asking device 0. */
+/* Sets hmm_ref_dev_info. Returns 0, or -errno of opening device 0 or of INFO. */
 static inline int hmm_ref_probe(void)
 {
 	int fd = hmm_ref_open(0);
@@ -306,9 +305,9 @@ static inline int hmm_ref_probe(void)
 }
 
 /*
- * Migrates until no page of the range is left behind or PATIENCE_MS is over.
- * The counts of the last call are in @last. Returns 0, -errno of the ioctl,
- * -EPROTO when counts do not add up, -ETIMEDOUT when pages stay behind.
+ * Migrates until no page of the range is skipped, for at most PATIENCE_MS. @last has the counts of
+ * the last call. Returns 0, -errno of the ioctl, -EPROTO when the counts do not add up, or
+ * -ETIMEDOUT when pages are still skipped.
  */
 static inline int _test_migrate_all(int fd, unsigned int direction,
 				    const void *addr, unsigned long npages,
@@ -331,7 +330,41 @@ static inline int _test_migrate_all(int fd, unsigned int direction,
 	}
 }
 
-/* An access by the CPU that the compiler neither drops nor moves. */
+/* A process that has exited may free its pages and reservations a little later. */
+static inline int leak_wait(int fd, unsigned long long in_use,
+			    struct hmm_ref_stats *stats)
+{
+	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	int rc;
+
+	do {
+		rc = _test_stats(fd, stats);
+		if (rc || (stats->out_pages_in_use <= in_use && !stats->out_pages_reserved))
+			return rc;
+		usleep(10000);
+	} while (now_ms() < deadline);
+	return -ETIMEDOUT;
+}
+
+/*
+ * Opens the last device of private memory. While its pages are lost, or commands wait, a new device
+ * can be bound all the same, unlike with coherent memory, whose address is fixed.
+ */
+static inline int open_private(unsigned int devices, unsigned int *nr)
+{
+	struct hmm_ref_info info;
+	int fd;
+
+	for (*nr = devices; (*nr)--; close(fd)) {
+		fd = hmm_ref_open(*nr);
+		if (fd < 0 || (!_test_info(fd, &info) &&
+			       info.out_memory_type == HMM_REF_MEMORY_PRIVATE))
+			return fd;
+	}
+	return -ENODEV;
+}
+
+/* A CPU access that the compiler neither drops nor moves. */
 static inline char touch_read(const void *addr)
 {
 	return __atomic_load_n((const char *)addr, __ATOMIC_SEQ_CST);
@@ -342,7 +375,7 @@ static inline void touch_write(void *addr, char value)
 	__atomic_store_n((char *)addr, value, __ATOMIC_SEQ_CST);
 }
 
-/* The word at @index of page @page in the data that @seed stands for. */
+/* The word at @index of page @page in the data of @seed. */
 static inline unsigned long pattern_word(unsigned int seed, unsigned long page,
 					 unsigned long index)
 {
@@ -379,7 +412,7 @@ static inline bool page_holds(const void *mem, unsigned int seed,
 	return true;
 }
 
-/* The page of a private mapping, on a device or not, or 0. */
+/* Returns the PFN of a page of a private mapping, on a device or not, or 0. */
 static inline unsigned long pfn_of(const void *addr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -393,7 +426,7 @@ static inline unsigned long pfn_of(const void *addr)
 	close(fd);
 	if (entry & 1ULL << 63)
 		return entry & ((1ULL << 55) - 1);
-	/* Device private entries are shown as those of swap: the type is below. */
+	/* A device private entry looks like a swap entry. The swap type is in its low bits. */
 	return entry & 1ULL << 62 ? (entry & ((1ULL << 55) - 1)) >> 5 : 0;
 }
 
@@ -418,7 +451,7 @@ static inline void report_bad_page(const char *who, unsigned long page,
 		who, page, p[0], p[1], pattern_word(seed, page, 0), seed);
 }
 
-/* How many pages do not hold what the CPU should see there. 0 is good. */
+/* Returns how many pages do not hold their expected data, as the CPU sees it. */
 static inline long bad_pages_from(const void *mem, unsigned long npages,
 				  unsigned int seed, unsigned long first)
 {
@@ -444,7 +477,7 @@ static inline long bad_pages(const void *mem, unsigned long npages,
 
 #define BOUNCE_PAGES	16UL
 
-/* The same through the eyes of the device. Negative: -errno of READ. */
+/* As bad_pages(), as the device sees it. Returns -errno if READ fails. */
 static inline long dev_bad_pages(int fd, const void *mem, unsigned long npages,
 				 unsigned int seed)
 {
@@ -486,7 +519,7 @@ static inline int dev_fill_pages(int fd, void *mem, unsigned long npages,
 	return rc;
 }
 
-/* How many pages of the range SNAPSHOT finds at @where, or -errno. */
+/* Returns how many pages SNAPSHOT reports at @where, or -errno. */
 static inline long pages_at(int fd, const void *mem, unsigned long npages,
 			    enum hmm_ref_page_where where)
 {
@@ -508,7 +541,7 @@ static inline long pages_at(int fd, const void *mem, unsigned long npages,
 	return rc ? rc : found;
 }
 
-/* How many pages have all of @flags set. */
+/* Returns how many pages have all of @flags set, or -errno. */
 static inline long pages_flagged(int fd, const void *mem, unsigned long npages,
 				 unsigned int flags)
 {
@@ -536,7 +569,7 @@ static inline void *map_pages(unsigned long npages)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-/* Whole blocks at an address that a huge page could be at. */
+/* Maps whole blocks, aligned so that huge pages are possible. */
 static inline void *map_blocks(unsigned long nblocks)
 {
 	unsigned long mask = block_size() - 1;

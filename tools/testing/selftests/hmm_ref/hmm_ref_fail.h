@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Making steps fail, for the programs fail_*: fail-nth, the attributes, what is leaked.
- * Errors are -errno.
+ * Failing steps, for the programs fail_*: fail-nth, fault attributes, detection of leaks. Errors
+ * are -errno.
  */
 #ifndef _HMM_REF_FAIL_H
 #define _HMM_REF_FAIL_H
 
-#include "hmm_ref_utils.h"
+#include <sys/syscall.h>
+
+#include "hmm_ref_dev.h"
+#include "hmm_ref_kernel.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
 #define FAIL_DIR	DEBUGFS "hmm_ref/"
@@ -20,7 +23,7 @@ static const char *const fail_classes[] = {
 	"fail_page", "fail_map", "fail_retry",
 };
 
-/* Where a function of the kernel begins and ends. Return: whether it is known. */
+/* Finds the first and last address of a kernel function. Returns whether it was found. */
 static inline bool kernel_function(const char *name, unsigned long *start, unsigned long *end)
 {
 	FILE *symbols = fopen("/proc/kallsyms", "re");
@@ -40,7 +43,7 @@ static inline bool kernel_function(const char *name, unsigned long *start, unsig
 	return *start && *end;
 }
 
-/* What @class can fail does not, in a function of the kernel and in what it calls. */
+/* Exempts a kernel function, and the functions that it calls, from the failures of @class. */
 static inline int fail_spare(const char *class, const char *function)
 {
 	unsigned long start, end;
@@ -58,8 +61,8 @@ static inline int fail_spare(const char *class, const char *function)
 }
 
 /*
- * All steps may fail, and say nothing of it. But for add_pages(), with which
- * memremap_pages() begins: on x86 it warns when it has no memory.
+ * Makes all steps able to fail, without a message for each. The exception is add_pages(), which
+ * memremap_pages() calls first: on x86 it warns when it has no memory.
  */
 static inline int fail_setup(void)
 {
@@ -67,7 +70,7 @@ static inline int fail_setup(void)
 	unsigned int i;
 	int rc;
 
-	/* An engine that hangs is to be reset soon. */
+	/* An engine that hangs is reset soon. */
 	rc = write_file(COPY_TIMEOUT, "100");
 	rc = rc ? rc : write_file(DEBUGFS "failslab/ignore-gfp-wait", "N");
 	rc = rc ? rc : write_file(DEBUGFS "failslab/verbose", "0");
@@ -85,10 +88,10 @@ static inline int fail_setup(void)
 }
 
 /*
- * After the step that fail-nth has fail, let the next @times steps of each class fail, too:
- * as long as fail-nth counts, the kernel does not look at the attributes. Steps of the slab
- * and of pages are only those of tasks with make-it-fail. A copy is spared unless @copy:
- * one that fails is made up for, two are not. With @times of 0 that ends.
+ * After the step that fail-nth makes fail, the next @times steps of each class fail, too. While
+ * fail-nth counts, the kernel ignores the attributes. Slab and page allocations fail only for tasks
+ * with make-it-fail. Copies do not fail unless @copy is set: the driver recovers from one failed
+ * copy, and not from two. A @times of 0 disarms all classes.
  */
 static inline int fail_more(int times, bool copy)
 {
@@ -98,7 +101,7 @@ static inline int fail_more(int times, bool copy)
 	int rc = 0;
 
 	for (i = 0; !rc && i < ARRAY_SIZE(kernel_classes); i++) {
-		/* Without the filter, all tasks would meet what is armed. */
+		/* Without the filter, allocations of all tasks would fail. */
 		snprintf(path, sizeof(path), DEBUGFS "%s/", kernel_classes[i]);
 		rc = attr_disarm(path);
 		snprintf(path, sizeof(path), DEBUGFS "%s/task-filter", kernel_classes[i]);
@@ -117,7 +120,7 @@ static inline int fail_more(int times, bool copy)
 	return rc;
 }
 
-/* This thread's file. */
+/* Opens the file of this thread. */
 static inline int fail_nth_open(void)
 {
 	char path[64];
@@ -126,7 +129,7 @@ static inline int fail_nth_open(void)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* Fail the @nth step from now, 0: none. */
+/* Makes the @nth step from now on fail; 0: none. */
 static inline int fail_nth_arm(int file, int nth)
 {
 	char text[16];
@@ -135,7 +138,7 @@ static inline int fail_nth_arm(int file, int nth)
 	return pwrite(file, text, len, 0) == len ? 0 : -errno;
 }
 
-/* Disarm. Return: how many steps were still to come, 0 when one has failed. */
+/* Disarms. Returns how many steps were left before the failure, 0 if a step has failed. */
 static inline int fail_nth_end(int file)
 {
 	char text[16] = {};
@@ -148,9 +151,9 @@ static inline int fail_nth_end(int file)
 /* ---- leaks ---------------------------------------------------------------------- */
 
 /*
- * What this program's rounds have leaked, as kmemleak sees it: an object counts when two
- * scans have not found a pointer to it and it is older than 5 s. Return: how many, 0 where
- * there is no kmemleak, -errno; it turns itself off when it runs out of memory.
+ * Looks for leaks of this program with kmemleak: an object counts if two scans have found no
+ * pointer to it and it is older than 5 s. Returns the number of leaks, 0 where there is no
+ * kmemleak, or -errno. kmemleak turns itself off when it runs out of memory.
  */
 static inline int fail_leaks(const char *program)
 {

@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs those tests of fail_nth that need a device of two chunks which a test can fill: each
-# step of a migration fails while the device is full.
+# Runs the tests of fail_nth that need a small device of two chunks: each step of a migration
+# fails while the device is full.
 #
 #   HMM_REF_KO          the module, where modprobe does not find it
-#   HMM_REF_FAIL_EVERY  which steps several failures follow: each one (1), each 16th (16);
-#                       without it nothing is run, since this takes many minutes
+#   HMM_REF_FAIL_EVERY  after which steps more failures follow: each one (1), each 16th (16);
+#                       without it all tests are skipped, since they take many minutes
 #
-# Prints the TAP of fail_nth. Exit status 0, 1 when a test failed, 4 when nothing could be
-# tested.
+# Prints the TAP of fail_nth. Exit status 0, 1 when a test failed, 4 when all tests
+# were skipped.
 
 here=$(cd "$(dirname "$0")" && pwd)
 

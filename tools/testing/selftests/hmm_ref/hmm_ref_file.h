@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Small text files, as sysfs and debugfs have them. Nothing here knows the test harness.
+ * Small text files, as in sysfs and debugfs. Nothing here needs the test harness.
  */
 #ifndef _HMM_REF_FILE_H
 #define _HMM_REF_FILE_H
@@ -10,9 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Of a batch of copies, in milliseconds. */
+/* Milliseconds that a step takes at least. */
 #define SLOW_ROOM		"/sys/kernel/debug/hmm_ref/slow_room"
 #define SLOW_REPORT		"/sys/kernel/debug/hmm_ref/slow_report"
+
+/* Timeout of a batch of copies, in milliseconds. */
 #define COPY_TIMEOUT		"/sys/module/hmm_ref/parameters/copy_timeout"
 #define COPY_TIMEOUT_DEFAULT	"60000"
 

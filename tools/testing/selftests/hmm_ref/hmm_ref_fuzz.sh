@@ -1,17 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs the fuzzer on two kinds of devices, in rounds: of single pages, and with large
-# folios where the kernel can have them. Both are small, so that they are always full.
+# Runs the fuzzer on two kinds of devices, in rounds: with single pages only, and with large
+# folios where the kernel has them. Both are small, so that they are always full.
 # Each round reloads the module.
 #
-#   FUZZ_SECONDS    for all of it (default 10)
-#   FUZZ_SEED       of the first round (default: the time)
-#   FUZZ_POISON     pages that go bad in a round (default: none in two rounds, 8 in the next two,
+#   FUZZ_SECONDS    duration of all rounds (default 10)
+#   FUZZ_SEED       seed of the first round (default: the time)
+#   FUZZ_POISON     pages that are poisoned in a round (default: none in two rounds, 8 in the next two,
 #                   and so on)
 #   HMM_REF_KO      the module, where modprobe does not find it
 #
-# Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
+# Prints TAP. Exit status 0, 1 when a test failed, 4 when all tests were skipped.
 
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${FUZZ_SECONDS:-10}
@@ -23,7 +23,7 @@ status=0
 # shellcheck source=tools/testing/selftests/hmm_ref/hmm_ref_module.sh
 . "$here/hmm_ref_module.sh"
 
-# round WHAT PARAMETERS...
+# round TEST PARAMETERS...
 round() {
 	what=$1
 	shift
@@ -52,7 +52,7 @@ echo "TAP version 13"
 [ -x "$here/fuzz" ] || skip_all "no $here/fuzz: build the selftests"
 module_begin
 
-# Where the core is not fixed the driver keeps no large folios, unless told to.
+# Where the core is not fixed, the driver keeps large folios only if a parameter says so.
 large=$(cat /sys/module/hmm_ref/parameters/large)
 rounds=$(((seconds + 2 * most - 1) / (2 * most)))
 each=$((seconds / 2 / rounds))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Memory of the small and of the large variant of a test: some pages, or a block that
- * one huge page maps.
+ * Memory of the small and of the large variant of a test: a few pages, or a block that one huge
+ * page maps.
  */
 #ifndef _HMM_REF_HUGE_H
 #define _HMM_REF_HUGE_H
@@ -16,7 +16,7 @@ static inline unsigned long variant_pages(bool large)
 	return large ? block_pages() : SMALL_PAGES;
 }
 
-/* The order of the CPU's entry that maps @mem. */
+/* Returns the order of the CPU's entry that maps @mem. */
 static inline unsigned int order_at(int fd, const void *mem)
 {
 	struct hmm_ref_page_state state;
@@ -25,7 +25,7 @@ static inline unsigned int order_at(int fd, const void *mem)
 	return _test_snapshot(fd, mem, page_size(), &state, &cmd) ? ~0U : state.order;
 }
 
-/* Filled with the data of seed 1. Return: NULL when no huge page can be allocated. */
+/* Maps memory with the data of seed 1. Returns NULL if no huge page can be allocated. */
 static inline char *map_variant(int fd, bool large)
 {
 	char *mem = large ? map_blocks(1) : map_pages(SMALL_PAGES);
@@ -38,7 +38,7 @@ static inline char *map_variant(int fd, bool large)
 	return large && order_at(fd, mem) != HUGE_ORDER ? NULL : mem;
 }
 
-/* After a test has cut a huge page up: the data of @seed in a huge page again. */
+/* Puts the data of @seed in a huge page again, after a test has split it. */
 static inline int renew_variant(char *mem, bool large, unsigned int seed)
 {
 	if (large && madvise(mem, block_size(), MADV_DONTNEED))
@@ -47,7 +47,7 @@ static inline int renew_variant(char *mem, bool large, unsigned int seed)
 	return 0;
 }
 
-/* Moves memory to the device all the time. */
+/* A thread that migrates memory to the device all the time. */
 struct pusher {
 	int fd;
 	char *mem;

@@ -1,14 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# The KUnit tests of the driver, which run when their module is loaded: loads it and
-# prints what they have reported.
+# Runs the KUnit tests of the driver, by loading their module, and prints their results.
 #
 #   HMM_REF_KUNIT_KO         the module, where modprobe does not find it
-#   HMM_REF_KUNIT_PARAMS     of the module: seed=N and steps=N of random sequences
+#   HMM_REF_KUNIT_PARAMS     module parameters: seed=N and steps=N of random sequences
 #
 # Prints TAP: a line per case of every suite. Exit status 0, 1 when a test failed, 4 when
-# nothing could be tested.
+# all tests were skipped.
 
 KSFT_SKIP=4
 results=/sys/kernel/debug/kunit
@@ -32,8 +31,8 @@ load() {
 	fi
 }
 
-# The suites' results as one list. They come as KTAP: the cases are indented by four,
-# the parameters of a case by more. A suite that ended early lacks cases of its plan.
+# Print the suites' results as one list. They are KTAP: cases are indented by four spaces,
+# parameters of a case by more. A suite that ended early lacks cases of its plan.
 as_tap() {
 	awk '
 		/^    1\.\./ { plan += substr($1, 4) }

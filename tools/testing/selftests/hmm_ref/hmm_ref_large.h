@@ -9,7 +9,7 @@
 
 #define HUGE_ORDER	9
 
-/* One huge page, if the system has one. Return: why not, or NULL. */
+/* Maps one huge page. Returns why there is none, or NULL. */
 static inline const char *map_huge(int fd, char *mem)
 {
 	struct hmm_ref_page_state state;
@@ -25,11 +25,11 @@ static inline const char *map_huge(int fd, char *mem)
 	fill_pages(mem, block_pages(), 1);
 	if (_test_snapshot(fd, mem, page_size(), &state, &cmd) ||
 	    state.order != HUGE_ORDER)
-		return "no huge page to be had";
+		return "no huge page can be allocated";
 	return NULL;
 }
 
-/* Every page of the block is at @where, mapped by entries of @order. */
+/* Checks that each page of the block is at @where, and that entries of @order map it. */
 static inline void __test_block(struct __test_metadata *_metadata, int fd, char *mem,
 				unsigned int where, unsigned int order)
 {

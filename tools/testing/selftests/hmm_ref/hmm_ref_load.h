@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Processes that use a device for as long as it is there, and take it up again when it is back.
- * Their pages have to be right whenever it goes.
+ * Processes that use a device while it exists, and open it again when it is back. Their pages must
+ * have the right data whenever the device is removed.
  */
 #ifndef _HMM_REF_LOAD_H
 #define _HMM_REF_LOAD_H
@@ -12,11 +12,11 @@
 
 struct load {
 	pid_t pids[LOADS];
-	unsigned int nr;	/* of the device */
-	/* Counters, shared with the processes. */
+	unsigned int nr;	/* number of the device */
+	/* Shared with the processes. */
 	unsigned long stop;
-	unsigned long rounds;	/* of all of them, in which the device has done its work */
-	unsigned long outages;	/* times that one has found the device gone */
+	unsigned long rounds;	/* completed rounds of all processes */
+	unsigned long outages;	/* how often a process has found the device gone */
 };
 
 static inline bool load_is_gone(int rc)
@@ -24,7 +24,7 @@ static inline bool load_is_gone(int rc)
 	return rc == -ENODEV || rc == -ENOENT || rc == -ENXIO;
 }
 
-/* What a round of use comes to: 0, or -ENODEV when the device has gone meanwhile. */
+/* Uses the device once. Returns 0, or -ENODEV when the device has been removed. */
 static inline int load_use_once(int fd, char *mem, unsigned long npages, unsigned long *seed)
 {
 	struct hmm_ref_migrate cmd;
@@ -34,7 +34,7 @@ static inline int load_use_once(int fd, char *mem, unsigned long npages, unsigne
 	if (rc)
 		return rc;
 	rc = dev_fill_pages(fd, mem, npages, *seed + 1);
-	if (rc) /* some pages have the new data, and some the old */
+	if (rc) /* some pages have the new data, others the old data */
 		fill_pages(mem, npages, *seed + 1);
 	++*seed;
 	return rc;
@@ -96,13 +96,13 @@ static inline bool load_counts(unsigned long *counter, unsigned long more_than)
 	return counter_get(counter) > more_than;
 }
 
-/* At least one of them has ended a round that began after this call, or none within MEET_MS. */
+/* Waits for a round that begins after this call to complete, for at most MEET_MS. */
 static inline bool load_goes_on(struct load *load)
 {
 	return load_counts(&load->rounds, counter_get(&load->rounds) + LOADS);
 }
 
-/* After some of many rounds, too: the test may be killed for its limit. */
+/* Also printed in between, since the test may be killed by its timeout. */
 static inline void __test_load_log(struct __test_metadata *_metadata, struct load *load,
 				   unsigned long rounds)
 {
@@ -112,7 +112,7 @@ static inline void __test_load_log(struct __test_metadata *_metadata, struct loa
 
 #define test_load_log(load, rounds)	__test_load_log(_metadata, load, rounds)
 
-/* How many of them have found something wrong. */
+/* Stops the processes. Returns how many of them have found an error. */
 static inline int load_stop(struct load *load)
 {
 	int i, failed = 0;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# For the tests that load the module anew, with parameters of their own: sourced.
+# Sourced by tests that load the module with their own parameters.
 #
 #   HMM_REF_KO      the module, where modprobe does not find it
 
@@ -28,7 +28,7 @@ load() {
 	return 1
 }
 
-# The parameters that it is loaded with now.
+# Print the parameters of the loaded module.
 parameters() {
 	for file in /sys/module/hmm_ref/parameters/*; do
 		value=$(cat "$file" 2>/dev/null)
@@ -43,7 +43,7 @@ module_end() {
 	[ -z "$was_loaded" ] || load $params
 }
 
-# Has the module loaded, sets params to what it was loaded with, and puts that back at exit.
+# Load the module, set params to the parameters that it had, and restore these at exit.
 module_begin() {
 	was_loaded=
 	params=

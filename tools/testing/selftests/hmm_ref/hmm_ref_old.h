@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Speaking to /dev/hmm_dmirror*: the interface of test_hmm, in words of our own. The
- * driver's dmirror.c tells what the commands do.
+ * Access to /dev/hmm_dmirror*, the interface of test_hmm. The commands are described in the
+ * driver's dmirror.c.
  */
 #ifndef _HMM_REF_OLD_H
 #define _HMM_REF_OLD_H
@@ -23,7 +23,7 @@ enum {
 
 #define OLD_IOC(nr)	_IOWR('H', nr, struct old_cmd)
 
-/* Return: a file or -errno. */
+/* Returns a file or -errno. */
 static inline int old_open(unsigned int nr)
 {
 	char path[32];
@@ -34,7 +34,7 @@ static inline int old_open(unsigned int nr)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Return: 0 or -errno. */
+/* Returns 0 or -errno. */
 static inline int old_command(int fd, unsigned int nr, const void *addr,
 			      unsigned long npages, const void *buf, struct old_cmd *cmd)
 {
@@ -45,7 +45,7 @@ static inline int old_command(int fd, unsigned int nr, const void *addr,
 	return ioctl(fd, OLD_IOC(nr), cmd) ? -errno : 0;
 }
 
-/* Have the driver evict all that the device holds. */
+/* Evicts all pages of the device. */
 static inline int old_release(int fd)
 {
 	struct old_cmd cmd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Two devices, and memory that goes from the one to the other.
+ * Two devices, and memory that migrates from one to the other.
  */
 #ifndef _HMM_REF_PEER_H
 #define _HMM_REF_PEER_H
@@ -9,11 +9,11 @@
 
 /**
  * struct peers - two devices
- * @from_nr: number of the first
- * @to_nr: number of the second
- * @from: file of the first
- * @to: file of the second
- * @direct: the second one copies from the first; else by way of system memory
+ * @from_nr: number of the first device
+ * @to_nr: number of the second device
+ * @from: file of the first device
+ * @to: file of the second device
+ * @direct: the second device copies from the first one, not through system memory
  */
 struct peers {
 	unsigned int from_nr;
@@ -23,7 +23,7 @@ struct peers {
 	bool direct;
 };
 
-/* Opens the next device from @nr on with memory of that type. Return: its file, or -ENODEV. */
+/* Opens the first device with memory of that type, from @nr on. Returns its file, or -ENODEV. */
 static inline int open_type(unsigned int *nr, unsigned int type)
 {
 	struct hmm_ref_info info;
@@ -40,13 +40,13 @@ static inline int open_type(unsigned int *nr, unsigned int type)
 	return -ENODEV;
 }
 
-/* Simulated devices are wired to each other. */
+/* Simulated devices can copy from each other. */
 static inline bool is_simulated(unsigned int nr)
 {
 	return strstr(bus_devices[nr].driver, "/bus/platform/");
 }
 
-/* Opens a device of each type, and two if they are the same. Returns why not, or NULL. */
+/* Opens a device of each type, or two devices of the same type. Returns why that fails, or NULL. */
 static inline const char *peers_open(struct peers *peers, unsigned int from, unsigned int to)
 {
 	peers->from_nr = 0;
@@ -62,8 +62,8 @@ static inline const char *peers_open(struct peers *peers, unsigned int from, uns
 }
 
 /*
- * Fills a device, but for its bad pages, with memory of @seed. Returns the memory, and in @npages
- * how many pages it has, 0 for a device that is too large.
+ * Fills a device, except its bad pages, with the data of @seed. Returns the memory, and in @npages
+ * its number of pages, which is 0 for a device that is too large.
  */
 static inline char *__test_fill_device(struct __test_metadata *_metadata, int fd,
 				       unsigned int seed, unsigned long *npages)
@@ -91,13 +91,13 @@ static inline char *__test_fill_device(struct __test_metadata *_metadata, int fd
 #define test_fill_device(fd, seed, npages) \
 	__test_fill_device(_metadata, fd, seed, npages)
 
-/* How a device sees pages that are on another one with memory of @type. */
+/* Where a device sees pages of another device with memory of @type. */
 static inline unsigned int seen_elsewhere(unsigned int type)
 {
 	return type == HMM_REF_MEMORY_COHERENT ? HMM_REF_PAGE_REMOTE : HMM_REF_PAGE_NONE;
 }
 
-/* All of the pages go over at once. */
+/* All pages migrate in one command. */
 static inline void __test_takes_all(struct __test_metadata *_metadata, int fd, char *mem,
 				    unsigned long npages)
 {

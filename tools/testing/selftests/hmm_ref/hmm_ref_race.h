@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the races share: PAGES pages that are written, the threads that migrate them, patience with
- * a device that gives up for a moment, and the proof that the sides have met.
+ * Common parts of the races: PAGES pages that are written, threads that migrate them, retries while
+ * the device returns EBUSY, and the proof that the sides have met.
  *
- * The pages lie side by side, or all over a huge page, which moves as a whole.
+ * The pages are side by side, or spread over a huge page, which migrates as a whole.
  *
- * Every writer owns a word of each page that nobody else writes, and knows what it
- * must hold.
+ * Every writer owns a word of each page, which no other side writes, and knows its expected value.
  *
- * The proof: whoever migrates says so while it does. Whoever does something to the
- * pages asks before and after: what overlapped with a migration is counted in
- * race::met, and a race without it is a failure. A command migrates all pages, which are not
- * more than the driver has in one batch: to overlap with it is to meet that page.
+ * The proof: the migrating thread sets a flag during a migration. The other sides check it before
+ * and after each step. Steps that overlap with a migration are counted in race::met, and a race
+ * without any is a failure. A command migrates all pages in one batch of the driver: a step that
+ * overlaps with it has met that page.
  *
  * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
@@ -27,21 +26,21 @@
 struct race {
 	int fd, fd2;		/* two opens of the device */
 	char *mem;
-	unsigned long npages;	/* of these PAGES are written */
-	unsigned long ms;	/* how long it lasts, if that is not by HMM_REF_SECONDS */
+	unsigned long npages;	/* PAGES of them are written */
+	unsigned long ms;	/* duration; 0: HMM_REF_SECONDS */
 	unsigned long pause_us;	/* between two migrations */
 	unsigned long stop;
 	unsigned long running;	/* migrations under way */
-	unsigned long begun;	/* migrations ever */
-	unsigned long migrated;	/* pages, by the migrating side */
-	unsigned long whole;	/* huge pages that were one after a migration */
-	unsigned long rounds;	/* of the other sides */
-	unsigned long met;	/* of their steps, those during a migration */
-	unsigned long busy;	/* times that the device gave up */
+	unsigned long begun;	/* migrations that have begun */
+	unsigned long migrated;	/* pages that have migrated */
+	unsigned long whole;	/* huge pages that were still whole after a migration */
+	unsigned long rounds;	/* rounds of the other sides */
+	unsigned long met;	/* steps of the other sides during a migration */
+	unsigned long busy;	/* EBUSY returned by the device */
 };
 
 /*
- * Memory with the data of seed 1: a few pages, or a huge page. Returns why there is none, or
+ * Maps memory with the data of seed 1: a few pages, or a huge page. Returns why there is none, or
  * NULL.
  */
 static inline const char *race_map(struct race *race, bool large)
@@ -65,7 +64,7 @@ static inline bool is_large(const struct race *race)
 	return race->npages > PAGES;
 }
 
-/* One of PAGES; the distance between two of them is the same everywhere. */
+/* Index of one of the PAGES pages. Their distances are all the same. */
 static inline unsigned long index_of(const struct race *race, unsigned long page)
 {
 	return page * (race->npages / PAGES);
@@ -90,7 +89,7 @@ static inline void race_clear_words(struct race *race, unsigned long owner)
 		*word_of(race, i, owner) = 0;
 }
 
-/* Before a step of another side: to be given to race_met() after it. */
+/* Called before a step of another side. The result is for race_met(), after the step. */
 static inline unsigned long race_look(struct race *race)
 {
 	return counter_get(&race->running) ? 0 : counter_get(&race->begun) + 1;
@@ -102,7 +101,7 @@ static inline void race_met(struct race *race, unsigned long look)
 		counter_add(&race->met, 1);
 }
 
-/* ---- those who migrate --------------------------------------------------------- */
+/* ---- migration ----------------------------------------------------------- */
 
 static inline int migrate_to(struct race *race, int fd, unsigned int direction,
 			     unsigned long first, unsigned long npages)
@@ -138,7 +137,7 @@ static inline int migrate_main(void *arg)
 	return 0;
 }
 
-/* Leaves it to the others to bring the pages back. */
+/* The other sides bring the pages back to system memory. */
 static inline int push_main(void *arg)
 {
 	struct race *race = arg;
@@ -149,7 +148,7 @@ static inline int push_main(void *arg)
 	return 0;
 }
 
-/* At least once it goes to the device as one. */
+/* At least once, the huge page migrates to the device as a whole. */
 static inline void __test_whole(struct __test_metadata *_metadata, struct race *race)
 {
 	ASSERT_EQ(0, migrate_to(race, race->fd, HMM_REF_TO_DEVICE, 0, race->npages));
@@ -160,9 +159,28 @@ static inline void __test_whole(struct __test_metadata *_metadata, struct race *
 
 #define test_whole(race)	__test_whole(_metadata, race)
 
-/* ---- those who use the device --------------------------------------------------- */
+/*
+ * Opens device 0 twice and maps the memory of the race. Returns why the race cannot be run, or
+ * NULL.
+ */
+static inline const char *__test_race_open(struct __test_metadata *_metadata, struct race *race,
+					   bool large)
+{
+	const char *why_not;
 
-/* The device may give up on a range that changes all the time, but not for ever. */
+	race->fd = test_open(0);
+	race->fd2 = test_open(0);
+	why_not = race_map(race, large);
+	if (!why_not && large)
+		test_whole(race);
+	return why_not;
+}
+
+#define test_race_open(race, large)	__test_race_open(_metadata, race, large)
+
+/* ---- device accesses ----------------------------------------------------- */
+
+/* The device may return EBUSY for a range that changes all the time, but not forever. */
 static inline int patiently(struct race *race, int fd, bool write, void *addr,
 			    unsigned long length, void *buf)
 {
@@ -181,8 +199,8 @@ static inline int patiently(struct race *race, int fd, bool write, void *addr,
 }
 
 /*
- * A device that reads more than a word copies bytes (uapi.rst, "Atomicity"): of a word
- * that a CPU turns from zero into @whole meanwhile, it may have some bytes of each.
+ * A device access that is longer than a word copies bytes (uapi.rst, "Atomicity"). If a CPU changes
+ * a word from zero to @whole meanwhile, some of the bytes may be new and others old.
  */
 static inline bool is_part_of(unsigned long word, unsigned long whole)
 {
@@ -195,9 +213,9 @@ static inline bool is_part_of(unsigned long word, unsigned long whole)
 	return true;
 }
 
-/* ---- the race -------------------------------------------------------------------- */
+/* ---- the race ------------------------------------------------------------ */
 
-/* Lets the workers race, stops them and checks that there was a race. */
+/* Runs the workers, stops them, and checks that their steps have met migrations. */
 static inline void run_race(struct __test_metadata *_metadata, struct race *race,
 			    struct worker *workers, unsigned int n)
 {

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs the soak test on devices that are smaller than what its processes have, so that they are
-# always full.
+# Runs the soak test on devices that are smaller than the memory of its processes, so that they
+# are always full.
 #
 #   SOAK_SECONDS, SOAK_SEED, SOAK_PROCESSES     see soak.c
 #   HMM_REF_KO      the module, where modprobe does not find it
 #
-# Prints TAP. Exit status 0, 1 when a test failed, 4 when nothing could be tested.
+# Prints TAP. Exit status 0, 1 when a test failed, 4 when all tests were skipped.
 
 here=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Swap space for tests: the system's, or for the time of a test an unused RAM disk.
- * And a cgroup of one's own to reclaim from.
+ * Swap space for tests: that of the system, or an unused RAM disk while the test runs. Also a
+ * cgroup to reclaim from.
  */
 #ifndef _HMM_REF_SWAP_H
 #define _HMM_REF_SWAP_H
 
+#include <sys/stat.h>
 #include <sys/swap.h>
 
-#include "hmm_ref_utils.h"
+#include "hmm_ref_file.h"
+#include "hmm_ref_kernel.h"
+#include "hmm_ref_process.h"
 
 #define SWAP_DEVICE	DISK
 #define SWAP_PAGES	16384UL
 #define SWAP_MAGIC	"SWAPSPACE2"
 
-/* More than the heading of the table. */
+/* Does the table have more than its heading? */
 static inline bool swap_exists(void)
 {
 	char text[1024];
@@ -26,7 +29,7 @@ static inline bool swap_exists(void)
 	return line && line[1];
 }
 
-/* The header of a swap area, or zeros. Fails for a disk that holds anything else. */
+/* Writes the header of a swap area, or zeros. Fails if the disk has other data. */
 static inline int swap_header(bool make)
 {
 	static const __u32 info[2] = { 1, SWAP_PAGES - 1 };
@@ -51,7 +54,7 @@ static inline int swap_header(bool make)
 	return rc;
 }
 
-/* Returns 0 when there is swap, 1 when there is and swap_end() has to be called. */
+/* Returns 0 when there is swap space, or 1 when swap_end() has to be called for it. */
 static inline int swap_begin(void)
 {
 	int rc;
@@ -70,9 +73,8 @@ static inline int swap_end(void)
 }
 
 /*
- * MADV_PAGEOUT takes pages off the LRU lists, after it has put there those that wait in
- * the batch of its own CPU. Others wait where they were faulted in, as long as that CPU
- * has nothing to do: so this asks on each.
+ * MADV_PAGEOUT skips pages that are not on the LRU lists. It drains the batch of its own CPU first.
+ * Pages in the batch of another CPU stay there while that CPU is idle, so this runs on each CPU.
  */
 static inline int page_out(char *mem, size_t size)
 {
@@ -95,7 +97,7 @@ static inline int page_out(char *mem, size_t size)
 #define RECLAIM_ROOT	"/sys/fs/cgroup/"
 #define RECLAIM_GROUP	RECLAIM_ROOT "hmm_ref_reclaim/"
 
-/* Puts the process into a cgroup of its own. Returns 0 when it can be reclaimed from. */
+/* Moves the process to a cgroup of its own. Returns 0 when memory can be reclaimed from it. */
 static inline int reclaim_begin(void)
 {
 	if (write_file(RECLAIM_ROOT "cgroup.subtree_control", "+memory"))
@@ -106,13 +108,13 @@ static inline int reclaim_begin(void)
 	       access(RECLAIM_GROUP "memory.reclaim", W_OK) ? -errno : 0;
 }
 
-/* As much as can be had: less than asked for is an error that does not matter. */
+/* Reclaims as much as possible. An error means that it was less than requested. */
 static inline void reclaim_some(void)
 {
 	write_file(RECLAIM_GROUP "memory.reclaim", "64M");
 }
 
-/* For the parent, when whoever was in the group has gone. */
+/* For the parent, when all processes of the group have exited. */
 static inline void reclaim_end(void)
 {
 	rmdir(RECLAIM_GROUP);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# A module that links what hmm_ref exports: its device works as any other, and goes with the module,
-# also while processes have pages there.
+# A module that links the exported functions of hmm_ref: its device works as any other, and the
+# module can be unloaded while processes have pages on the device.
 
 here=$(dirname "$0")
 
@@ -23,7 +23,7 @@ result() {
 	fi
 }
 
-# Of the process that holds pages: "ready", and exit status 0 when all data is right.
+# Start a process that holds pages: it prints "ready", and exits with 0 if all data is right.
 hold() {
 	mkfifo "$dir/in" "$dir/out"
 	"$here/hold_pages" <"$dir/in" >"$dir/out" 2>&1 &

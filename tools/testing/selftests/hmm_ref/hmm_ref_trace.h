@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the driver traced, read from an instance of tracefs that is ours alone: other
- * users of tracing on the machine see nothing of it. Nothing here asserts.
+ * Trace events of the driver, read from a private instance of tracefs: other users of tracing are
+ * not affected. Nothing here asserts.
  *
- * Only events of the calling thread are recorded, on the CPU that it stays on, so they
- * are in the order in which they happened.
+ * Only events of the calling thread are recorded. It stays on one CPU, so the events are in the
+ * order in which they happened.
  */
 #ifndef _HMM_REF_TRACE_H
 #define _HMM_REF_TRACE_H
@@ -31,7 +31,7 @@ struct trace_log {
 
 /* ---- the instance --------------------------------------------------------------- */
 
-/* Returns why there is no tracing on this machine, or NULL. */
+/* Returns why tracing is not available, or NULL. */
 static inline const char *trace_unavailable(void)
 {
 	if (!access(TRACEFS "events", F_OK))
@@ -50,11 +50,11 @@ static inline int trace_write(const char *instance, const char *name, const char
 }
 
 /*
- * Starts from an empty buffer.
+ * Starts with an empty buffer.
  *
- * A filter, and not set_event_pid: that one hooks into sched_waking, and so patches a static
- * call that the other CPU makes. In QEMU before 8.1 that CPU may run what was there before,
- * which ends in "Oops: int3".
+ * The thread is selected by a filter instead of set_event_pid, which hooks into sched_waking and so
+ * patches a static call that the other CPU executes. In QEMU before 8.1 that CPU may execute the
+ * old code, which ends in "Oops: int3".
  */
 static inline int trace_start(const char *instance)
 {
@@ -72,7 +72,7 @@ static inline int trace_start(const char *instance)
 	return rc ? rc : trace_write(instance, "events/hmm_ref/enable", "1");
 }
 
-/* ---- the log --------------------------------------------------------------------- */
+/* ---- the log -------------------------------------------------------------------- */
 
 /* "task-1 [000] ..... 1.2: hmm_ref_NAME: ARGS" */
 static inline int log_line(struct trace_log *log, char *line)
@@ -89,7 +89,7 @@ static inline int log_line(struct trace_log *log, char *line)
 	return 0;
 }
 
-/* Stops and reads. Returns 0, or -errno; -ENOSPC when events were lost. */
+/* Stops tracing and reads the buffer. Returns 0 or -errno; -ENOSPC when events were lost. */
 static inline int trace_stop(const char *instance, struct trace_log *log)
 {
 	unsigned int kept = 0, written = 0;
@@ -122,7 +122,7 @@ static inline int trace_stop(const char *instance, struct trace_log *log)
 	return rc;
 }
 
-/* The text after "key=", or NULL. */
+/* Returns the text after "key=", or NULL. */
 static inline const char *event_text(const struct trace_event *event, const char *key)
 {
 	size_t len = strlen(key);
@@ -136,7 +136,7 @@ static inline const char *event_text(const struct trace_event *event, const char
 	return NULL;
 }
 
-/* A number that is not there is one that nobody expects. */
+/* Returns a number that no test expects if the key is missing. */
 static inline long event_number(const struct trace_event *event, const char *key)
 {
 	const char *text = event_text(event, key);
@@ -159,8 +159,8 @@ static inline bool event_says(const struct trace_event *event, const char *word)
 }
 
 /*
- * The first event of a name, from an index on, in which a key has a value. Returns its
- * index; as many as there are when there is none.
+ * Finds the first event at or after an index with this name and value of a key. Returns its index,
+ * or the number of events if there is none.
  */
 static inline unsigned int log_find(const struct trace_log *log, unsigned int from,
 				    const char *name, const char *key, long value)
@@ -183,7 +183,7 @@ static inline unsigned int log_count(const struct trace_log *log, const char *na
 	return nr;
 }
 
-/* For who looks into a failure. */
+/* Printed to analyse a failure. */
 static inline void log_print(const struct trace_log *log)
 {
 	unsigned int i;
@@ -193,9 +193,9 @@ static inline void log_print(const struct trace_log *log)
 			log->events[i].args);
 }
 
-/* ---- fdinfo ----------------------------------------------------------------------- */
+/* ---- fdinfo --------------------------------------------------------------------- */
 
-/* The value of "hmm_ref-KEY:", or -errno. */
+/* Returns the value of "hmm_ref-KEY:", or -errno. */
 static inline long fdinfo_number(int fd, const char *key)
 {
 	char path[64], text[2048], name[64], *at;

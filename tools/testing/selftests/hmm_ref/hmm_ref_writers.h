@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The writers, while pages move: each owns a word of every page, and knows what it must hold.
+ * Writers that run while pages migrate. Each owns a word of every page and knows its expected
+ * value.
  */
 #ifndef _HMM_REF_WRITERS_H
 #define _HMM_REF_WRITERS_H
@@ -10,7 +11,7 @@
 struct writer {
 	struct race *race;
 	unsigned long owner;
-	int fd;			/* of the device writer */
+	int fd;			/* file of the device writer */
 	unsigned long rest;	/* migrations that begin between two of its rounds */
 	unsigned long value[PAGES];
 };
@@ -83,7 +84,7 @@ static inline void writer_init(struct writer *w, struct race *race, unsigned lon
 	}
 }
 
-/* The last write of every writer is in memory, and so is all that was not written. */
+/* Checks that memory has the last write of every writer, and that all other bytes are unchanged. */
 static inline void check_writers(struct __test_metadata *_metadata, struct race *race,
 				 struct writer *writers, unsigned int n)
 {

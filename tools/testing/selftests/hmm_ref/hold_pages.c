@@ -6,8 +6,8 @@
  *   hold_pages [--open]
  *
  * Migrates some data to every device, closes the files (or not, with --open), prints
- * "ready", waits for a line on stdin, and checks the data. Exit status 0: all of it
- * is right.
+ * "ready", waits for a line on stdin, and checks the data. Exit status 0: all
+ * data is right.
  */
 #include "hmm_ref_dev.h"
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Holes and zero pages: they become cleared pages on the device, and never show
- * what was there before, neither this process's data nor another's.
+ * Holes and zero pages become cleared pages on the device. They never show old data, of this
+ * process or of another one.
  *
- * Stands for: device memory given to a hole without being cleared, so that what
- * MADV_DONTNEED threw away comes back; a fault that copies into a hole on the way
- * home; memory of another process seen through a page that is handed out again.
+ * Covers: device memory that is not cleared for a hole, so that data which MADV_DONTNEED dropped
+ * comes back; a fault that copies into a hole during migration to system memory; data of another
+ * process in a page that is allocated again.
  */
 #include "hmm_ref_utils.h"
 
@@ -30,7 +30,7 @@ FIXTURE_TEARDOWN_PARENT(holes)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Zero for the device and for the CPU. */
+/* The device and the CPU both read zeros. */
 static void __test_zero(struct __test_metadata *_metadata, int fd, char *mem,
 			unsigned long npages)
 {
@@ -74,7 +74,7 @@ TEST_F(holes, zero_pages_become_device_pages)
 	test_zero(self->mem, PAGES);
 }
 
-/* A hole, a zero page, data, in turns. */
+/* Holes, zero pages and data in turns. */
 TEST_F(holes, mixed)
 {
 	unsigned long i;
@@ -91,7 +91,7 @@ TEST_F(holes, mixed)
 	}
 }
 
-/* A new page can be written at once, by either side. */
+/* Either side can write a new page at once. */
 TEST_F(holes, are_writable)
 {
 	test_to_device(self->fd, self->mem, PAGES);
@@ -103,7 +103,7 @@ TEST_F(holes, are_writable)
 	test_dev_data(self->fd, self->mem, PAGES, 2);
 }
 
-/* Writable for the device right away: it neither asks for a copy nor moves the page. */
+/* The device can write the page right away: without a copy, and without moving it. */
 TEST_F(holes, need_no_copy)
 {
 	struct hmm_ref_page_state states[PAGES];
@@ -123,7 +123,7 @@ TEST_F(holes, need_no_copy)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* TO_SYSTEM fills no holes. */
+/* Migration to system memory does not fill holes. */
 TEST_F(holes, stay_holes_in_system)
 {
 	struct hmm_ref_migrate cmd;
@@ -141,7 +141,7 @@ TEST_F(holes, stay_holes_in_system)
 	test_zero(self->mem, PAGES / 2);
 }
 
-/* The device reads holes as zeros, and writes them. */
+/* The device reads holes as zeros, and can write them. */
 TEST_F(holes, device_access)
 {
 	test_zero(self->mem, PAGES / 2);
@@ -152,7 +152,7 @@ TEST_F(holes, device_access)
 
 /* ---- old data ------------------------------------------------------------------- */
 
-/* What was thrown away stays away, whatever page of the device comes next. */
+/* Dropped data does not come back, whichever device page is allocated next. */
 TEST_F(holes, dontneed_then_migrate)
 {
 	unsigned long i;
@@ -179,7 +179,7 @@ TEST_F(holes, dontneed_then_read)
 	test_zero(self->mem, PAGES);
 }
 
-/* The device wrote through a mapping; throwing the page away ends that mapping. */
+/* The device wrote through a mapping. Dropping the page ends that mapping. */
 TEST_F(holes, dontneed_then_device_write)
 {
 	fill_pages(self->mem, PAGES, 1);
@@ -205,8 +205,8 @@ static int fill_device_and_exit(void *arg)
 	return !CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, npages, &cmd));
 }
 
-/* Device pages that another process has left full of data. */
-TEST_F(holes, nothing_of_another_process)
+/* The device pages were full of another process's data. */
+TEST_F(holes, no_data_of_another_process)
 {
 	unsigned long npages = 2 * block_pages();
 	char *mem = test_map_pages(npages);
@@ -219,8 +219,8 @@ TEST_F(holes, nothing_of_another_process)
 		ASSERT_TRUE(page_is_zero(mem + i * page_size()));
 }
 
-/* And pages of this process, shifted so that none is where it was. */
-TEST_F(holes, nothing_of_its_own)
+/* Pages of this process, shifted so that no page gets its old device page. */
+TEST_F(holes, no_old_data_of_its_own)
 {
 	int round;
 

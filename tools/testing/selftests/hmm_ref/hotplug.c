@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device on PCI is unplugged, and plugged in again, by the machine: a request of ACPI, that the
- * driver has to answer by letting go of the device, whatever processes have there. Or it just goes.
+ * A PCI device is unplugged and plugged in again by the machine: by an ACPI request, which the
+ * driver serves by releasing the device, whatever pages processes have on it; or without a request.
  *
- * Stands for: a removal that is known from unbind only; pages that are lost with the device, or
- * kept from leaving it; a device that does not come again under its number; and, where no one asks,
- * what a bus answers for a device that is gone taken for data of a process.
+ * Covers: a removal that differs from an unbind; pages that are lost with the device or cannot
+ * leave it; a device that does not get its old number again; and, without a request, the value that
+ * a bus returns for a missing device, taken for data of a process.
  *
- * Needs QEMU, and a way to it: scripts/vm.sh with GPUS passes on what is written to the file
- * $HMM_REF_QMP in lines that begin with $nonce.
+ * Needs QEMU, and a channel to it: scripts/vm.sh with GPUS forwards lines of the file $HMM_REF_QMP
+ * that begin with $nonce.
  */
 #include <setjmp.h>
 
@@ -26,7 +26,7 @@ FIXTURE(hotplug)
 	char *mem;
 };
 
-/* A command of QMP and its arguments. */
+/* Sends a QMP command with its arguments. */
 static int request(const char *command, const char *arguments)
 {
 	const char *path = getenv("HMM_REF_QMP"), *nonce = getenv("nonce");
@@ -39,8 +39,8 @@ static int request(const char *command, const char *arguments)
 	return fclose(file) ? -errno : 0;
 }
 
-static const char *gpu = "gpu0";	/* its name in QEMU */
-static unsigned int plugged;	/* times */
+static const char *gpu = "gpu0";	/* name of the device in QEMU */
+static unsigned int plugged;	/* how often it was plugged */
 
 static int unplug(void)
 {
@@ -53,7 +53,7 @@ static int unplug(void)
 #define BACKEND	"\"qom-type\":\"memory-backend-ram\",\"id\":\"again%u\",\"size\":%llu,\"share\":true"
 #define DEVICE	"\"driver\":\"ivshmem-plain\",\"id\":\"%s\",\"bus\":\"port0\",\"memdev\":\"again%u\""
 
-/* QEMU 7.2 does not take the same memory again, nor give it back by itself. */
+/* QEMU 7.2 neither accepts the same memory object again, nor deletes it by itself. */
 static int plug(void)
 {
 	unsigned long long size = hmm_ref_dev_info.out_capacity;
@@ -70,7 +70,9 @@ static int plug(void)
 	return request("object-del", arguments);
 }
 
-/* Asks for it until it is so: QEMU may not be done with the last request. */
+/*
+ * Repeats the request until the device is there, or gone: QEMU may still be busy with the last one.
+ */
 static int wait_for(int (*ask)(void), bool there)
 {
 	unsigned long long end = now_ms() + MEET_MS, next = 0;
@@ -106,8 +108,7 @@ FIXTURE_SETUP(hotplug)
 
 FIXTURE_TEARDOWN_PARENT(hotplug)
 {
-	if (self->leak.devices)
-		leak_check_end(_metadata, &self->leak);
+	leak_check_end(_metadata, &self->leak);
 }
 
 struct child {
@@ -116,7 +117,7 @@ struct child {
 	unsigned long *go;
 };
 
-/* Shares the pages, looks at them when the device is gone. */
+/* Shares the pages, and looks at them when the device is gone. */
 static int look_later(void *arg)
 {
 	struct child *child = arg;
@@ -164,9 +165,9 @@ TEST_F_TIMEOUT(hotplug, under_load, 7200)
 	test_load_log(self->load, rounds);
 }
 
-/* ---- without a request ------------------------------------------------------------- */
+/* ---- without a request ----------------------------------------------------------- */
 
-/* After this test QEMU knows the device by another name: it is the last one. */
+/* Runs last, because QEMU then knows the device by another name. */
 FIXTURE(surprise)
 {
 	struct leak_check leak;
@@ -207,7 +208,7 @@ static void on_sigbus(int sig)
 	siglongjmp(no_data, 1);
 }
 
-/* Returns true when a page is lost; @good is unset when one has other data. */
+/* Returns true when a page is lost. Clears @good when a page has other data. */
 static bool touch_pages(char *mem, unsigned long npages, bool *good)
 {
 	unsigned long i;
@@ -219,7 +220,7 @@ static bool touch_pages(char *mem, unsigned long npages, bool *good)
 	return false;
 }
 
-/* There and back, until the device is gone. */
+/* Migrates in both directions until the device is gone. */
 static int race_main(void *arg)
 {
 	unsigned long npages = block_pages();
@@ -247,7 +248,7 @@ static int race_main(void *arg)
 
 #define PULL_OUT	"\"path\":\"/machine/peripheral/gpu0\",\"property\":\"realized\",\"value\":false"
 
-/* QEMU takes the device off the bus, and tells nothing of it. */
+/* QEMU removes the device from the bus without a notice to the guest. */
 static int pull_out(void)
 {
 	return request("qom-set", PULL_OUT);
@@ -266,7 +267,7 @@ static void __test_gone(struct __test_metadata *_metadata, char *mem, unsigned l
 
 #define test_gone()	__test_gone(_metadata, self->mem, self->npages)
 
-/* What the administrator does with a device that does not answer. */
+/* What an administrator does about a device that does not answer. */
 static int remove_device(void *unused)
 {
 	unsigned long long begin = now_ms();
@@ -279,7 +280,7 @@ static int remove_device(void *unused)
 	return 0;
 }
 
-TEST_F_TIMEOUT(surprise, at_work, 600)
+TEST_F_TIMEOUT(surprise, while_in_use, 600)
 {
 	struct race *race = test_map_shared(page_size());
 	unsigned long long end = now_ms() + MEET_MS;
@@ -305,7 +306,7 @@ TEST_F_TIMEOUT(surprise, at_work, 600)
 	test_gone();
 	close(self->fd);
 	gpu = "gpu0-again";
-	plugged = 100; /* none of the names that the other test has used */
+	plugged = 100; /* not a name that the other test has used */
 	ASSERT_EQ(0, wait_for(plug, true));
 	self->fd = test_open(NR);
 	test_to_device(self->fd, self->other, self->npages);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * I/O that the kernel does on memory of a process for AIO and io_uring, fixed buffers
- * included. The memory is on the device, or on its way, or pinned and has to stay.
+ * I/O that the kernel does on memory of a process for AIO and io_uring, with fixed buffers, too.
+ * The memory is on the device, or being migrated, or pinned, and then has to stay.
  *
- * Stands for: a pinned page that is migrated under the I/O; pins that keep pages from the
- * device after the I/O has ended.
+ * Covers: a pinned page that is migrated during the I/O; pins that keep pages off the device after
+ * the I/O has ended.
  *
  * HMM_REF_MS is how long each race lasts (default 500).
  */
@@ -49,7 +49,7 @@ FIXTURE_TEARDOWN_PARENT(io)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- ways to do I/O -------------------------------------------------------------- */
+/* ---- methods of I/O -------------------------------------------------------------- */
 
 struct ring {
 	int fd;
@@ -74,7 +74,7 @@ static int ring_begin(struct ring *ring)
 	ring->fd = syscall(__NR_io_uring_setup, 4, &p);
 	if (ring->fd < 0)
 		return -errno;
-	/* One mapping has both rings, since 5.4. */
+	/* One mapping has had both rings since Linux 5.4. */
 	rings = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(*ring->cqes) +
 		     p.sq_entries * sizeof(int), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_POPULATE, ring->fd, IORING_OFF_SQ_RING);
@@ -93,7 +93,7 @@ static int ring_begin(struct ring *ring)
 	return 0;
 }
 
-/* One operation, and its result. */
+/* Runs one operation and returns its result. */
 static int ring_do(struct ring *ring, const struct io_uring_sqe *sqe)
 {
 	unsigned int tail = *ring->sq_tail, head = *ring->cq_head;
@@ -112,7 +112,7 @@ static int ring_do(struct ring *ring, const struct io_uring_sqe *sqe)
 	return rc;
 }
 
-/* Memory that the ring has as its buffer 0, or any. Returns 0 or -errno. */
+/* Runs one operation on memory, which is buffer 0 of the ring if @fixed. Returns 0 or -errno. */
 static int ring_io(struct disk *disk, bool fixed, bool write, char *mem, size_t size,
 		   off_t at)
 {
@@ -173,7 +173,7 @@ static int disk_io(struct disk *disk, enum how how, bool write, char *mem, size_
 	return ring_io(disk, how == FIXED, write, mem, size, at);
 }
 
-/* Return: why not, or NULL. */
+/* Returns why the disk cannot be used, or NULL. */
 static const char *disk_begin(struct disk *disk, enum how how)
 {
 	memset(disk, 0, sizeof(*disk));
@@ -185,9 +185,9 @@ static const char *disk_begin(struct disk *disk, enum how how)
 	return ring_begin(&disk->ring) ? "no io_uring (CONFIG_IO_URING)" : NULL;
 }
 
-/* ---- fixed buffers ---------------------------------------------------------------- */
+/* ---- fixed buffers --------------------------------------------------------------- */
 
-/* Registered, the pages are in system memory, and stay; the device writes to them. */
+/* Registered pages are in system memory and stay there. The device writes to them in place. */
 TEST_F(io, fixed_buffers)
 {
 	struct hmm_ref_migrate cmd;
@@ -202,7 +202,7 @@ TEST_F(io, fixed_buffers)
 	ASSERT_EQ(self->npages, cmd.out_skipped);
 	test_dev_data(self->fd, self->mem, self->npages, 1);
 
-	/* The disk gets what the device writes, and the device what the disk has. */
+	/* The disk gets the data of the device, and the device reads the data of the disk. */
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, self->npages, 2));
 	ASSERT_EQ(0, disk_io(&disk, FIXED, true, self->mem, self->size, DISK_START));
 	ASSERT_EQ(self->size, pread(disk.fd, self->copy, self->size, DISK_START));
@@ -218,7 +218,7 @@ TEST_F(io, fixed_buffers)
 	test_cpu_data(self->mem, self->npages, 3);
 }
 
-/* Half of a folio is pinned: the folio stays whole where it is, or goes without it. */
+/* Half of a folio is pinned: the folio stays whole in system memory, or the other half migrates. */
 TEST_F(io, fixed_half)
 {
 	unsigned long half = self->npages / 2;
@@ -241,7 +241,7 @@ TEST_F(io, fixed_half)
 	test_cpu_data(self->mem, self->npages, 2);
 }
 
-/* The ring that ends with the process gives its pins back. */
+/* A ring that ends with its process drops its pins. */
 static int exits_with_a_ring(void *arg)
 {
 	struct pusher *p = arg;
@@ -269,7 +269,7 @@ TEST_F(io, fixed_buffers_of_a_child)
 	test_cpu_data(self->mem, self->npages, 1);
 }
 
-/* Memory of the rings belongs to the kernel: it stays. */
+/* The memory of the rings belongs to the kernel, so it stays. */
 TEST_F(io, rings)
 {
 	char *rings[2];
@@ -292,7 +292,7 @@ TEST_F(io, rings)
 	}
 }
 
-/* ---- all ways --------------------------------------------------------------------- */
+/* ---- all methods ----------------------------------------------------------------- */
 
 static void __test_there_and_back(struct __test_metadata *_metadata, int fd, char *mem,
 				  unsigned long npages, char *copy, enum how how)
@@ -331,7 +331,7 @@ TEST_F(io, uring)
 	__test_there_and_back(_metadata, self->fd, self->mem, self->npages, self->copy, URING);
 }
 
-/* One read, of what the disk has at @at; FIXED: with the buffer just for it. */
+/* Reads once from the disk at @at. FIXED: the buffer is registered for this read only. */
 static int read_once(struct disk *disk, enum how how, char *mem, size_t size, off_t at)
 {
 	int rc = how == FIXED ? ring_register(disk, mem, size) : 0;
@@ -344,7 +344,7 @@ static int read_once(struct disk *disk, enum how how, char *mem, size_t size, of
 	return rc;
 }
 
-/* The pages are on their way to the device all the time while the disk fills them. */
+/* Pages are migrated to the device all the time while the disk fills them. */
 static void __test_race(struct __test_metadata *_metadata, int fd, char *mem,
 			unsigned long npages, char *copy, enum how how)
 {

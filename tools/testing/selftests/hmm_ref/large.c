@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large folios: a huge page goes to the device and comes back as one, and is used in parts.
+ * Large folios: a huge page migrates in both directions as a whole, and is used in parts.
  *
- * Stands for: a device access to the middle of a huge page that gets its beginning; counts in
- * folios instead of pages; a fault on a part that unlocks a page that is not locked.
+ * Covers: a device access to the middle of a huge page that returns its beginning; counts of folios
+ * instead of pages; a fault on a part that unlocks a page which is not locked.
  */
 #include "hmm_ref_large.h"
 
@@ -32,13 +32,13 @@ FIXTURE_SETUP(large)
 
 FIXTURE_TEARDOWN_PARENT(large)
 {
-	/* Pages that a test has retired come back with the device. */
+	/* Binding the device again makes retired pages usable. */
 	device_unbind(0);
 	device_bind(0);
 	leak_check_end(_metadata, &self->leak);
 }
 
-TEST_F(large, there_and_back)
+TEST_F(large, both_ways)
 {
 	struct hmm_ref_stats before, after;
 
@@ -70,7 +70,7 @@ TEST_F(large, cpu_fault)
 	ASSERT_EQ(self->pages, after.out_fault_pages - before.out_fault_pages);
 }
 
-/* Each page by a command of its own, so that each fault starts in the middle. */
+/* Each page by a command of its own, so that each fault starts in the middle of the huge page. */
 static void __test_each_page(struct __test_metadata *_metadata, int fd, char *mem)
 {
 	char *buf = malloc(page_size());
@@ -80,7 +80,7 @@ static void __test_each_page(struct __test_metadata *_metadata, int fd, char *me
 	for (i = block_pages(); i--; ) {
 		test_read(fd, mem + i * page_size(), page_size(), buf);
 		ASSERT_TRUE(page_holds(buf, 1, i));
-		/* Zap what the device has mapped. */
+		/* Zap the entries of the device. */
 		if (i % 8 == 0) {
 			ASSERT_EQ(0, mprotect(mem, block_size(), PROT_READ));
 			ASSERT_EQ(0, mprotect(mem, block_size(),
@@ -117,7 +117,7 @@ TEST_F(large, huge_zero_page)
 	ASSERT_TRUE(page_is_zero(self->mem + 17 * page_size()));
 }
 
-/* A part of it moves: the core splits the folio, on either side. */
+/* A part of the folio migrates: the core splits it, on either side. */
 TEST_F(large, in_parts)
 {
 	test_one_migrate(HMM_REF_TO_DEVICE);
@@ -131,7 +131,7 @@ TEST_F(large, in_parts)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-/* The CPU touches a page of a folio that is mapped by single entries. */
+/* The CPU touches a page of a folio that PTEs map. */
 TEST_F(large, cpu_fault_on_a_part)
 {
 	unsigned long left;
@@ -147,7 +147,7 @@ TEST_F(large, cpu_fault_on_a_part)
 }
 
 /*
- * The same, with the folio's first page among the neighbours: the core took that for the page
+ * As above, with the first page of the folio among the neighbours: the core took it for the page
  * that the fault has locked, and unlocked it.
  */
 TEST_F(large, cpu_fault_near_the_head)
@@ -163,7 +163,7 @@ TEST_F(large, cpu_fault_near_the_head)
 	ASSERT_EQ(0, audit.out_violations);
 }
 
-TEST_F(large, hole_where_huge_pages_are_not_wanted)
+TEST_F(large, hole_without_thp)
 {
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_DONTNEED));
 	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
@@ -172,7 +172,7 @@ TEST_F(large, hole_where_huge_pages_are_not_wanted)
 	ASSERT_TRUE(page_is_zero(self->mem + 9 * page_size()));
 }
 
-/* A page of each block goes bad while a block is used as one folio. */
+/* A page of each block is marked bad while the block is used as one folio. */
 TEST_F(large, retired_page)
 {
 	struct hmm_ref_audit audit;
@@ -180,7 +180,7 @@ TEST_F(large, retired_page)
 	unsigned long nblocks;
 	char text[32];
 
-	/* Start with a device that has no bad page yet. */
+	/* Start with a device without bad pages. */
 	close(self->fd);
 	ASSERT_EQ(0, device_unbind(0));
 	ASSERT_EQ(0, device_bind(0));
@@ -200,7 +200,7 @@ TEST_F(large, retired_page)
 	ASSERT_EQ(0, audit.out_violations);
 	ASSERT_EQ(nblocks, audit.out_retired);
 
-	/* No block is whole any more, unless another chunk can be added. */
+	/* No block can be used as a whole now, unless another chunk can be added. */
 	test_info(self->fd, &info);
 	test_one_migrate(HMM_REF_TO_DEVICE);
 	test_block(HMM_REF_PAGE_DEVICE,

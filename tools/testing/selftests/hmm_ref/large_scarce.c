@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large folios when no large page is available for them, on the device or in the system.
+ * Large folios when no large page can be allocated, on the device or in system memory.
  *
- * Stands for: a CPU fault on a huge page that repeats for ever because no huge page
- * is free, or as often as the page is touched; a fault on a part that unlocks a page that is
- * not locked; eviction that cannot do without one; a hole that is filled in part.
+ * Covers: a CPU fault on a huge page that is repeated forever, or at each touch, because no huge
+ * page is free; a fault on a part that unlocks a page which is not locked; an eviction that needs a
+ * huge page; a hole that is filled in part.
  */
 #include <sys/uio.h>
 
@@ -14,7 +14,7 @@
 #define FAIL_HANDOUT	"/sys/kernel/debug/hmm_ref/fail_handout/"
 #define FAIL_PAGE	"/sys/kernel/debug/hmm_ref/fail_page/"
 
-/* From the time that a test says so. */
+/* From now on, no large page can be allocated. */
 #define test_no_large_from_now()	ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1))
 
 FIXTURE(scarce)
@@ -51,13 +51,13 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Makes a huge page of it again. Return: false when there is none. */
+/* Makes a huge page of the memory again. Returns false when none can be allocated. */
 static bool refill(int fd, char *mem)
 {
 	return !madvise(mem, block_size(), MADV_DONTNEED) && !map_huge(fd, mem);
 }
 
-/* It stays where it is: a huge page is not split because the device is short of blocks. */
+/* The huge page stays in system memory: it is not split because the device lacks free blocks. */
 TEST_F(scarce, to_device)
 {
 	struct hmm_ref_migrate cmd;
@@ -80,8 +80,8 @@ TEST_F(scarce, for_a_hole)
 }
 
 /*
- * The pages of a hole are in two blocks, and the second one fails the first time: as if pages
- * were retired that it had reserved. It gets none then, and all of them the second time.
+ * The pages of a hole are in two blocks. The second block fails the first time, as if reserved
+ * pages had been retired: no page is filled then, and all of them the second time.
  */
 TEST_F(scarce, too_few_for_a_hole)
 {
@@ -115,7 +115,7 @@ TEST_F(scarce, to_system)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-/* A child maps the same folio: it stays whole, or has to be split for both of them. */
+/* A child maps the same folio: it stays whole, or is split for both processes. */
 struct sharer {
 	char *mem;
 	int go;
@@ -157,7 +157,7 @@ TEST_F(scarce, to_system_shared)
 	__test_shared(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
 }
 
-/* Another thread throws it away meanwhile, and takes new pages. */
+/* Another thread drops the pages and faults in new ones meanwhile. */
 static int discard_all(void *arg)
 {
 	struct sharer *sharer = arg;
@@ -202,7 +202,7 @@ TEST_F(scarce, for_cpu_fault)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-/* One fault is enough, wherever in the huge page it is. */
+/* One fault is enough, at any address in the huge page. */
 TEST_F(scarce, for_cpu_fault_at_once)
 {
 	const unsigned long pages[] = { 0, 77, self->pages - 1 };
@@ -225,7 +225,7 @@ TEST_F(scarce, for_cpu_fault_at_once)
 	}
 }
 
-/* A child maps it by a PMD of its own, which has to be split as well. */
+/* A child maps the folio by a PMD of its own, which has to be split as well. */
 TEST_F(scarce, for_cpu_fault_of_a_shared_folio)
 {
 	struct sharer sharer = { .mem = self->mem, .go = event_new() };
@@ -241,8 +241,8 @@ TEST_F(scarce, for_cpu_fault_of_a_shared_folio)
 }
 
 /*
- * A fault on a part of it brings neighbours back, but for the folio's first page, for which
- * there is no memory. That one is not left locked.
+ * A fault on a part migrates its neighbours, except the first page of the folio, for which there is
+ * no memory. That page is not left locked.
  */
 TEST_F(scarce, neighbour_of_a_split_fault)
 {
@@ -263,7 +263,7 @@ TEST_F(scarce, neighbour_of_a_split_fault)
 	test_cpu_data(self->mem, half, 1);
 }
 
-/* Many touch it at once: each holds the folio's lock now and then. */
+/* Many threads touch the folio at the same time. Each holds the folio's lock at some time. */
 static int touch_all(void *arg)
 {
 	char *mem = arg;
@@ -293,7 +293,10 @@ TEST_F(scarce, for_many_cpu_faults)
 	}
 }
 
-/* Many huge pages at once, each touched by a thread of its own: all of them come home. */
+/*
+ * Many huge pages at the same time, each touched by a thread of its own: all of them migrate to
+ * system memory.
+ */
 TEST_F(scarce, for_many_huge_pages)
 {
 	struct worker workers[8];
@@ -312,8 +315,8 @@ TEST_F(scarce, for_many_huge_pages)
 }
 
 /*
- * Faults that the kernel takes on behalf of a system call or of another device, while
- * others change the address space.
+ * The kernel faults for a system call, or for another device, while other threads change the
+ * address space.
  */
 struct mapper {
 	int stop;
@@ -387,7 +390,7 @@ TEST_F(scarce, for_eviction)
 	test_cpu_data(self->mem, self->pages, 1);
 }
 
-/* The process that migrated it is gone, and with it the only known mm. */
+/* The process that migrated the folio has exited, and its mm is gone. */
 struct orphan {
 	char *mem;
 	int ready;

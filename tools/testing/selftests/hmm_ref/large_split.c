@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A huge page on the device is cut up in every way, at its first, a middle and its last
- * page, and comes back in every way: each variant is a cut and a place, each test a
- * way back. FORK: a child unmaps the page, and the parent has the folio whole; WRITE:
- * the device writes to it for the parent. On a kernel that splits all that goes to a
- * device the data has to be right all the same.
+ * A huge page on the device is split in every way, at its first, a middle and its last page, and
+ * migrates to system memory in every way. Each variant is a way to split and a place, each test a
+ * way to migrate. FORK: a child unmaps the page, and the parent keeps the folio whole. WRITE: the
+ * device writes to the page for the parent. On a kernel that splits every page that migrates to a
+ * device, the data has to be right all the same.
  *
- * Stands for: a large folio whose parts are found by its head; a page of it copied for
- * another; split folios that are freed twice, or never; a device page table that goes
- * on mapping what was cut out; a way back that needs the folio whole.
+ * Covers: a large folio whose parts are looked up by its head; a page copied instead of another
+ * one; split folios that are freed twice, or never; a device page table that still maps pages which
+ * were unmapped; a migration that needs the folio whole.
  */
-#include "hmm_ref_utils.h"
+#include "hmm_ref_huge.h"
 
 #define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define HUGE_ORDER	9
@@ -20,12 +20,12 @@ enum place { FIRST, MIDDLE, LAST };
 
 struct split {
 	enum cut cut;
-	unsigned long page;	/* that is cut out */
-	unsigned long pages;	/* of the folio */
+	unsigned long page;	/* page that is cut out */
+	unsigned long pages;	/* pages of the folio */
 	int fd;
 	char *mem;
-	char *elsewhere;	/* where MREMAP puts it */
-	pid_t child;		/* of FORK and WRITE */
+	char *elsewhere;	/* where MREMAP moves the page */
+	pid_t child;		/* child of FORK and WRITE */
 	int ready, go;
 };
 
@@ -66,17 +66,9 @@ static char *page_at(struct split *s, unsigned long page)
 	return s->mem + page * page_size();
 }
 
-/* ---- there --------------------------------------------------------------------- */
+/* ---- to the device --------------------------------------------------------------- */
 
-static unsigned int order_at(int fd, char *mem)
-{
-	struct hmm_ref_page_state state;
-	struct hmm_ref_snapshot cmd;
-
-	return _test_snapshot(fd, mem, page_size(), &state, &cmd) ? ~0U : state.order;
-}
-
-/* Return: false when there is no huge page to be had. */
+/* Returns false when no huge page can be allocated. */
 static bool split_begin(struct __test_metadata *_metadata, struct split *s,
 			enum cut cut, enum place place)
 {
@@ -98,7 +90,7 @@ static bool split_begin(struct __test_metadata *_metadata, struct split *s,
 	EXPECT_EQ(s->pages, cmd.out_migrated);
 	EXPECT_EQ(keeps_large() ? HUGE_ORDER : 0, order_at(s->fd, s->mem));
 	test_pages_at(s->fd, s->mem, s->pages, HMM_REF_PAGE_DEVICE, s->pages);
-	/* Mapped by the device as a whole, too. */
+	/* The device maps the folio as a whole, too. */
 	test_dev_data(s->fd, s->mem, s->pages, 1);
 	return true;
 }
@@ -108,7 +100,7 @@ FIXTURE_SETUP(split)
 	leak_check_begin(_metadata, &self->leak);
 	self->s.fd = test_open(0);
 	if (!split_begin(_metadata, &self->s, variant->cut, variant->place))
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 }
 
 FIXTURE_TEARDOWN_PARENT(split)
@@ -118,9 +110,9 @@ FIXTURE_TEARDOWN_PARENT(split)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- cut ------------------------------------------------------------------------ */
+/* ---- split ----------------------------------------------------------------------- */
 
-/* Has what was there at fork, whatever the parent does; FORK: but for a page. */
+/* Keeps the data of fork(), whatever the parent does. FORK: except one page. */
 static int child_main(void *arg)
 {
 	struct split *s = arg;
@@ -186,7 +178,7 @@ static bool is_good(const struct split *s, const char *mem, unsigned long page)
 	       page_holds(mem, s->cut == WRITE ? 2 : 1, page);
 }
 
-/* As the device sees it. That brings nothing back, so it comes first. */
+/* The device's view. It migrates nothing, so it is checked first. */
 static void split_check_device(struct __test_metadata *_metadata, struct split *s)
 {
 	char *buf = test_map_pages(1);
@@ -209,7 +201,7 @@ static void split_check_device(struct __test_metadata *_metadata, struct split *
 	ASSERT_TRUE(page_holds(buf, 1, s->page));
 }
 
-/* ---- back ------------------------------------------------------------------------ */
+/* ---- to system memory ------------------------------------------------------------ */
 
 static int split_check_cpu(struct split *s)
 {
@@ -229,7 +221,7 @@ static int check_cpu_main(void *arg)
 	return split_check_cpu(arg);
 }
 
-/* All the data is there, all of it in system memory, and the child is content. */
+/* All data is right and in system memory, and the child has seen its own data. */
 static void split_end(struct __test_metadata *_metadata, struct split *s)
 {
 	ASSERT_EQ(0, split_check_cpu(s));
@@ -240,7 +232,7 @@ static void split_end(struct __test_metadata *_metadata, struct split *s)
 	}
 }
 
-/* Nobody has the folio's pages any more. Who has just moved them may hold on to them. */
+/* Waits until the client has no pages. The task that has just migrated them may hold references. */
 static void __test_client_empty(struct __test_metadata *_metadata, int fd)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -259,7 +251,10 @@ static void back_by_cpu(struct __test_metadata *_metadata, struct split *s)
 	test_stats(s->fd, &before);
 	split_end(_metadata, s);
 	test_stats(s->fd, &after);
-	/* In pages, whatever they came in. A device write to a shared page brings them. */
+	/*
+	 * Counts pages, whatever folios they were in. For WRITE, the device write has migrated the
+	 * shared page.
+	 */
 	if (s->cut != WRITE) {
 		EXPECT_LT(before.out_cpu_faults, after.out_cpu_faults);
 		EXPECT_LE(s->pages - 1, after.out_fault_pages - before.out_fault_pages);
@@ -291,7 +286,7 @@ static void back_by_ioctl(struct __test_metadata *_metadata, struct split *s)
 	split_end(_metadata, s);
 }
 
-/* The file goes, and a child has all of it, and then this process. */
+/* The file is closed, the child reads all pages, and then this process does. */
 static void back_after_close(struct __test_metadata *_metadata, struct split *s)
 {
 	ASSERT_EQ(0, close(s->fd));
@@ -306,7 +301,7 @@ static void back_by_eviction(struct __test_metadata *_metadata, struct split *s)
 	ASSERT_EQ(0, device_bind(0));
 }
 
-/* Seen by the device on the way, and then there once more, in single pages. */
+/* The device reads pages in between, and they return in single pages. */
 TEST_F(split, by_cpu)
 {
 	struct split *s = &self->s;
@@ -339,15 +334,15 @@ TEST_F(split, by_eviction)
 	back_by_eviction(_metadata, &self->s);
 }
 
-/* Cut and dropped: the teardown sees whether the device has all of it back. */
-TEST_F(split, gone_with_the_process)
+/* The folio is split and freed: the teardown checks that the device has all pages back. */
+TEST_F(split, freed_by_exit)
 {
 	split_cut(_metadata, &self->s);
 	if (self->s.child)
 		ASSERT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->s.child));
 }
 
-/* ---- without large pages, for good ------------------------------------------------ */
+/* ---- without large pages --------------------------------------------------------- */
 
 FIXTURE(scarce)
 {
@@ -380,8 +375,8 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* All cuts at all places: what is left of the folio has to come back in single pages. */
-TEST_F(scarce, back)
+/* Every way to split at every place. The rest of the folio has to return in single pages. */
+TEST_F(scarce, to_system)
 {
 	unsigned int cut, place;
 
@@ -391,7 +386,7 @@ TEST_F(scarce, back)
 
 			ASSERT_EQ(0, attr_disarm(FAIL_LARGE));
 			if (!split_begin(_metadata, &s, cut, place))
-				SKIP(return, "no huge page to be had");
+				SKIP(return, "no huge page can be allocated");
 			ASSERT_EQ(0, attr_arm(FAIL_LARGE, 0, -1));
 			split_cut(_metadata, &s);
 			variant->back(_metadata, &s);

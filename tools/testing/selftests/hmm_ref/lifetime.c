@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who may go first: files are closed, processes exit, crash and are killed while
- * their pages are on the device or on the way. Nobody who is left loses a byte, and
- * the device gets every page back.
+ * Files are closed, and processes exit, crash or are killed, while their pages are on the device or
+ * being migrated. Other processes lose no data, and the device gets every page back.
  *
- * Stands for: a device page that points at its file after the file was closed (a
- * CPU fault or a core dump then uses freed memory); a close that evicts other
- * processes' pages; pages that are never given back; a command that cannot be
- * killed.
+ * Covers: a device page that refers to its file after the file was closed (a CPU fault or a core
+ * dump then uses freed memory); a close that evicts pages of other processes; pages that are never
+ * freed; a command that cannot be killed.
  *
- * HMM_REF_ROUNDS scales the torture (default 100), HMM_REF_SEED repeats it.
+ * HMM_REF_ROUNDS scales the stress test (default 100), HMM_REF_SEED repeats it.
  */
 #include <linux/elf.h>
 #include <sys/resource.h>
@@ -52,7 +50,7 @@ TEST_F(lifetime, close_then_write)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* The pages stay on the device; the next open takes them over. */
+/* The pages stay on the device, and the next open can use them. */
 TEST_F(lifetime, close_and_reopen)
 {
 	struct hmm_ref_stats stats;
@@ -82,8 +80,8 @@ TEST_F(lifetime, close_then_fork)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Unmapping gives pages back while the file stays open. */
-TEST_F(lifetime, unmap_gives_back)
+/* Unmapping frees pages while the file is open. */
+TEST_F(lifetime, unmap_frees_pages)
 {
 	struct hmm_ref_stats before, after;
 
@@ -98,7 +96,7 @@ TEST_F(lifetime, unmap_gives_back)
 	EXPECT_EQ(0, after.out_pages_client);
 }
 
-/* Closing one file does nothing to the pages of another. */
+/* Closing one file does not affect the pages of another. */
 TEST_F(lifetime, close_is_no_eviction)
 {
 	struct hmm_ref_stats before, after;
@@ -115,7 +113,7 @@ struct neighbour {
 	int ready, go;
 };
 
-/* Another process with pages on the device; they are there until it lets go. */
+/* Another process with pages on the device, until it is told to exit. */
 static int neighbour_main(void *arg)
 {
 	struct neighbour *n = arg;
@@ -133,7 +131,7 @@ static int neighbour_main(void *arg)
 	       !CHECK(!bad_pages(mem, PAGES, 2));
 }
 
-/* Nor does closing the file of a client that has pages: not even its own go. */
+/* Closing the file of a client with pages evicts none, not even its own. */
 TEST_F(lifetime, close_leaves_all_pages)
 {
 	struct neighbour n = { event_new(), event_new() };
@@ -142,7 +140,7 @@ TEST_F(lifetime, close_leaves_all_pages)
 	pid_t pid;
 	int other;
 
-	/* First, or it would keep the other file open. */
+	/* Forked first, or it would keep the other file open. */
 	pid = child_start(neighbour_main, &n);
 	ASSERT_TRUE(event_wait(n.ready));
 	other = test_open(0);
@@ -173,7 +171,7 @@ static int migrate_and_exit(void *arg)
 	return !CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, PAGES, &cmd));
 }
 
-TEST_F(lifetime, exit_gives_back)
+TEST_F(lifetime, exit_frees_pages)
 {
 	struct hmm_ref_stats before, after;
 	int i;
@@ -212,7 +210,7 @@ TEST_F(lifetime, many_opens)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- close against CPU faults -------------------------------------------------- */
+/* ---- close and CPU faults ------------------------------------------------------ */
 
 struct toucher {
 	char *mem;
@@ -245,7 +243,7 @@ TEST_F(lifetime, close_while_faulting)
 			     PAGES * page_size(), &cmd);
 		ASSERT_EQ(0, close(self->fd));
 		self->fd = test_open(0);
-		usleep(500);	/* a pass has to come through now and then */
+		usleep(500);	/* now and then a command has to complete */
 	}
 	counter_set(&toucher.stop, 1);
 	ASSERT_EQ(0, worker_wait(&worker));
@@ -293,7 +291,7 @@ TEST_F(lifetime, killed_while_migrating)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* A range that takes hours to read; the fatal signal ends the command at once. */
+/* Reads a range for hours. The fatal signal ends the command at once. */
 static int read_for_ever(void *arg)
 {
 	unsigned long size = 1UL << 40;
@@ -307,7 +305,7 @@ static int read_for_ever(void *arg)
 	return !CHECK(!_test_read(fd, mem, size, (char *)mem + size));
 }
 
-/* The faults that it has counted tell that the command is under way. */
+/* The count of device faults shows that the command is under way. */
 TEST_F(lifetime, killed_in_a_long_command)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -348,7 +346,7 @@ static int crash(void *arg)
 	abort();
 }
 
-/* The page of the core file that has what was at @addr, or NULL. */
+/* Returns the page of the core file that has the memory at @addr, or NULL. */
 static char *core_data(char *core, size_t size, unsigned long addr)
 {
 	struct elf64_hdr *ehdr = (void *)core;
@@ -393,11 +391,11 @@ TEST_F(lifetime, core_dump)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- torture ------------------------------------------------------------------- */
+/* ---- stress -------------------------------------------------------------------- */
 
 #define TORTURERS	4
 
-/* Does random things until it is killed, or until it finds wrong data. */
+/* Runs random operations until it is killed, or finds wrong data. */
 static int victim_main(unsigned int seed)
 {
 	char *mem = map_pages(PAGES);
@@ -446,20 +444,20 @@ static int victim(void *arg)
 	return victim_main(*seed);
 }
 
-struct torturer {
+struct stress {
 	unsigned int seed;
 	unsigned long rounds;
 };
 
-/* The rounds of one of the processes: starts a victim, and kills it at some time. */
-static int torture_main(void *arg)
+/* One of the processes: starts victims, and kills each after a random time. */
+static int stress_main(void *arg)
 {
-	struct torturer *torturer = arg;
-	unsigned int seed = torturer->seed;
+	struct stress *stress = arg;
+	unsigned int seed = stress->seed;
 	unsigned long i;
 	pid_t pid;
 
-	for (i = 0; i < torturer->rounds; i++) {
+	for (i = 0; i < stress->rounds; i++) {
 		random_next(&seed);
 		pid = child_start(victim, &seed);
 		if (!CHECK(pid > 0))
@@ -467,26 +465,26 @@ static int torture_main(void *arg)
 		usleep(random_next(&seed) % 30000);
 		if (!CHECK(child_kill(pid) == CHILD_SIGNAL + SIGKILL)) {
 			fprintf(stderr, "# round %lu of %lu, seed %u\n", i,
-				torturer->rounds, torturer->seed);
+				stress->rounds, stress->seed);
 			return 1;
 		}
 	}
 	return 0;
 }
 
-TEST_F_TIMEOUT(lifetime, torture, 600)
+TEST_F_TIMEOUT(lifetime, stress, 600)
 {
 	unsigned long rounds = env_number("HMM_REF_ROUNDS", 100);
 	unsigned int seed = random_seed("HMM_REF_SEED");
-	struct torturer torturer[TORTURERS];
+	struct stress stress[TORTURERS];
 	pid_t pid[TORTURERS];
 	int i;
 
 	TH_LOG("%lu rounds, HMM_REF_SEED=%u", rounds, seed);
 	for (i = 0; i < TORTURERS; i++) {
-		torturer[i].seed = seed + i ? seed + i : 1;
-		torturer[i].rounds = rounds;
-		pid[i] = child_start(torture_main, &torturer[i]);
+		stress[i].seed = seed + i ? seed + i : 1;
+		stress[i].rounds = rounds;
+		pid[i] = child_start(stress_main, &stress[i]);
 		ASSERT_LT(0, pid[i]);
 	}
 	for (i = 0; i < TORTURERS; i++)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device is lost, or does not work when it has to go. What was in its memory is gone: a touch
- * is SIGBUS. All else goes on: removal ends in time, a successor works, and struct pages that
- * processes still map stay until the last one has unmapped them.
+ * The device is lost, or does not work when it is removed. The data in its memory is lost: an
+ * access gets SIGBUS. Everything else works: removal ends in bounded time, a successor works, and
+ * struct pages stay until the last process has unmapped them.
  *
- * Stands for: a removal that waits for pages that cannot leave, with the lock of the bus; struct
- * pages that are freed while a process maps them; data of a device that does not answer taken for
- * that of a process.
+ * Covers: a removal that holds the lock of the bus and waits for pages that cannot be evicted;
+ * struct pages that are freed while a process maps them; the reply of a device that does not
+ * answer, taken for data of a process.
  */
 #include "hmm_ref_utils.h"
 
@@ -15,7 +15,7 @@
 #define FAIL_HANG	"/sys/kernel/debug/hmm_ref/fail_hang/"
 #define REFCNT		"/sys/module/hmm_ref/refcnt"
 
-/* What a second thread has to evict. */
+/* Pages that a second thread evicts. */
 struct lost_pages {
 	char *mem;
 	int fd;
@@ -28,7 +28,7 @@ FIXTURE(lost)
 	unsigned int nr;
 	long references;
 	char *mem;	/* on the device */
-	char *other;	/* not there */
+	char *other;	/* in system memory */
 	int fd;
 };
 
@@ -46,7 +46,7 @@ FIXTURE_SETUP(lost)
 	if (attr_disarm(FAIL_LOST) || !device_can_unbind(0))
 		SKIP(return, "no fail_lost (CONFIG_FAULT_INJECTION_DEBUG_FS)");
 	leak_check_begin(_metadata, &self->leak);
-	/* What a test before this one has left behind may be on its way. */
+	/* Pages of an earlier test may still be in use for a moment. */
 	deadline = now_ms() + PATIENCE_MS;
 	while (references() > 0 && now_ms() < deadline)
 		usleep(100000);
@@ -89,7 +89,7 @@ static void __test_lost(struct __test_metadata *_metadata, char *mem)
 
 #define test_lost()	__test_lost(_metadata, self->mem)
 
-/* The batch that finds out is one of other pages, which stay where they are. */
+/* The batch that detects the loss is one of other pages, which stay where they are. */
 static void __test_lose(struct __test_metadata *_metadata, int fd, char *other)
 {
 	struct hmm_ref_migrate cmd;
@@ -114,7 +114,7 @@ static int __test_rebind(struct __test_metadata *_metadata, unsigned int nr, cha
 	return fd;
 }
 
-/* What was lost stays so, beside a successor that works; and goes with its last mapping. */
+/* Lost pages stay lost beside a successor that works, and are freed with their last mapping. */
 static void __test_ends(struct __test_metadata *_metadata, char *mem, long before)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -144,7 +144,7 @@ TEST_F(lost, touched)
 	__test_ends(_metadata, self->mem, self->references);
 }
 
-/* The file stays open over the removal. */
+/* The file stays open during the removal. */
 TEST_F(lost, open_file)
 {
 	char byte;
@@ -159,7 +159,7 @@ TEST_F(lost, open_file)
 	__test_ends(_metadata, self->mem, self->references);
 }
 
-/* A child has the pages, too, and keeps them for longer. */
+/* A child has the pages, too, and keeps them longer. */
 static int keep(void *arg)
 {
 	int *pipes = arg;
@@ -185,13 +185,13 @@ TEST_F(lost, shared_with_a_child)
 	self->mem = test_map_pages(PAGES);
 	ASSERT_EQ(1, write(pipes[1], "", 1));
 	ASSERT_EQ(0, child_wait(child, PATIENCE_MS));
-	/* Nothing of it is mapped any more. */
+	/* No lost page is mapped any more. */
 	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
 	while (references() > self->references)
 		usleep(100000);
 }
 
-/* Write access to what is left of a page is no way to other data. */
+/* Write access to a lost page does not lead to other data. */
 TEST_F(lost, replaced)
 {
 	test_lose();
@@ -204,7 +204,7 @@ TEST_F(lost, replaced)
 	close(self->fd);
 }
 
-/* The copy engine does not end with anything. */
+/* The copy engine never completes a batch. */
 TEST_F_TIMEOUT(lost, engine_is_dead, 120)
 {
 	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, -1));
@@ -230,8 +230,8 @@ static int evict_pages(void *arg)
 }
 
 /*
- * A command that evicts has a batch for each page, as no two that follow each other in memory do on
- * the device. With an engine that is dead it gives up between two of them, for a removal.
+ * A command that evicts has a batch for each page, because no two neighbours in memory are
+ * neighbours on the device. With a dead engine, it ends between two batches for a removal.
  */
 TEST_F_TIMEOUT(lost, eviction_ends, 240)
 {
@@ -250,7 +250,7 @@ TEST_F_TIMEOUT(lost, eviction_ends, 240)
 	began = now_ms();
 	ASSERT_EQ(0, device_unbind(self->nr));
 	TH_LOG("removed after %llu ms", now_ms() - began);
-	/* Of all pages it would take four minutes. */
+	/* All pages would take four minutes. */
 	EXPECT_GT(100000, now_ms() - began);
 	ASSERT_EQ(0, attr_disarm(FAIL_HANG));
 	ASSERT_EQ(0, worker_wait(&worker));

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Reclaim by generations (CONFIG_LRU_GEN) and by active and inactive lists, of pages that
- * come from the device, go there and are there.
+ * Reclaim by generations (CONFIG_LRU_GEN), and by active and inactive lists, of pages that migrate
+ * from the device, to the device, and that are on the device.
  *
- * Stands for: a page that reclaim does not find after it has come back; a page on the
- * device that is taken for one of a list; a page that is swapped out while it migrates.
+ * Covers: a page that reclaim does not find after its migration to system memory; a device page
+ * that is treated as if it were on an LRU list; a page that is swapped out during its migration.
  *
  * HMM_REF_MS is how long each race lasts (default 1000).
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_huge.h"
 #include "hmm_ref_swap.h"
 
@@ -66,7 +67,7 @@ FIXTURE_TEARDOWN_PARENT(lru)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Until the process has no page of the range any more. */
+/* Reclaims until the process has no page of the range. */
 static int all_out(int fd, char *mem, unsigned long npages, int (*reclaim)(char *, size_t))
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -89,14 +90,14 @@ static int reclaim_group(char *mem, size_t size)
 	return 0;
 }
 
-/* Whichever way pages come back, reclaim finds all of them. */
+/* Reclaim finds all pages, however they have returned. */
 static void __test_round(struct __test_metadata *_metadata, int fd, char *mem,
 			 unsigned long npages, unsigned int round,
 			 int (*reclaim)(char *, size_t))
 {
 	test_to_device(fd, mem, npages);
 	ASSERT_EQ(0, dev_fill_pages(fd, mem, npages, round));
-	/* What is on the device stays there. */
+	/* Pages on the device stay there. */
 	ASSERT_EQ(0, reclaim(mem, npages * page_size()));
 	test_pages_at(fd, mem, npages, HMM_REF_PAGE_DEVICE, npages);
 	if (round & 1)
@@ -147,7 +148,7 @@ static int reclaim_main(void *arg)
 	return 0;
 }
 
-/* Reclaim all the time, while pages come and go. */
+/* Reclaim runs all the time while pages migrate in both directions. */
 TEST_F(lru, race)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 1000);

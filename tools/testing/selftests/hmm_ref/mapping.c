@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Device access to what is not anonymous memory: shared memory, files, a disk's page
- * cache, huge pages of hugetlb. The device reads and writes it in place, shared where
- * it is shared and private where it is private, and none of it moves that cannot.
+ * Device access to memory that is not anonymous: shared memory, files, the page cache of a disk,
+ * hugetlb. The device accesses it in place, with the semantics of a shared or private mapping, and
+ * pages that cannot migrate stay.
  *
- * Stands for: a device write to a file's page that is never written back, because the
- * page was not marked dirty; a device that goes on using a page which was cut out of
- * the file; an access behind the end of a file that is tried for ever; a private
- * mapping that writes into the file.
+ * Covers: a device write to a file's page that is never written back, because the page was not
+ * marked dirty; a device that still uses a page after a hole was punched in the file; an access
+ * beyond the end of a file that is retried forever; a private mapping that writes to the file.
  */
 #include <linux/fs.h>
 
@@ -21,9 +20,9 @@ enum kind { ANON, MEMFD, RAMDISK, HUGETLB };
 struct mapping {
 	int file;
 	char *mem;
-	char *alias;		/* what else maps the file; NULL for ANON */
-	size_t size;		/* of both */
-	char old[32];		/* number of huge pages */
+	char *alias;		/* second mapping of the file; NULL for ANON */
+	size_t size;		/* of both mappings */
+	char old[32];		/* original number of huge pages */
 };
 
 FIXTURE(mapping)
@@ -62,7 +61,7 @@ static int open_kind(enum kind what)
 	}
 }
 
-/* Whoever needs a disk that is not in use looks for zeros at its start. */
+/* Other users of the disk expect zeros at its start. */
 static int clear_disk(void)
 {
 	char *page = calloc(1, page_size());
@@ -107,7 +106,7 @@ FIXTURE_SETUP(mapping)
 		SKIP(return, "no hugetlb (CONFIG_HUGETLBFS)");
 	rc = map_kind(&self->m, variant->kind, variant->shared);
 	if (rc == -ENOMEM && variant->kind == HUGETLB)
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	if (rc == -ENOENT)
 		SKIP(return, "no " DISK " (CONFIG_BLK_DEV_RAM)");
 	ASSERT_EQ(0, rc);
@@ -126,7 +125,7 @@ FIXTURE_TEARDOWN_PARENT(mapping)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* What the file has, if there is one: what the device wrote, or what was there. */
+/* Checks the file's content, if there is a file: data of the device, or the original data. */
 #define test_alias(written) do { \
 	if (self->m.alias) \
 		test_cpu_data(self->m.alias, PAGES, variant->shared ? written : 1); \
@@ -151,7 +150,7 @@ TEST_F(mapping, device_writes)
 	}
 }
 
-/* Read first, so that what is mapped has to become something else for the write. */
+/* The device reads first, so that the write has to replace its entries. */
 TEST_F(mapping, device_reads_then_writes)
 {
 	test_dev_data(self->fd, self->mem, PAGES, 1);
@@ -163,7 +162,7 @@ TEST_F(mapping, device_reads_then_writes)
 	test_alias(3);
 }
 
-/* Written through the file or the other mapping, seen by the device. */
+/* The device sees data that was written through the file or the other mapping. */
 TEST_F(mapping, device_sees_the_file)
 {
 	test_dev_data(self->fd, self->mem, PAGES, 1);
@@ -176,8 +175,8 @@ TEST_F(mapping, device_sees_the_file)
 	test_cpu_data(self->mem, PAGES, 3);
 }
 
-/* Shared pages and those of hugetlb stay; a file's private copies go. */
-TEST_F(mapping, what_moves)
+/* Shared pages and hugetlb pages stay. Private copies of a file's pages migrate. */
+TEST_F(mapping, migrates_private_pages_only)
 {
 	unsigned long size = PAGES * page_size();
 	struct hmm_ref_migrate cmd;
@@ -202,7 +201,7 @@ struct family {
 	int ready, go;
 };
 
-/* Reads what was there at fork, writes, and waits for what the other one does. */
+/* Checks the data of fork(), writes, and waits for the other process. */
 static int child_main(void *arg)
 {
 	struct family *family = arg;
@@ -234,12 +233,12 @@ TEST_F(mapping, discard)
 {
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 2));
 	ASSERT_EQ(0, madvise(self->mem, self->m.size, MADV_DONTNEED));
-	/* The file has it; what was private is gone. */
+	/* The file keeps the data, private pages lose it. */
 	test_dev_data(self->fd, self->mem, PAGES, variant->shared ? 2 : 1);
 	test_cpu_data(self->mem, PAGES, variant->shared ? 2 : 1);
 }
 
-/* Cut out of the file: the device sees zeros, and its writes go to the new page. */
+/* After a hole was punched, the device sees zeros and writes to the new page. */
 TEST_F(mapping, hole_in_the_file)
 {
 	char *buf = test_map_pages(1);
@@ -261,7 +260,7 @@ TEST_F(mapping, hole_in_the_file)
 		test_cpu_data(self->m.alias, PAGES, 2);
 }
 
-/* Read-only: mapped so. */
+/* A read-only mapping. */
 TEST_F(mapping, read_only)
 {
 	char word[8] = "notmine";
@@ -272,7 +271,7 @@ TEST_F(mapping, read_only)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- one of a kind ----------------------------------------------------------------- */
+/* ---- special files --------------------------------------------------------------- */
 
 FIXTURE(file)
 {
@@ -295,7 +294,7 @@ FIXTURE_TEARDOWN_PARENT(file)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Behind the end of the file there is nothing, and that is said at once. */
+/* An access beyond the end of the file fails at once. */
 TEST_F(file, truncated)
 {
 	unsigned long half = self->m.size / 2;
@@ -319,7 +318,7 @@ TEST_F(file, truncated)
 	EXPECT_TRUE(page_is_zero(buf));
 }
 
-/* Sealed against writing, also for the device. */
+/* A seal against writing also holds for the device. */
 TEST_F(file, sealed)
 {
 	char word[8] = "notmine";
@@ -336,7 +335,7 @@ TEST_F(file, sealed)
 	test_cpu_data(mem, PAGES, 1);
 }
 
-/* What the device wrote is what the disk gets: the page was marked dirty. */
+/* The disk gets the data of the device, because the page was marked dirty. */
 TEST_F(file, written_back)
 {
 	char *copy = test_map_pages(PAGES);
@@ -352,7 +351,7 @@ TEST_F(file, written_back)
 		ASSERT_EQ(0, fsync(m.file));
 		ASSERT_EQ(m.size, pread(disk, copy, m.size, 0));
 		test_cpu_data(copy, PAGES, i);
-		/* Clean now, and read by the CPU, so that it is mapped. */
+		/* The page is clean now. The CPU reads it, so that it is mapped. */
 		test_cpu_data(m.mem, PAGES, i);
 	}
 }

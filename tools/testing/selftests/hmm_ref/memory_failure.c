@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of the device fails, as the machine would report it (debugfs, hwpoison).
+ * Memory failure on the device, reported as by the machine (debugfs, hwpoison).
  *
- * A free page is retired, and nothing is lost. The data of a used page is lost: the report
- * says that nothing was recovered, a touch by the CPU is SIGBUS, one by the device EIO, and
- * neither ever gets other data. Neighbours are as before, and the page is retired when it
- * is unmapped.
+ * A free page is retired, and nothing is lost. The data of a used page is lost: the report fails, a
+ * CPU access gets SIGBUS, a device access EIO, and neither ever gets other data. Neighbours are not
+ * affected, and the page is retired when it is unmapped.
  *
- * Stands for: a driver that says "recovered" of a page in use, and later copies what is
- * left of the data to system memory, as if it were good.
+ * Covers: a driver that reports "recovered" for a used page, and later copies the remains of its
+ * data to system memory as if they were good.
  *
- * What a real machine check does to the task that causes it is not shown here.
+ * The effect of a real machine check on the task that causes it is not tested here.
  */
 #include <setjmp.h>
 
@@ -20,7 +19,7 @@
 
 #define BAD		5UL	/* page of the block */
 
-/* ---- reports and signals ------------------------------------------------------------ */
+/* ---- reports and signals --------------------------------------------------------- */
 
 static sigjmp_buf no_data;
 static siginfo_t told;
@@ -31,7 +30,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	siglongjmp(no_data, 1);
 }
 
-/* Returns 0 or -errno of the report. */
+/* Returns 0, or -errno of the report. */
 static int corrupt(unsigned long pfn)
 {
 	char text[32];
@@ -40,7 +39,7 @@ static int corrupt(unsigned long pfn)
 	return write_file(HWPOISON, text);
 }
 
-/* Has the CPU no data at @addr? Checks that the signal tells which address. */
+/* Does an access at @addr get SIGBUS? Also checks the address in the signal. */
 static bool is_lost(const char *addr)
 {
 	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
@@ -61,12 +60,12 @@ static bool have_hwpoison(void)
 {
 	if (!access(HWPOISON, W_OK))
 		return true;
-	/* An initramfs may not have it mounted. */
+	/* In an initramfs, debugfs may not be mounted. */
 	syscall(SYS_mount, "debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
 	return !access(HWPOISON, W_OK);
 }
 
-/* ---- private memory ------------------------------------------------------------------ */
+/* ---- private memory -------------------------------------------------------------- */
 
 FIXTURE(failure)
 {
@@ -114,7 +113,7 @@ FIXTURE_TEARDOWN_PARENT(failure)
 	ASSERT_EQ(self->before.out_pages_retired + (n), stats.out_pages_retired); \
 } while (0)
 
-/* The device page at @addr fails, in use. */
+/* The used device page at @addr fails. */
 static void __test_fails(struct __test_metadata *_metadata, const char *addr)
 {
 	unsigned long pfn = pfn_of(addr);
@@ -139,7 +138,7 @@ TEST_F(failure, touched_by_cpu)
 	test_retired(0);
 	ASSERT_TRUE(is_lost(self->bad));
 	__test_neighbours(_metadata, self->mem, self->npages);
-	/* And so it stays. */
+	/* The page stays lost. */
 	ASSERT_TRUE(is_lost(self->bad));
 	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, 1);
 	ASSERT_EQ(0, munmap(self->mem, block_size()));
@@ -167,7 +166,7 @@ TEST_F(failure, touched_by_kernel)
 	EXPECT_EQ(EFAULT, errno);
 }
 
-/* What the device has mapped before does not help it either. */
+/* Entries that the device had before do not help it. */
 TEST_F(failure, accessed_by_device)
 {
 	struct hmm_ref_atomic atomic;
@@ -186,14 +185,14 @@ TEST_F(failure, accessed_by_device)
 		test_read(self->fd, self->mem + i * page_size(), page_size(), buf);
 		ASSERT_TRUE(page_holds(buf, 1, i));
 	}
-	/* As far as it goes. */
+	/* The read ends at the lost page. */
 	test_err_read(EIO, self->fd, self->bad - page_size(), 2 * page_size(), buf);
 	ASSERT_TRUE(page_holds(buf, 1, BAD - 1));
 	test_pages_at(self->fd, self->mem, self->npages, HMM_REF_PAGE_DEVICE, self->npages);
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-/* What a device write would copy first, as the CPU may not write it either. */
+/* A device write needs a copy first, because the CPU may not write the page, either. */
 TEST_F(failure, written_when_read_only)
 {
 	char *buf = test_map_pages(1);
@@ -220,7 +219,7 @@ TEST_F(failure, moved_by_command)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-/* Another device takes all but the bad page; those of a huge page one by one. */
+/* Another device takes all pages except the bad one. Those of a huge page migrate one by one. */
 TEST_F(failure, taken_by_another_device)
 {
 	struct hmm_ref_migrate cmd;
@@ -239,7 +238,7 @@ TEST_F(failure, taken_by_another_device)
 	__test_neighbours(_metadata, self->mem, self->npages);
 }
 
-/* All but the bad page leave; those of a huge page one by one. */
+/* All pages except the bad one are evicted, those of a huge page one by one. */
 TEST_F(failure, evicted)
 {
 	struct hmm_ref_evict cmd;
@@ -281,14 +280,14 @@ TEST_F(failure, touched_by_child)
 	ASSERT_TRUE(is_lost(self->bad));
 }
 
-/* Unbind waits a while for processes that map lost data: this one must not map it. */
+/* Unbind waits a while for processes that map lost data, so this process must not map it. */
 static int unbind(void *lost)
 {
 	return !CHECK(!munmap(lost, page_size())) ||
 	       !CHECK(!device_unbind(0));
 }
 
-/* Unbind takes what can be read. */
+/* Unbind evicts all pages that can be read. */
 TEST_F(failure, unbind)
 {
 	pid_t pid;
@@ -305,8 +304,8 @@ TEST_F(failure, unbind)
 	__test_neighbours(_metadata, self->mem, self->npages);
 }
 
-/* Once retired a page is not handed out again, though all of the block is wanted. */
-TEST_F(failure, not_handed_out_again)
+/* A retired page is not allocated again, even if the whole block is needed. */
+TEST_F(failure, not_allocated_again)
 {
 	unsigned long pfn = pfn_of(self->bad);
 	unsigned long i;
@@ -322,7 +321,7 @@ TEST_F(failure, not_handed_out_again)
 	test_dev_data(self->fd, self->mem, 2 * self->npages, 2);
 }
 
-/* Nothing is lost, and twice is once. */
+/* No data is lost, and a second report has no further effect. */
 TEST_F(failure, free_page)
 {
 	unsigned long pfn = pfn_of(self->bad);
@@ -341,10 +340,10 @@ static int report_main(void *arg)
 }
 
 /*
- * The chunk of the page is removed while the driver is told of it. That waits for the report, which
- * must not wait for it.
+ * The chunk of the page is removed while the driver is told of it. The
+ * removal waits for the report, which must not wait for the removal.
  */
-TEST_F_TIMEOUT(failure, chunk_goes_meanwhile, 120)
+TEST_F_TIMEOUT(failure, chunk_removed_meanwhile, 120)
 {
 	unsigned long pfn = pfn_of(self->bad);
 	struct worker reporter;
@@ -370,8 +369,8 @@ TEST_F_TIMEOUT(failure, chunk_goes_meanwhile, 120)
 	test_dev_data(self->fd, self->mem, self->npages, 2);
 }
 
-/* Used, then retired, then told once more. */
-TEST_F(failure, told_twice)
+/* A used page is retired, and then reported once more. */
+TEST_F(failure, reported_twice)
 {
 	unsigned long pfn = pfn_of(self->bad);
 
@@ -383,7 +382,7 @@ TEST_F(failure, told_twice)
 	test_retired(1);
 }
 
-/* ---- coherent memory ----------------------------------------------------------------- */
+/* ---- coherent memory ------------------------------------------------------------- */
 
 FIXTURE(coherent)
 {
@@ -445,7 +444,7 @@ TEST_F(coherent, used_page)
 	test_retired(1);
 }
 
-/* With the core's own reference to the page, and as if this process had touched it. */
+/* The core holds a reference to the page, and acts as if this process had touched it. */
 TEST_F(coherent, by_madvise)
 {
 	ASSERT_EQ(-1, madvise(self->bad, page_size(), MADV_HWPOISON));
@@ -453,7 +452,7 @@ TEST_F(coherent, by_madvise)
 	__test_stays(_metadata, self->fd, self->mem);
 }
 
-/* What the device has mapped before does not help it, and it has the neighbours as before. */
+/* Entries that the device had before do not help it. It keeps those of the neighbours. */
 TEST_F(coherent, accessed_by_device)
 {
 	struct hmm_ref_atomic atomic;
@@ -488,8 +487,8 @@ TEST_F(coherent, evicted)
 	__test_neighbours(_metadata, self->mem, PAGES);
 }
 
-/* As above. */
-TEST_F(coherent, not_handed_out_again)
+/* As for private memory. */
+TEST_F(coherent, not_allocated_again)
 {
 	unsigned long npages = 2 * block_pages();
 	unsigned long pfn = pfn_of(self->bad);
@@ -506,8 +505,8 @@ TEST_F(coherent, not_handed_out_again)
 	test_cpu_data(self->mem, npages, 2);
 }
 
-/* Used, then retired, then told once more. */
-TEST_F(coherent, told_twice)
+/* A used page is retired, and then reported once more. */
+TEST_F(coherent, reported_twice)
 {
 	unsigned long pfn = pfn_of(self->bad);
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Migration to the device and back by ioctl: what moves, what stays, what is
- * reported, and that no byte changes on the way.
+ * Migration in both directions by ioctl: which pages migrate, which stay, which counts are
+ * returned, and that no byte changes.
  *
- * Stands for: counts that are wrong for part of the range; copies into the wrong
- * place when a range is not a whole window; device pages seen through a second
- * file or a second device; a page that cannot move being lost instead of skipped.
+ * Covers: counts that are wrong for a part of the range; copies to the wrong place when a range is
+ * not a whole window; device pages accessed through a second file or a second device; a page that
+ * cannot migrate and is lost instead of skipped.
  */
 #include "hmm_ref_utils.h"
 
-/* ---- round trips in many shapes --------------------------------------------- */
+/* ---- round trips ------------------------------------------------------------ */
 
 FIXTURE(trip)
 {
@@ -21,11 +21,11 @@ FIXTURE(trip)
 
 FIXTURE_VARIANT(trip)
 {
-	unsigned long npages;	/* 0: so many that they take @bytes */
+	unsigned long npages;	/* 0: as many as @bytes are */
 	unsigned long bytes;
-	long offset;		/* pages from the start of a block, or the end */
+	long offset;		/* pages from the start of a block, or from its end if negative */
 	bool two_vmas;
-	bool huge;		/* ask for huge pages */
+	bool huge;		/* use huge pages */
 };
 
 FIXTURE_VARIANT_ADD(trip, one_page) { .npages = 1 };
@@ -58,7 +58,7 @@ FIXTURE_SETUP(trip)
 		fill_pages(blocks, 1, 9);
 		test_snapshot(self->fd, blocks, page_size(), &state, &cmd);
 		if (!state.order)
-			SKIP(return, "no transparent huge page to be had");
+			SKIP(return, "no transparent huge page can be allocated");
 	}
 	if (variant->two_vmas)
 		ASSERT_EQ(0, madvise(blocks + block_size(), block_size(), MADV_DONTDUMP));
@@ -109,7 +109,7 @@ TEST_F(trip, by_cpu)
 		      self->npages);
 }
 
-/* The device reads and writes where the pages are, and nothing moves by that. */
+/* The device reads and writes the pages where they are, without migrating them. */
 TEST_F(trip, by_device)
 {
 	test_to_device(self->fd, self->mem, self->npages);
@@ -128,10 +128,10 @@ TEST_F(trip, by_device)
 }
 
 /*
- * Mapped for the device by the command that moves them: no device fault follows. Others
- * who look at the memory may have it unmapped at any time, but not each time.
+ * The command that migrates the pages maps them, so no device fault follows. Other users of the
+ * memory may have it unmapped at any time, but not each time.
  */
-TEST_F(trip, mapped_on_the_way)
+TEST_F(trip, mapped_by_migrate)
 {
 	size_t size = self->npages * page_size();
 	char *buf = test_map_pages(self->npages);
@@ -167,7 +167,7 @@ TEST_F(trip, ten_times)
 	}
 }
 
-/* ---- what is counted as what ------------------------------------------------ */
+/* ---- counts ----------------------------------------------------------------- */
 
 #define PAGES	32UL
 
@@ -208,8 +208,8 @@ TEST_F(migrate, already_there)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* What is not there to be mapped is not brought there, either. */
-TEST_F(migrate, map_faults_nothing)
+/* MAP does not fault in pages that do not exist. */
+TEST_F(migrate, map_does_not_fault)
 {
 	struct hmm_ref_page_state states[PAGES];
 	struct hmm_ref_snapshot cmd;
@@ -249,8 +249,8 @@ static long slab_kib(void)
 	return line ? atol(line + strlen("SUnreclaim:")) : -1;
 }
 
-/* Nor does it take memory for what is not there: 2048 tables of a page would be 8 MiB. */
-TEST_F(migrate, map_of_nothing_takes_nothing)
+/* MAP allocates no tables for missing pages, either: 2048 tables of a page would be 8 MiB. */
+TEST_F(migrate, map_of_holes_allocates_nothing)
 {
 	size_t size = 2048 * block_size();
 	struct hmm_ref_migrate cmd;
@@ -267,7 +267,7 @@ TEST_F(migrate, map_of_nothing_takes_nothing)
 	munmap(mem, size);
 }
 
-/* A mapping that no page can leave for a device is refused, whatever its permissions. */
+/* A mapping of pages that never migrate is refused, with any permissions. */
 TEST_F(migrate, hugetlb_without_permissions)
 {
 	struct hmm_ref_migrate cmd;
@@ -301,7 +301,7 @@ TEST_F(migrate, some_already_there)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* A pipe holds a reference to one page: that page stays, the others go. */
+/* A pipe holds a reference to one page: that page stays, the others migrate. */
 TEST_F(migrate, pinned_page_is_skipped)
 {
 	struct iovec iov = {
@@ -348,7 +348,7 @@ static int make_file(unsigned long npages, unsigned int seed)
 	return fd;
 }
 
-/* Of a private file mapping the copied pages move, the file's stay. */
+/* The copied pages of a private file mapping migrate, those of the file stay. */
 TEST_F(migrate, private_file)
 {
 	int file = make_file(PAGES, 1);
@@ -374,7 +374,7 @@ TEST_F(migrate, private_file)
 		ASSERT_TRUE(page_holds(mem + i * page_size(), i & 1 ? 1 : 2, i));
 }
 
-/* The device writes to a file's page: the process gets a copy, the file does not. */
+/* The device writes to a page of the file: the process gets a copy, the file does not change. */
 TEST_F(migrate, private_file_device_write)
 {
 	int file = make_file(PAGES, 1);
@@ -422,7 +422,7 @@ TEST_F(migrate, read_only_mapping)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Locked memory moves, too. */
+/* Locked memory migrates, too. */
 TEST_F(migrate, locked_memory)
 {
 	int i;
@@ -439,14 +439,14 @@ TEST_F(migrate, locked_memory)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The stack, with the ioctl's struct on it, moves while the ioctl runs on it. */
+/* The stack migrates during an ioctl that has its struct on that stack. */
 TEST_F(migrate, own_stack)
 {
 	unsigned long here = (unsigned long)__builtin_frame_address(0);
 	struct hmm_ref_migrate cmd;
 	int i;
 
-	/* What it shares with its parent since fork() would move for that one, too. */
+	/* Pages that are shared with the parent since fork() would migrate for the parent, too. */
 	memset(alloca(3 * page_size()), 0x5a, 3 * page_size());
 	here &= ~(page_size() - 1);
 	for (i = 0; i < 20; i++) {
@@ -458,7 +458,7 @@ TEST_F(migrate, own_stack)
 
 /* ---- two opens, two devices ------------------------------------------------- */
 
-/* Two opens of one device: the pages are the device's, not the file's. */
+/* Two opens of one device: pages belong to the device, not to the file. */
 TEST_F(migrate, two_opens)
 {
 	int other = test_open(0);
@@ -478,7 +478,7 @@ TEST_F(migrate, two_opens)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* A mapping that one file made must not survive the other one's migration. */
+/* An entry of one file must not survive a migration by the other. */
 TEST_F(migrate, two_opens_stale_mapping)
 {
 	int other = test_open(0);
@@ -495,7 +495,7 @@ TEST_F(migrate, two_opens_stale_mapping)
 	}
 }
 
-/* A page on one device is taken by the other; the data is there for both. */
+/* A page migrates from one device to another. Both see its data. */
 TEST_F(migrate, two_devices)
 {
 	struct hmm_ref_migrate cmd;
@@ -520,7 +520,7 @@ TEST_F(migrate, two_devices)
 	}
 }
 
-/* A device reads and writes what is on another one. */
+/* A device accesses pages that are on another device. */
 TEST_F(migrate, access_to_other_device)
 {
 	int other;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Not a test: the tour that "make run" takes, with figures.
+ * Not a test: the demonstration of "make run", with figures.
  *
  *   migrate_tour [MiB]
  *
- * Takes a working set to the device and back by ioctl, to the device again and
- * back by CPU faults, and compares every byte after every step. Prints pages, rate
- * and time per page of each step, the audit, and what the driver counted.
+ * Migrates a working set to the device and back by ioctl, then to the device again
+ * and back by CPU faults, and compares every byte after every step. Prints pages, rate
+ * and time per page of each step, the audit, and the driver's counters.
  *
  * Exit status 0: every byte was right and the audit found nothing.
  */
@@ -19,11 +19,11 @@
 struct tour {
 	int fd;
 	char *mem;
-	char *buf;		/* of one piece */
+	char *buf;		/* as large as a piece */
 	unsigned long npages;
-	unsigned long piece;	/* pages that a command gets */
-	unsigned int seed;	/* of the data that the working set has now */
-	long bad;		/* pages */
+	unsigned long piece;	/* pages of a command */
+	unsigned int seed;	/* seed of the working set's current data */
+	long bad;		/* bad pages */
 };
 
 struct step {
@@ -32,7 +32,7 @@ struct step {
 	unsigned long pages;
 };
 
-/* Says on stderr how far a step is that takes long. */
+/* Reports the progress of a long step on stderr. */
 static void progress(const char *what, unsigned long done, unsigned long all)
 {
 	static unsigned long long next;
@@ -62,7 +62,7 @@ static void *page_at(const struct tour *t, unsigned long at)
 	return t->mem + at * page_size();
 }
 
-/* ---- the steps ---------------------------------------------------------------- */
+/* ---- steps ---------------------------------------------------------------- */
 
 static struct step migrate(struct tour *t, const char *name, unsigned int direction)
 {
@@ -103,7 +103,7 @@ static struct step touch(struct tour *t)
 	return step;
 }
 
-/* The device reads all of it; what it read is compared. */
+/* The device reads all of the data, which is then compared. */
 static struct step read_back(struct tour *t)
 {
 	struct step step = { .name = "device reads" };
@@ -126,7 +126,7 @@ static struct step read_back(struct tour *t)
 	return step;
 }
 
-/* The device writes new data everywhere. */
+/* The device writes new data to all pages. */
 static struct step write_new(struct tour *t)
 {
 	struct step step = { .name = "device writes" };
@@ -171,7 +171,7 @@ static void verify(struct tour *t)
 	}
 }
 
-/* ---- what is printed ------------------------------------------------------------ */
+/* ---- output --------------------------------------------------------------- */
 
 static void print_step(struct step step)
 {
@@ -209,7 +209,7 @@ static void print_stats(int fd)
 	       stats.out_evicted);
 }
 
-/* ---- the tour -------------------------------------------------------------------- */
+/* ---- the tour ------------------------------------------------------------- */
 
 static void prepare(struct tour *t, unsigned long mib)
 {

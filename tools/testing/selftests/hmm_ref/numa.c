@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * NUMA policies and page moves with pages on the device: mbind(), move_pages() and
- * migrate_pages() leave them alone, and what comes home comes to the node that the
- * policy asks for. NUMA balancing takes the CPU's access to a page away for a moment, to
- * see which node uses it: migration and the device live with that.
+ * NUMA policies and page moves with pages on the device: mbind(), move_pages() and migrate_pages()
+ * ignore device pages, and pages that return to system memory are allocated by the policy. NUMA
+ * balancing makes a page inaccessible to the CPU for a moment, to see which node uses it: migration
+ * and the device handle that.
  *
  * Needs two nodes; in the test VM, NUMA=2.
  *
- * Stands for: pages that come home wherever there is room, whatever the process has
- * asked for; a move between nodes that takes a device page for a system page; a page
- * without access that is taken for one that the process may not access.
+ * Covers: pages that return to any node with free memory, against the policy of the process; a move
+ * between nodes that takes a device page for a system page; a page that NUMA balancing made
+ * inaccessible, taken for one that the process may not access.
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
@@ -28,7 +28,7 @@ FIXTURE(numa)
 	int fd;
 };
 
-/* Two nodes with memory? */
+/* Are there two nodes with memory? */
 static bool have_nodes(void)
 {
 	char text[64];
@@ -61,7 +61,7 @@ static int bind_to(char *mem, size_t size, unsigned int node, unsigned int flags
 		       flags) ? -errno : 0;
 }
 
-/* Where the pages are: a node, or -errno. With @nodes, moves them there first. */
+/* Returns in @status the node of each page, or -errno. With @nodes, moves them there first. */
 static int move(char *mem, const int *nodes, int *status)
 {
 	void *pages[PAGES];
@@ -87,8 +87,8 @@ static void __test_on_node(struct __test_metadata *_metadata, char *mem, int nod
 
 #define test_on_node(node)	__test_on_node(_metadata, self->mem, node)
 
-/* Home is where the policy says, by fault, by command, for the device's writes. */
-TEST_F(numa, comes_home_by_policy)
+/* The policy selects the node, for CPU faults, for commands, and for device writes. */
+TEST_F(numa, returns_by_policy)
 {
 	int round;
 
@@ -104,7 +104,7 @@ TEST_F(numa, comes_home_by_policy)
 	}
 }
 
-/* Asked to move pages that are on the device, mbind() moves none of them. */
+/* mbind() does not move pages that are on the device. */
 TEST_F(numa, mbind_move)
 {
 	int node, rc;
@@ -122,7 +122,7 @@ TEST_F(numa, mbind_move)
 	}
 }
 
-/* Every other page is on the device: the others move, and it says so of each. */
+/* Every other page is on the device. The others are moved, and the status of each page is right. */
 TEST_F(numa, move_pages)
 {
 	int nodes[PAGES], status[PAGES];
@@ -181,7 +181,7 @@ static int mover_main(void *arg)
 	return 0;
 }
 
-/* Between the nodes and the device at the same time. */
+/* Pages move between the nodes and migrate to the device at the same time. */
 TEST_F(numa, move_pages_race)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
@@ -214,7 +214,7 @@ TEST_F(numa, move_pages_race)
 #define BALANCING	"/proc/sys/kernel/numa_balancing"
 #define SCAN		"/sys/kernel/debug/sched/numa_balancing/"
 
-/* As fast as it scans: the defaults look at a process once a second. */
+/* Scan as fast as possible. By default a process is scanned once a second. */
 static const struct { const char *name, *fast; } scan[] = {
 	{ SCAN "scan_delay_ms", "1" },
 	{ SCAN "scan_period_min_ms", "10" },
@@ -301,7 +301,7 @@ static int wander_main(void *arg)
 		if (!CHECK(!bad_pages(w->mem, w->npages, seed)))
 			return 1;
 		fill_pages(w->mem, w->npages, ++seed);
-		/* The device writes what the CPU would write next. */
+		/* The device writes the data that the CPU would write next. */
 		if (!CHECK(!dev_bad_pages(w->fd, w->mem, w->npages, seed)) ||
 		    !CHECK(!dev_fill_pages(w->fd, w->mem, w->npages, ++seed)))
 			return 1;
@@ -311,8 +311,8 @@ static int wander_main(void *arg)
 }
 
 /*
- * Pages go to the device and back while the scanner takes access to them away and the
- * faults that follow move them between the nodes.
+ * Pages migrate in both directions while the scanner makes them inaccessible, and the faults that
+ * follow move them between the nodes.
  */
 TEST_F(balancing, race)
 {
@@ -335,7 +335,7 @@ TEST_F(balancing, race)
 				   HMM_REF_TO_DEVICE, self->mem,
 				   self->npages * page_size(), &cmd);
 		wanderer.migrated += cmd.out_migrated;
-		/* Leave the pages alone for a while, so that the scanner finds some. */
+		/* The pages are left alone for a while, so that the scanner finds some. */
 		usleep(round & 1 ? 15000 : 1000);
 		met = wanderer.migrated && counter_get(&wanderer.rounds) > 2 &&
 		      vm_counter("numa_pte_updates") > scanned &&
@@ -352,14 +352,14 @@ TEST_F(balancing, race)
 	EXPECT_TRUE(met);
 }
 
-/* Waits until the scanner has taken away access to the pages, or to as many others. */
+/* Waits until the scanner has made the pages inaccessible, or as many others. */
 static bool wait_for_scanner(unsigned long npages)
 {
 	unsigned long before = vm_counter("numa_pte_updates"), spin = 0;
 	unsigned long long deadline = now_ms() + PATIENCE_MS / 4;
 
 	do {
-		/* It works for tasks that use a CPU. */
+		/* The scanner runs only for tasks that use a CPU. */
 		while (++spin % 1000000)
 			;
 		if (vm_counter("numa_pte_updates") >= before + npages)
@@ -368,13 +368,13 @@ static bool wait_for_scanner(unsigned long npages)
 	return false;
 }
 
-/* To the device, and read by it, while the CPU has no access. */
+/* Pages migrate to the device and are read by it while the CPU has no access. */
 TEST_F(balancing, without_access)
 {
 	unsigned int round, waited = 0;
 
 	for (round = 0; round < 4; round++) {
-		/* Of the only thread of a process it takes what is on another node. */
+		/* The scanner samples pages on other nodes than that of a process's only thread. */
 		run_on_cpu(round);
 		test_to_system(self->fd, self->mem, self->npages);
 		run_on_cpu(round + 1);

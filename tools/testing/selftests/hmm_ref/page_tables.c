@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of the device's page tables, and of the ranges that they are part of, goes with what they
- * map: a process that maps a page,
- * has the device access it, and unmaps it, again and again elsewhere, uses no more
- * kernel memory in the end than in the beginning.
+ * Memory of the device's page tables, and of the ranges that they belong to, is freed when nothing
+ * is mapped there: a process that maps a page, has the device access it, and unmaps it, again and
+ * again at other addresses, uses no more kernel memory at the end than at the beginning.
  *
- * Stands for: tables that stay until the file is closed, with nothing in them, though
- * each page was zapped by itself. Nothing reclaims that memory.
+ * Covers: empty tables that stay until the file is closed, because each page was zapped by itself.
+ * Reclaim does not free that memory.
  */
 #include "hmm_ref_utils.h"
 
 #define TURNS		1024UL
-#define RANGE		128UL	/* bytes, at the least, without its table */
+#define RANGE		128UL	/* bytes, at least, without its table */
 #define CGROUP_ROOT	"/sys/fs/cgroup/"
 #define CGROUP		CGROUP_ROOT "hmm_ref_page_tables/"
 
@@ -27,14 +26,14 @@ FIXTURE_VARIANT(page_tables)
 {
 	bool write;
 	bool exclusive;
-	bool discard;		/* by madvise(), before it is unmapped */
+	bool discard;		/* by madvise(), before the page is unmapped */
 };
 
 FIXTURE_VARIANT_ADD(page_tables, read_unmap) {};
 FIXTURE_VARIANT_ADD(page_tables, write_discard) { .write = true, .discard = true };
 FIXTURE_VARIANT_ADD(page_tables, exclusive_unmap) { .exclusive = true };
 
-/* Bytes of slab that cannot be reclaimed and that are charged to the group, or -errno. */
+/* Returns the unreclaimable slab memory charged to the group, in bytes, or -errno. */
 static long slab_bytes(void)
 {
 	char text[8192], *found;
@@ -83,7 +82,7 @@ static int take_turn(int fd, bool write, bool exclusive, bool discard, char *add
 	return rc;
 }
 
-/* What was freed may be on its way for a while, that which RCU frees, for instance. */
+/* Waits until memory has been freed, since RCU, for instance, frees it later. */
 static long wait_for_slab(long most)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -94,13 +93,13 @@ static long wait_for_slab(long most)
 	return bytes;
 }
 
-TEST_F(page_tables, end_with_what_they_map)
+TEST_F(page_tables, freed_with_their_last_page)
 {
 	const long spare = TURNS * RANGE;
 	long before, after;
 	unsigned long i;
 
-	/* Whatever is made with the first one stays. */
+	/* Objects that are allocated with the first page may stay. */
 	ASSERT_EQ(0, take_turn(self->fd, variant->write, variant->exclusive,
 			       variant->discard, self->base));
 	before = slab_bytes();
@@ -113,7 +112,7 @@ TEST_F(page_tables, end_with_what_they_map)
 	EXPECT_GE(before + spare, after);
 }
 
-/* ---- a page of each block is looked at, and nothing is mapped for the device ---- */
+/* ---- SNAPSHOT of a page in each block, without a mapping ----------------- */
 
 #define LOOKS		4096UL
 
@@ -124,7 +123,7 @@ FIXTURE(looks)
 	int fd;
 };
 
-/* Bytes charged to the group. The kernel counts 64 pages at a time. */
+/* Returns the bytes charged to the group. The kernel charges 64 pages at a time. */
 static long charged_bytes(void)
 {
 	char text[64];
@@ -155,7 +154,7 @@ FIXTURE_TEARDOWN_PARENT(looks)
 	rmdir(CGROUP);
 }
 
-TEST_F(looks, leave_nothing)
+TEST_F(looks, allocate_nothing)
 {
 	struct hmm_ref_page_state state;
 	struct hmm_ref_snapshot cmd;
@@ -165,7 +164,7 @@ TEST_F(looks, leave_nothing)
 	before = charged_bytes();
 	for (i = 0; i < LOOKS; i++) {
 		test_snapshot(self->fd, self->base + i * block_size(), page_size(), &state, &cmd);
-		/* What was made and not used is freed after a second. */
+		/* Unused objects are freed after a second. */
 		if (i % 64 == 63 && charged_bytes() > most)
 			most = charged_bytes();
 	}

@@ -1,45 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * From one device to another: MIGRATE takes the pages of both kinds of memory, directly or by way
- * of system memory; the data is right, a huge page stays one, each device counts what it has, and
- * the source may go meanwhile. peer_fail.c has what cannot move.
+ * Migration from one device to another: MIGRATE moves pages of both kinds of memory, directly or
+ * through system memory. The data is right, a huge page stays whole, each device counts its own
+ * pages, and the source may be removed meanwhile. peer_fail.c has migrations that fail.
  *
- * Stands for: a device that goes on using its translation of a page that another one has taken;
- * pages that two owners count, or none; a source that goes while it is copied from.
+ * Covers: a device that still uses its translation of a page which another device has taken; pages
+ * that two owners count, or none; a source that is removed during a copy from it.
  */
-#include "hmm_ref_peer.h"
+#include "hmm_ref_peer_test.h"
 #include "hmm_ref_trace.h"
 
-#define PAGES		32UL
 #define SLOW_ENGINE	"/sys/module/hmm_ref/parameters/slow_engine"
-
-FIXTURE(peer)
-{
-	struct leak_check leak;
-	struct peers peers;
-	char *mem;
-};
-
-FIXTURE_VARIANT(peer)
-{
-	unsigned int from;
-	unsigned int to;
-};
-
-FIXTURE_VARIANT_ADD(peer, private_to_private)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(peer, private_to_coherent)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_COHERENT,
-};
-
-FIXTURE_VARIANT_ADD(peer, coherent_to_private)
-{
-	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
-};
 
 FIXTURE_VARIANT_ADD(peer, coherent_to_coherent)
 {
@@ -48,32 +19,19 @@ FIXTURE_VARIANT_ADD(peer, coherent_to_coherent)
 
 FIXTURE_SETUP(peer)
 {
-	const char *why_not;
+	const char *why_not = test_peers_begin();
 
-	leak_check_begin(_metadata, &self->leak);
-	why_not = peers_open(&self->peers, variant->from, variant->to);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	/* One window, or a failure would end the command at its end. */
-	self->mem = test_map_blocks(1);
-	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
-	fill_pages(self->mem, PAGES, 1);
 }
 
 FIXTURE_TEARDOWN_PARENT(peer)
 {
 	write_file(SLOW_ENGINE, "0");
-	if (hmm_ref_count() < self->leak.devices)
-		device_bind(self->peers.from_nr);
-	leak_check_end(_metadata, &self->leak);
+	test_peers_end(_metadata, self);
 }
 
-#define test_at_from(npages)	\
-	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-#define test_at_to(npages)	\
-	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-
-TEST_F(peer, to_and_fro)
+TEST_F(peer, both_ways)
 {
 	unsigned int round;
 
@@ -96,9 +54,9 @@ TEST_F(peer, to_and_fro)
 	test_cpu_data(self->mem, PAGES, round);
 }
 
-/* ---- counts ------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------- */
 
-/* Anonymous memory of the process, in kilobytes. */
+/* Returns the anonymous memory of the process, in kilobytes. */
 static long anonymous_kb(void)
 {
 	char text[4096], *line;
@@ -109,7 +67,7 @@ static long anonymous_kb(void)
 	return line ? atol(line + strlen("RssAnon:")) : -1;
 }
 
-/* A page that leaves one device comes to the other, and each says so once. */
+/* A page leaves one device and arrives at the other, and each device counts it once. */
 TEST_F(peer, counts)
 {
 	struct hmm_ref_stats from[2], to[2];
@@ -121,7 +79,7 @@ TEST_F(peer, counts)
 	kb = anonymous_kb();
 	ASSERT_LT(0, kb);
 	test_takes_all(self->peers.to, self->mem, PAGES);
-	/* Pages of the stack come and go. */
+	/* Pages of the stack may be faulted in or freed. */
 	ASSERT_GT((long)(PAGES * page_size() / 2048), labs(anonymous_kb() - kb));
 	test_stats(self->peers.from, &from[1]);
 	test_stats(self->peers.to, &to[1]);
@@ -146,7 +104,7 @@ TEST_F(peer, counts)
 	EXPECT_EQ(0, fdinfo_number(self->peers.to, "to-peers"));
 }
 
-/* Of each third of the pages another place is the source: a device, system memory, none. */
+/* The source of each third of the pages is another one: a device, system memory, a hole. */
 TEST_F(peer, mixture)
 {
 	const unsigned long third = PAGES / 3;
@@ -166,7 +124,7 @@ TEST_F(peer, mixture)
 		ASSERT_TRUE(page_is_zero(self->mem + i * page_size()));
 }
 
-/* What another file has brought there moves all the same, and is its owner's no more. */
+/* Pages that another file has migrated move all the same, and change their owner. */
 TEST_F(peer, of_another_file)
 {
 	int other = test_open(self->peers.from_nr);
@@ -180,8 +138,8 @@ TEST_F(peer, of_another_file)
 	close(other);
 }
 
-/* To system memory go those of the device that is asked, as before. */
-TEST_F(peer, to_system_is_for_one_device)
+/* TO_SYSTEM migrates pages of the device that is asked, and no others. */
+TEST_F(peer, to_system_of_one_device)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -192,9 +150,9 @@ TEST_F(peer, to_system_is_for_one_device)
 	test_at_from(PAGES);
 }
 
-/* ---- mirrors and processes ---------------------------------------------------------- */
+/* ---- mirrors and processes ------------------------------------------------------- */
 
-/* What the first device maps is gone with the pages, and it finds them by a fault. */
+/* The first device loses its entries with the pages. It finds them again by a fault. */
 TEST_F(peer, old_mirror)
 {
 	char *other = test_map_pages(PAGES);
@@ -205,7 +163,7 @@ TEST_F(peer, old_mirror)
 	test_takes_all(self->peers.to, self->mem, PAGES);
 	test_flagged(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_MAPPED, 0);
 
-	/* Others get the pages that it has left. */
+	/* Other memory gets the device pages that are free now. */
 	fill_pages(other, PAGES, 7);
 	test_takes_all(self->peers.from, other, PAGES);
 	ASSERT_EQ(0, dev_fill_pages(self->peers.to, self->mem, PAGES, 3));
@@ -218,7 +176,7 @@ TEST_F(peer, old_mirror)
 	test_cpu_data(self->mem, PAGES, 4);
 }
 
-/* What the second one maps of the first one's memory goes as well. */
+/* Entries of the second device for memory of the first one are dropped, too. */
 TEST_F(peer, new_mirror)
 {
 	char *other = test_map_pages(PAGES);
@@ -242,7 +200,7 @@ struct shared {
 	int written;	/* event */
 };
 
-/* Sees the data of the moment of fork, wherever it is. */
+/* Keeps the data of fork(), wherever the pages are. */
 static int child_keeps_data(void *arg)
 {
 	struct shared *shared = arg;
@@ -255,7 +213,9 @@ static int child_keeps_data(void *arg)
 	return !CHECK(!bad_pages(shared->mem, PAGES, 9));
 }
 
-/* Pages that a child shares move for both, and are copied when the other device writes. */
+/*
+ * Pages that are shared with a child migrate for both, and are copied when the other device writes.
+ */
 TEST_F(peer, shared_with_a_child)
 {
 	struct shared shared = {
@@ -277,7 +237,7 @@ TEST_F(peer, shared_with_a_child)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* ---- huge pages --------------------------------------------------------------------- */
+/* ---- huge pages ------------------------------------------------------------------ */
 
 TEST_F(peer, huge_page)
 {
@@ -306,7 +266,7 @@ TEST_F(peer, huge_page)
 	test_cpu_data(mem, n, 2);
 }
 
-/* From a device with single pages, or to one, it moves page by page. */
+/* From or to a device that has only single pages, the block migrates page by page. */
 TEST_F(peer, block)
 {
 	unsigned long n = block_pages();
@@ -323,16 +283,16 @@ TEST_F(peer, block)
 	test_cpu_data(mem, n, 5);
 }
 
-/* ---- a device that is full ---------------------------------------------------------- */
+/* ---- a device that is full ------------------------------------------------------- */
 
-/* Others make room for what comes from the other device, and nothing is lost. */
+/* The device evicts older pages for those of the other device, and no data is lost. */
 TEST_F(peer, full)
 {
 	struct hmm_ref_stats before, after;
 	unsigned long n;
 	char *mem;
 
-	/* Pages of a test before this one may go only now: then room is made already here. */
+	/* Pages of an earlier test may be freed only now: then there is some room already. */
 	test_stats(self->peers.to, &before);
 	mem = test_fill_device(self->peers.to, 6, &n);
 	if (!n)
@@ -348,7 +308,7 @@ TEST_F(peer, full)
 	test_cpu_data(mem, n, 6);
 }
 
-/* ---- the source goes ---------------------------------------------------------------- */
+/* ---- removal of the source ------------------------------------------------------- */
 
 struct taker {
 	struct peers *peers;
@@ -358,7 +318,7 @@ struct taker {
 	unsigned long gone;
 };
 
-/* Takes the pages, and gives them back, whether the other one is there or not. */
+/* Migrates the pages back and forth, whether the other device exists or not. */
 static int take_main(void *arg)
 {
 	struct taker *t = arg;
@@ -379,7 +339,7 @@ static int take_main(void *arg)
 	return 0;
 }
 
-/* Long enough that a removal gives up its pages before the copy is done. */
+/* Long enough for a removal to give up its pages before the copy is done. */
 #define VERY_SLOW_US	"14000000"
 
 static int take_once(void *arg)
@@ -392,14 +352,14 @@ static int take_once(void *arg)
 	return !CHECK(!rc);
 }
 
-/* The memory of the source stays for as long as the other device copies from it. */
-TEST_F(peer, source_goes_while_copied)
+/* The memory of the source stays while the other device copies from it. */
+TEST_F(peer, source_removed_during_copy)
 {
 	struct taker taker = { .peers = &self->peers, .mem = self->mem };
 	struct worker worker;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	if (variant->from != HMM_REF_MEMORY_PRIVATE)
 		SKIP(return, "coherent memory is bound again when the last page has left only");
 	if (!device_can_unbind(self->peers.from_nr))
@@ -408,7 +368,7 @@ TEST_F(peer, source_goes_while_copied)
 	ASSERT_EQ(0, write_file(SLOW_ENGINE, VERY_SLOW_US));
 	ASSERT_EQ(0, worker_start(&worker, take_once, &taker));
 	usleep(300000);
-	/* Those that the removal copies itself wait no longer. */
+	/* Copies of the removal itself are fast from now on. */
 	ASSERT_EQ(0, write_file(SLOW_ENGINE, "0"));
 	ASSERT_EQ(0, device_unbind(self->peers.from_nr));
 	ASSERT_EQ(0, worker_wait(&worker));
@@ -419,7 +379,7 @@ TEST_F(peer, source_goes_while_copied)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-TEST_F(peer, source_goes)
+TEST_F(peer, source_removed)
 {
 	struct taker taker = { .peers = &self->peers, .mem = self->mem };
 	struct worker worker;

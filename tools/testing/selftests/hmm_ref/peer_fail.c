@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * From one device to another: what cannot move. A copy fails, there is no room, the copy engine
- * hangs while the source goes. The page stays where it is, or half way in system memory; no count
- * says otherwise, and the next try succeeds.
+ * Migrations from one device to another that fail: a copy fails, the device is full, the copy
+ * engine hangs while the source is removed. The page stays where it is, or in system memory, half
+ * way. The counts are right, and the next attempt succeeds.
  *
- * Stands for: a copy that fails and counts as moved; pages that leave a device for one that has no
- * room; a removal that waits for the engine of another device.
+ * Covers: a copy that fails and is counted as migrated; pages that leave a device for another one
+ * that is full; a removal that waits for the engine of another device.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_fail.h"
-#include "hmm_ref_peer.h"
+#include "hmm_ref_peer_test.h"
 #include "hmm_ref_trace.h"
 
-#define PAGES		32UL
 #define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
 #define FAIL_ONE_COPY	"/sys/kernel/debug/hmm_ref/fail_one_copy/"
 #define FAIL_DMA	"/sys/kernel/debug/hmm_ref/fail_dma/"
@@ -27,7 +27,7 @@ static const char *const armed[] = {
 	FAIL_LOST,
 };
 
-/* Evictions find no page of system memory from now on, or all find some again. */
+/* From now on evictions cannot allocate a page of system memory, or can again. */
 static int evictions_fail(bool fail)
 {
 	unsigned long start = 0, end = ~0UL;
@@ -45,52 +45,19 @@ static int evictions_fail(bool fail)
 	return rc;
 }
 
-FIXTURE(peer_fail)
-{
-	struct leak_check leak;
-	struct peers peers;
-	char *mem;
-};
-
-FIXTURE_VARIANT(peer_fail)
-{
-	unsigned int from;
-	unsigned int to;
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, private_to_private)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, private_to_coherent)
-{
-	.from = HMM_REF_MEMORY_PRIVATE, .to = HMM_REF_MEMORY_COHERENT,
-};
-
-FIXTURE_VARIANT_ADD(peer_fail, coherent_to_private)
-{
-	.from = HMM_REF_MEMORY_COHERENT, .to = HMM_REF_MEMORY_PRIVATE,
-};
-
-FIXTURE_SETUP(peer_fail)
+FIXTURE_SETUP(peer)
 {
 	const char *why_not;
 
 	if (access(FAIL_COPY "probability", F_OK))
 		SKIP(return, "no " FAIL_COPY ": CONFIG_FAULT_INJECTION_DEBUG_FS");
-	leak_check_begin(_metadata, &self->leak);
-	why_not = peers_open(&self->peers, variant->from, variant->to);
+	why_not = test_peers_begin();
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	/* One window, or a failure would end the command at its end. */
-	self->mem = test_map_blocks(1);
-	ASSERT_EQ(0, madvise(self->mem, block_size(), MADV_NOHUGEPAGE));
-	fill_pages(self->mem, PAGES, 1);
 	test_takes_all(self->peers.from, self->mem, PAGES);
 }
 
-FIXTURE_TEARDOWN_PARENT(peer_fail)
+FIXTURE_TEARDOWN_PARENT(peer)
 {
 	unsigned int i;
 
@@ -99,19 +66,12 @@ FIXTURE_TEARDOWN_PARENT(peer_fail)
 	for (i = 0; i < ARRAY_SIZE(armed); i++)
 		EXPECT_EQ(0, attr_disarm(armed[i]));
 	EXPECT_EQ(0, evictions_fail(false));
-	if (hmm_ref_count() < self->leak.devices)
-		device_bind(self->peers.from_nr);
-	leak_check_end(_metadata, &self->leak);
+	test_peers_end(_metadata, self);
 }
 
-#define test_at_from(npages)	\
-	test_pages_at(self->peers.from, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
-#define test_at_to(npages)	\
-	test_pages_at(self->peers.to, self->mem, PAGES, HMM_REF_PAGE_DEVICE, npages)
+/* ---- steps that fail ------------------------------------------------------------- */
 
-/* ---- steps that fail ---------------------------------------------------------------- */
-
-/* Nothing has happened, and nothing is in the way of the next try. */
+/* Nothing has migrated, and the next attempt succeeds. */
 static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peers, char *mem,
 			   unsigned int seed)
 {
@@ -132,7 +92,7 @@ static void __test_unmoved(struct __test_metadata *_metadata, struct peers *peer
 #define test_unmoved(seed) \
 	__test_unmoved(_metadata, &self->peers, self->mem, seed)
 
-TEST_F(peer_fail, copy_fails)
+TEST_F(peer, copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -144,8 +104,8 @@ TEST_F(peer_fail, copy_fails)
 	test_unmoved(1);
 }
 
-/* One of the pages stays, and it alone. */
-TEST_F(peer_fail, one_copy_fails)
+/* One of the pages stays, and no other. */
+TEST_F(peer, one_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -162,8 +122,11 @@ TEST_F(peer_fail, one_copy_fails)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-/* By way of system memory the second copy fails: the page stays half way, and is not lost. */
-TEST_F(peer_fail, second_copy_fails)
+/*
+ * The second of two copies through system memory fails: the page stays in system memory, and is not
+ * lost.
+ */
+TEST_F(peer, second_copy_fails)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -182,7 +145,7 @@ TEST_F(peer_fail, second_copy_fails)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-TEST_F(peer_fail, no_room_for_copies)
+TEST_F(peer, no_room_for_copies)
 {
 	struct hmm_ref_migrate cmd;
 
@@ -193,7 +156,7 @@ TEST_F(peer_fail, no_room_for_copies)
 	test_unmoved(1);
 }
 
-TEST_F(peer_fail, copy_of_a_huge_page_fails)
+TEST_F(peer, copy_of_a_huge_page_fails)
 {
 	struct hmm_ref_migrate cmd;
 	char *mem;
@@ -215,13 +178,13 @@ TEST_F(peer_fail, copy_of_a_huge_page_fails)
 	test_dev_data(self->peers.to, mem, block_pages(), 1);
 }
 
-/* No page of the device is handed out: those of the other one stay there. */
-TEST_F(peer_fail, nothing_is_handed_out)
+/* No page can be allocated on the device: the pages stay on the other device. */
+TEST_F(peer, no_page_is_allocated)
 {
 	struct hmm_ref_migrate cmd;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	ASSERT_EQ(0, attr_arm(FAIL_HANDOUT, 0, -1));
 	test_migrate(self->peers.to, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
 	EXPECT_EQ(0, cmd.out_migrated);
@@ -230,10 +193,10 @@ TEST_F(peer_fail, nothing_is_handed_out)
 	test_unmoved(1);
 }
 
-/* ---- no room -------------------------------------------------------------------- */
+/* ---- no room --------------------------------------------------------------------- */
 
-/* The device is full, and nothing can leave it: what is on the other one stays there. */
-TEST_F(peer_fail, full_for_good)
+/* The device is full and cannot evict: the pages stay on the other device. */
+TEST_F(peer, full_and_cannot_evict)
 {
 	struct hmm_ref_migrate cmd;
 	unsigned long n;
@@ -256,10 +219,10 @@ TEST_F(peer_fail, full_for_good)
 	test_dev_data(self->peers.to, self->mem, PAGES, 1);
 }
 
-/* ---- the source is lost, or goes --------------------------------------------------- */
+/* ---- the source is lost or removed ----------------------------------------------- */
 
-/* What it answers is no data. The other device is not lost for that. */
-TEST_F(peer_fail, source_is_lost)
+/* The reply of a lost source is not used as data. The other device is not lost. */
+TEST_F(peer, source_is_lost)
 {
 	char *other = test_map_pages(1);
 	struct hmm_ref_migrate cmd;
@@ -290,7 +253,7 @@ struct pull {
 	unsigned long long migrated;
 };
 
-/* Has the attribute made a step fail as often as it was armed for? */
+/* Has the attribute failed as many steps as it was armed for? */
 static bool attr_wait(const char *attr)
 {
 	unsigned long long deadline = now_ms() + MEET_MS;
@@ -317,16 +280,16 @@ static int pull_main(void *arg)
 }
 
 /*
- * The engine of the other device hangs with a copy from the source. Removal of the source does not
- * wait for as long as others would: it gets its pages back, and evicts them.
+ * The engine of the other device hangs in a copy from the source. Removal of the source does not
+ * wait as long as other tasks would: it gets its pages back and evicts them.
  */
-TEST_F(peer_fail, source_goes_while_the_copy_hangs)
+TEST_F(peer, source_removed_during_hung_copy)
 {
 	struct pull pull = { .fd = self->peers.to, .mem = self->mem };
 	struct worker worker;
 
 	if (!self->peers.direct)
-		SKIP(return, "these devices copy by way of system memory");
+		SKIP(return, "these devices copy through system memory");
 	if (!device_can_unbind(self->peers.from_nr))
 		SKIP(return, "the device cannot be unbound");
 	ASSERT_EQ(0, attr_arm(FAIL_HANG, 0, 1));

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Migration against everything else at the same time. Every writer owns words that
- * nobody else writes and knows what they must hold, so a lost or a late write is
- * seen at once; counters prove that the two sides really met.
+ * Migration, and all other accesses, at the same time. Every writer owns words that no other side
+ * writes, and knows their expected values, so that a lost or late write is detected at once.
+ * Counters prove that the two sides have met.
  *
- * Stands for: a device mapping that stays valid while the page is copied (writes go
- * to the old page); a stale entry put into the device page table because the
- * sequence was not moved by one's own migration; mapping after migration without
- * asking whether the range was invalidated meanwhile (MADV_DONTNEED does not wait
- * for the page lock), and then using freed device memory.
+ * Covers: a device mapping that stays valid while the page is copied (writes go to the old page); a
+ * stale entry of the device page table, because the driver's own migration did not change the
+ * sequence; an entry made after migration without a check for an invalidation (MADV_DONTNEED does
+ * not wait for the page lock), which leads to freed device memory.
  */
 #include "hmm_ref_writers.h"
 
@@ -32,13 +31,9 @@ FIXTURE_SETUP(race)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	test_stats(self->race.fd, &self->before);
 }
 
@@ -47,7 +42,7 @@ FIXTURE_TEARDOWN_PARENT(race)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- the races --------------------------------------------------------------------- */
+/* ---- the races ------------------------------------------------------------------- */
 
 TEST_F(race, cpu_writers)
 {
@@ -84,7 +79,7 @@ TEST_F(race, device_writer)
 	check_writers(_metadata, &self->race, writers, 2);
 }
 
-/* CPU, device and migration, all on the same pages. */
+/* CPU, device and migration use the same pages. */
 TEST_F(race, cpu_and_device_writers)
 {
 	struct writer writers[2];
@@ -103,7 +98,7 @@ TEST_F(race, cpu_and_device_writers)
 	check_writers(_metadata, &self->race, writers, 2);
 }
 
-/* Throws pages away, now and then all of them, and writes them anew. */
+/* Discards pages, sometimes all of them, and writes new ones. */
 static int discard_main(void *arg)
 {
 	struct race *race = arg;
@@ -125,7 +120,7 @@ static int discard_main(void *arg)
 	return 0;
 }
 
-/* Every byte is what was written there once, or zero. */
+/* Every byte is one that was written there, or zero. */
 static int suspicious_reader(void *arg)
 {
 	struct race *race = arg;
@@ -191,7 +186,7 @@ static int remap_main(void *arg)
 	return 0;
 }
 
-/* A command may meet the moment at which nothing is mapped there. */
+/* A command may run at a moment when nothing is mapped. */
 static int careful_migrate(void *arg)
 {
 	struct race *race = arg;
@@ -217,7 +212,10 @@ TEST_F(race, mremap_and_map_over)
 {
 	struct worker workers[2];
 
-	/* Last, since no new stack may get a place that remap_main() leaves for a moment. */
+	/*
+	 * Started last, because a new stack could be mapped at an address that remap_main() leaves
+	 * for a moment.
+	 */
 	ASSERT_EQ(0, worker_start(&workers[0], careful_migrate, &self->race));
 	ASSERT_EQ(0, worker_start(&workers[1], remap_main, &self->race));
 	run_race(_metadata, &self->race, workers, 2);
@@ -239,8 +237,8 @@ static int verify_generation(void *arg)
 }
 
 /*
- * The child has the data of the moment of fork, although the device writes the
- * next generation for the parent at once, and pages move all the time.
+ * The child has the data of fork(), although the device writes the next generation for the parent
+ * at once, and pages migrate all the time.
  */
 TEST_F(race, fork)
 {
@@ -255,7 +253,7 @@ TEST_F(race, fork)
 	struct worker worker;
 	pid_t pid;
 
-	self->race.pause_us = 500;	/* a write has to come through now and then */
+	self->race.pause_us = 500;	/* now and then a write has to complete */
 	ASSERT_EQ(0, worker_start(&worker, migrate_main, &self->race));
 	do {
 		pid = child_start(verify_generation, &g);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Races on a huge page: each variant is a set of threads that move it, use it and cut it
- * up, all at the same time.
+ * Races on a huge page. Each variant is a set of threads that migrate it, use it and split it, all
+ * at the same time.
  *
- * The middle of the block, CUT, is what is discarded, mapped over, moved away and
- * protected: it holds its data or zeros. In the rest some pages, SPOTS, have words that
- * one writer owns each, and all other words never change. A thread makes one huge page of
- * the block again, whenever it can, so that the others do not soon race on small pages.
+ * The middle of the block, CUT, is discarded, mapped over, moved away and protected: it holds its
+ * data or zeros. In the rest, some pages (SPOTS) have words that one writer owns each, and all
+ * other words never change. A thread makes the block a huge page again whenever it can, so that the
+ * threads do not soon race on small pages.
  *
- * Stands for: a folio that is split while it is copied; a fault on a part of a folio that
- * others split or put together; a part that is unmapped under the copy of the whole; a
- * page of a folio found by another's entry.
+ * Covers: a folio that is split while it is copied; a fault on a part of a folio that other threads
+ * split or collapse; a part that is unmapped during the copy of the whole; a page of a folio that
+ * is looked up by the entry of another page.
  *
  * HMM_REF_MS is how long each variant lasts (default 600).
  */
@@ -23,7 +23,7 @@
 #define CUT		200UL
 #define CUT_PAGES	32UL
 
-/* The ends of the block, both sides of the cut, and some between. */
+/* The ends of the block, both sides of the cut, and some pages in between. */
 static const unsigned long spots[] = { 0, 1, 77, CUT - 1, CUT + CUT_PAGES, 300, 510, 511 };
 
 #define SPOTS		ARRAY_SIZE(spots)
@@ -34,17 +34,17 @@ enum {
 	DISCARD = 0x100, MAP_OVER = 0x200, REMAP = 0x400, PROTECT = 0x800,
 };
 
-#define ACTORS		13	/* these, and the one that renews the huge page */
+#define ACTORS		13	/* the actors below, and the one that renews the huge page */
 
 struct stage {
 	struct race race;
 	int old;
 	char *elsewhere;	/* as large as the cut */
-	unsigned long hold;	/* nothing moves, or is cut, while the huge page is made */
+	unsigned long hold;	/* other threads stop while the huge page is renewed */
 	unsigned long whole;	/* huge pages seen on the device */
 	unsigned long renewed, tried;
 	unsigned long children;
-	unsigned long values[2][SPOTS];	/* last written by CPU and device */
+	unsigned long values[2][SPOTS];	/* last values that the CPU and the device have written */
 };
 
 FIXTURE(large)
@@ -107,7 +107,7 @@ static char *page_at(struct stage *stage, unsigned long page)
 	return stage->race.mem + page * page_size();
 }
 
-/* ---- movers ----------------------------------------------------------------------- */
+/* ---- migration ------------------------------------------------------------------- */
 
 static void wait_while_held(struct stage *stage)
 {
@@ -204,7 +204,7 @@ static int renewer(void *arg)
 	return 0;
 }
 
-/* ---- users ------------------------------------------------------------------------ */
+/* ---- accesses -------------------------------------------------------------------- */
 
 static int cpu_writer(void *arg)
 {
@@ -229,7 +229,7 @@ static int cpu_writer(void *arg)
 	return 0;
 }
 
-/* On a busy host, a range that all the others work on may change for very long. */
+/* On a busy host, a range that all other threads change may be unstable for very long. */
 static bool gave_up(int rc)
 {
 	return rc == -EBUSY;
@@ -267,7 +267,7 @@ static int device_writer(void *arg)
 	return 0;
 }
 
-/* But for the writers' words, a page has its data; in the cut, or zeros. */
+/* A page has its data, except in the writers' words. In the cut it may be zero instead. */
 static bool has_its_data(const unsigned long *words, unsigned long page,
 			 bool (*or_else)(unsigned long word, unsigned long whole))
 {
@@ -298,7 +298,7 @@ static bool page_is_good(const unsigned long *words, unsigned long page)
 	return has_its_data(words, page, is_zero);
 }
 
-/* It reads the cut while a CPU fills it. */
+/* Reads the cut while a CPU fills it. */
 static int device_reader(void *arg)
 {
 	unsigned int random = random_seed("HMM_REF_SEED");
@@ -322,7 +322,7 @@ static int device_reader(void *arg)
 	return rc;
 }
 
-/* A child has what was there when it was made, and writes to it, or just ends. */
+/* A child has the data of fork(). It writes to the block, or just exits. */
 static int child_main(void *arg)
 {
 	struct stage *stage = arg;
@@ -362,7 +362,7 @@ static int forker(void *arg)
 	return 0;
 }
 
-/* ---- cutters ----------------------------------------------------------------------- */
+/* ---- splits ---------------------------------------------------------------------- */
 
 static int discard(struct stage *stage, char *cut, size_t size)
 {
@@ -379,14 +379,17 @@ static int map_over(struct stage *stage, char *cut, size_t size)
 	if (mmap(cut, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		 -1, 0) != cut)
 		return -errno;
-	/* As the rest of the block is: then the two become one VMA, and may be a huge page. */
+	/*
+	 * The same flags as the rest of the block, so that the VMAs are merged and a huge page is
+	 * possible.
+	 */
 	if (madvise(cut, size, MADV_HUGEPAGE))
 		return -errno;
 	fill_pages_from(cut, CUT_PAGES / 2, 1, CUT);
 	return 0;
 }
 
-/* Both places stay mapped all the time. */
+/* Both ranges stay mapped all the time. */
 static int remap(struct stage *stage, char *cut, size_t size)
 {
 	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
@@ -448,7 +451,7 @@ static int protector(void *arg)
 	return cut_loop(arg, protect);
 }
 
-/* ---- the race ------------------------------------------------------------------------ */
+/* ---- the race -------------------------------------------------------------------- */
 
 /* In the order of their bits. */
 static int (*const actors[])(void *) = {
@@ -469,7 +472,7 @@ TEST_F(large, race)
 	for (w = 0; w < 2; w++)
 		for (i = 0; i < SPOTS; i++)
 			*word_of(race, spots[i], w + 1) = 0;
-	/* At least once it is a large folio that all of them find. */
+	/* At the start the block is a large folio on the device. */
 	test_to_device(race->fd, race->mem, PAGES);
 	if (keeps_large())
 		ASSERT_TRUE(is_whole(race->fd, race->mem));
@@ -477,7 +480,7 @@ TEST_F(large, race)
 		if (variant->actors & (1U << i))
 			ASSERT_EQ(0, worker_start(&workers[n++], actors[i], stage));
 	ASSERT_EQ(0, worker_start(&workers[n++], renewer, stage));
-	/* With all the others about, it may take some tries. */
+	/* With all other threads running, this may take several attempts. */
 	while (!counter_get(&stage->renewed) && now_ms() < deadline)
 		usleep(10000);
 	run_race(_metadata, race, workers, n);

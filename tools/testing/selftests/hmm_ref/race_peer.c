@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Two devices that take pages of each other while others use them: two mirrors of one device and
- * one of the other, all of one mm, and the CPU. Every writer knows what its words must hold.
+ * Two devices take pages from each other while both are in use: two mirrors of one device and one
+ * of the other, all of the same mm, and the CPU. Every writer knows the expected values of its
+ * words.
  *
- * Stands for: a write by way of a translation of the device that a page has left, which goes to
- * memory of others; a copy that begins before the other device's translation is gone; two devices
- * that wait for each other, or two tasks that take pages out of each other's hands.
+ * Covers: a write through a translation of the device that the page has left, which reaches other
+ * memory; a copy that begins before the translation of the other device is gone; two devices that
+ * wait for each other; two tasks that repeatedly take pages from each other.
  */
 #include "hmm_ref_writers.h"
 #include "hmm_ref_peer.h"
 
-/* A write brings a page back to system memory: now and then there is time to go over. */
+/* A write brings a page back to system memory, so the writers leave time for migrations. */
 #define REST		8
 
 FIXTURE(race_peer)
@@ -70,7 +71,7 @@ FIXTURE_TEARDOWN_PARENT(race_peer)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* How many pages have left a device for another one since then? */
+/* Returns how many pages have left a device for another one since @since. */
 static unsigned long long left_for_peers(int fd, const struct hmm_ref_stats *since)
 {
 	struct hmm_ref_stats now;
@@ -78,7 +79,7 @@ static unsigned long long left_for_peers(int fd, const struct hmm_ref_stats *sin
 	return _test_stats(fd, &now) ? 0 : now.out_to_peers - since->out_to_peers;
 }
 
-/* Pages go over, and come back: on a slow machine that takes time. */
+/* Waits until pages have migrated in both directions, which takes time on a slow machine. */
 static void __test_go_over(struct __test_metadata *_metadata, const struct peers *peers,
 			   const struct hmm_ref_stats *from, const struct hmm_ref_stats *to)
 {
@@ -98,14 +99,14 @@ static void __test_go_over(struct __test_metadata *_metadata, const struct peers
 #define test_go_over() \
 	__test_go_over(_metadata, &self->peers, &self->from, &self->to)
 
-/* ---- one that migrates, and four that write ------------------------------------------ */
+/* ---- one thread migrates, four write ------------------------------------------ */
 
 struct tour {
 	struct race *race;
 	int to;
 };
 
-/* From device to device, and through system memory now and then. */
+/* Migrates from device to device, and sometimes through system memory. */
 static int tour_main(void *arg)
 {
 	struct tour *tour = arg;
@@ -145,14 +146,14 @@ TEST_F(race_peer, three_mirrors_and_the_cpu)
 	check_writers(_metadata, &self->race, writers, 4);
 }
 
-/* ---- mirrors that map again at once -------------------------------------------------- */
+/* ---- mirrors that map at once ------------------------------------------------- */
 
 struct reader {
 	struct race *race;
 	int fd;
 };
 
-/* What is not mapped any more is, as soon as that is possible. */
+/* Maps the pages again as soon as possible after they were unmapped. */
 static int keep_reading(void *arg)
 {
 	struct reader *reader = arg;
@@ -169,7 +170,7 @@ static int keep_reading(void *arg)
 	return 0;
 }
 
-/* Every page has @value, as each of the files sees it. */
+/* Checks that each file sees @value in every page. */
 static int write_and_look(struct race *race, int to, const int *fds, unsigned long value)
 {
 	unsigned long i, seen;
@@ -188,8 +189,8 @@ static int write_and_look(struct race *race, int to, const int *fds, unsigned lo
 }
 
 /*
- * Between the two passes over a window, for system memory and for the other device, mirrors of both
- * devices may map what is there. They must lose it in the second.
+ * A window is migrated in two passes: to system memory, and to the other device. Between them,
+ * mirrors of both devices may map the pages. They must lose these entries in the second pass.
  */
 TEST_F(race_peer, mapped_between_two_passes)
 {
@@ -221,7 +222,7 @@ TEST_F(race_peer, mapped_between_two_passes)
 	       left_for_peers(self->peers.from, &self->from));
 }
 
-/* ---- two that migrate, each to its device -------------------------------------------- */
+/* ---- two threads migrate, each to its device ---------------------------------- */
 
 static int push_to_peer(void *arg)
 {
@@ -251,16 +252,16 @@ TEST_F(race_peer, opposite_directions)
 	check_writers(_metadata, &self->race, &writer, 1);
 }
 
-/* ---- two processes ------------------------------------------------------------------- */
+/* ---- two processes ------------------------------------------------------------ */
 
 struct process {
 	struct race *race;
-	unsigned int nr;	/* of the device */
+	unsigned int nr;	/* number of the device */
 	unsigned long *stop;	/* shared */
 	unsigned long *moved;	/* shared */
 };
 
-/* Shares all of its pages with the other process, and pulls them to its own device. */
+/* Shares all of its pages with the other process, and migrates them to its own device. */
 static int pull_shared(void *arg)
 {
 	struct process *process = arg;
@@ -279,7 +280,7 @@ static int pull_shared(void *arg)
 	return !CHECK(!bad_pages(race->mem, race->npages, 1));
 }
 
-/* Of what both map there is one copy, which each device takes from the other. */
+/* Pages that both processes map exist once, and each device takes them from the other. */
 TEST_F(race_peer, two_processes)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes against migration in both directions, while pages are thrown away or shared
- * with a child at the same time: no write is lost, and no page that was thrown away
- * comes back.
+ * Writes during migration in both directions, while pages are discarded, or shared with a child. No
+ * write is lost, and no discarded page comes back.
  *
- * Stands for: the old page written to after it was copied; a page mapped for the
- * device after it was thrown away; a copy put where a page was thrown away meanwhile;
- * a device that writes to a page which fork has just shared.
+ * Covers: a write to the old page after it was copied; a page that is mapped for the device after
+ * it was discarded; a copy that is installed although the page was discarded meanwhile; a device
+ * that writes to a page which fork() has just shared.
  */
 #include "hmm_ref_race.h"
 
@@ -19,8 +18,8 @@ FIXTURE(discard)
 
 FIXTURE_VARIANT(discard)
 {
-	bool by_device;		/* or the CPU writes */
-	bool other_file;	/* than the one that migrates */
+	bool by_device;		/* the device writes, otherwise the CPU */
+	bool other_file;	/* through another file than that of the migration */
 	bool apart;		/* another thread discards */
 	bool large;		/* a huge page, which is discarded as a whole */
 };
@@ -43,15 +42,11 @@ FIXTURE_SETUP(discard)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
-	/* A migration waits for pages of the other CPU, and makes others wait for it. */
+	/* A migration waits for pages of the other CPU, and makes other tasks wait. */
 	self->race.pause_us = 500;
 	test_stats(self->race.fd, &self->before);
 }
@@ -61,14 +56,14 @@ FIXTURE_TEARDOWN_PARENT(discard)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- writers ------------------------------------------------------------------------ */
+/* ---- writers --------------------------------------------------------------------- */
 
 struct writer {
 	struct race *race;
 	unsigned long owner;
-	int fd;			/* -1: by CPU */
-	bool discards;		/* and nobody else does */
-	unsigned long *discarding;	/* odd while somebody else does */
+	int fd;			/* file of the device; -1: the CPU writes */
+	bool discards;		/* the writer itself discards */
+	unsigned long *discarding;	/* odd while another thread discards */
 	unsigned long value[PAGES];
 };
 
@@ -97,7 +92,7 @@ static int get(struct writer *w, unsigned long page, bool by_device,
 	return 0;
 }
 
-/* A huge page is discarded as a whole: one that has lost a page does not move as one. */
+/* A huge page is discarded as a whole: if it has lost a page, it does not migrate as a whole. */
 static int discard_page(struct race *race, unsigned long page)
 {
 	bool large = is_large(race);
@@ -109,7 +104,7 @@ static int discard_page(struct race *race, unsigned long page)
 	return rc;
 }
 
-/* Not so often that a huge page has no time to move. */
+/* Seldom enough that a huge page has time to migrate. */
 static bool is_discarded(const struct writer *w, unsigned long page, unsigned long round)
 {
 	if (is_large(w->race))
@@ -117,7 +112,7 @@ static bool is_discarded(const struct writer *w, unsigned long page, unsigned lo
 	return (round + page) % 3 == 0;
 }
 
-/* It is thrown away, by the writer itself: what it has written there is gone. */
+/* The writer itself has discarded the page, and with it its own words. */
 static void forget(struct writer *w, unsigned long page)
 {
 	if (is_large(w->race))
@@ -140,8 +135,8 @@ static bool is_right(const struct writer *w, unsigned long page, unsigned long v
 }
 
 /*
- * The last thing that MADV_DONTNEED does is to flush the TLB. So a CPU may see the old
- * page until it returns, when the device, which was told first, is on the new one.
+ * MADV_DONTNEED flushes the TLB at its end. A CPU may see the old page until MADV_DONTNEED returns,
+ * when the device, which is notified first, already uses the new page.
  */
 static bool look_at(struct writer *w, unsigned long page, bool by_device,
 		    const char *when)
@@ -162,8 +157,8 @@ static bool look_at(struct writer *w, unsigned long page, bool by_device,
 }
 
 /*
- * A page holds the last value, or nothing if somebody throws pages away. An older
- * value is a lost write, or a page that came back.
+ * A page holds the last value, or zero if pages are discarded. An older value is a lost write, or a
+ * page that came back.
  */
 static int writer_page(struct writer *w, unsigned long page, unsigned long round)
 {
@@ -177,7 +172,7 @@ static int writer_page(struct writer *w, unsigned long page, unsigned long round
 		return 0;
 	forget(w, page);
 	return !CHECK(!discard_page(w->race, page)) ||
-	       !CHECK(look_at(w, page, round & 2, "after it was thrown away"));
+	       !CHECK(look_at(w, page, round & 2, "after it was discarded"));
 }
 
 static int writer_main(void *arg)
@@ -196,7 +191,7 @@ static int writer_main(void *arg)
 
 struct discarder {
 	struct race *race;
-	unsigned long calls;	/* begun and ended: odd while one is under way */
+	unsigned long calls;	/* calls begun plus calls ended: odd during a call */
 };
 
 static int discard_main(void *arg)
@@ -240,7 +235,7 @@ TEST_F(discard, and_write)
 	       after.out_retries - self->before.out_retries);
 }
 
-/* ---- fork --------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------ */
 
 #define WRITERS	2
 
@@ -263,16 +258,12 @@ FIXTURE_SETUP(share)
 	const char *why_not;
 
 	leak_check_begin(_metadata, &self->leak);
-	self->race.fd = test_open(0);
-	self->race.fd2 = test_open(0);
-	why_not = race_map(&self->race, variant->large);
+	why_not = test_race_open(&self->race, variant->large);
 	if (why_not)
 		SKIP(return, "%s", why_not);
-	if (variant->large)
-		test_whole(&self->race);
 	race_clear_words(&self->race, 1);
 	race_clear_words(&self->race, 2);
-	/* A migration waits for pages of the other CPU, and makes others wait for it. */
+	/* A migration waits for pages of the other CPU, and makes other tasks wait. */
 	self->race.pause_us = 500;
 }
 
@@ -281,7 +272,7 @@ FIXTURE_TEARDOWN_PARENT(share)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* What a child compares: written by the parent, which is on the shared page. */
+/* Bounds for a child. The parent writes them on the shared page. */
 struct bounds {
 	unsigned long low[WRITERS][PAGES];
 	unsigned long high[WRITERS][PAGES];
@@ -293,7 +284,7 @@ struct snapshot {
 	struct bounds *bounds;
 };
 
-/* A writer has got at least to @low before the fork, and at most to @high after it. */
+/* A writer has reached at least @low before the fork, and at most @high after it. */
 static int child_main(void *arg)
 {
 	struct snapshot *s = arg;
@@ -327,7 +318,7 @@ static void sample(struct writer *writers, unsigned long (*values)[PAGES])
 			values[w][i] = counter_get(&writers[w].value[i]);
 }
 
-/* A writer of single words, without looks that would slow it down. */
+/* Writes single words, without checks that would slow it down. */
 static int counting_main(void *arg)
 {
 	struct writer *w = arg;
@@ -347,8 +338,8 @@ static int counting_main(void *arg)
 }
 
 /*
- * The CPU and the device count on all the time while children are made. A child has
- * the counters of the moment of fork, and they stay; the parent loses no count.
+ * The CPU and the device increment counters while children are forked. A child has the counters of
+ * its fork(), and they do not change. The parent loses no increment.
  */
 TEST_F(share, fork_and_write)
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Bad address ranges and bad buffers: the documented errno at once, nothing
- * allocated by the size that the caller named, nothing changed beyond what is
- * reported, and what was done before the error reported truly.
+ * Bad address ranges and bad buffers: the documented errno at once, no allocation of a size that
+ * the caller selects, no change beyond the returned counts, and right counts for the pages before
+ * the error.
  *
- * One variant per command that takes a range.
+ * There is a variant for each command that takes a range.
  *
- * Stands for: a count of pages that overflows when it is shifted, so 2^52 + 1 pages
- * pass as one; memory allocated by a size from user space; results lost because
- * the struct is not copied back on error; an error that is retried for ever.
+ * Covers: a page count that overflows when it is shifted, so that 2^52 + 1 pages pass as one;
+ * memory allocated by a size from user space; outputs that are lost because the struct is not
+ * copied back on error; an error that is retried forever.
  */
 #include "hmm_ref_utils.h"
 
@@ -25,14 +25,14 @@ FIXTURE(range)
 	struct leak_check leak;
 	struct hmm_ref_stats before;
 	int fd;
-	char *mem;	/* PAGES of data, then as many that are not mapped */
+	char *mem;	/* PAGES of data, then as many unmapped pages */
 	char *buf;	/* as large */
 };
 
 FIXTURE_VARIANT(range)
 {
 	enum what what;
-	bool aligned;	/* wants whole pages */
+	bool aligned;	/* requires whole pages */
 };
 
 FIXTURE_VARIANT_ADD(range, to_device) { .what = TO_DEVICE, .aligned = true };
@@ -59,10 +59,10 @@ FIXTURE_TEARDOWN_PARENT(range)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* What a command reports, in one unit: pages. */
+/* Outputs of a command, in pages. */
 struct result {
 	int rc;
-	bool refused;	/* the outputs are what they were */
+	bool refused;	/* the outputs have not changed */
 	unsigned long long done;
 	unsigned long long skipped;
 };
@@ -177,7 +177,7 @@ TEST_F(range, kernel_address)
 	test_nothing_changed();
 }
 
-/* No error: SNAPSHOT has a word for a page that is not there. */
+/* SNAPSHOT succeeds, because it has a state for an unmapped page. */
 TEST_F(range, unmapped)
 {
 	struct hmm_ref_page_state *states = (void *)self->buf;
@@ -197,7 +197,7 @@ TEST_F(range, unmapped)
 	test_nothing_changed();
 }
 
-/* The first half is done and counted, to the page. */
+/* The first half is processed and counted exactly. */
 TEST_F(range, half_unmapped)
 {
 	struct result result;
@@ -231,7 +231,7 @@ TEST_F(range, half_unmapped)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* What lies behind a hole is not touched. */
+/* Pages behind a hole are not touched. */
 TEST_F(range, hole_in_the_middle)
 {
 	unsigned long quarter = PAGES / 4;
@@ -250,13 +250,13 @@ TEST_F(range, hole_in_the_middle)
 	ASSERT_EQ(0, bad_pages_from(self->mem + HALF * page_size(), HALF, 1, HALF));
 }
 
-/* Where a TiB follows that nobody maps. */
+/* A TiB from this address on is not mapped. */
 #define LOW_ADDRESS	((void *)(1UL << 42))
 
 /*
- * A range that ends in user space, far behind what is mapped: an error at once, and
- * of it only the mapped pages are counted. SNAPSHOT would go on for as long as there
- * is room for its results, so there is little.
+ * A range that ends in user space, far behind the mapped pages: an error at once, and only the
+ * mapped pages are counted. SNAPSHOT would continue until its buffer is full, so the buffer is
+ * small.
  */
 TEST_F(range, huge)
 {
@@ -282,8 +282,8 @@ TEST_F(range, huge)
 }
 
 /*
- * From user space to where none is, also by sizes that become small when they are
- * shifted: refused, so nothing is done to the pages that are mapped.
+ * A range from user space to beyond its end, also with sizes that become small when they are
+ * shifted: refused, so that mapped pages are not processed.
  */
 TEST_F(range, into_the_kernel)
 {
@@ -330,8 +330,8 @@ TEST_F(range, bad_buffer)
 }
 
 /*
- * Half of the buffer is there. What is reported must be true: read so far is in
- * the buffer, written so far is in memory, and nothing was written beyond.
+ * Half of the buffer is mapped. The counts must be right: bytes counted by READ are in the buffer,
+ * bytes counted by WRITE are in memory, and nothing is written beyond.
  */
 TEST_F(range, half_a_buffer)
 {
@@ -363,8 +363,8 @@ TEST_F(range, half_a_buffer)
 }
 
 /*
- * The buffer ends in the middle of a page's bytes, and its last page has yet to be faulted
- * in: what fits counts, and not a byte more.
+ * The buffer ends in the middle of a page's data, and its last page has not been faulted in:
+ * exactly the bytes that fit are counted.
  */
 TEST_F(range, end_of_a_fresh_buffer)
 {
@@ -380,7 +380,7 @@ TEST_F(range, end_of_a_fresh_buffer)
 	ASSERT_EQ(0, memcmp(end - 100, self->mem, 100));
 }
 
-/* A buffer that may not be written is as bad for READ and SNAPSHOT as none. */
+/* For READ and SNAPSHOT, a read-only buffer is as bad as an unmapped one. */
 TEST_F(range, readonly_buffer)
 {
 	struct result result;
@@ -427,7 +427,7 @@ TEST_F(special, bad_direction)
 	test_cpu_data(mem, PAGES, 1);
 }
 
-/* Two huge pages, or NULL. Makes some when the system has none reserved. */
+/* Maps two huge pages, or returns NULL. Reserves some if the system has none. */
 static char *map_hugetlb(void)
 {
 	char *mem;
@@ -450,7 +450,7 @@ TEST_F(special, hugetlb)
 	mem = map_hugetlb();
 	if (!mem) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	fill_pages(mem, PAGES, 1);
 	EXPECT_EQ(-EINVAL, _test_migrate(self->fd, HMM_REF_TO_DEVICE, mem,
@@ -458,7 +458,7 @@ TEST_F(special, hugetlb)
 	EXPECT_EQ(0, cmd.out_migrated + cmd.out_already + cmd.out_skipped);
 	EXPECT_EQ(-EINVAL, _test_migrate(self->fd, HMM_REF_TO_SYSTEM, mem,
 					 block_size(), &cmd));
-	/* Mapped for the device where it is. */
+	/* The device maps the pages in place. */
 	EXPECT_EQ(0, dev_bad_pages(self->fd, mem, PAGES, 1));
 	EXPECT_EQ(0, _test_write(self->fd, mem + block_size() - sizeof(word), sizeof(word),
 				 "written"));
@@ -468,7 +468,7 @@ TEST_F(special, hugetlb)
 	write_file("/proc/sys/vm/nr_hugepages", old);
 }
 
-/* The one mapping of I/O kind that every process has. */
+/* Finds the I/O mapping that every process has. */
 static char *find_vvar(void)
 {
 	unsigned long start = 0;
@@ -499,12 +499,12 @@ TEST_F(special, device_mmap)
 	EXPECT_EQ(0, cmd.out_migrated + cmd.out_already + cmd.out_skipped);
 	test_err_migrate(EINVAL, self->fd, HMM_REF_TO_SYSTEM, mem, page_size(), &cmd);
 	test_err_read(EFAULT, self->fd, mem, sizeof(word), word);
-	/* It is read-only, too. */
+	/* The mapping is also read-only. */
 	rc = _test_write(self->fd, mem, sizeof(word), word);
 	ASSERT_TRUE(rc == -EFAULT || rc == -EPERM);
 }
 
-/* Behind good memory, such a mapping ends the command where it starts. */
+/* Behind good memory, such a mapping ends the command at its start. */
 TEST_F(special, hugetlb_behind_good_pages)
 {
 	char *mem = test_map_blocks(2), *huge;
@@ -518,7 +518,7 @@ TEST_F(special, hugetlb_behind_good_pages)
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, -1, 0);
 	if (huge == MAP_FAILED) {
 		write_file("/proc/sys/vm/nr_hugepages", old);
-		SKIP(return, "no huge pages to be had");
+		SKIP(return, "no huge pages can be allocated");
 	}
 	mem += block_size() - PAGES * page_size();
 	fill_pages(mem, PAGES, 1);

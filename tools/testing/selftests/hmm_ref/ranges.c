@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A mirror is made of ranges, each with a notifier of its own: what a process does with other
- * memory is of no concern to a fault of the device.
+ * A mirror consists of ranges, each with a notifier of its own. Changes to other memory of the
+ * process do not affect a device fault.
  *
- * Stands for: one notifier over the whole address space, by which threads that allocate and free
- * memory keep the device from getting any of its faults done.
+ * Covers: a single notifier for the whole address space, so that threads which allocate and free
+ * memory prevent all device faults from completing.
  */
 #include <sys/mman.h>
 
@@ -35,7 +35,7 @@ FIXTURE_SETUP(ranges)
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
 	blocks = test_map_blocks(2);
-	/* A huge page that is made meanwhile is a change, too. */
+	/* A huge page that khugepaged makes meanwhile would be a change, too. */
 	ASSERT_EQ(0, madvise(blocks, 2 * block_size(), MADV_NOHUGEPAGE));
 	self->mem = blocks;
 	self->neighbour.mem = blocks + block_size();
@@ -61,7 +61,7 @@ static int unmap_and_map(void *arg)
 	return 0;
 }
 
-TEST_F_TIMEOUT(ranges, faults_beside_unmaps, 180)
+TEST_F_TIMEOUT(ranges, faults_during_unmaps, 180)
 {
 	char *buf = test_map_pages(PAGES);
 	unsigned long long end = now_ms() + RACE_MS;

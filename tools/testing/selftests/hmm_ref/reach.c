@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Others reach for pages that are on the device: another process, a debugger, a disk
- * that reads and writes them by DMA, a driver that pins them for long, those who only
- * look. Whoever wants the data gets the data, and what they write is seen by all.
+ * Other users of pages that are on the device: another process, a debugger, a disk that does DMA, a
+ * driver that pins them for long, readers of /proc. Each of them gets the data, and all sides see
+ * what they write.
  *
- * Stands for: a fault by somebody else's mm, taken for one by the process that owns
- * the device file; a pinned page that is migrated under the DMA; a device page that
- * is handed to those who need system memory.
+ * Covers: a fault through another process's mm that is taken for one of the process which owns the
+ * device file; a pinned page that is migrated during the DMA; a device page that is passed to a
+ * user which needs system memory.
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
@@ -50,9 +50,9 @@ FIXTURE_TEARDOWN_PARENT(reach)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* ---- another process --------------------------------------------------------- */
+/* ---- another process ----------------------------------------------------------- */
 
-/* Has data of its own on the device, and finds what the other process wrote there. */
+/* Has data of its own on the device, and checks what the other process wrote there. */
 static int peer_main(void *arg)
 {
 	struct peer *peer = arg;
@@ -86,7 +86,7 @@ static void __peer_end(struct __test_metadata *_metadata, struct peer *peer, int
 {
 	event_post(peer->go);
 	ASSERT_EQ(0, child_wait(pid, PATIENCE_MS));
-	/* What is at the same address here is something else. */
+	/* At the same address, this process has other memory. */
 	test_dev_data(fd, peer->mem, PAGES, 1);
 	test_cpu_data(peer->mem, PAGES, 1);
 }
@@ -150,7 +150,7 @@ TEST_F(reach, ptrace)
 	peer_end(pid);
 }
 
-/* ---- who only looks ------------------------------------------------------------ */
+/* ---- readers of /proc ---------------------------------------------------------- */
 
 static bool read_through(const char *path)
 {
@@ -185,7 +185,7 @@ TEST_F(reach, proc_files)
 		EXPECT_EQ(sizeof(entry), pread(file, entry, sizeof(entry), (unsigned long)
 					       self->mem / page_size() * sizeof(long)));
 	EXPECT_EQ(0, mincore(self->mem, self->size, resident));
-	/* 4: forget which pages were written to. */
+	/* 4: clear the soft-dirty bits. */
 	EXPECT_EQ(0, write_file("/proc/self/clear_refs", "4"));
 	EXPECT_EQ(0, write_file("/proc/self/clear_refs", "1"));
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
@@ -201,7 +201,7 @@ static int open_disk(void)
 	return open(DISK, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
 
-/* The disk takes the data out of memory, and puts data into it. */
+/* The disk reads the memory, and writes it. */
 TEST_F(reach, direct_io)
 {
 	int disk = open_disk();
@@ -220,7 +220,7 @@ TEST_F(reach, direct_io)
 	test_cpu_data(self->mem, PAGES, 2);
 }
 
-/* What the device wrote, wherever it did that, is what the disk gets. */
+/* The disk gets the data of the device, wherever the device wrote it. */
 TEST_F(reach, direct_io_of_device_writes)
 {
 	int disk = open_disk();
@@ -263,8 +263,8 @@ static int push_main(void *arg)
 }
 
 /*
- * Pages on their way to the device all the time while the disk fills them: pinned pages
- * stay where the disk puts the data, others are brought back before it starts.
+ * Pages are migrated to the device all the time while the disk fills them. Pinned pages stay where
+ * the disk writes the data. Other pages are migrated to system memory before it starts.
  */
 TEST_F(reach, direct_io_race)
 {
@@ -300,9 +300,9 @@ TEST_F(reach, direct_io_race)
 	       pusher.skipped);
 }
 
-/* ---- pinned for long ------------------------------------------------------------ */
+/* ---- long-term pins ------------------------------------------------------------ */
 
-/* What the kernel's gup_test has in debugfs for its own tests. */
+/* The kernel's gup_test has this file in debugfs for its own tests. */
 #define GUP_TEST	"/sys/kernel/debug/gup_test"
 
 struct longterm_pin {
@@ -316,7 +316,7 @@ struct longterm_pin {
 #define PIN_STOP	_IO('g', 8)
 #define PIN_READ	_IOW('g', 9, __u64)
 
-/* The pinned pages are system pages, they stay, and the device writes to them. */
+/* The pinned pages are system pages and stay, and the device writes to them. */
 TEST_F(reach, longterm_pin)
 {
 	struct longterm_pin pin = {

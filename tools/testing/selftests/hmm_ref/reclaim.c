@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The system takes memory back: chunks of which no page is used, by the shrinker, and the
- * memory of a process that dies by the OOM reaper, in notifications that may not sleep.
+ * The system takes memory back: unused chunks, through the shrinker, and the memory of a dying
+ * process, through the OOM reaper, whose notifications may not sleep.
  *
- * Stands for: memory that is freed under pages in use; a page in a new chunk that shows
- * what its last owner left; a page that is handed out of a chunk that is freed; a shrinker that
- * frees nothing but says so; a reaper that the driver holds up.
+ * Covers: memory that is freed under used pages; a page in a new chunk that shows old data; a page
+ * that is allocated from a chunk that is being freed; a shrinker that reports progress without
+ * freeing memory; a reaper that the driver blocks.
  */
 #include <sys/ptrace.h>
 
@@ -52,7 +52,10 @@ static long memory(int fd)
 	return rc ? rc : (long)stats.out_storage_pages;
 }
 
-/* The shrinker only asks for it, so that takes a moment. Returns what the device still has. */
+/*
+ * The shrinker only queues the work, which takes a moment. Returns the pages that the device still
+ * has.
+ */
 static long shrink_all(int fd)
 {
 	unsigned long long end = now_ms() + PATIENCE_MS;
@@ -65,8 +68,8 @@ static long shrink_all(int fd)
 	return memory(fd);
 }
 
-/* Idle chunks go, with what their struct pages cost the system, and come again. */
-TEST_F(reclaim, idle_chunks_go)
+/* Idle chunks are freed with their struct pages, and are allocated again. */
+TEST_F(reclaim, idle_chunks_are_freed)
 {
 	unsigned long memmap = vm_counter("nr_memmap");
 	long npages = self->npages;
@@ -88,7 +91,7 @@ TEST_F(reclaim, idle_chunks_go)
 	audit_check(_metadata, self->fd);
 }
 
-/* Holes get memory that others have used: the device sees zeros. */
+/* Holes get memory that has been used before: the device sees zeros. */
 TEST_F(reclaim, new_memory_is_clear)
 {
 	unsigned long npages = self->npages, i;
@@ -106,8 +109,8 @@ TEST_F(reclaim, new_memory_is_clear)
 }
 
 /*
- * A chunk with one page in use stays, also when that is all that is left of a large folio. When
- * the other device's has gone, the shrinker has asked for this one, too.
+ * A chunk with one used page stays, even if that is the rest of a large folio. When the chunks of
+ * the other device are gone, the shrinker has queued this one, too.
  */
 TEST_F(reclaim, used_chunk_stays)
 {
@@ -143,7 +146,7 @@ static int shrink_for_long(void *arg)
 	return 0;
 }
 
-/* The shrinker against migrations that want the same chunk. */
+/* The shrinker runs while migrations allocate from the same chunk. */
 TEST_F(reclaim, while_migrating)
 {
 	unsigned long npages = self->npages;
@@ -171,7 +174,7 @@ TEST_F(reclaim, while_migrating)
 #define SYS_process_mrelease	448
 #endif
 
-/* Has pages on the device and a device mapping of them, and dies under its tracer. */
+/* Has pages on the device and a device mapping of them, and exits under its tracer. */
 static int die_slowly(void *arg)
 {
 	unsigned long npages = 2 * block_pages();
@@ -200,8 +203,8 @@ static int wait_stopped(pid_t pid)
 }
 
 /*
- * The child stops on its way out, with its memory still there. What the reaper does to
- * it then takes the device's pages, too.
+ * The child stops during its exit, with its memory still mapped. The reaper then unmaps the
+ * device's pages, too.
  */
 TEST_F(reclaim, reaped)
 {

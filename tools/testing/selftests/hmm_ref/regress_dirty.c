@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the device has written stays when another process gives up its share of the page.
+ * Data of the device stays when another process gives up its share of the page.
  *
- * No CPU has written to such a page, so no entry says that it is dirty. Unless the folio is marked
- * dirty, by the core (patches/core/0047) or by the driver, it comes back as a clean one. After
- * fork() the child's MADV_FREE then makes it a folio that may be dropped, and reclaim drops it: the
- * parent finds zeros.
+ * No CPU has written to such a page, so no PTE is dirty. Unless the core (patches/core/0047) or the
+ * driver marks the folio dirty, it returns as a clean folio. After fork(), the child's MADV_FREE
+ * then makes it a folio that may be dropped, and reclaim drops it: the parent finds zeros.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	256UL
@@ -45,8 +45,8 @@ static int give_up(void *mem)
 	return madvise(mem, PAGES * page_size(), MADV_FREE) ? -errno : 0;
 }
 
-/* The pages were holes when they went to the device: all that they hold is the device's. */
-TEST_F(dirty, childs_free)
+/* The pages were holes when they migrated, so all of their data is from the device. */
+TEST_F(dirty, child_frees_its_share)
 {
 	char *mem = test_map_pages(PAGES);
 	struct hmm_ref_evict evict;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory is discarded while a huge page there is split for a migration.
+ * Memory is discarded while a huge page in it is split for a migration.
  *
- * migrate_vma_setup() drops the lock of the page table for that. When the table had gone
- * meanwhile it began with the range anew, behind the entries that it had written, and
- * wrote past the end of the driver's arrays. KASAN sees it.
+ * migrate_vma_setup() drops the page table lock for the split. If the table was freed meanwhile, it
+ * started with the range again, behind the entries that it had already written, and wrote beyond
+ * the end of the driver's arrays. KASAN detects it.
  */
 #include "hmm_ref_huge.h"
 
@@ -29,10 +29,10 @@ FIXTURE_TEARDOWN_PARENT(discard)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Discards all of it, a little after it is told to. */
+/* Discards the whole block, a little after it is told to. */
 struct discarder {
 	char *mem;
-	unsigned long round;	/* counted up: do it */
+	unsigned long round;	/* incremented to start it */
 	unsigned long done;
 	unsigned long delay;
 	unsigned long stop;

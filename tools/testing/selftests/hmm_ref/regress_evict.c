@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Eviction, and whose pages they are.
+ * Eviction of pages in mappings that are unusual, or going away.
  *
- * of_a_process_that_ends: while a page migrates it has no mapping, so nothing of it keeps
- * its anon_vma. An eviction that does not see to that (migrate_device_range() and
- * migrate_device_pfns() do not) has the core follow a freed pointer when it finishes. Found
- * by the fuzzer, as KASAN: slab-use-after-free in rmap_walk_anon(). It takes KASAN to see.
+ * of_a_process_that_ends: while a page migrates it has no mapping, so nothing keeps its anon_vma
+ * alive. If the eviction does not (migrate_device_range() and migrate_device_pfns() do not), the
+ * core follows a freed pointer when it finishes. Found by the fuzzer, as KASAN: slab-use-after-free
+ * in rmap_walk_anon(). Only KASAN detects it.
  *
- * The step is short. Whoever evicts has a low priority on a CPU that is busy, and is
- * interrupted at any place for longer than an anon_vma takes to be freed. It has the files
- * of those that end, as they share a table of files, and evicts all of each, again and
- * again.
+ * The step is short. The evicting task has a low priority on a busy CPU, so that it is interrupted
+ * anywhere, for longer than the freeing of an anon_vma takes. It shares the table of files of the
+ * exiting processes, and evicts all pages of each file, again and again.
  *
- * of_a_private_file: what is written to a private mapping of a file is anonymous memory, and
- * 7.3 numbers it by address, not by its place in the file. Looked for in the wrong place, such
- * pages never left: the device could not be unbound. Found by the fuzzer, too.
+ * of_a_private_file: data written to a private file mapping is anonymous memory, and 7.3 indexes it
+ * by address instead of by file offset. A lookup at the wrong index never found such pages: they
+ * stayed on the device, which could not be unbound. Also found by the fuzzer.
  */
 #include <sys/resource.h>
 
 #include "hmm_ref_utils.h"
 
 #define PAGES		250
-#define VICTIMS		2	/* processes that make them */
+#define VICTIMS		2	/* processes that have their pages evicted */
 
 FIXTURE(evict)
 {
@@ -31,7 +30,7 @@ FIXTURE(evict)
 		unsigned long ended;	/* victims that had their pages on the device */
 		unsigned long met;	/* of these, those that ended during an eviction */
 		unsigned long running;
-		unsigned long fds[VICTIMS];	/* of those that live now, or 0 */
+		unsigned long fds[VICTIMS];	/* files of the current victims, or 0 */
 	} *shared;
 };
 
@@ -65,7 +64,7 @@ static int evict(void *arg)
 
 	run_on_cpu(1);
 	setpriority(PRIO_PROCESS, gettid(), 10);
-	/* A file may be closed by now. */
+	/* The file may have been closed. */
 	while (!counter_get(&shared->stop) && (!rc || rc == -EBADF)) {
 		int fd = counter_get(&shared->fds[i++ % VICTIMS]);
 
@@ -95,7 +94,7 @@ static int victim(struct maker *maker)
 		return 1;
 	counter_set(maker->fd, fd);
 	touch_write(mem, PAGES);
-	/* Some are on their way back already. */
+	/* Some pages may already have been evicted. */
 	if (!CHECK(!_test_migrate(fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd)))
 		return 1;
 	usleep(rand() % 5000);
@@ -119,7 +118,7 @@ static int make_victims(void *arg)
 		if (!CHECK(pid > 0) || !CHECK(waitpid(pid, &status, 0) == pid) ||
 		    !CHECK(!status))
 			return 1;
-		/* It is the file of a process that has gone. */
+		/* The file belongs to a process that has exited. */
 		fd = counter_get(maker->fd);
 		counter_set(maker->fd, 0);
 		close(fd);
@@ -183,7 +182,7 @@ TEST_F(evict, of_a_private_file)
 	close(fd);
 }
 
-/* As many VMAs as pages, side by side on the device. One pass has to be enough. */
+/* As many VMAs as pages, whose pages are neighbours on the device. One pass has to evict all. */
 TEST_F(evict, of_many_mappings)
 {
 	const unsigned long npages = 256;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device page does not inherit from its last user: what that one has left in the
- * page's flags must be gone.
+ * A device page does not inherit page flags from its last user.
  *
- * Active pages that are discarded on the device leave "active" in its pages. Pages that
- * two processes have locked in memory are still "unevictable" when they get there.
- * To both at once, on the way back, the core said BUG (CONFIG_DEBUG_VM).
+ * Active pages that are discarded on the device leave "active" in the device pages. Pages that two
+ * processes have mlocked are still "unevictable" when they migrate. With both flags at once, the
+ * core hit a BUG on the way to system memory (CONFIG_DEBUG_VM).
  *
- * Pages of ordinary memory are "swapbacked". Memory that may be dropped, and must not be
- * written to swap, was when it came back from such a page. And "mlocked" is counted when
- * it is set, but munlock() does not find pages that are on the device.
+ * Pages of ordinary memory are "swapbacked". Memory that may be dropped, and must not be written to
+ * swap, was written there after it had been in such a device page. "mlocked" is counted when it is
+ * set, but munlock() does not find pages that are on the device.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES	256UL
@@ -36,7 +36,7 @@ FIXTURE_TEARDOWN_PARENT(flags)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Looking at a page from outside counts as use, and what is used again is active. */
+/* Reading a page from outside counts as use, and a page that is used again becomes active. */
 static int activate(char *mem, unsigned long npages)
 {
 	char *copy = map_pages(npages);
@@ -83,7 +83,7 @@ TEST_F(flags, locked_twice_after_active)
 
 	locker.mem = test_map_pages(PAGES);
 	fill_pages(locker.mem, PAGES, 2);
-	/* To lock memory that can be written would give each its own pages. */
+	/* Locking writable memory would give each process its own pages. */
 	ASSERT_EQ(0, mprotect(locker.mem, PAGES * page_size(), PROT_READ));
 	pid = child_start(locker_main, &locker);
 	ASSERT_LT(0, pid);
@@ -101,9 +101,9 @@ TEST_F(flags, locked_twice_after_active)
 	test_cpu_data(locker.mem, PAGES, 2);
 }
 
-/* ---- what must not be swapped ------------------------------------------------------ */
+/* ---- memory that must not be swapped --------------------------------------------- */
 
-/* A number in kB from a file of proc, or -1. */
+/* Returns a number in kB from a file of /proc, or -1. */
 static long proc_kb(const char *path, const char *name)
 {
 	char text[8192], *line;
@@ -116,7 +116,7 @@ static long proc_kb(const char *path, const char *name)
 
 #define swapped_kb()	proc_kb("/proc/self/status", "VmSwap:")
 
-/* Leave in the pages that the device hands out next what ordinary memory leaves. */
+/* Leaves the flags of ordinary memory in the pages that the device allocates next. */
 static void __use_device_pages(struct __test_metadata *_metadata, int fd)
 {
 	char *mem = test_map_pages(2 * PAGES);
@@ -126,7 +126,10 @@ static void __use_device_pages(struct __test_metadata *_metadata, int fd)
 	ASSERT_EQ(0, munmap(mem, 2 * PAGES * page_size()));
 }
 
-/* There and back, and out: what is dropped reads as zeros, and nothing is in swap. */
+/*
+ * Migrates the memory both ways and reclaims it: dropped pages read as zeros, and no page is in
+ * swap.
+ */
 static void __test_is_dropped(struct __test_metadata *_metadata, int fd, char *mem)
 {
 	unsigned long dropped = 0, i;
@@ -158,7 +161,7 @@ FIXTURE_SETUP(swap)
 		SKIP(return, "no swap, and " SWAP_DEVICE ": %s", strerror(-self->added));
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	/* Ordinary memory is swapped: else this would prove nothing. */
+	/* Shows that ordinary memory is swapped. */
 	mem = test_map_pages(PAGES);
 	fill_pages(mem, PAGES, 1);
 	ASSERT_EQ(0, page_out(mem, PAGES * page_size()));
@@ -187,7 +190,10 @@ TEST_F(swap, droppable)
 	__test_is_dropped(_metadata, self->fd, mem);
 }
 
-/* What the device may write is dirty from then on (patches/core/0047), and so this is read-only. */
+/*
+ * A page that the device may write is dirty from then on (patches/core/0047), so the mapping is
+ * read-only.
+ */
 TEST_F(swap, lazily_freed)
 {
 	char *mem = test_map_pages(PAGES);
@@ -198,9 +204,12 @@ TEST_F(swap, lazily_freed)
 	__test_is_dropped(_metadata, self->fd, mem);
 }
 
-/* ---- what is counted as locked ----------------------------------------------------- */
+/* ---- counts of locked memory ----------------------------------------------------- */
 
-/* Without what the CPUs have not told yet. A CPU may owe some pages that it unlocks. */
+/*
+ * Waits for the counts that CPUs have not yet added. A CPU may still hold pages that it has
+ * unlocked.
+ */
 static long locked_kb(void)
 {
 	write_file("/proc/sys/vm/stat_refresh", "1");
@@ -216,7 +225,7 @@ static void __test_count_stays(struct __test_metadata *_metadata, int fd, int ad
 	char *mem;
 	int round;
 
-	/* Some stay locked, or a count that is too low would not be seen. */
+	/* Some pages stay locked, so that a count which is too low is detected. */
 	ASSERT_EQ(0, mlock(base, size));
 	before = locked_kb();
 	ASSERT_LE((long)(size / 1024), before);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages that KSM has merged do not go to the device.
+ * Pages that KSM has merged do not migrate to the device.
  *
- * The core would move them: its stable tree then names a device page, which ksmd
- * compares with the next candidate through the direct map, and oopses. A CPU fault
- * on one would collect the same page several times and never get by. And where the rmap
- * of a merged page does not know the mapping that migrates, a migration entry is left.
+ * If the core migrated them, its stable tree would refer to a device page, which ksmd compares with
+ * the next candidate through the direct map, and oopses. A CPU fault on one would collect the same
+ * page several times and never succeed. If the rmap of a merged page does not know the mapping that
+ * migrates, a migration entry is left behind.
  */
 #include <linux/userfaultfd.h>
 
@@ -28,7 +28,7 @@ FIXTURE(ksm)
 	int fd;
 };
 
-/* Pages that KSM has merged: those that stand for others, and the others. */
+/* Pages that KSM has merged: those that are kept, and those that were replaced. */
 static long merged(void)
 {
 	return ksm_number("pages_shared") + ksm_number("pages_sharing");
@@ -40,7 +40,7 @@ FIXTURE_SETUP(ksm)
 		SKIP(return, "no " KSM "run: CONFIG_KSM");
 	leak_check_begin(_metadata, &self->leak);
 	self->fd = test_open(0);
-	/* Those who have ended leave their pages in ksmd's counts. */
+	/* Pages of processes that have exited are still in ksmd's counts. */
 	ASSERT_EQ(0, write_file(KSM "run", "2"));
 	ASSERT_EQ(0, merged());
 	ASSERT_EQ(0, write_file(KSM "pages_to_scan", "2000"));
@@ -56,7 +56,7 @@ FIXTURE_TEARDOWN_PARENT(ksm)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Pages that are all the same. Once this returns, @total are merged in all. */
+/* Maps identical pages. When this returns, @total pages have been merged in all. */
 static char *__map_merged(struct __test_metadata *_metadata, long total)
 {
 	unsigned long long deadline = now_ms() + 4 * PATIENCE_MS;
@@ -88,14 +88,14 @@ TEST_F(ksm, merged_pages_stay)
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, PAGES * page_size(), &cmd);
 	EXPECT_EQ(0, cmd.out_migrated);
 	EXPECT_EQ(PAGES, cmd.out_skipped);
-	/* ksmd compares the next ones with what it has in its tree. */
+	/* ksmd compares the next pages with those in its tree. */
 	__map_merged(_metadata, 2 * PAGES);
 	EXPECT_TRUE(same(mem, 0x5a));
 }
 
 /*
- * None is like another. Without the fix they stay: they may be merged at any moment. A kernel that
- * lacks other fixes may have this one.
+ * All pages differ. Without the fix they stay, because they may be merged at any moment. A kernel
+ * that lacks other fixes may have this one.
  */
 TEST_F(ksm, mergeable_pages)
 {
@@ -111,8 +111,8 @@ TEST_F(ksm, mergeable_pages)
 	test_cpu_data(mem, PAGES, 1);
 }
 
-/* A page of one's own again, it moves like any other. */
-TEST_F(ksm, written_pages_move)
+/* A page that was written is private again, and migrates as any other. */
+TEST_F(ksm, written_pages_migrate)
 {
 	char *mem = __map_merged(_metadata, PAGES);
 
@@ -127,7 +127,7 @@ struct family {
 	char *mem;
 };
 
-/* Lets KSM merge what it has from its parent. */
+/* Has KSM merge the pages that the child has from its parent. */
 static int merges(void *arg)
 {
 	unsigned long long deadline = now_ms() + 2 * PATIENCE_MS;
@@ -144,7 +144,7 @@ static int merges(void *arg)
 	return !CHECK(same(family->mem, 0x5a)) || !good;
 }
 
-/* Here the mapping may not be merged. It has a page that was, and that no rmap finds. */
+/* The parent's mapping is not mergeable. It has a merged page that no rmap walk finds. */
 TEST_F(ksm, merged_by_a_child)
 {
 	struct family family = { .merged = event_new(), .done = event_new() };
@@ -155,7 +155,7 @@ TEST_F(ksm, merged_by_a_child)
 	memset(family.mem, 0x5a, PAGES * page_size());
 	child = child_start(merges, &family);
 	EXPECT_TRUE(event_wait(family.merged));
-	/* What is written is one's own again: some pages are, some are not. */
+	/* A written page is private again: some pages are, others are not. */
 	family.mem[(PAGES - 1) * page_size()] = 0x5a;
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, family.mem, PAGES * page_size(), &cmd);
 	EXPECT_TRUE(same(family.mem, 0x5a));
@@ -166,7 +166,7 @@ TEST_F(ksm, merged_by_a_child)
 
 #ifdef UFFDIO_RWPROTECT
 
-/* Have nobody access the range. Returns the userfaultfd, or -errno. */
+/* Protects the range from all accesses. Returns the userfaultfd, or -errno. */
 static int protect(char *mem, size_t size)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_RWP };
@@ -189,7 +189,7 @@ static int protect(char *mem, size_t size)
 	return -errno;
 }
 
-/* The same where a userfaultfd wants to know of each access: all pages stay. */
+/* As above, with a userfaultfd event for each access: all pages stay. */
 TEST_F(ksm, merged_by_a_child_and_protected)
 {
 	struct family family = { .merged = event_new(), .done = event_new() };
@@ -209,9 +209,9 @@ TEST_F(ksm, merged_by_a_child_and_protected)
 	}
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, family.mem, PAGES * page_size(), &cmd);
 	EXPECT_EQ(PAGES, cmd.out_skipped);
-	/* Which ends the protection. */
+	/* Closing it ends the protection. */
 	close(uffd);
-	/* ksmd compares the next ones with what it has in its tree. */
+	/* ksmd compares the next pages with those in its tree. */
 	__map_merged(_metadata, 2 * PAGES);
 	EXPECT_TRUE(same(family.mem, 0x5a));
 	event_post(family.done);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A page of mlocked memory that has been unmapped, and a CPU that then does nothing.
+ * A page of mlocked memory that was unmapped, and a CPU that is idle afterwards.
  *
- * munlock keeps a reference to each single page in a batch of the CPU, and the batch is
- * emptied when that CPU next unmaps something or has 31 pages. Until then the device page
- * is in use by nobody, and unbind waited for it: as long as the CPU sleeps. Found by the
- * fuzzer, as "1 pages in use by nobody".
+ * munlock() keeps a reference to each single page in a batch of the CPU. The batch is drained when
+ * that CPU next unmaps memory, or has 31 pages. Until then the device page is used without a
+ * mapping, and unbind waited for it, as long as the CPU slept. Found by the fuzzer, as a page in
+ * use after all processes had exited.
  */
 #include "hmm_ref_utils.h"
 
@@ -14,7 +14,7 @@
 FIXTURE(mlocked)
 {
 	struct leak_check leak;
-	char pause[24];		/* of khugepaged */
+	char pause[24];		/* original scan interval of khugepaged */
 	unsigned int nr;
 	unsigned long *state;
 };
@@ -30,7 +30,7 @@ FIXTURE_SETUP(mlocked)
 	leak_check_begin(_metadata, &self->leak);
 	self->nr = 0;
 	self->state = test_map_shared(page_size());
-	/* It empties all batches whenever it sets out. */
+	/* khugepaged drains all batches before it scans. */
 	if (read_file(KHUGEPAGED, self->pause, sizeof(self->pause)) > 0)
 		ASSERT_EQ(0, write_file(KHUGEPAGED, "1000000"));
 }
@@ -56,7 +56,7 @@ struct client {
 	unsigned long *state;
 };
 
-/* Leaves a page in the batch of its CPU, and sleeps until it is told to end. */
+/* Leaves a page in the batch of its CPU, and sleeps until it is told to exit. */
 static int drops_a_locked_page(void *arg)
 {
 	struct client *client = arg;
@@ -86,7 +86,7 @@ TEST_F(mlocked, unbind_after_unmap)
 	pid_t pid, unbinder;
 	int i;
 
-	/* Nobody here is to empty the batch of the other CPU. */
+	/* This process must not drain the batch of the other CPU. */
 	run_on_cpu(0);
 	pid = child_start(drops_a_locked_page, &client);
 	ASSERT_LT(0, pid);
@@ -97,7 +97,7 @@ TEST_F(mlocked, unbind_after_unmap)
 	for (i = 0; i < PATIENCE_MS / 10 && waitpid(unbinder, NULL, WNOHANG) != unbinder; i++)
 		usleep(10000);
 	EXPECT_GT(PATIENCE_MS / 10, i);
-	/* Its exit empties the batch. */
+	/* The child drains the batch when it exits. */
 	counter_set(self->state, 2);
 	EXPECT_EQ(0, child_wait(pid, PATIENCE_MS));
 	if (i == PATIENCE_MS / 10)

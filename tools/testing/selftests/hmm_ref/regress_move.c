@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A migration against UFFDIO_MOVE, which waits for a migration entry inside of an
- * invalidation: move_pages_ptes() calls migration_entry_wait() between the two halves of
- * the notifier. A driver that has pages locked, as after migrate_vma_setup(), and waits
- * for the invalidation to end, as hmm_range_fault() does by mmu_interval_read_begin(),
- * never gets there; and neither task can be killed. Found by a review.
+ * Migration and UFFDIO_MOVE, which waits for a migration entry inside of an invalidation:
+ * move_pages_ptes() calls migration_entry_wait() between the two halves of the notifier. A driver
+ * that has pages locked, as after migrate_vma_setup(), and waits for the invalidation to end, as
+ * hmm_range_fault() does in mmu_interval_read_begin(), deadlocks with it, and neither task can be
+ * killed. Found by a review.
  *
- * The task that hangs is a child, so that the test can tell.
+ * The task that may hang is a child, so that the test can fail.
  */
 #include <linux/userfaultfd.h>
 
@@ -37,7 +37,7 @@ FIXTURE_TEARDOWN(move)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* A userfaultfd that moves pages to @mem. Returns it, or -errno. */
+/* Opens a userfaultfd that moves pages to @mem. Returns it, or -errno. */
 static int open_uffd(void *mem)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
@@ -55,7 +55,7 @@ static int open_uffd(void *mem)
 	return -EOPNOTSUPP;
 }
 
-/* Takes the pages of a window away, one by one. */
+/* Moves the pages of a window away, one by one. */
 static int take_away(void *arg)
 {
 	struct shared *shared = arg;
@@ -69,7 +69,7 @@ static int take_away(void *arg)
 			.len = page_size(),
 		};
 
-		/* Most are on the device, or gone already. */
+		/* Most pages are on the device, or have already been moved. */
 		if (ioctl(shared->uffd, UFFDIO_MOVE, &move))
 			continue;
 		counter_add(&shared->moves, 1);
@@ -78,7 +78,7 @@ static int take_away(void *arg)
 	return 0;
 }
 
-/* Has a window go to the device and come back. */
+/* Migrates a window in both directions. */
 static int migrate(void *arg)
 {
 	unsigned long long end = now_ms() + 3000 * env_number("HMM_REF_SECONDS", 2);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a device may do, what it does before it is refused, and what it tells.
+ * Permissions of a device access, its effects before it is refused, and the information that it
+ * exposes.
  *
- * The device wrote to shadow stacks, which nothing but calls and returns may write.
- * EXCLUSIVE and ATOMIC wrote to a shared mapping, which allocated memory for a hole of the
- * file, only to say that shared mappings are not possible. A word could be seen half
- * written. fdinfo showed the number of the opener in the initial pid namespace to readers
- * in any other.
+ * The device wrote to shadow stacks, which only calls and returns may write. EXCLUSIVE and ATOMIC
+ * wrote to a shared mapping, which allocated memory for a hole of the file, before they refused
+ * shared mappings. A word could be seen half written. fdinfo showed the opener's number of the
+ * initial pid namespace to readers in any other namespace.
  */
 #include <sys/mount.h>
 
@@ -53,7 +53,9 @@ static int touch(void *mem)
 	return 0;
 }
 
-/* A key protects from the CPU that runs the process. A device has no such register. */
+/*
+ * A key protects against accesses of the CPU that runs the process. A device has no such register.
+ */
 TEST_F(rights, protection_keys)
 {
 	unsigned long size = PAGES * page_size();
@@ -68,16 +70,16 @@ TEST_F(rights, protection_keys)
 	ASSERT_EQ(0, syscall(__NR_pkey_mprotect, mem, size, PROT_READ | PROT_WRITE, key));
 	ASSERT_EQ(CHILD_SIGNAL + SIGSEGV, child_run(touch, mem));
 
-	/* What is mapped, and what the device has to fault in. */
+	/* Pages that are mapped, and pages that the device has to fault in. */
 	test_dev_data(self->fd, mem, 1, 1);
 	ASSERT_EQ(0, dev_fill_pages(self->fd, mem, PAGES, 2));
 	test_to_device(self->fd, mem, PAGES);
 	test_dev_data(self->fd, mem, PAGES, 2);
 
-	/* The page comes back only for a CPU that may have it. */
+	/* A page returns only for a CPU with permission to access it. */
 	ASSERT_EQ(CHILD_SIGNAL + SIGSEGV, child_run(touch, mem));
 	test_pages_at(self->fd, mem, PAGES, HMM_REF_PAGE_DEVICE, PAGES);
-	/* The buffer is the CPU's. */
+	/* The CPU accesses the buffer, so the key protects it. */
 	test_err_read(EFAULT, self->fd, mem, 8, mem + 64);
 	test_to_system(self->fd, mem, PAGES);
 	test_exclusive(self->fd, mem, 1);
@@ -88,7 +90,7 @@ TEST_F(rights, protection_keys)
 	syscall(__NR_pkey_free, key);
 }
 
-/* ---- shadow stacks ---------------------------------------------------------------- */
+/* ---- shadow stacks --------------------------------------------------------------- */
 
 TEST_F(rights, shadow_stack)
 {
@@ -109,7 +111,7 @@ TEST_F(rights, shadow_stack)
 	EXPECT_EQ((unsigned long)stack + page_size() - 8, word & ~7UL);
 }
 
-/* ---- EXCLUSIVE looks before it writes ---------------------------------------------- */
+/* ---- EXCLUSIVE checks before it writes ------------------------------------------- */
 
 static long blocks_of(int file)
 {
@@ -153,7 +155,7 @@ TEST_F(rights, holes_of_a_shared_file)
 		EXPECT_EQ(0, present[i]);
 }
 
-/* The first page of a range is good, and counts; the second one is not touched. */
+/* The first page of the range is valid and counted. The second one is not touched. */
 TEST_F(rights, anonymous_then_shared)
 {
 	int file = memfd_create("hmm_ref", MFD_CLOEXEC);
@@ -214,7 +216,7 @@ TEST_F(rights, holes_of_hugetlb)
 	write_file(NR_HUGEPAGES, "0");
 }
 
-/* ---- a word is one load or store ---------------------------------------------------- */
+/* ---- a word is one load or store ------------------------------------------------- */
 
 struct word {
 	void *at;
@@ -222,7 +224,7 @@ struct word {
 	unsigned long stop;
 	unsigned long torn;
 	unsigned long last;
-	unsigned long changes;	/* that were seen: both sides run at the same time */
+	unsigned long changes;	/* seen by the other side, which so ran meanwhile */
 };
 
 static void word_store(const struct word *word, unsigned long value)
@@ -359,11 +361,11 @@ TEST_F(word, device_stores)
 	ASSERT_LT(0, word.changes);
 }
 
-/* ---- fdinfo ------------------------------------------------------------------------- */
+/* ---- fdinfo ---------------------------------------------------------------------- */
 
 #define PROC	"/tmp/hmm_ref_proc"
 
-/* The opener of a file, as a process says it that uses the /proc at @proc. */
+/* Reads the opener of a file as a process that uses the /proc at @proc sees it. */
 static long opener_of(const char *proc, const char *pid, int fd)
 {
 	char path[96], text[1024], *line;
@@ -383,7 +385,7 @@ struct inside {
 	int fd;
 };
 
-/* Process 1 of a pid namespace with a /proc of its own. */
+/* Process 1 of a pid namespace with its own /proc. */
 static int init_main(struct inside *inside)
 {
 	int fd = hmm_ref_open(0);

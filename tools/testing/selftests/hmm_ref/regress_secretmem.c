@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device cannot access memfd_secret() memory, and the attempt is an error.
+ * A device access to memfd_secret() memory fails.
  *
- * The core's range fault returned its pages like any others, but they are not in the
- * kernel's direct map: the access oopsed with the device page table locked.
+ * The core's hmm_range_fault() returned its pages like any others, but they are not in the kernel's
+ * direct map: the access oopsed with the device page table locked.
  */
 #include "hmm_ref_utils.h"
 
@@ -35,8 +35,7 @@ FIXTURE_SETUP(secretmem)
 
 FIXTURE_TEARDOWN_PARENT(secretmem)
 {
-	if (self->leak.devices)
-		leak_check_end(_metadata, &self->leak);
+	leak_check_end(_metadata, &self->leak);
 }
 
 TEST_F(secretmem, device_access)
@@ -59,12 +58,12 @@ TEST_F(secretmem, snapshot)
 	EXPECT_EQ(HMM_REF_WHY_SPECIAL, state.why);
 }
 
-TEST_F(secretmem, does_not_move)
+TEST_F(secretmem, does_not_migrate)
 {
 	struct hmm_ref_migrate cmd;
 	int rc;
 
-	/* Whatever the core says of the mapping, the page stays. */
+	/* Whatever the core returns for the mapping, the page stays. */
 	rc = _test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, page_size(), &cmd);
 	EXPECT_TRUE(rc == -EINVAL || (!rc && !cmd.out_migrated));
 	test_cpu_data(self->mem, 1, 1);

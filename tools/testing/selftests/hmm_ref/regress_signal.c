@@ -2,12 +2,11 @@
 /*
  * Long commands and signals.
  *
- * A command over a range of terabytes ignored every signal but a fatal one: no handler ran,
- * no timer fired, and the system could not be suspended. A range without a single page took
- * as long as one that is full.
+ * A command over a range of terabytes ignored all signals except fatal ones: no handler ran, no
+ * timer fired, and the system could not be suspended. An empty range took as long as a full one.
  *
- * Any signal ends a command after a window. What it has done is counted, so a program that
- * goes on with the rest gets to the end, however often it is interrupted.
+ * Any signal ends a command at the end of a window. The pages before are counted, so a program that
+ * continues with the rest completes, however often it is interrupted.
  */
 #include <sys/time.h>
 
@@ -25,7 +24,7 @@ static void on_signal(int signal)
 	counter_add(&signals, 1);
 }
 
-/* Interrupts what does not start again by itself. */
+/* Installs a handler that interrupts system calls. */
 static void handle(int signal, int flags)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = flags };
@@ -53,15 +52,15 @@ static unsigned long counted(const struct hmm_ref_migrate *cmd)
 	return cmd->out_migrated + cmd->out_already + cmd->out_skipped;
 }
 
-/* ---- what each command does of a range ------------------------------------------ */
+/* ---- commands on a part of a range ------------------------------------------ */
 
-/* A part of a range: @done pages of @npages. Returns 0 or -errno. */
+/* A part of a range: @done pages of @npages. Functions on it return 0 or -errno. */
 struct part {
 	int fd;
 	char *mem;
 	unsigned long npages;
 	unsigned long done;
-	void *buf;	/* of @npages */
+	void *buf;	/* for @npages */
 };
 
 static char *part_addr(const struct part *part)
@@ -139,7 +138,7 @@ static int do_snapshot(struct part *part)
 	return rc;
 }
 
-/* ---- every command under a timer ------------------------------------------------ */
+/* ---- every command under a timer -------------------------------------------- */
 
 FIXTURE(signal)
 {
@@ -179,8 +178,8 @@ FIXTURE_TEARDOWN_PARENT(signal)
 }
 
 /*
- * Each call does a window or, if that takes longer, a tenth of a second's worth. On a busy host
- * that may be nothing.
+ * Each call processes a window, or, if that takes longer, as much as a tenth of a second allows. On
+ * a busy host that may be nothing.
  */
 static bool call_is_right(struct part *part, int (*fn)(struct part *part),
 			  unsigned long *interrupted)
@@ -199,8 +198,11 @@ static bool call_is_right(struct part *part, int (*fn)(struct part *part),
 	       CHECK(did >= window || took >= 90);
 }
 
-/* All of the range, with a call for each signal. Until one is met: they come at several rates. */
-TEST_F(signal, goes_on_with_the_rest)
+/*
+ * The whole range, with a call for each signal. Several signal rates are tried, until a signal hits
+ * a command.
+ */
+TEST_F(signal, continues_with_the_rest)
 {
 	struct part *part = &self->part;
 	unsigned long interrupted = 0;
@@ -224,7 +226,7 @@ TEST_F(signal, goes_on_with_the_rest)
 	TH_LOG("interrupted %lu times in pass %u", interrupted, pass);
 }
 
-/* ---- more than a window ---------------------------------------------------------- */
+/* ---- more than a window ----------------------------------------------------- */
 
 FIXTURE(huge)
 {
@@ -243,8 +245,8 @@ FIXTURE_TEARDOWN_PARENT(huge)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Nothing can come back from where nothing is: that takes no time to find out. */
-TEST_F(huge, nothing_is_quick)
+/* Nothing can migrate from an empty range: that returns quickly. */
+TEST_F(huge, empty_is_quick)
 {
 	char *mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
 	struct hmm_ref_migrate cmd;
@@ -257,7 +259,7 @@ TEST_F(huge, nothing_is_quick)
 	EXPECT_EQ(0, cmd.out_skipped);
 }
 
-/* Nor where nothing is mapped, which EVICT goes over, too. */
+/* The same holds for unmapped memory, which EVICT accepts, too. */
 TEST_F(huge, unmapped_is_quick)
 {
 	char *mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
@@ -275,7 +277,7 @@ TEST_F(huge, unmapped_is_quick)
 	test_cpu_data(last, 1, 1);
 }
 
-/* A few pages in it are found, wherever they are. */
+/* A few pages in the range are found, at any address. */
 TEST_F(huge, pages_are_found)
 {
 	const unsigned long last = HUGE_RANGE - page_size();
@@ -291,9 +293,9 @@ TEST_F(huge, pages_are_found)
 	mem = map_huge(HUGE_RANGE, PROT_READ | PROT_WRITE);
 	if (mem == MAP_FAILED)
 		SKIP(return, "cannot map 16 TiB");
-	/* Not whole blocks of them. */
+	/* Single pages, not whole blocks. */
 	ASSERT_EQ(0, madvise(mem, HUGE_RANGE, MADV_NOHUGEPAGE));
-	/* And some of it in a mapping of its own. */
+	/* A part of the range is a mapping of its own. */
 	ASSERT_EQ(0, mprotect(mem + 700 * GIB, page_size(), PROT_READ));
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
 		fill_pages(mem + at[i], 1, i + 1);
@@ -308,7 +310,7 @@ TEST_F(huge, pages_are_found)
 		ASSERT_TRUE(page_holds(mem + at[i], i + 1, 0));
 }
 
-/* SNAPSHOT skips holes as well, and nothing but holes. */
+/* SNAPSHOT skips holes, and only holes. */
 TEST_F(huge, snapshot)
 {
 	const unsigned long size = 4 * GIB, npages = size / page_size();
@@ -325,7 +327,7 @@ TEST_F(huge, snapshot)
 	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
 	for (i = 0; i < ARRAY_SIZE(at); i++)
 		touch_write(mem + at[i] * page_size(), 1);
-	/* Unreadable, and not mapped at all: neither is a hole. */
+	/* Unreadable and unmapped memory: neither is a hole. */
 	ASSERT_EQ(0, mprotect(mem + 2 * GIB, block_size(), PROT_NONE));
 	ASSERT_EQ(0, munmap(mem + 3 * GIB, block_size()));
 	memset(states, 0xcc, npages * sizeof(*states));
@@ -342,7 +344,7 @@ TEST_F(huge, snapshot)
 	EXPECT_EQ(ARRAY_SIZE(at) + 2 * block_pages(), found);
 }
 
-/* No hole of a file is filled by the device, so none is looked at. */
+/* The device does not fill holes of a file, so they are skipped. */
 TEST_F(huge, holes_of_a_file)
 {
 	int file = memfd_create("hmm_ref", MFD_CLOEXEC);
@@ -355,7 +357,7 @@ TEST_F(huge, holes_of_a_file)
 		   file, 0);
 	if (mem == MAP_FAILED)
 		SKIP(return, "cannot map 1 TiB");
-	fill_pages(mem + 5 * GIB, 1, 1);	/* a copy, which moves */
+	fill_pages(mem + 5 * GIB, 1, 1);	/* a private copy, which migrates */
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, HUGE_RANGE / 16, &cmd);
 	EXPECT_EQ(HUGE_RANGE / 16 / page_size() - 1, cmd.out_skipped);
 	EXPECT_EQ(1, cmd.out_migrated);
@@ -363,8 +365,8 @@ TEST_F(huge, holes_of_a_file)
 }
 
 /*
- * What cannot be read stays, window by window: hours of work. The alarm's handler runs, and
- * the counts are those of whole windows.
+ * Pages that cannot be read stay, window by window, which takes hours. The handler of the alarm
+ * runs, and the counts are those of whole windows.
  */
 TEST_F(huge, handler_runs)
 {
@@ -374,7 +376,7 @@ TEST_F(huge, handler_runs)
 
 	if (mem == MAP_FAILED)
 		SKIP(return, "cannot map 16 TiB");
-	handle(SIGALRM, SA_RESTART);	/* makes no difference: it has done something */
+	handle(SIGALRM, SA_RESTART);	/* no restart: the command has made progress */
 	timer_set(100000, 0);
 	test_err_migrate(EINTR, self->fd, HMM_REF_TO_DEVICE, mem, HUGE_RANGE, &cmd);
 	EXPECT_EQ(1, signals);
@@ -390,7 +392,7 @@ struct busy {
 	unsigned long started;
 };
 
-/* Has the file to itself, until it gets its own signal. */
+/* Keeps the file busy until this thread gets its own signal. */
 static int keep_busy(void *arg)
 {
 	struct busy *busy = arg;
@@ -405,7 +407,10 @@ static int keep_busy(void *arg)
 				    &cmd) == -EINTR);
 }
 
-/* Who waits for another thread's command, and has done nothing, can be interrupted, too. */
+/*
+ * A task that waits for the command of another thread, and has processed nothing, can be
+ * interrupted, too.
+ */
 TEST_F(huge, waiting_for_another_thread)
 {
 	struct busy busy = { .fd = self->fd, .mem = map_huge(HUGE_RANGE, PROT_NONE) };
@@ -430,7 +435,7 @@ TEST_F(huge, waiting_for_another_thread)
 	test_to_device(self->fd, mem, 1);
 }
 
-/* A GiB, a signal each millisecond. */
+/* A GiB, with a signal each millisecond. */
 TEST_F_TIMEOUT(huge, gib_under_a_timer, 600)
 {
 	unsigned long interrupted = 0;
@@ -451,7 +456,10 @@ TEST_F_TIMEOUT(huge, gib_under_a_timer, 600)
 	TH_LOG("interrupted %lu times, %lu signals", interrupted, signals);
 }
 
-/* It cannot go on where it was, so it says what it has seen; and that is sound. */
+/*
+ * An interrupted AUDIT cannot be continued. It returns the counts of the pages that it has checked,
+ * and these add up.
+ */
 TEST_F(huge, audit)
 {
 	unsigned long npages = 64 * block_pages();

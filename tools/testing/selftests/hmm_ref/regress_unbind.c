@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device goes although somebody keeps it busy for as long as they like.
+ * The device is unbound although a task keeps it busy for as long as it likes.
  *
- * A command over a huge range did not look whether the device is gone, and unbind
- * waited for its end, unkillable. A command that waits for user space, behind a
- * userfaultfd, blocked the unbind of other devices too, as all shared one SRCU.
+ * A command over a huge range did not check whether the device is gone, and unbind waited for its
+ * end, unkillable. A command that waits for user space, behind a userfaultfd, also blocked the
+ * unbind of other devices, because all devices shared one SRCU.
  */
 #include <linux/userfaultfd.h>
 
@@ -48,7 +48,7 @@ struct client {
 	unsigned long *started;
 };
 
-/* Hours of work: what cannot be read stays, window by window. */
+/* Hours of work: pages that cannot be read stay, window by window. */
 static int looks_at_huge_range(void *arg)
 {
 	struct client *client = arg;
@@ -66,8 +66,8 @@ static int looks_at_huge_range(void *arg)
 	return !CHECK(rc == -ENODEV) || !CHECK(!cmd.out_migrated);
 }
 
-/* Waits until it is killed: nobody serves the fault. */
-static int reads_what_nobody_serves(void *arg)
+/* Waits until it is killed, because no thread serves the fault. */
+static int reads_without_a_server(void *arg)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
@@ -89,8 +89,8 @@ static int reads_what_nobody_serves(void *arg)
 	return 0;
 }
 
-/* Waits until it is killed, for the command's own struct. */
-static int command_that_does_not_come(void *arg)
+/* Waits in copy_from_user() of the command's struct, until it is killed. */
+static int unread_command(void *arg)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
@@ -140,21 +140,21 @@ TEST_F(busy, another_device)
 		SKIP(return, "needs two devices");
 	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
 		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
-	self->pid = child_start(reads_what_nobody_serves, &client);
+	self->pid = child_start(reads_without_a_server, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
 	EXPECT_EQ(0, child_run(unbind, &self->nr));
 	EXPECT_EQ(CHILD_SIGNAL + SIGKILL, child_kill(self->pid));
 }
 
-/* Before a command has come there is nothing that the device would have to stay for. */
-TEST_F(busy, with_a_command_that_does_not_come)
+/* A command that has not read its struct does not keep the device. */
+TEST_F(busy, with_an_unread_command)
 {
 	struct client client = { self->nr, self->started };
 
 	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
 		SKIP(return, "no userfaultfd (CONFIG_USERFAULTFD)");
-	self->pid = child_start(command_that_does_not_come, &client);
+	self->pid = child_start(unread_command, &client);
 	ASSERT_LT(0, self->pid);
 	ASSERT_TRUE(wait_started(self->started));
 	EXPECT_EQ(0, child_run(unbind, &self->nr));

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A huge page is on its way back from the device, and its mapping ends: a child exits,
- * execs or unmaps it, or a thread discards it.
+ * A huge page migrates from the device while its mapping ends: a child exits, execs or unmaps it,
+ * or a thread discards it.
  *
- * On the way the PMD is a migration entry, and migration has dropped the entry's mapping
- * and reference of the folio already. zap_huge_pmd() of a kernel without
- * patches/core/0001 asks the folio, and drops both once more. The folio is freed while
- * the driver copies from it: "Bad rss-counter state", lost data, CPU faults without
- * end, AUDIT violations, kernel BUGs. It takes one or two rounds.
+ * During the migration the PMD is a migration entry, and the entry's mapping and reference of the
+ * folio have already been dropped. zap_huge_pmd() of a kernel without patches/core/0001 drops both
+ * a second time. The folio is freed while the driver copies from it: "Bad rss-counter state", lost
+ * data, endless CPU faults, AUDIT violations, kernel BUGs. It takes one or two rounds.
  *
- * Where the core has the bug the driver keeps no large folios (module parameter large),
- * and the tests skip.
+ * Where the core has the bug, the driver does not keep large folios (module parameter large), and
+ * the tests are skipped.
  *
  * HMM_REF_MS is how long each variant lasts (default 700).
  */
@@ -24,7 +23,7 @@
 enum zap { EXIT, EXEC, MUNMAP, DONTNEED };
 enum way { TOUCH, WRITE, COMMAND, EVICT };
 
-/* One round, in memory that the child shares. */
+/* State of a round, in memory that the child shares. */
 struct round {
 	unsigned long ready, go, zapping, zapped;
 	unsigned int delay;
@@ -82,7 +81,7 @@ FIXTURE_TEARDOWN_PARENT(zap)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Neither side is always first. */
+/* So that each side is first at some time. */
 static void dawdle(unsigned int us)
 {
 	unsigned long long end = now_ns() + us * 1000ULL;
@@ -91,7 +90,7 @@ static void dawdle(unsigned int us)
 		;
 }
 
-/* ---- the end of the mapping ------------------------------------------------------- */
+/* ---- zap ----------------------------------------------------------------- */
 
 struct zapper {
 	struct round *round;
@@ -132,7 +131,9 @@ static int zap_main(void *arg)
 	return !CHECK(!rc);
 }
 
-/* A thread discards for its own process, a child ends what fork has given to it. */
+/*
+ * A thread discards memory of its own process. A child drops the mapping that it has from fork().
+ */
 struct other {
 	struct worker worker;
 	pid_t child;
@@ -152,7 +153,7 @@ static int other_wait(struct other *other, struct zapper *zapper)
 	       child_wait(other->child, PATIENCE_MS);
 }
 
-/* True until all of the mapping has gone. */
+/* Returns true when the whole mapping is gone. */
 static bool other_zaps(struct other *other, struct zapper *zapper)
 {
 	siginfo_t info = {};
@@ -165,7 +166,7 @@ static bool other_zaps(struct other *other, struct zapper *zapper)
 	return !info.si_pid;
 }
 
-/* ---- the way back ----------------------------------------------------------------- */
+/* ---- migration to system memory ------------------------------------------ */
 
 static int bring_back(int fd, int old, char *mem, enum way way, unsigned long page)
 {
@@ -178,7 +179,7 @@ static int bring_back(int fd, int old, char *mem, enum way way, unsigned long pa
 		touch_read(at);
 		break;
 	case WRITE:
-		/* The byte that is there: the write breaks copy-on-write and changes no data. */
+		/* Writes the same byte: the write breaks copy-on-write and changes no data. */
 		touch_write(at, (char)pattern_word(1, page, 0));
 		break;
 	case COMMAND:
@@ -205,10 +206,10 @@ static void __test_zapped(struct __test_metadata *_metadata, char *mem)
 }
 
 /*
- * The parent has all of its data in the end, and a task that discarded has none: neither the
- * page that was thrown away comes back, nor does a page go that is still mapped.
+ * In the end the parent has all of its data, and a task that has discarded memory has none: no
+ * discarded page comes back, and no mapped page is freed.
  */
-TEST_F(zap, on_the_way_back)
+TEST_F(zap, during_migration)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 700);
 	unsigned long long deadline = end + MEET_MS;

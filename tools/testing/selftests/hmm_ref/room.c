@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What takes room on a device that is full: what moves, and nothing else. The tasks
- * that wait for it get it in turn.
+ * Allocation on a full device: only pages that migrate need room, and tasks that wait for room get
+ * it in turn.
  *
- * Needs a device that is not too large (module parameter capacity), since all of it is
- * filled.
+ * Needs a device that is not too large (module parameter capacity), since the tests fill all of it.
  *
- * Stands for: pages that are evicted for a range that is on the device already, or that
- * cannot move; huge pages that are split for want of a block that could be had; a command
- * that starves because others take what was evicted for it; a process that is killed to
- * make room.
+ * Covers: pages that are evicted for a range that is on the device already, or that cannot migrate;
+ * huge pages that are split for want of a block that could be freed; a command that starves because
+ * other tasks take the pages that were evicted for it; a process that is killed to make room.
  */
 #include "hmm_ref_utils.h"
 
@@ -19,9 +17,9 @@ FIXTURE(room)
 {
 	struct leak_check leak;
 	int fd;
-	unsigned int nr;	/* the smallest device */
-	unsigned long npages;	/* of it */
-	bool large;		/* it keeps huge pages whole */
+	unsigned int nr;	/* of the smallest device */
+	unsigned long npages;	/* pages of that device */
+	bool large;		/* the device keeps huge pages whole */
 	char *mem;		/* as large as the device */
 };
 
@@ -86,7 +84,7 @@ static struct hmm_ref_migrate __test_by_window(struct __test_metadata *_metadata
 	return sum;
 }
 
-/* The device is full of the test's own pages. */
+/* Fills the device with pages of the test. */
 static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 			unsigned long npages)
 {
@@ -100,7 +98,7 @@ static void __test_fill(struct __test_metadata *_metadata, int fd, char *mem,
 
 #define test_fill()	__test_fill(_metadata, self->fd, self->mem, self->npages)
 
-/* ---- what is resident ---------------------------------------------------------- */
+/* ---- resident pages -------------------------------------------------------------- */
 
 TEST_F(room, resident_again)
 {
@@ -122,7 +120,10 @@ TEST_F(room, resident_again)
 	test_dev_data(self->fd, self->mem, self->npages, 1);
 }
 
-/* Of a window that is half there, the other half comes: for pages of others. */
+/*
+ * Half of a window is on the device. The other half migrates, and pages of other memory are
+ * evicted.
+ */
 TEST_F(room, half_resident)
 {
 	unsigned long half = block_pages() / 2;
@@ -132,7 +133,7 @@ TEST_F(room, half_resident)
 
 	if (self->npages < 3 * block_pages())
 		SKIP(return, "a device of less than three blocks");
-	/* The half that is there is what was filled first: the next to be evicted. */
+	/* The resident half was filled first, so it is the next to be evicted. */
 	fill_pages(mine, block_pages(), 2);
 	test_to_device(self->fd, mine, half);
 	__test_by_window(_metadata, self->fd, other, self->npages - block_pages());
@@ -144,7 +145,7 @@ TEST_F(room, half_resident)
 	test_dev_data(self->fd, mine, block_pages(), 2);
 }
 
-/* ---- what cannot move ---------------------------------------------------------- */
+/* ---- pages that cannot migrate --------------------------------------------------- */
 
 static void __test_stays(struct __test_metadata *_metadata, int fd, char *mem,
 			 unsigned long npages)
@@ -160,7 +161,10 @@ static void __test_stays(struct __test_metadata *_metadata, int fd, char *mem,
 
 #define test_stays(mem, n)	__test_stays(_metadata, self->fd, mem, n)
 
-/* Without a fix of the core the driver leaves them: they may be merged at any moment. */
+/*
+ * Without a fix of the core, the driver leaves mergeable pages, because they may be merged at any
+ * moment.
+ */
 static bool __test_mergeable_stay(struct __test_metadata *_metadata, int fd)
 {
 	char *mem = test_map_pages(1);
@@ -176,8 +180,8 @@ static bool __test_mergeable_stay(struct __test_metadata *_metadata, int fd)
 
 #define test_mergeable_stay()	__test_mergeable_stay(_metadata, self->fd)
 
-/* The command looks before it makes room, so none is made for these. */
-TEST_F(room, what_cannot_move)
+/* The command looks at the VMA before it makes room, so none is made for these pages. */
+TEST_F(room, no_room_for_unmovable_pages)
 {
 	bool mergeable_stay = test_mergeable_stay();
 	unsigned long n = 2 * block_pages(), long_ago;
@@ -206,10 +210,10 @@ TEST_F(room, what_cannot_move)
 }
 
 /*
- * Room is made for what moves, not for all of the window: a few pages are free, and no more
- * is needed for the few that another file has no exclusive access to.
+ * Room is made for the pages that migrate, not for the whole window: a few pages are free, and that
+ * is enough for the few that no other file has exclusive access to.
  */
-TEST_F(room, a_few_among_many)
+TEST_F(room, few_pages_of_a_window)
 {
 	char *mem = test_map_blocks(2);
 	unsigned long long evicted;
@@ -245,7 +249,7 @@ struct rival {
 	unsigned long *stop, *rounds;
 };
 
-/* Has its memory go to the device, piece by piece, and always finds the device full. */
+/* Migrates its memory to the device, part by part, and always finds the device full. */
 static int compete(void *arg)
 {
 	struct rival *rival = arg;
@@ -264,14 +268,14 @@ static int compete(void *arg)
 		if (!CHECK(!rc))
 			return 1;
 		counter_add(rival->rounds, 1);
-		/* It is in system memory again, for the next time. */
+		/* Migrates the memory back to system memory for the next round. */
 		if (rival->piece == 1)
 			touch_write(at, 1);
 	}
 	return 0;
 }
 
-/* One that needs a block at a time gets along with four that need a page. */
+/* One task that needs whole blocks makes progress beside four that need single pages. */
 TEST_F(room, many_small_rivals)
 {
 	unsigned long long deadline;
@@ -296,7 +300,7 @@ TEST_F(room, many_small_rivals)
 		pids[i] = child_start(compete, &rivals[i]);
 		ASSERT_LT(0, pids[i]);
 	}
-	/* Until each has had its share, be the host as slow as it may. */
+	/* Until each has completed its rounds, on a host of any speed. */
 	deadline = now_ms() + MEET_MS;
 	for (i = 0; i < ARRAY_SIZE(rivals); i++)
 		while (counter_get(rivals[i].rounds) < 2 * self->npages / block_pages() &&
@@ -334,8 +338,8 @@ static int there_and_back(void *arg)
 	return 0;
 }
 
-/* Two processes take blocks off the same list: neither has a huge page split. */
-TEST_F(room, huge_pages_of_two)
+/* Two processes take blocks from the same list: no huge page of either is split. */
+TEST_F(room, huge_pages_of_two_processes)
 {
 	unsigned long *counters = test_map_shared(page_size());
 	struct rival rivals[2];
@@ -363,7 +367,7 @@ TEST_F(room, huge_pages_of_two)
 }
 
 /*
- * Half of the device is free, but of no block all of it: a huge page gets one all the same,
+ * Half of the device is free, but no block is wholly free: a huge page gets a block all the same,
  * and stays whole.
  */
 TEST_F(room, scattered)
@@ -395,7 +399,7 @@ TEST_F(room, scattered)
 		ASSERT_TRUE(page_holds(self->mem + i * page_size(), 1, i));
 }
 
-/* A process that wants no huge pages gets none where it has nothing yet. */
+/* A process that disables huge pages gets none for its holes. */
 TEST_F(room, hole_of_a_process_without_thp)
 {
 	struct hmm_ref_page_state *states = calloc(block_pages(), sizeof(*states));
@@ -427,7 +431,7 @@ static long free_mib(void)
 	return at ? strtol(at + strlen("MemFree:"), NULL, 10) / 1024 : -1;
 }
 
-/* What the system keeps for itself: below that it looks for a process to kill. */
+/* Returns the reserve of the system in MiB. Below it, the system selects a process to kill. */
 static long reserve_mib(void)
 {
 	char text[32];
@@ -437,7 +441,7 @@ static long reserve_mib(void)
 	return strtol(text, NULL, 10) / 1024;
 }
 
-/* Takes all memory but a little, and is the first to be killed for more. */
+/* Uses all memory except a little, and is the first process to be killed for more. */
 static int take_memory(void *arg)
 {
 	long leave = *(long *)arg;
@@ -461,7 +465,7 @@ static int take_memory(void *arg)
 		pause();
 }
 
-/* How often was this program so short of memory that a process was to be killed? */
+/* Returns how often this program has invoked the OOM killer. */
 static unsigned int oom_invoked(int log)
 {
 	char record[2048], name[16], who[64];
@@ -475,9 +479,9 @@ static unsigned int oom_invoked(int log)
 }
 
 /*
- * Room is made for a process that has plenty, by bringing home what others have, to a
- * system that is short of memory: the command fails, and no process is killed for it. Other
- * tasks may be short of memory, too, and have the child killed.
+ * Room for a process with plenty of memory is made by evicting pages of another one, to a system
+ * that is short of memory: the command fails, and invokes no OOM killer. Other tasks that are short
+ * of memory may have the child killed.
  */
 TEST_F(room, without_memory)
 {
@@ -501,10 +505,10 @@ TEST_F(room, without_memory)
 	test_fill();
 	ASSERT_EQ(0, madvise(holes, size, MADV_NOHUGEPAGE));
 	memset(cushion, 1, 1024 * page_size());
-	/* The page tables of the holes are the process's own, and worth killing for. */
+	/* The page tables of the holes are the process's own, and may invoke the OOM killer. */
 	for (i = 0; i < size; i += block_size())
 		touch_write(holes + i, 1);
-	/* The kernel may keep more for itself than it says here: then it kills the child. */
+	/* The kernel's reserve may be larger than it reports. The child is killed then. */
 	args[0] = reserve_mib() + 12;
 	ASSERT_TRUE(log_write(log, "hmm_ref test: OOM kills are expected"));
 	pid = child_start(take_memory, args);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * SNAPSHOT where the core has more to say than that a page is there: hugetlb, whose
- * entries carry a number also when they are no pages; ranges that change while they are
- * looked at; and what it says of pages that it does not find.
+ * SNAPSHOT of ranges with more than present pages: hugetlb, whose non-present entries also have a
+ * page frame number; ranges that change during the walk; and the reason for a page that it does not
+ * find.
  *
- * Stands for: a struct page made of an entry that is none, of a hole or of a swap entry;
- * states of one window that are of two moments.
+ * Covers: a struct page made from an entry that has none, from a hole or from a swap entry; states
+ * within one window that are from two different times.
  *
  * HMM_REF_SECONDS is how long each race lasts (default 2).
  */
@@ -24,7 +24,7 @@ static unsigned long long race_end(void)
 	return now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 }
 
-/* The states of a block, as one SNAPSHOT has them. -EBUSY when they keep changing. */
+/* Reads the states of a block with one SNAPSHOT. Returns -EBUSY when they keep changing. */
 static int look(int fd, const void *mem, struct hmm_ref_page_state *states)
 {
 	struct hmm_ref_snapshot cmd;
@@ -35,7 +35,9 @@ static int look(int fd, const void *mem, struct hmm_ref_page_state *states)
 	return rc ? rc : cmd.out_pages == block_pages() ? 0 : -EPROTO;
 }
 
-/* How many pages of a block differ from the first one in @where, @order or CPU rights? */
+/*
+ * Returns how many pages of a block differ from the first one in @where, @order or CPU permissions.
+ */
 static unsigned long odd_ones(const struct hmm_ref_page_state *states)
 {
 	unsigned long i, odd = 0;
@@ -47,7 +49,7 @@ static unsigned long odd_ones(const struct hmm_ref_page_state *states)
 	return odd;
 }
 
-/* Maps memory of a PCI device, for which there are no struct pages; NULL without one. */
+/* Maps memory of a PCI device, which has no struct pages. Returns NULL if there is no device. */
 static char *map_io(void)
 {
 	char *mem = MAP_FAILED;
@@ -68,7 +70,7 @@ static char *map_io(void)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
-/* ---- hugetlb ------------------------------------------------------------------------ */
+/* ---- hugetlb --------------------------------------------------------------------- */
 
 FIXTURE(hugetlb)
 {
@@ -117,7 +119,7 @@ FIXTURE_SETUP(hugetlb)
 	self->mem = __test_map(_metadata, mmap(NULL, 2 * block_size(), PROT_READ | PROT_WRITE,
 					       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
 					       -1, 0));
-	/* With the first page there is a page table for the second. */
+	/* With the first page, there is a page table for the second one. */
 	fill_pages(self->mem, block_pages(), 1);
 }
 
@@ -133,7 +135,7 @@ FIXTURE_TEARDOWN_PARENT(hugetlb)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Nothing at all is reported of a huge page's pages. */
+/* Checks that SNAPSHOT reports no page in the huge page. */
 static void __test_nothing_at(struct __test_metadata *_metadata, int fd, const char *mem,
 			      struct hmm_ref_page_state *states)
 {
@@ -170,7 +172,7 @@ static void go_on(int sig)
 {
 }
 
-/* A page of bad memory, which the kernel takes away, and of which it tells the process. */
+/* Memory failure: the kernel unmaps the page and sends the process a signal. */
 TEST_F(hugetlb, poisoned)
 {
 	char word[8];
@@ -257,7 +259,7 @@ static int mover_main(void *arg)
 	return 0;
 }
 
-/* What a look at the moving page may find: all of it, or nothing. */
+/* A SNAPSHOT during a move finds all of the page, or nothing. */
 static bool is_whole_or_nothing(const struct hmm_ref_page_state *states)
 {
 	bool is_page = states[0].where == HMM_REF_PAGE_SYSTEM;
@@ -266,7 +268,10 @@ static bool is_whole_or_nothing(const struct hmm_ref_page_state *states)
 	       (is_page || (states[0].where == HMM_REF_PAGE_NONE && !states[0].flags));
 }
 
-/* Between two nodes, by move_pages() and by policy, under the eyes of the device. */
+/*
+ * The huge page moves between two nodes, by move_pages() and by policy, while the device looks at
+ * it.
+ */
 TEST_F(hugetlb, moves_between_nodes)
 {
 	struct mover mover = { .mem = self->mem };
@@ -305,7 +310,7 @@ TEST_F(hugetlb, moves_between_nodes)
 	test_cpu_data(self->mem, block_pages(), 1);
 }
 
-/* ---- why there is no page -------------------------------------------------------------- */
+/* ---- reasons for missing pages --------------------------------------------------- */
 
 FIXTURE(why)
 {
@@ -379,7 +384,7 @@ TEST_F(why, exclusive)
 	test_why(self->mem, NONE, ABSENT);
 }
 
-/* A page that traps the next access is there, and the device knows no more. */
+/* A page that traps the next access is present, and SNAPSHOT reports no more than that. */
 TEST_F(why, trapped)
 {
 #ifdef UFFDIO_RWPROTECT
@@ -408,7 +413,7 @@ TEST_F(why, trapped)
 #endif
 }
 
-/* Of another device's private memory nothing is known, whatever the size of the page. */
+/* Private memory of another device is not reported, whatever the size of the page. */
 TEST_F(why, on_another_device)
 {
 	struct hmm_ref_info info;
@@ -434,7 +439,7 @@ TEST_F(why, on_another_device)
 	test_cpu_data(self->mem, block_pages(), 1);
 }
 
-/* ---- one moment ---------------------------------------------------------------------- */
+/* ---- consistency ----------------------------------------------------------------- */
 
 FIXTURE(moment)
 {
@@ -469,9 +474,9 @@ FIXTURE_TEARDOWN_PARENT(moment)
 }
 
 /*
- * Discards the first and the last page of the block at once, and touches the last, then the first
- * one. Discarding does not wait for mmap_lock, so it comes in the middle of a walk. (A userfaultfd
- * that protects them would hide a mistake: for its sake the driver asks once more.)
+ * Discards the first and the last page of the block with one call, and touches the last one, then
+ * the first one. Discarding does not wait for mmap_lock, so it happens in the middle of a walk. (A
+ * userfaultfd that protects the pages would hide a bug: the driver repeats the walk for it.)
  */
 static int discard_and_touch(void *arg)
 {
@@ -489,8 +494,9 @@ static int discard_and_touch(void *arg)
 }
 
 /*
- * The core does not tell when a page is added, so the last one may be seen without the first.
- * The other way round they are of two moments, as both go at once.
+ * The core does not notify that a page is added, so the last page may be seen without the first.
+ * The other way round, the two states are from different times, because both pages are discarded
+ * together.
  */
 TEST_F(moment, discarded)
 {
@@ -524,7 +530,7 @@ TEST_F(moment, discarded)
 	TH_LOG("%lu looks, %lu changes", seen[0] + seen[1], self->changer.changes);
 }
 
-/* To the device and back. What cannot be moved now is moved the next time. */
+/* Migrates in both directions. Pages that are skipped migrate the next time. */
 static int change_place(void *arg)
 {
 	struct changer *changer = arg;
@@ -543,7 +549,7 @@ static int change_place(void *arg)
 	return 0;
 }
 
-/* A page of a large folio is where all of its pages are. */
+/* All pages of a large folio are in the same place. */
 TEST_F(moment, place_of_a_large_page)
 {
 	unsigned long large[HMM_REF_PAGE_REMOTE + 1] = {}, odd = 0;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test: processes do everything at random, on a device that fails, is slow, full, and goes
- * away; and every byte of every process is what was written there, after all of it.
+ * The soak test: processes run random operations on a device that fails, is slow, full, and is
+ * unbound, and in the end every byte of every process has to be right.
  *
  *	soak		run, for SOAK_SECONDS
- *	soak worker NR	what a worker calls when it begins anew by exec
+ *	soak worker NR	a worker that starts again by exec
  *
- *   SOAK_SECONDS	how long (default 10)
- *   SOAK_SEED		of all programs (default: the time)
+ *   SOAK_SECONDS	duration (default 10)
+ *   SOAK_SEED		seed of all programs (default: the time)
  *   SOAK_PROCESSES	workers (default 6)
  *
  * This file is the supervisor. It runs rounds. In a round workers run their programs
@@ -16,26 +16,27 @@
  * compares all of its memory with the shadow copy (soak_model.c) and ends. Then no device may have
  * a page in use, and AUDIT no violation.
  *
- * Whether a process is stuck is decided by what it gets done, and by time in which the supervisor
- * itself runs: a host that stands still stops both.
+ * A process is stuck if it makes no progress during time in which the supervisor itself runs: a
+ * host that stops also stops the supervisor.
  */
 #include <dirent.h>
 #include <stdarg.h>
 
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 #include "soak.h"
 
 #define SHARED_FD	100
 #define TICK_US		20000
 #define STUCK_MS	300000
-#define MORE_ROUNDS	20U	/* for a slow machine, until it has done its job */
-#define LIVES		15U	/* operations of a worker, before it may be killed */
-#define ROUND		50U	/* operations per worker, before a round may end */
+#define MORE_ROUNDS	20U	/* for a slow machine, until all has happened */
+#define LIVES		15U	/* operations of a worker before it may be killed */
+#define ROUND		50U	/* operations per worker before a round may end */
 
 struct soak_shared *soak;
 __thread struct soak_slot *soak_self;
 
-/* What the kernel is told for the time of the test, and what it was. */
+/* Settings of the kernel for the test, and their old values. */
 static struct {
 	const char *path, *value;
 	char was[24];
@@ -52,11 +53,11 @@ static struct {
 	pid_t workers[MAX_WORKERS];
 	bool killed[MAX_WORKERS];
 	pid_t unbinder;
-	unsigned int to_rebind;		/* devices, one of which is lost: a bit each */
+	unsigned int to_rebind;		/* bit mask of devices; one of them is lost */
 	struct {
 		uint64_t beats;
-		unsigned int ms;	/* since it got anything done */
-	} seen[SLOTS + 1];		/* the last one is the unbinder */
+		unsigned int ms;	/* since its last progress */
+	} seen[SLOTS + 1];		/* the last element is the unbinder */
 	unsigned long long last_tick;
 	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
 	int swap;
@@ -64,7 +65,7 @@ static struct {
 
 struct soak_totals soak_totals;
 
-/* What the kernel is to do during the test. */
+/* Events of the kernel that the test counts. */
 static struct {
 	const char *counter;
 	unsigned long before;
@@ -75,7 +76,7 @@ static struct {
 };
 
 /**
- * soak_print_events() - print how often the kernel has done what it is to do
+ * soak_print_events() - print how often each event of the kernel has happened
  */
 void soak_print_events(void)
 {
@@ -88,12 +89,12 @@ void soak_print_events(void)
 	printf("\n");
 }
 
-/* ---- failures ---------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------- */
 
 /**
- * soak_complain() - something is wrong: the first one is kept
- * @failure: which test fails
- * @format: what it was
+ * soak_complain() - record the first failure
+ * @failure: test that fails
+ * @format: description
  */
 void soak_complain(enum soak_failure failure, const char *format, ...)
 {
@@ -116,7 +117,7 @@ void soak_complain(enum soak_failure failure, const char *format, ...)
 }
 
 /**
- * soak_beat() - the current process has got something done
+ * soak_beat() - record progress of the current process
  */
 void soak_beat(void)
 {
@@ -132,7 +133,7 @@ static void show_stack(pid_t pid)
 		printf("# stack of %d:\n%s", pid, text);
 }
 
-/* All threads, and in the kernel's log all there are. */
+/* Shows all threads, and all tasks in the kernel's log. */
 static void show_stuck(pid_t pid)
 {
 	char path[64];
@@ -150,7 +151,7 @@ static void show_stuck(pid_t pid)
 	write_file("/proc/sysrq-trigger", "t");
 }
 
-/* ---- workers ----------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------- */
 
 static void start_worker(unsigned int nr)
 {
@@ -171,7 +172,7 @@ static void start_worker(unsigned int nr)
 	super.killed[nr] = false;
 }
 
-/* Also its child, which is ours now. */
+/* Also ends its child, which is a child of this process now. */
 static void end_group(unsigned int nr, pid_t group)
 {
 	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
@@ -222,9 +223,9 @@ static void kill_worker(unsigned int nr)
 	soak_totals.kills++;
 }
 
-/* ---- unbind ------------------------------------------------------------------------ */
+/* ---- unbind ---------------------------------------------------------------------- */
 
-/* Faults that are injected make bind fail: then it is done again. */
+/* Injected faults may make bind fail: it is repeated then. */
 static void unbind_and_bind(unsigned int nr, unsigned int pause_us)
 {
 	int rc = device_unbind(nr);
@@ -254,7 +255,7 @@ static void start_unbind(unsigned int nr, unsigned int pause_us)
 	soak_totals.unbinds++;
 }
 
-/* One of all is lost, and is of no use until it was bound anew. */
+/* One of the devices is lost. Binding all of them makes it usable again. */
 static void rebind_lost(void)
 {
 	unsigned int nr;
@@ -277,7 +278,7 @@ static bool reap_unbinder(void)
 	return !super.unbinder;
 }
 
-/* ---- progress ---------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------- */
 
 static void watch(unsigned int nr, pid_t pid, uint64_t beats, unsigned int ms)
 {
@@ -293,7 +294,7 @@ static void watch(unsigned int nr, pid_t pid, uint64_t beats, unsigned int ms)
 	show_stuck(pid);
 }
 
-/* Of a time in which the supervisor did not run, little counts. */
+/* While the supervisor itself did not run, little time is counted. */
 static void watch_progress(void)
 {
 	unsigned long long now = now_ms(), since = now - super.last_tick;
@@ -309,14 +310,14 @@ static void watch_progress(void)
 	watch(SLOTS, super.unbinder, 0, ms);
 }
 
-/* ---- devices ----------------------------------------------------------------------- */
+/* ---- devices --------------------------------------------------------------------- */
 
 static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
 {
 	static const struct hmm_ref_stats none;
 
 	if (now->out_invalidations < was->out_invalidations)
-		*was = none;	/* it was bound again */
+		*was = none;	/* it has been bound again */
 	soak_totals.to_device += now->out_to_device - was->out_to_device;
 	soak_totals.to_system += now->out_to_system - was->out_to_system;
 	soak_totals.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
@@ -326,7 +327,7 @@ static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now
 	*was = *now;
 }
 
-/* A device that is not there at the moment is not looked at. */
+/* A device that is unbound at the moment is skipped. */
 static void look_at_devices(void)
 {
 	struct hmm_ref_stats stats;
@@ -362,7 +363,7 @@ static void audit_device(unsigned int nr)
 		return;
 	}
 	rc = leak_wait(fd, 0, &stats);
-	/* Of a page that was mlocked each CPU may keep a reference, until it drains its batch. */
+	/* The batch of each CPU may hold a reference to an mlocked page until it is drained. */
 	for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {
 		write_file("/proc/sys/vm/compact_memory", "1");
 		rc = leak_wait(fd, 0, &stats);
@@ -379,7 +380,7 @@ static void audit_device(unsigned int nr)
 	soak_totals.audits++;
 }
 
-/* ---- rounds ------------------------------------------------------------------------ */
+/* ---- rounds ---------------------------------------------------------------------- */
 
 static void tick(void)
 {
@@ -387,18 +388,18 @@ static void tick(void)
 	reap_unbinder();
 	watch_progress();
 	soak_modes_tick(soak_operations(), &super.random);
-	if (!soak_below(&super.random, 10))
+	if (!below(&super.random, 10))
 		look_at_devices();
-	if (!soak_below(&super.random, 100))
-		kill_worker(soak_below(&super.random, soak->workers));
+	if (!below(&super.random, 100))
+		kill_worker(below(&super.random, soak->workers));
 	rebind_lost();
-	if (!soak_below(&super.random, 120))
-		start_unbind(soak_below(&super.random, soak->devices),
-			     soak_below(&super.random, 300000));
+	if (!below(&super.random, 120))
+		start_unbind(below(&super.random, soak->devices),
+			     below(&super.random, 300000));
 	usleep(TICK_US);
 }
 
-/* All compare their memory, and end. */
+/* All workers compare their memory and end. */
 static void end_round(void)
 {
 	unsigned int i;
@@ -450,7 +451,7 @@ static void run(unsigned int seconds)
 		run_round(ms);
 }
 
-/* ---- before and after -------------------------------------------------------------- */
+/* ---- before and after ------------------------------------------------------------ */
 
 static void map_shared(void)
 {
@@ -481,7 +482,7 @@ static void set_up(void)
 		ksft_exit_fail_msg("SOAK_PROCESSES must be from 1 to %u\n", MAX_WORKERS);
 	soak->devices = hmm_ref_count();
 	soak->core_fixed = core_is_fixed();
-	super.random = soak_stream(soak->seed, 0, 3);
+	super.random = stream_of(soak->seed, 0, 3);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (i = 0; i < ARRAY_SIZE(events); i++)
 		events[i].before = vm_counter(events[i].counter);
@@ -507,10 +508,10 @@ static void clean_up(void)
 		if (super.workers[i])
 			kill(-super.workers[i], SIGKILL);
 	}
-	/* A process that is stuck does not die: then the module stays as it is. */
+	/* A process that is stuck does not exit. The module stays as it is then. */
 	while (now_ms() < deadline && waitpid(-1, NULL, WNOHANG) >= 0)
 		usleep(TICK_US);
-	write_file(knobs[0].path, "2");		/* nothing stays merged */
+	write_file(knobs[0].path, "2");		/* no page stays merged */
 	for (i = 0; i < ARRAY_SIZE(knobs); i++)
 		write_file(knobs[i].path, knobs[i].was);
 	if (super.swap == 1 && !soak->failed)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The soak test: what its files share. See soak.c.
+ * The soak test: declarations that its files share. See soak.c.
  */
 #ifndef _HMM_REF_SOAK_H
 #define _HMM_REF_SOAK_H
@@ -11,17 +11,18 @@
 #include "kselftest.h"
 #include "hmm_ref_dev.h"
 #include "hmm_ref_file.h"
+#include "hmm_ref_stream.h"
 
 #define PAGE		4096UL
 #define BLOCK		(512 * PAGE)
 #define MAX_WORKERS	16U
-#define SLOTS_OF_WORKER	2U		/* itself, and a child */
+#define SLOTS_OF_WORKER	2U		/* the worker and a child */
 #define SLOTS		(MAX_WORKERS * SLOTS_OF_WORKER)
 #define MAX_MODES	20U
-#define RING		16U		/* operations that a slot remembers */
-#define MOST_PAGES	64U		/* that are accessed at once */
+#define RING		16U		/* operations that a slot records */
+#define MOST_PAGES	64U		/* largest number of pages in one access */
 
-/* ---- what all processes share -------------------------------------------------- */
+/* ---- what all processes share ---------------------------------------------------- */
 
 enum soak_kind {
 	SOAK_TOUCH, SOAK_STORE, SOAK_SAME, SOAK_GUP, SOAK_MIGRATE, SOAK_READ, SOAK_WRITE,
@@ -32,22 +33,22 @@ enum soak_kind {
 	SOAK_KINDS
 };
 
-/* What went wrong: each is a test that fails. */
+/* Kinds of failures. Each is a test. */
 enum soak_failure { SOAK_NONE, SOAK_DATA, SOAK_ERROR, SOAK_STUCK, SOAK_LEAK };
 
 /**
- * struct soak_slot - a process, or the last one that was there
- * @active: it is there
- * @generation: how many processes have been
- * @stream: its program: operation i depends on this number and on i
+ * struct soak_slot - a process, or the last one that used the slot
+ * @active: the process exists
+ * @generation: number of processes in this slot so far
+ * @stream: program of the process (hmm_ref_stream.h)
  * @index: operation under way
- * @beats: goes up with whatever it gets done
+ * @beats: counter of progress
  * @injected: operations that met an injected fault
- * @pending: of these, those since all of the memory was verified
- * @survived: those before
- * @verified: bytes compared with the shadow copy
+ * @pending: injected faults since all of the memory was last verified
+ * @survived: injected faults before that
+ * @verified: bytes compared with the shadow
  * @lost: bytes that were different
- * @lost_pages: pages that were on a device which was made to be lost
+ * @lost_pages: pages that were on a device when it was lost by injection
  * @ring: results of the last operations
  */
 struct soak_slot {
@@ -67,10 +68,10 @@ struct soak_slot {
 };
 
 /**
- * struct soak_shared - in a file without a name, which survives exec
- * @seed: of all programs
- * @stop: workers compare all and end
- * @epochs: of each mode; odd: it is on
+ * struct soak_shared - shared state of all processes, in a memfd that survives exec
+ * @seed: seed of all programs
+ * @stop: workers compare their memory and end
+ * @epochs: epoch of each mode, which is odd while the mode is on
  * @failed: first failure, enum soak_failure; @why is complete when @told is set
  */
 struct soak_shared {
@@ -82,7 +83,7 @@ struct soak_shared {
 	unsigned int failed, told;
 	char why[400];
 	uint64_t done[SOAK_KINDS];	/* operations that returned 0 */
-	uint64_t refused[SOAK_KINDS];	/* with an error that they may return */
+	uint64_t refused[SOAK_KINDS];	/* operations that returned an error that is allowed */
 	struct soak_slot slots[SLOTS];
 };
 
@@ -94,7 +95,7 @@ extern __thread struct soak_slot *soak_self;
 
 void soak_complain(enum soak_failure failure, const char *format, ...) __printf(2, 3);
 
-/* For workers: ends the process. */
+/* For workers. Ends the process. */
 #define soak_fail(failure, ...) do {			\
 	soak_complain(failure, __VA_ARGS__);		\
 	_exit(1);					\
@@ -102,12 +103,12 @@ void soak_complain(enum soak_failure failure, const char *format, ...) __printf(
 
 void soak_beat(void);
 
-/* ---- programs: soak_program.c ---------------------------------------------- */
+/* ---- programs: soak_program.c ---------------------------------------------------- */
 
 /**
- * struct soak_op - an operation: each kind takes what it needs, modulo what it has
- * @page: where it begins
- * @offset: in bytes, in that page
+ * struct soak_op - numbers of an operation, of which each kind uses some, modulo its limits
+ * @page: first page
+ * @offset: first byte in that page
  */
 struct soak_op {
 	enum soak_kind kind;
@@ -117,11 +118,8 @@ struct soak_op {
 	uint64_t value;
 };
 
-uint64_t soak_draw(uint64_t *state);
-unsigned int soak_below(uint64_t *state, unsigned int limit);
-uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b);
 void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op);
-/* What is read goes to the one, what is written comes from the other. */
+/* Data that is read goes to soak_scratch. Data to write is in soak_data. */
 extern __thread char soak_scratch[MOST_PAGES * PAGE];
 extern __thread char soak_data[MOST_PAGES * PAGE];
 
@@ -130,9 +128,9 @@ const char *soak_kind_name(enum soak_kind kind);
 void soak_print_op(uint32_t stream, unsigned int index);
 void soak_dump(const struct soak_slot *slot);
 
-/* ---- hostile modes: soak_modes.c -------------------------------------------------- */
+/* ---- hostile modes: soak_modes.c ------------------------------------------------- */
 
-/* What an injected fault may look like. */
+/* Errors of an injected fault. */
 #define MAY_EIO		(1 << 0)
 #define MAY_EAGAIN	(1 << 1)
 #define MAY_ETIMEDOUT	(1 << 2)
@@ -140,7 +138,7 @@ void soak_dump(const struct soak_slot *slot);
 #define MAY_EFAULT	(1 << 4)
 #define MAY_SIGBUS	(1 << 5)
 
-/* Of what: one per column of the table. */
+/* What meets the fault: a column of the table of modes. */
 enum soak_column { SOAK_BY_MIGRATE, SOAK_BY_ACCESS, SOAK_BY_CPU, SOAK_BY_SYSCALL };
 
 void soak_modes_begin(void);
@@ -155,19 +153,19 @@ void soak_modes_calm(void);
 void soak_modes_restore(void);
 uint64_t soak_modes_report(void);
 
-/* ---- the model: soak_model.c ------------------------------------------------------ */
+/* ---- the model: soak_model.c ----------------------------------------------------- */
 
-/* What a page may be. */
+/* State of a page. */
 #define MAY_READ	1
 #define MAY_WRITE	2
-#define FREED		4	/* its data or zeros, until it is written */
+#define FREED		4	/* has its data or zeros, until it is written */
 #define LOCKED		8	/* in a mapping that is mlocked */
 
 /**
- * struct soak_region - memory of a worker, and what has to be in it
- * @base: where it is; the same in all processes
- * @shadow: copy of what it has to hold, in memory that no device sees
- * @state: of each page
+ * struct soak_region - memory of a worker, and its expected content
+ * @base: address, which is the same in all processes
+ * @shadow: copy of the expected content, in memory that no device uses
+ * @state: state of each page
  */
 struct soak_region {
 	char *base;
@@ -198,7 +196,7 @@ void soak_verify_at_last(void);
 bool soak_any_lost(void);
 
 /**
- * struct soak_place - what an operation works on: whole pages, or bytes
+ * struct soak_place - pages or bytes that an operation works on
  */
 struct soak_place {
 	struct soak_region *region;
@@ -209,13 +207,13 @@ struct soak_place {
 
 void soak_find_place(const struct soak_op *op, struct soak_place *at);
 
-/* ---- what has worked on a page: soak_history.c ------------------------------------- */
+/* ---- history of a page: soak_history.c ------------------------------------------- */
 
 void soak_remember(uint32_t stream, unsigned int index, const struct soak_op *op, bool done,
 		   int rc);
 void soak_dump_page(const struct soak_region *region, unsigned long page);
 
-/* ---- operations: soak_device.c, soak_memory.c -------------------------------------- */
+/* ---- operations: soak_device.c, soak_memory.c ------------------------------------ */
 
 int soak_device_op(const struct soak_op *op);
 int soak_memory_op(const struct soak_op *op);
@@ -224,21 +222,21 @@ int soak_open(const struct soak_op *op);
 void soak_close_files(void);
 int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsigned int always);
 
-/* ---- workers: soak_worker.c ------------------------------------------------------- */
+/* ---- workers: soak_worker.c ------------------------------------------------------ */
 
-extern __thread bool soak_is_mover;	/* the second thread */
+extern __thread bool soak_is_mover;	/* this is the second thread */
 
 void soak_worker_main(unsigned int nr);
 
-/* ---- results: soak_report.c ------------------------------------------------------- */
+/* ---- results: soak_report.c ------------------------------------------------------ */
 
 /**
- * struct soak_totals - what the supervisor has counted
- * @gone: injected faults, with processes that were killed
- * @samples: looks at the devices
- * @held: pages in use there, added up over the looks
- * @most: pages in use there, at most
- * @to_device: this and the following: of the devices' statistics
+ * struct soak_totals - counters of the supervisor
+ * @gone: injected faults of processes that were killed before they verified their memory
+ * @samples: readings of the devices' statistics
+ * @held: sum of the pages in use over all samples
+ * @most: largest number of pages in use
+ * @to_device: this and the following members are from the devices' statistics
  */
 struct soak_totals {
 	unsigned int rounds, kills, unbinds, losses, audits;
@@ -254,7 +252,7 @@ extern struct soak_totals soak_totals;
 uint64_t soak_sum(size_t offset);
 uint64_t soak_operations(void);
 const char *soak_not_done(void);
-void soak_print_events(void);	/* soak.c */
+void soak_print_events(void);	/* in soak.c */
 void soak_report_begin(void);
 void soak_report(unsigned int seconds);
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's operations of devices. Each returns 0 or an error that is allowed.
+ * The soak test's operations on devices. Each returns 0 or an error that is allowed.
  */
 #include "hmm_ref_old.h"
 #include "soak.h"
 
-static __thread int files[HMM_REF_MAX_DEVICES];		/* plus one; 0: not open */
+static __thread int files[HMM_REF_MAX_DEVICES];		/* fd + 1; 0: not open */
 
-/* ---- files ------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------- */
 
 static void close_file(unsigned int nr)
 {
@@ -28,8 +28,8 @@ void soak_close_files(void)
 }
 
 /**
- * soak_open() - this thread's file of a device
- * @op: operation that needs it
+ * soak_open() - get this thread's file of a device
+ * @op: operation that needs the file
  *
  * Return: the file, or -1 when the device is unbound.
  */
@@ -55,16 +55,16 @@ static int do_reopen(const struct soak_op *op)
 	return soak_open(op) < 0 ? -ENXIO : 0;
 }
 
-/* ---- errors ------------------------------------------------------------------------ */
+/* ---- errors ---------------------------------------------------------------------- */
 
 /**
- * soak_checked() - see that an error of a command or a system call is allowed
+ * soak_checked() - check that the error of a command or system call is allowed
  * @op: operation
  * @rc: 0 or -errno
- * @column: of the table of hostile modes
- * @always: MAY_* bits of errors that need no mode
+ * @column: column of the table of modes
+ * @always: MAY_* bits of errors that are possible without a mode
  *
- * The second thread works on what its main thread may have unmapped.
+ * The second thread works on memory that its main thread may have unmapped.
  *
  * Return: @rc.
  */
@@ -72,7 +72,7 @@ int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsi
 {
 	unsigned int bit = soak_bit_of(rc);
 
-	/* As a touch is SIGBUS. */
+	/* As a CPU access gets SIGBUS. */
 	if (soak_any_lost())
 		always |= MAY_EFAULT | MAY_EIO;
 	if (rc == -ENODEV)
@@ -87,7 +87,7 @@ int soak_checked(const struct soak_op *op, int rc, enum soak_column column, unsi
 	return rc;
 }
 
-/* The same of an access, which has to fail where the protection does not allow it. */
+/* As soak_checked(), for an access, which has to fail where the protection does not allow it. */
 static int checked_access(const struct soak_op *op, const struct soak_place *at, size_t n, int rc,
 			  unsigned char bits)
 {
@@ -103,7 +103,7 @@ static int checked_access(const struct soak_op *op, const struct soak_place *at,
 	return soak_checked(op, rc, SOAK_BY_ACCESS, 0);
 }
 
-/* ---- the device -------------------------------------------------------------------- */
+/* ---- the device ------------------------------------------------------------------ */
 
 static int do_migrate(const struct soak_op *op)
 {
@@ -121,11 +121,14 @@ static int do_migrate(const struct soak_op *op)
 	if (!rc && cmd.out_migrated + cmd.out_already + cmd.out_skipped != at.npages)
 		soak_fail(SOAK_ERROR, "MIGRATE of %lu pages: %llu + %llu + %llu", at.npages,
 			  cmd.out_migrated, cmd.out_already, cmd.out_skipped);
-	/* A full device. */
+	/* The device may be full. */
 	return soak_checked(op, rc, SOAK_BY_MIGRATE, what < 3 ? MAY_ENOMEM : 0);
 }
 
-/* Bytes that were done, also by a command that failed; none by one that was refused. */
+/*
+ * Returns the number of bytes processed, also by a command that failed. A refused command has
+ * processed none.
+ */
 static size_t bytes_done(const struct hmm_ref_access *cmd, size_t bytes, int rc)
 {
 	if (cmd->out_bytes <= bytes && (rc || cmd->out_bytes == bytes))
@@ -230,7 +233,10 @@ static int do_evict(const struct soak_op *op)
 	return soak_checked(op, rc, SOAK_BY_MIGRATE, 0);
 }
 
-/* All pages of the file, or, by the old interface, of the device: those of others, too. */
+/*
+ * Evicts all pages of the file, or, by the old interface, of the device, with those of other
+ * processes.
+ */
 static int do_release(const struct soak_op *op)
 {
 	struct hmm_ref_evict_all cmd = { .size = sizeof(cmd) };
@@ -267,11 +273,11 @@ static int do_snapshot(const struct soak_op *op)
 	return soak_checked(op, rc, SOAK_BY_ACCESS, 0);
 }
 
-/* ---- all of them ------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------- */
 
 /**
- * soak_device_op() - run an operation of a device
- * @op: which
+ * soak_device_op() - run an operation on a device
+ * @op: the operation
  *
  * Return: 0, an error that is allowed, or -ENXIO when there is no device at the moment.
  */

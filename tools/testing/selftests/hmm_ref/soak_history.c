@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's history: the last operations on each page, which are printed for a page that
- * is wrong.
+ * The soak test's history: the last operations on each page, which are printed if the page is
+ * wrong.
  *
- * An operation is a function of its stream and its number, so these two are all that is kept. A
- * child begins with a copy of its parent's history. The two threads of a worker add to it without
- * a lock: an entry may be lost where they meet.
+ * An operation is a function of its stream and its number, so only these are recorded. A child
+ * begins with a copy of its parent's history. The two threads of a worker record without a lock, so
+ * an entry may be lost when they do it at the same time.
  */
 #include "soak.h"
 
@@ -22,7 +22,7 @@ static struct {
 	} last[KEPT];
 } history[SOAK_REGIONS][PAGES];
 
-/* Pages that an operation may have changed, or moved: those in bytes or in pages. */
+/* Finds the pages that an operation may have changed or moved, in whole pages or by bytes. */
 static void find_pages(const struct soak_op *op, unsigned long *first, unsigned long *end)
 {
 	struct soak_place at;
@@ -41,12 +41,12 @@ static void find_pages(const struct soak_op *op, unsigned long *first, unsigned 
 }
 
 /**
- * soak_remember() - an operation begins or has ended
- * @stream: of it
- * @index: its number
- * @op: operation
- * @done: it has ended
- * @rc: with this result
+ * soak_remember() - record the begin or the end of an operation
+ * @stream: stream of the operation
+ * @index: number of the operation in the stream
+ * @op: the operation
+ * @done: set at the end
+ * @rc: result at the end
  */
 void soak_remember(uint32_t stream, unsigned int index, const struct soak_op *op, bool done, int rc)
 {
@@ -66,9 +66,9 @@ void soak_remember(uint32_t stream, unsigned int index, const struct soak_op *op
 }
 
 /**
- * soak_dump_page() - print what has worked on a page
- * @region: of the page
- * @page: number
+ * soak_dump_page() - print the history of a page
+ * @region: region of the page
+ * @page: index of the page
  */
 void soak_dump_page(const struct soak_region *region, unsigned long page)
 {

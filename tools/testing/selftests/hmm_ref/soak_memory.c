@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's operations of CPUs, and those that change mappings. Each returns 0 or an error
+ * The soak test's operations of the CPU, and those that change mappings. Each returns 0 or an error
  * that is allowed.
  */
 #include <sys/uio.h>
@@ -16,7 +16,7 @@
 
 #define SPLIT	"/sys/kernel/debug/split_huge_pages"
 
-/* ---- the CPU ----------------------------------------------------------------------- */
+/* ---- the CPU --------------------------------------------------------------------- */
 
 static int do_touch(const struct soak_op *op)
 {
@@ -37,7 +37,7 @@ static int do_touch(const struct soak_op *op)
 	return 0;
 }
 
-/* Page by page, so that what is half done is known. */
+/* Stores page by page, so that the model knows which pages were written when it fails. */
 static int store_bytes(struct soak_place *at, const char *from)
 {
 	size_t part;
@@ -65,7 +65,7 @@ static int do_store(const struct soak_op *op)
 	return store_bytes(&at, soak_data);
 }
 
-/* Pages that are the same in all processes, for KSM. */
+/* Writes pages that are equal in all processes, for KSM. */
 static int do_same(const struct soak_op *op)
 {
 	struct soak_place at;
@@ -79,7 +79,7 @@ static int do_same(const struct soak_op *op)
 	return store_bytes(&at, soak_data);
 }
 
-/* By GUP, in the process's own name: it needs the same rights. */
+/* Access by GUP, for the process itself, so that it needs the same permissions. */
 static int do_gup(const struct soak_op *op)
 {
 	bool write = op->variant & 1, may;
@@ -109,9 +109,9 @@ static int do_gup(const struct soak_op *op)
 	return may ? soak_checked(op, -EFAULT, SOAK_BY_SYSCALL, 0) : -EFAULT;
 }
 
-/* ---- mappings ---------------------------------------------------------------------- */
+/* ---- mappings -------------------------------------------------------------------- */
 
-/* Advice that changes no data. It may not be possible. */
+/* Advice that does not change data, and may be refused. */
 static int do_advise(const struct soak_op *op)
 {
 	static const int advices[SOAK_KINDS] = {
@@ -130,7 +130,7 @@ static int do_advise(const struct soak_op *op)
 
 /*
  * Advice that drops data. It stops at the first page that is locked. Where the core has the bug of
- * patches/core/0046 a child's MADV_FREE drops its parent's data, too.
+ * patches/core/0046, a child's MADV_FREE also drops its parent's data.
  */
 static int do_drop(const struct soak_op *op)
 {
@@ -170,7 +170,7 @@ static int do_split(const struct soak_op *op)
 	return write_file(SPLIT, text);
 }
 
-/* The mapping is locked whether its pages could be brought or not. */
+/* The mapping is locked even if its pages could not be faulted in. */
 static int do_mlock(const struct soak_op *op)
 {
 	struct soak_place at;
@@ -215,7 +215,7 @@ static int do_mprotect(const struct soak_op *op)
 	return 0;
 }
 
-/* From one place of a region to another. After an error nothing is known. */
+/* Moves pages from one place of a region to another. After an error the state is unknown. */
 static int do_mremap(const struct soak_op *op)
 {
 	unsigned long to;
@@ -241,7 +241,7 @@ static int do_mremap(const struct soak_op *op)
 	return rc;
 }
 
-/* Nothing is there, for a device as well; then there is something new. */
+/* Unmaps pages, with a device access meanwhile, and maps new ones. */
 static int do_munmap(const struct soak_op *op)
 {
 	struct hmm_ref_access cmd;
@@ -264,8 +264,8 @@ static int do_munmap(const struct soak_op *op)
 }
 
 /**
- * soak_fill() - a new process begins with data everywhere
- * @stream: of the process
+ * soak_fill() - fill the regions of a new process with data
+ * @stream: stream of the process
  */
 void soak_fill(uint32_t stream)
 {
@@ -285,13 +285,13 @@ void soak_fill(uint32_t stream)
 	}
 }
 
-/* ---- all of them ------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------- */
 
 /**
- * soak_memory_op() - run an operation of a CPU, or of a mapping
- * @op: which
+ * soak_memory_op() - run an operation of the CPU or on mappings
+ * @op: the operation
  *
- * Return: 0, an error that is allowed, or -ENXIO when it is not possible here.
+ * Return: 0, an error that is allowed, or -ENXIO when it could not be tried.
  */
 int soak_memory_op(const struct soak_op *op)
 {

@@ -1,37 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's model: the memory of a worker, and what has to be in it.
+ * The soak test's model: the memory of a worker, and its expected content.
  *
  * A worker has two regions, at the same addresses in all processes: whole blocks, where huge pages
- * can be, and a smaller one that begins and ends off a block. Its shadow is a copy of what they
- * have to hold, byte for byte, in memory that neither a device nor KSM nor swap is told of. Only
- * the worker's main thread changes data; all others move it. A child has a copy of both.
+ * are possible, and a smaller region that begins and ends off a block. The shadow is a copy of
+ * their expected content, byte for byte, in memory that is used by no device, KSM or swap. Only the
+ * worker's main thread changes data, all other threads and processes migrate it. A child has a copy
+ * of both.
  *
- * A page that was freed by MADV_FREE holds its data or zeros until it is written: the one case in
- * which the model does not know.
+ * A page that was freed by MADV_FREE has its data or zeros until it is written: the only case in
+ * which the model does not know the content.
  */
-#include <setjmp.h>
-#include <signal.h>
-
+#include "hmm_ref_copy.h"
 #include "soak.h"
 
 #define ARENA		0x200000000000UL
 #define MEGA(n)		((void *)(ARENA + ((unsigned long)(n) << 20)))
 #define MOST_REPORTED	5U
-#define TOUCHES		100000U		/* after that even the most unkind mode must be over */
+#define TOUCHES		100000U		/* more than any mode makes fail */
 
 struct soak_region soak_regions[SOAK_REGIONS] = {
 	{ MEGA(2), 2 * 512, MEGA(64), MEGA(96) },
 	{ MEGA(33), 128, MEGA(80), MEGA(97) },
 };
 
-static __thread sigjmp_buf guard;
-static __thread int guarded;		/* a fault goes there */
-
 /**
- * soak_find_place() - what an operation works on
- * @op: operation
- * @at: set; as much of what it names as there is
+ * soak_find_place() - find the pages and bytes of an operation
+ * @op: the operation
+ * @at: set to the part of its range that is in the region
  */
 void soak_find_place(const struct soak_op *op, struct soak_place *at)
 {
@@ -49,27 +45,29 @@ void soak_find_place(const struct soak_op *op, struct soak_place *at)
 	at->bytes = left < op->bytes ? left : op->bytes;
 }
 
-/* ---- the CPU ----------------------------------------------------------------------- */
+/* ---- the CPU --------------------------------------------------------------------- */
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-	if (__atomic_load_n(&guarded, __ATOMIC_RELAXED))
-		siglongjmp(guard, sig);
+	end_copy(sig);
 	soak_fail(SOAK_ERROR, "signal %d at %p", sig, info->si_addr);
 }
 
-/* Losses before the process, or those that it was forked from, had any pages. */
+/* Losses before this process, or its ancestors, had any pages. */
 static unsigned int losses_before;
 
 /**
- * soak_any_lost() - whether pages of this process may have been on a device that was lost
+ * soak_any_lost() - test whether pages of this process may have been on a lost device
  */
 bool soak_any_lost(void)
 {
 	return soak_losses() != losses_before;
 }
 
-/* What was on a lost device is gone. The page is mapped anew. Return: false when that cannot be. */
+/*
+ * Maps a new page instead of one that was on a lost device. Returns false when that is no
+ * explanation.
+ */
 static bool replace_lost(const char *addr)
 {
 	struct soak_region *region;
@@ -88,28 +86,14 @@ static bool replace_lost(const char *addr)
 	return false;
 }
 
-/* Return: 0 or the signal. */
-static int try_copy(void *to, const void *from, size_t n)
-{
-	int sig = sigsetjmp(guard, 0);
-
-	if (!sig) {
-		__atomic_store_n(&guarded, 1, __ATOMIC_SEQ_CST);
-		memcpy(to, from, n);
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	}
-	__atomic_store_n(&guarded, 0, __ATOMIC_SEQ_CST);
-	return sig;
-}
-
 /**
- * soak_cpu_copy() - a CPU copies bytes, of which one side is in a region
- * @to: where to
- * @from: where from
- * @n: bytes
+ * soak_cpu_copy() - copy bytes from or to a region by CPU
+ * @to: destination
+ * @from: source
+ * @n: number of bytes
  *
- * A copy that was made to fail is tried again: the data is not lost, unless the device is. Then
- * the page holds zeros, and the shadow, too.
+ * A copy that an injected fault has ended is repeated: no data is lost, unless the device is
+ * lost. Then the page and its shadow are zero.
  *
  * Return: 0, or SIGSEGV.
  */
@@ -138,13 +122,13 @@ int soak_cpu_copy(void *to, const void *from, size_t n)
 	soak_fail(SOAK_ERROR, "SIGBUS at %p or %p, each time", from, to);
 }
 
-/* ---- what it has to hold ----------------------------------------------------------- */
+/* ---- expected content ------------------------------------------------------------ */
 
 /**
- * soak_may() - do all pages have these bits?
- * @region: of the pages
+ * soak_may() - test whether all pages have these bits
+ * @region: region of the pages
  * @off: first byte
- * @n: bytes
+ * @n: number of bytes
  * @bits: MAY_READ, MAY_WRITE, FREED, LOCKED
  */
 bool soak_may(const struct soak_region *region, size_t off, size_t n, unsigned char bits)
@@ -158,12 +142,12 @@ bool soak_may(const struct soak_region *region, size_t off, size_t n, unsigned c
 }
 
 /**
- * soak_note_state() - pages may be used otherwise
- * @region: of the pages
- * @page: first one
- * @npages: how many
- * @clear: bits that they have not any more
- * @set: bits that they have
+ * soak_note_state() - record a new state of pages
+ * @region: region of the pages
+ * @page: first page
+ * @npages: number of pages
+ * @clear: bits to clear
+ * @set: bits to set
  */
 void soak_note_state(struct soak_region *region, unsigned long page, unsigned long npages,
 		     unsigned char clear, unsigned char set)
@@ -173,10 +157,10 @@ void soak_note_state(struct soak_region *region, unsigned long page, unsigned lo
 }
 
 /**
- * soak_note_zero() - pages hold zeros
- * @region: of the pages
- * @page: first one
- * @npages: how many
+ * soak_note_zero() - record that pages are zero
+ * @region: region of the pages
+ * @page: first page
+ * @npages: number of pages
  */
 void soak_note_zero(struct soak_region *region, unsigned long page, unsigned long npages)
 {
@@ -185,11 +169,11 @@ void soak_note_zero(struct soak_region *region, unsigned long page, unsigned lon
 }
 
 /**
- * soak_note_moved() - mremap() has moved pages
- * @region: of the pages
- * @to: first page where they are
- * @from: first page where they were
- * @npages: how many; the two do not overlap
+ * soak_note_moved() - record that mremap() has moved pages
+ * @region: region of the pages
+ * @to: first page of the destination
+ * @from: first page of the source, which does not overlap with the destination
+ * @npages: number of pages
  */
 void soak_note_moved(struct soak_region *region, unsigned long to, unsigned long from,
 		     unsigned long npages)
@@ -214,7 +198,7 @@ static unsigned long pfn_at(const void *addr)
 	return entry & ((1ULL << 55) - 1);
 }
 
-/* Which pages are wrong, and what is mapped there now. A hole has the entry of the zero page. */
+/* Prints the wrong pages, and their page frame numbers. A hole has the entry of the zero page. */
 static void report_pages(const struct soak_region *region)
 {
 	unsigned long page, hole = 0, bad = 0;
@@ -242,7 +226,7 @@ static void report_pages(const struct soak_region *region)
 	fflush(stdout);
 }
 
-/* Says what is wrong, and ends the process. */
+/* Prints the difference and ends the process. */
 static void report_lost(struct soak_region *region, size_t off, const char *seen, size_t n,
 			const char *by)
 {
@@ -266,12 +250,12 @@ static void report_lost(struct soak_region *region, size_t off, const char *seen
 }
 
 /**
- * soak_check() - compare what was seen with what has to be there
- * @region: where
+ * soak_check() - compare data that was read with the expected data
+ * @region: region of the data
  * @off: first byte
- * @seen: what was read
- * @n: bytes
- * @by: which way
+ * @seen: data that was read
+ * @n: number of bytes
+ * @by: way of reading, for the message
  */
 void soak_check(struct soak_region *region, size_t off, const char *seen, size_t n, const char *by)
 {
@@ -291,7 +275,7 @@ void soak_check(struct soak_region *region, size_t off, const char *seen, size_t
 	}
 }
 
-/* The first write to a page that was freed says whether its data had gone. */
+/* The first write to a freed page shows whether its data has been dropped. */
 static void settle(struct soak_region *region, unsigned long page, size_t off, size_t n)
 {
 	char *shadow = region->shadow + page * PAGE;
@@ -309,11 +293,11 @@ static void settle(struct soak_region *region, unsigned long page, size_t off, s
 }
 
 /**
- * soak_note_written() - bytes were written, by a CPU or a device
- * @region: where
+ * soak_note_written() - record that a CPU or a device has written bytes
+ * @region: region of the bytes
  * @off: first byte
- * @from: the bytes
- * @n: how many
+ * @from: written data
+ * @n: number of bytes
  */
 void soak_note_written(struct soak_region *region, size_t off, const char *from, size_t n)
 {
@@ -331,9 +315,9 @@ void soak_note_written(struct soak_region *region, size_t off, const char *from,
 }
 
 /**
- * soak_note_injected() - an operation has met a fault that was injected
+ * soak_note_injected() - record that an operation has met an injected fault
  *
- * It counts as survived when all memory was found right after it.
+ * The fault counts as survived when all memory has been verified after it.
  */
 void soak_note_injected(void)
 {
@@ -343,9 +327,9 @@ void soak_note_injected(void)
 
 /**
  * soak_verify() - compare memory with its shadow, by CPU
- * @every: 1: all of it; n: every nth page
+ * @every: 1 for all pages, n for every nth page
  *
- * What may not be read is left out.
+ * Pages that are not readable are skipped.
  */
 void soak_verify(unsigned long every)
 {
@@ -375,9 +359,9 @@ void soak_verify(unsigned long every)
 }
 
 /**
- * soak_verify_at_last() - compare all, also what could not be read until now
+ * soak_verify_at_last() - compare all memory, with pages that were not readable before
  *
- * What is injected meanwhile has to be survived, too.
+ * Faults that are injected meanwhile have to be survived, too.
  */
 void soak_verify_at_last(void)
 {
@@ -393,7 +377,7 @@ void soak_verify_at_last(void)
 	} while (__atomic_load_n(&soak_self->pending, __ATOMIC_RELAXED));
 }
 
-/* ---- mapping ----------------------------------------------------------------------- */
+/* ---- mapping --------------------------------------------------------------------- */
 
 static void map_plain(void *addr, size_t n)
 {
@@ -403,10 +387,10 @@ static void map_plain(void *addr, size_t n)
 }
 
 /**
- * soak_map() - map pages anew: they hold zeros
- * @region: of the pages
- * @page: first one
- * @npages: how many
+ * soak_map() - map new pages, which are zero
+ * @region: region of the pages
+ * @page: first page
+ * @npages: number of pages
  */
 void soak_map(struct soak_region *region, unsigned long page, unsigned long npages)
 {
@@ -420,15 +404,10 @@ void soak_map(struct soak_region *region, unsigned long page, unsigned long npag
  */
 void soak_model_begin(void)
 {
-	struct sigaction fault = {
-		.sa_sigaction = on_fault,
-		.sa_flags = SA_SIGINFO | SA_NODEFER,
-	};
 	unsigned int i;
 
 	losses_before = soak_losses();
-	sigaction(SIGSEGV, &fault, NULL);
-	sigaction(SIGBUS, &fault, NULL);
+	catch_faults(on_fault);
 	for (i = 0; i < SOAK_REGIONS; i++) {
 		struct soak_region *region = &soak_regions[i];
 

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's hostile modes: what makes the device late, slow, or fail.
+ * The soak test's hostile modes, in which the device is late, slow, or failing.
  *
- * The supervisor turns them on and off at random. A worker knows what may happen to it from the
- * epochs: one is odd as long as its mode is on, and other than before when the mode was on
- * meanwhile. The epoch is odd before the first step can fail, and even after the last one has, so
- * a failure that no mode explains is a bug.
+ * The supervisor turns modes on and off at random. Workers find the possible faults by the epochs:
+ * the epoch of a mode is odd while the mode is on, and has changed if it was on meanwhile. The
+ * epoch is odd before the first step can fail, and until the last one has failed, so a failure that
+ * no mode explains is a bug.
  */
 #include "soak.h"
 
 #define PARAMETERS	"/sys/module/hmm_ref/parameters/"
 #define ATTRIBUTES	"/sys/kernel/debug/hmm_ref/"
-#define OPERATIONS	100U	/* in which a mode is on, at most, if its time is over */
+#define OPERATIONS	100U	/* a mode ends after so many operations, if its time is over */
 
 /**
  * struct mode - a parameter of the module, or a fault attribute
- * @name: of its file or folder
- * @values: to choose from, of a parameter: words
- * @times: at most so many steps fail, of an attribute
- * @ms: that it is on, at most
- * @may: how a fault shows, in each column
+ * @name: name of the file or folder
+ * @values: values of the parameter, separated by spaces
+ * @times: largest number of steps that the attribute makes fail
+ * @ms: longest time that the mode is on
+ * @may: errors of a fault, for each column
  */
 struct mode {
 	const char *name;
@@ -33,12 +33,12 @@ struct mode {
 	{ rc, MAY_EFAULT, MAY_SIGBUS, MAY_EFAULT }
 
 /*
- * By the tables of fault-injection.rst. The columns: MIGRATE and EVICT; READ, WRITE, ATOMIC and
- * EXCLUSIVE; a CPU; a system call that accesses memory.
+ * As in the tables of fault-injection.rst. The columns are MIGRATE and EVICT; READ, WRITE, ATOMIC
+ * and EXCLUSIVE; the CPU; a system call that accesses memory.
  *
- * None of these may lose data, but the last: a device that is lost answers -ENODEV, and its pages
- * are SIGBUS from then on, until they are unmapped. The model takes a page for lost, and begins
- * with a new one, where a touch is SIGBUS that no other mode explains.
+ * No mode may lose data, except the last: a device that is lost returns -ENODEV, and accesses to
+ * its pages get SIGBUS until they are unmapped. The model takes a page for lost, and maps a new
+ * one, if an access gets SIGBUS and no other mode explains it.
  */
 static const struct mode modes[] = {
 	{ "late_engine", "Y N", 0, 3000 },
@@ -61,27 +61,27 @@ static const struct mode modes[] = {
 
 #define LOST	(ARRAY_SIZE(modes) - 1)
 
-/* What only the supervisor has. */
+/* State of the supervisor. */
 static struct {
-	char was[24];		/* of a parameter */
-	bool here;		/* the kernel has it */
+	char was[24];		/* old value of the parameter */
+	bool here;		/* the kernel has the mode */
 	unsigned long long until;	/* 0: off */
-	unsigned long long at_last;	/* on a slow machine it may be on until then */
-	uint64_t enough;		/* operations, until it may end */
+	unsigned long long at_last;	/* end on a slow machine */
+	uint64_t enough;		/* number of operations after which it may end */
 	unsigned int budget;
-	uint64_t failed;	/* steps */
-	uint64_t taken;		/* of these, losses that soak_modes_take_loss() has told of */
+	uint64_t failed;	/* failed steps */
+	uint64_t taken;		/* losses that soak_modes_take_loss() has returned */
 } state[ARRAY_SIZE(modes)];
 
 static char copy_timeout_was[24];
 
 /* ---- workers --------------------------------------------------------------------- */
 
-/* As they were when the operation began. */
+/* Epochs at the begin of the operation. */
 static __thread unsigned int epochs[ARRAY_SIZE(modes)];
 
 /**
- * soak_modes_begin() - an operation, or another attempt of it, begins
+ * soak_modes_begin() - record the epochs at the begin of an operation or of another attempt
  */
 void soak_modes_begin(void)
 {
@@ -92,8 +92,8 @@ void soak_modes_begin(void)
 }
 
 /**
- * soak_modes_may() - how faults may have shown since soak_modes_begin()
- * @column: in what
+ * soak_modes_may() - get the errors that are possible since soak_modes_begin()
+ * @column: what meets the fault
  *
  * Return: MAY_* bits.
  */
@@ -108,9 +108,9 @@ unsigned int soak_modes_may(enum soak_column column)
 }
 
 /**
- * soak_losses() - how often a device may have been lost
+ * soak_losses() - get the number of times that a device may have been lost
  *
- * It may have been since an earlier call that has returned another number.
+ * A device may have been lost between two calls that return different numbers.
  */
 unsigned int soak_losses(void)
 {
@@ -118,10 +118,10 @@ unsigned int soak_losses(void)
 }
 
 /**
- * soak_bit_of() - the bit of an error
+ * soak_bit_of() - get the bit of an error
  * @rc: -errno
  *
- * Return: MAY_* bit, 0 for an error that no mode brings.
+ * Return: MAY_* bit, 0 for an error that no mode causes.
  */
 unsigned int soak_bit_of(int rc)
 {
@@ -185,7 +185,7 @@ static void choose_value(unsigned int nr, uint64_t *random)
 
 	snprintf(values, sizeof(values), "%s", modes[nr].values);
 	while ((word = strsep(&rest, " ")))
-		if (!soak_below(random, ++n))
+		if (!below(random, ++n))
 			chosen = word;
 	set(nr, NULL, chosen);
 }
@@ -195,16 +195,16 @@ static void turn_on(unsigned int nr, uint64_t operations, uint64_t *random)
 	static const unsigned int chances[] = { 2, 10, 30, 100 };
 
 	soak_set(epochs[nr], soak->epochs[nr] + 1);
-	state[nr].until = now_ms() + 1 + soak_below(random, modes[nr].ms);
+	state[nr].until = now_ms() + 1 + below(random, modes[nr].ms);
 	state[nr].at_last = state[nr].until + 10000;
-	state[nr].enough = operations + soak_below(random, OPERATIONS);
+	state[nr].enough = operations + below(random, OPERATIONS);
 	if (modes[nr].values) {
 		choose_value(nr, random);
 		return;
 	}
-	state[nr].budget = 1 + soak_below(random, modes[nr].times);
+	state[nr].budget = 1 + below(random, modes[nr].times);
 	set_number(nr, "times", state[nr].budget);
-	set_number(nr, "probability", chances[soak_below(random, ARRAY_SIZE(chances))]);
+	set_number(nr, "probability", chances[below(random, ARRAY_SIZE(chances))]);
 }
 
 static void turn_off(unsigned int nr)
@@ -220,7 +220,7 @@ static void turn_off(unsigned int nr)
 }
 
 /**
- * soak_modes_setup() - find out which modes there are
+ * soak_modes_setup() - find the modes that the kernel has
  *
  * Return: 0 or -errno.
  */
@@ -245,7 +245,7 @@ int soak_modes_setup(void)
 		if (end)
 			*end = '\0';
 	}
-	/* An engine that hangs is to be reset soon. One that is slow is waited for, too. */
+	/* An engine that hangs is reset soon. A slow engine is waited for. */
 	if (read_file(COPY_TIMEOUT, copy_timeout_was, sizeof(copy_timeout_was)) < 0)
 		return -EIO;
 	return write_file(COPY_TIMEOUT, "200");
@@ -258,25 +258,25 @@ static bool is_over(unsigned int nr, uint64_t operations)
 }
 
 /**
- * soak_modes_tick() - end those that are over, and begin another one now and then
- * @operations: how many there have been until now
- * @random: the supervisor's numbers
+ * soak_modes_tick() - end expired modes, and sometimes begin another one
+ * @operations: number of operations so far
+ * @random: state of the supervisor's random numbers
  */
 void soak_modes_tick(uint64_t operations, uint64_t *random)
 {
-	unsigned int i, nr = soak_below(random, ARRAY_SIZE(modes));
+	unsigned int i, nr = below(random, ARRAY_SIZE(modes));
 
 	for (i = 0; i < ARRAY_SIZE(modes); i++)
 		if (is_over(i, operations))
 			turn_off(i);
-	if (!soak_below(random, 12) && state[nr].here && !state[nr].until)
+	if (!below(random, 12) && state[nr].here && !state[nr].until)
 		turn_on(nr, operations, random);
 }
 
 /**
- * soak_modes_take_loss() - whether a device was lost since the last call
+ * soak_modes_take_loss() - test whether a device was lost since the last call
  *
- * Which one is not known. Context: supervisor.
+ * It is not known which device. Context: supervisor.
  */
 bool soak_modes_take_loss(void)
 {
@@ -287,7 +287,7 @@ bool soak_modes_take_loss(void)
 }
 
 /**
- * soak_modes_calm() - end all of them
+ * soak_modes_calm() - end all modes
  */
 void soak_modes_calm(void)
 {
@@ -299,7 +299,7 @@ void soak_modes_calm(void)
 }
 
 /**
- * soak_modes_restore() - leave the module as it was
+ * soak_modes_restore() - restore the parameters of the module
  */
 void soak_modes_restore(void)
 {
@@ -308,9 +308,9 @@ void soak_modes_restore(void)
 }
 
 /**
- * soak_modes_report() - print what was made to fail
+ * soak_modes_report() - print the steps that were made to fail
  *
- * Return: steps that have failed; 0 also where none can.
+ * Return: number of steps that have failed, 0 also where none can fail.
  */
 uint64_t soak_modes_report(void)
 {

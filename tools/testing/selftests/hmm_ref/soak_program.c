@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The soak test's programs: random numbers, operations, and how they are printed.
- *
- * Operation i of a stream is a function of the two numbers alone, never of what happened before:
- * the same seed gives the same programs.
+ * The soak test's programs: operations, and how they are printed. For streams, see
+ * hmm_ref_stream.h: the same seed gives the same programs.
  */
 #include "soak.h"
 
@@ -48,51 +46,13 @@ static const struct {
 	[SOAK_VERIFY] = { "verify", 4 },
 };
 
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ULL;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
-/**
- * soak_draw() - the next random number
- * @state: where the sequence is
- */
-uint64_t soak_draw(uint64_t *state)
-{
-	return mix((*state)++);
-}
-
-/**
- * soak_below() - a random number
- * @state: where the sequence is
- * @limit: it is less than this
- */
-unsigned int soak_below(uint64_t *state, unsigned int limit)
-{
-	return (soak_draw(state) >> 32) % limit;
-}
-
-/**
- * soak_stream() - a stream out of another one, or of the seed
- * @from: the other one
- * @a: the worker, say
- * @b: its generation
- */
-uint32_t soak_stream(uint64_t from, unsigned int a, unsigned int b)
-{
-	return mix(mix(from) ^ ((uint64_t)a << 32 | b));
-}
-
 static enum soak_kind draw_kind(uint64_t *state)
 {
 	unsigned int sum = 0, at, i;
 
 	for (i = 0; i < SOAK_KINDS; i++)
 		sum += kinds[i].weight;
-	at = soak_below(state, sum);
+	at = below(state, sum);
 	for (i = 0; at >= kinds[i].weight; i++)
 		at -= kinds[i].weight;
 	return i;
@@ -104,43 +64,46 @@ static bool drops(enum soak_kind kind)
 }
 
 /**
- * soak_generate() - operation @index of a stream
- * @stream: program
- * @index: number
- * @op: set
+ * soak_generate() - generate an operation
+ * @stream: stream of the operation
+ * @index: number of the operation in the stream
+ * @op: set to the operation
  */
 void soak_generate(uint32_t stream, unsigned int index, struct soak_op *op)
 {
-	uint64_t state = mix((uint64_t)stream << 32 | index);
+	uint64_t state = operation_state(stream, index);
 
 	op->kind = draw_kind(&state);
-	/* Some processes begin with one of each kind. */
+	/* Some processes begin with one operation of each kind. */
 	if (index < SOAK_KINDS && stream % 4 == 0)
 		op->kind = (stream / 4 + index) % SOAK_KINDS;
-	op->region = soak_below(&state, 4) ? 0 : 1;
-	op->device = soak_below(&state, 256);
-	op->variant = soak_below(&state, 65536);
-	op->page = soak_below(&state, 4096);
-	op->npages = 1 + soak_below(&state, 1 << soak_below(&state, 9));
-	op->offset = soak_below(&state, PAGE);
-	op->bytes = 1 + soak_below(&state, 1 << soak_below(&state, 17));
-	op->value = soak_draw(&state);
-	/* Half of them meet on few pages. A part is whole blocks, which is what can be large. */
-	if (soak_below(&state, 2))
+	op->region = below(&state, 4) ? 0 : 1;
+	op->device = below(&state, 256);
+	op->variant = below(&state, 65536);
+	op->page = below(&state, 4096);
+	op->npages = 1 + below(&state, 1 << below(&state, 9));
+	op->offset = below(&state, PAGE);
+	op->bytes = 1 + below(&state, 1 << below(&state, 17));
+	op->value = draw(&state);
+	/*
+	 * Half of the operations work on few pages. Some work on whole blocks, which may be huge
+	 * pages.
+	 */
+	if (below(&state, 2))
 		op->page %= MEETING_PAGES;
-	if (!soak_below(&state, 10)) {
+	if (!below(&state, 10)) {
 		op->page &= ~511U;
 		op->npages = 512;
 	}
-	/* What drops data takes little, mostly, so that there is some. */
-	if (drops(op->kind) && soak_below(&state, 4))
+	/* Most operations that drop data drop few pages, so that not all data is dropped soon. */
+	if (drops(op->kind) && below(&state, 4))
 		op->npages = 1 + op->npages % 16;
 }
 
 /**
- * soak_make_data() - data that tells which operation wrote it
- * @op: operation
- * @n: bytes; they are in soak_data
+ * soak_make_data() - make data that shows which operation wrote it, in soak_data
+ * @op: the operation
+ * @n: number of bytes
  */
 void soak_make_data(const struct soak_op *op, size_t n)
 {
@@ -153,8 +116,8 @@ void soak_make_data(const struct soak_op *op, size_t n)
 }
 
 /**
- * soak_kind_name() - a kind of operation, for people
- * @kind: which
+ * soak_kind_name() - get the name of a kind of operation
+ * @kind: the kind
  */
 const char *soak_kind_name(enum soak_kind kind)
 {
@@ -162,9 +125,9 @@ const char *soak_kind_name(enum soak_kind kind)
 }
 
 /**
- * soak_print_op() - print an operation, without the end of the line
- * @stream: of it
- * @index: its number
+ * soak_print_op() - print an operation, without a newline
+ * @stream: stream of the operation
+ * @index: number of the operation in the stream
  */
 void soak_print_op(uint32_t stream, unsigned int index)
 {
@@ -178,7 +141,7 @@ void soak_print_op(uint32_t stream, unsigned int index)
 
 /**
  * soak_dump() - print the last operations of a process
- * @slot: of the process
+ * @slot: slot of the process
  */
 void soak_dump(const struct soak_slot *slot)
 {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the soak test tells at its end: operations, events, figures, and its tests.
+ * The report of the soak test: operations, events, figures, and test results.
  */
 #include "soak.h"
 
 /**
  * soak_sum() - add up a member of all slots
- * @offset: of the member, a uint64_t, in struct soak_slot
+ * @offset: offset of the member, which is a uint64_t, in struct soak_slot
  */
 uint64_t soak_sum(size_t offset)
 {
@@ -19,7 +19,7 @@ uint64_t soak_sum(size_t offset)
 }
 
 /**
- * soak_operations() - operations that were done or refused until now
+ * soak_operations() - get the number of operations so far, with refused ones
  */
 uint64_t soak_operations(void)
 {
@@ -32,9 +32,9 @@ uint64_t soak_operations(void)
 }
 
 /**
- * soak_not_done() - a kind of operation or event that has not been met yet
+ * soak_not_done() - find a kind of operation or event that has not happened yet
  *
- * Return: its name, NULL when all have been.
+ * Return: its name, or NULL if all have happened.
  */
 const char *soak_not_done(void)
 {
@@ -73,7 +73,7 @@ static void report_operations(void)
 		soak_dump(&soak->slots[i]);
 }
 
-/* Of the tests of a run that has ended early one has failed, and of the others nothing is known. */
+/* If a run has ended early, one test has failed, and the results of the others are unknown. */
 static void report_test(enum soak_failure failure, const char *skip, const char *name)
 {
 	if (soak->failed == failure)
@@ -87,7 +87,7 @@ static void report_test(enum soak_failure failure, const char *skip, const char 
 }
 
 /**
- * soak_report_begin() - say that results follow
+ * soak_report_begin() - print the header of the results
  */
 void soak_report_begin(void)
 {
@@ -96,10 +96,11 @@ void soak_report_begin(void)
 }
 
 /**
- * soak_report() - print the figures, and the results of the tests
- * @seconds: that the run was to last
+ * soak_report() - print the figures and the results of the tests
+ * @seconds: requested duration of the run
  *
- * kselftest.h counts results in each file for itself: all of that is here. Does not return.
+ * kselftest.h counts results separately in each file, so this file has all of them. Does not
+ * return.
  */
 void soak_report(unsigned int seconds)
 {

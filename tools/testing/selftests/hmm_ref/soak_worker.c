@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The soak test's workers. A worker is a process that runs a program of random operations until the
- * supervisor stops or kills it, or it becomes a new one by exec. Beside its main thread, which
- * alone changes data, a second thread moves pages. There may be a child, which runs a short program
- * on its copy of all.
+ * supervisor stops or kills it, or it execs and becomes a new worker. Its main thread is the only
+ * one that changes data. A second thread migrates pages. There may be a child, which runs a short
+ * program on its copy of the memory.
  *
- * Each operation returns 0 or an error that is allowed; anything else ends the run. -ENXIO is what
- * could not be tried. An error is allowed when it is always possible, when the protection of the
- * memory explains it, or when a hostile mode does.
+ * Each operation returns 0 or an error that is allowed. Any other result ends the run. -ENXIO is
+ * returned by an operation that could not be tried. An error is allowed if it is always possible,
+ * or if the protection of the memory or a hostile mode explains it.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -24,7 +24,7 @@ static pid_t child;
 static pthread_t mover;
 static unsigned int mover_stops;
 
-/* ---- processes --------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------- */
 
 static void run_program(unsigned int length);
 
@@ -44,7 +44,7 @@ static void enter(struct soak_slot *slot, uint32_t stream)
 	__atomic_store_n(&slot->active, 1, __ATOMIC_RELEASE);
 }
 
-/* A child that failed has said so. */
+/* A child that failed has recorded why. */
 static void reap_child(void)
 {
 	int status;
@@ -60,7 +60,7 @@ static void reap_child(void)
 		soak_fail(SOAK_ERROR, "a child ended with status %#x", status);
 }
 
-/* Another operation, at the same place, with other data. */
+/* Runs another operation, at the same place, with other data. */
 static void run_as(const struct soak_op *op, enum soak_kind kind, uint64_t more)
 {
 	struct soak_op other = *op;
@@ -75,7 +75,7 @@ static void run_as(const struct soak_op *op, enum soak_kind kind, uint64_t more)
 		soak_memory_op(&other);
 }
 
-/* The child works on its copy, and compares a part of it; all of it, if anything was injected. */
+/* The child works on its copy, and compares a part of it, or all of it if a fault was injected. */
 static void child_main(uint32_t stream, const struct soak_op *op)
 {
 	unsigned int i;
@@ -96,10 +96,10 @@ static void child_main(uint32_t stream, const struct soak_op *op)
 
 static int do_fork(const struct soak_op *op)
 {
-	uint32_t stream = soak_stream(soak_self->stream, soak_self->index, 1);
+	uint32_t stream = stream_of(soak_self->stream, soak_self->index, 1);
 	int error;
 
-	/* Only a worker has room for a child. */
+	/* Only workers have a slot for a child. */
 	if ((soak_self - soak->slots) % SLOTS_OF_WORKER)
 		return -ENXIO;
 	reap_child();
@@ -108,18 +108,21 @@ static int do_fork(const struct soak_op *op)
 	if (!child)
 		child_main(stream, op);
 	error = errno;
-	/* What the device has mapped is not the child's. */
+	/* Mappings of the device are not inherited. */
 	run_as(op, SOAK_WRITE, 1);
 	if (child > 0)
 		return 0;
-	/* The core does not wait for the folio of an exclusive entry: fork() has no memory. */
+	/*
+	 * The core does not wait for the lock of a folio with an exclusive entry: fork() fails with
+	 * ENOMEM.
+	 */
 	child = 0;
 	if (error != ENOMEM)
 		soak_fail(SOAK_ERROR, "fork: errno %d", error);
 	return -ENOMEM;
 }
 
-/* A new worker begins in this process, with nothing but the number. */
+/* Execs this program: a new worker starts, which knows only its number. */
 static int do_exec(const struct soak_op *op)
 {
 	char nr[16];
@@ -143,7 +146,7 @@ static int do_verify(const struct soak_op *op)
 	return 0;
 }
 
-/* ---- programs ---------------------------------------------------------------------- */
+/* ---- programs -------------------------------------------------------------------- */
 
 static int run_kind(const struct soak_op *op)
 {
@@ -161,7 +164,7 @@ static int run_kind(const struct soak_op *op)
 	}
 }
 
-/* What changes no data, and may run beside the main thread. */
+/* Does the operation change no data, so that it may run beside the main thread? */
 static bool only_moves(enum soak_kind kind)
 {
 	switch (kind) {
@@ -219,7 +222,7 @@ static void run_program(unsigned int length)
 static void *mover_main(void *arg)
 {
 	struct soak_slot *slot = arg;
-	uint32_t stream = soak_stream(slot->stream, 0, 2);
+	uint32_t stream = stream_of(slot->stream, 0, 2);
 	unsigned int i;
 
 	soak_self = slot;
@@ -231,15 +234,15 @@ static void *mover_main(void *arg)
 }
 
 /**
- * soak_worker_main() - be a worker
- * @nr: which
+ * soak_worker_main() - run a worker
+ * @nr: number of the worker
  *
  * Does not return.
  */
 void soak_worker_main(unsigned int nr)
 {
 	struct soak_slot *slot = &soak->slots[nr * SLOTS_OF_WORKER];
-	uint32_t stream = soak_stream(soak->seed, nr, slot->generation);
+	uint32_t stream = stream_of(soak->seed, nr, slot->generation);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	worker_nr = nr;

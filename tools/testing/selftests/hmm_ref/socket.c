@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Sockets: data that is sent from memory on the device and received into such, and a
- * file of the device that goes to another process.
+ * Sockets: data that is sent from memory on the device and received into memory on the device, and
+ * a file of the device that is passed to another process.
  *
- * Stands for: data copied from, or to, a page that is no longer mapped; a file that
- * works on the memory of the process that received it; pages that live as long as the
- * file instead of the process.
+ * Covers: data copied from, or to, a page that is no longer mapped; a file that works on the memory
+ * of the process that received it; pages that live as long as the file instead of the process.
  */
 #include <sys/socket.h>
 
@@ -91,7 +90,10 @@ static int receive(int socket, char *mem, size_t size)
 	return 0;
 }
 
-/* From device memory, into device memory; both keep going there. */
+/*
+ * Data is sent from device memory and received into device memory, while both are migrated to the
+ * device.
+ */
 TEST_F(socket, send_and_receive)
 {
 	const unsigned long rounds = variant->large ? 4 : 30;
@@ -116,7 +118,7 @@ TEST_F(socket, send_and_receive)
 		if (!rc && bad_pages(there, self->npages, 1))
 			rc = -EBADMSG;
 	}
-	/* Whoever still sends, ends. */
+	/* The sender ends when the socket is closed. */
 	close(self->pair[1]);
 	for (i = 0; i < 2; i++) {
 		counter_set(&pushers[i].stop, 1);
@@ -130,7 +132,7 @@ TEST_F(socket, send_and_receive)
 	       pushers[0].migrated, pushers[1].migrated);
 }
 
-/* ---- a file of the device that changes hands ---------------------------------------- */
+/* ---- a file that is passed on ---------------------------------------------------- */
 
 union rights {
 	struct cmsghdr header;
@@ -159,7 +161,7 @@ static int send_file(int socket, int fd)
 	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
 }
 
-/* Return: the file, or -errno. */
+/* Returns the file, or -errno. */
 static int receive_file(int socket)
 {
 	struct pollfd pollfd = { .fd = socket, .events = POLLIN };
@@ -177,7 +179,7 @@ static int receive_file(int socket)
 	return fd;
 }
 
-/* What has no address works anywhere, all the rest in the owner's memory only. */
+/* Commands without an address work in any process, all others only on the owner's memory. */
 static int check_foreign_file(int fd, char *mem)
 {
 	struct hmm_ref_exclusive exclusive;
@@ -219,7 +221,7 @@ static int receiver_main(void *arg)
 	       check_foreign_file(fd, receiver->mem);
 }
 
-/* The file is used by another process, which has the same pages by fork. */
+/* Another process, which shares the pages by fork(), uses the file. */
 TEST_F(socket, file_is_passed_on)
 {
 	struct receiver receiver = { .mem = self->mem, .npages = self->npages };
@@ -235,7 +237,7 @@ TEST_F(socket, file_is_passed_on)
 	test_cpu_data(self->mem, self->npages, 1);
 }
 
-/* Sends a file with its own pages on the device, and dies. */
+/* Sends a file, with pages on the device, and exits. */
 static int owner_main(void *arg)
 {
 	struct receiver *receiver = arg;
@@ -250,7 +252,7 @@ static int owner_main(void *arg)
 	       !CHECK(!send_file(receiver->socket, fd));
 }
 
-/* The file outlives its process, in the socket and here; the pages do not. */
+/* The file outlives its process, in the socket and in this process. The pages do not. */
 TEST_F(socket, file_outlives_its_owner)
 {
 	struct receiver receiver = { .mem = self->mem, .npages = self->npages };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Soft-dirty: what has been written since /proc/PID/clear_refs was told to forget, as
- * checkpointing asks for it. A page's bit goes to the device and back with it, and
- * writes by the CPU and by the device are seen.
+ * Soft-dirty: pages that were written since the bits were cleared through /proc/PID/clear_refs, as
+ * checkpointing needs it. The bit migrates with its page, and writes by the CPU and by the device
+ * set it.
  *
- * Stands for: a migration that drops the bit, so that a checkpoint misses a page; a
- * device that goes on writing through a mapping of before clear_refs.
+ * Covers: a migration that drops the bit, so that a checkpoint misses a page; a device that still
+ * writes through a mapping from before clear_refs.
  */
 #include "hmm_ref_huge.h"
 
@@ -33,7 +33,7 @@ FIXTURE_VARIANT_ADD(softdirty, small_device) { .writer = BY_DEVICE };
 FIXTURE_VARIANT_ADD(softdirty, large_cpu) { .large = true, .writer = BY_CPU };
 FIXTURE_VARIANT_ADD(softdirty, large_device) { .large = true, .writer = BY_DEVICE };
 
-/* Return: a page's entry of pagemap, 0 if there is none. */
+/* Returns a page's entry of pagemap, 0 if there is none. */
 static unsigned long entry_of(const char *addr)
 {
 	static int file = -1;
@@ -59,7 +59,7 @@ static unsigned long count_dirty(const char *mem, unsigned long npages)
 	return dirty;
 }
 
-/* Does this kernel, on this machine, know the bit? */
+/* Does this kernel, on this machine, support the bit? */
 static bool works(char *mem)
 {
 	touch_write(mem, touch_read(mem));
@@ -88,7 +88,7 @@ FIXTURE_TEARDOWN_PARENT(softdirty)
 
 #define test_forget() ASSERT_EQ(0, write_file("/proc/self/clear_refs", FORGET))
 
-/* Every other page is written, with the data that it has. */
+/* Writes every other page, with the data that it has. */
 static void __test_write_half(struct __test_metadata *_metadata, int fd, char *mem,
 			      unsigned long npages, enum writer writer)
 {
@@ -108,7 +108,7 @@ static void __test_write_half(struct __test_metadata *_metadata, int fd, char *m
 #define test_write_half() \
 	__test_write_half(_metadata, self->fd, self->mem, self->npages, variant->writer)
 
-/* A huge page has one bit as long as it is one. */
+/* A huge page has one bit while it is whole. */
 static void __test_half_dirty(struct __test_metadata *_metadata, char *mem,
 			      unsigned long npages, bool large)
 {
@@ -126,8 +126,8 @@ static void __test_half_dirty(struct __test_metadata *_metadata, char *mem,
 #define test_half_dirty() \
 	__test_half_dirty(_metadata, self->mem, self->npages, variant->large)
 
-/* Written, then there and back: still written. */
-TEST_F(softdirty, goes_along)
+/* Written pages migrate in both directions, and are still soft-dirty. */
+TEST_F(softdirty, stays_dirty)
 {
 	test_forget();
 	test_write_half();
@@ -139,7 +139,10 @@ TEST_F(softdirty, goes_along)
 	test_cpu_data(self->mem, self->npages, 1);
 }
 
-/* Not written, there and back: still clean. A huge page may be said to be written. */
+/*
+ * Pages that were not written migrate in both directions, and are still clean. A huge page may be
+ * reported as written.
+ */
 TEST_F(softdirty, stays_clean)
 {
 	test_forget();
@@ -152,8 +155,8 @@ TEST_F(softdirty, stays_clean)
 		ASSERT_EQ(0, count_dirty(self->mem, self->npages));
 }
 
-/* Forgotten in system memory, written on the device or on the way from it. */
-TEST_F(softdirty, forgotten_before)
+/* Cleared in system memory, written on the device or during the migration from it. */
+TEST_F(softdirty, cleared_before)
 {
 	test_forget();
 	test_to_device(self->fd, self->mem, self->npages);
@@ -163,7 +166,7 @@ TEST_F(softdirty, forgotten_before)
 	test_half_dirty();
 }
 
-/* Forgotten in system memory that the device has mapped. */
+/* Cleared in system memory that the device has mapped. */
 TEST_F(softdirty, device_mapping_is_dropped)
 {
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, self->npages, 1));
@@ -174,12 +177,12 @@ TEST_F(softdirty, device_mapping_is_dropped)
 }
 
 /*
- * Forgotten on the device. Without the fix, clear_refs takes the bit from the entry of a small
- * device page and leaves the entry writable, so that neither a write of the device nor one of
- * the CPU, once the page is back, is seen; a huge page keeps its bit. A driver cannot close
+ * Cleared on the device. Without the fix, clear_refs clears the bit in the entry of a small device
+ * page and leaves the entry writable, so that neither a write by the device nor one by the CPU,
+ * once the page has migrated back, is detected. A huge page keeps its bit. A driver cannot fix
  * that: the entry's permission returns with the page.
  */
-TEST_F(softdirty, forgotten_on_the_device)
+TEST_F(softdirty, cleared_on_the_device)
 {
 	if (!core_is_fixed() && !variant->large)
 		SKIP(return, "clear_refs of this kernel does not protect device pages");
@@ -210,7 +213,7 @@ static int forget_main(void *arg)
 	return 0;
 }
 
-/* clear_refs all the time while pages come and go: no write is lost for it. */
+/* clear_refs runs all the time while pages migrate: no write is lost. */
 TEST_F(softdirty, race)
 {
 	unsigned long long end = now_ms() + env_number("HMM_REF_MS", 500);

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device page table against a range that changes under a device fault.
+ * The device page table and a range that changes during a device fault.
  *
- * A device fault looks at the process's pages and then puts them into the device
- * page table. What is invalidated between the two must not get there: nothing would
- * ever take it out again, and the device would use a page that has been freed.
+ * A device fault looks up the process's pages and then puts them into the device page table. Pages
+ * that are invalidated between these two steps must not be entered: no later invalidation would
+ * remove them, and the device would use a page that has been freed.
  *
- * One thread changes the pages and then leaves them alone; another lets the device
- * read them all the time. A read that begins and ends while nothing changes has to
- * see the last value in every page: after a fault at the wrong moment, it does not.
+ * One thread changes the pages and then leaves them alone. Another one lets the device read them
+ * all the time. A read that begins and ends between two changes has to see the last value in every
+ * page. After a fault at the wrong time, it does not.
  *
- * Stands for: mapping without asking whether the range was invalidated meanwhile; own
- * migrations that do not count as invalidations; two opens of one device of
- * which the second is not told.
+ * Covers: an entry made without a check for an invalidation; the driver's own migrations that do
+ * not count as invalidations; two opens of one device, of which the second is not notified.
  *
- * The device's faults that found the range changed, and began anew, are the proof that
- * the two sides have met.
+ * Device faults that found the range changed, and were retried, prove that the two sides have met.
  *
  * HMM_REF_SECONDS is how long each variant lasts (default 2).
  */
@@ -26,16 +24,16 @@
 enum change { DISCARD, MIGRATE, MIGRATE_AND_TOUCH, REMAP };
 
 struct stage {
-	int fd, fd2;		/* the reader's, the changer's */
+	int fd, fd2;		/* of the reader and of the changer */
 	char *mem;
-	unsigned long distance;	/* bytes from one page that is written to the next */
+	unsigned long distance;	/* bytes between two pages that are written */
 	bool large;
 	unsigned long whole;	/* changes that found a huge page */
 	unsigned long stop;
-	unsigned long seq;	/* odd while the pages change */
-	unsigned long value;	/* in every page while seq is even */
-	unsigned long checked;	/* the last seq at which the reader was content */
-	unsigned long reads;	/* while nothing changed */
+	unsigned long seq;	/* odd during a change */
+	unsigned long value;	/* value of every page while seq is even */
+	unsigned long checked;	/* last seq at which a read was right */
+	unsigned long reads;	/* reads that no change overlapped */
 	unsigned long faults;
 };
 
@@ -101,7 +99,7 @@ FIXTURE_TEARDOWN_PARENT(stale)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* From the first word to the last. */
+/* Returns the number of bytes from the first word to the last. */
 static unsigned long span(const struct stage *stage)
 {
 	return (PAGES - 1) * stage->distance + sizeof(long);
@@ -136,7 +134,7 @@ static int reader_main(void *arg)
 		rc = _test_access(stage->fd, HMM_REF_IOC_READ, stage->mem, span(stage), buf,
 				  &cmd);
 		stage->faults += cmd.out_faults;
-		/* It may change all the time, and for a moment not be mapped. */
+		/* The range may change all the time, and be unmapped for a moment. */
 		if ((rc == -EBUSY || rc == -EFAULT) &&
 		    (seq & 1 || counter_get(&stage->seq) != seq))
 			rc = 0;
@@ -176,7 +174,7 @@ static unsigned long count_retries(struct stage *stage)
 	return _test_stats(stage->fd, &stats) ? 0 : stats.out_retries;
 }
 
-/* Long enough for the reader's fault to be anywhere. */
+/* Waits long enough for the reader's fault to be in any step. */
 static void dawdle(unsigned int *random)
 {
 	unsigned long n = random_next(random) % 3000;
@@ -232,7 +230,9 @@ TEST_F(stale, mapping)
 	unsigned long retries = count_retries(stage);
 	struct worker worker;
 	unsigned long value;
-	/* A file's READ and WRITE exclude each other: with one, the two seldom meet. */
+	/*
+	 * READ and WRITE of a file exclude each other, so with one file the two sides seldom meet.
+	 */
 	bool met = variant->shared_file;
 	int rc = 0;
 
@@ -251,7 +251,7 @@ TEST_F(stale, mapping)
 		met |= count_retries(stage) != retries;
 	}
 	counter_set(&stage->stop, 1);
-	/* What has failed must not count as skipped. */
+	/* Failures must not be reported as skipped. */
 	ASSERT_EQ(0, worker_wait(&worker));
 	ASSERT_EQ(0, rc);
 	ASSERT_LT(0, stage->reads);

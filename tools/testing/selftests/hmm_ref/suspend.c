@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The system sleeps: device memory is without power then, so every page has to leave, and
- * the device wakes up empty.
+ * The system sleeps: device memory loses power, so every page has to be evicted before, and the
+ * device is empty when it resumes.
  *
- * Stands for: data that is lost with the power; a device that maps, after it woke up, what
- * it mapped before; a system that cannot sleep because of device pages; pages that leave only
- * when the processes are frozen already, and memory is hard to get; pages that come back to the
- * device before it sleeps; a device that is of no use after a sleep that has failed.
+ * Covers: data that is lost with the power; a device that still uses its old mappings after resume;
+ * a system that cannot sleep because of device pages; pages that are evicted only after processes
+ * were frozen, when memory is hard to reclaim; pages that migrate to the device again before it
+ * sleeps; a device that cannot be used after a failed sleep.
  *
- * All that a suspend does to devices and processes is done, but the machine stays on
- * (/sys/power/pm_test). What a device refuses is in coherent.c.
+ * The tests do all steps of a suspend for devices and processes, but the machine stays on
+ * (/sys/power/pm_test). Devices that refuse to sleep are tested in coherent.c.
  */
 #include "hmm_ref_utils.h"
 
@@ -48,8 +48,8 @@ FIXTURE_TEARDOWN_PARENT(suspend)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Nothing is on the device, and it works as before. */
-TEST_F(suspend, wakes_up_empty)
+/* No page is on the device, and the device works as before. */
+TEST_F(suspend, resumes_empty)
 {
 	unsigned long npages = self->npages;
 	struct hmm_ref_stats stats;
@@ -66,8 +66,8 @@ TEST_F(suspend, wakes_up_empty)
 	audit_check(_metadata, self->fd);
 }
 
-/* What the device has mapped, or has to itself, it has to ask for again. */
-TEST_F(suspend, forgets_what_it_mapped)
+/* The device has to fault for the pages that it had mapped, or had exclusive access to. */
+TEST_F(suspend, resumes_without_mappings)
 {
 	unsigned long npages = 8;
 
@@ -81,8 +81,8 @@ TEST_F(suspend, forgets_what_it_mapped)
 	test_cpu_data(self->mem, npages, 2);
 }
 
-/* All of them are back when processes are about to be frozen. */
-TEST_F(suspend, pages_leave_first)
+/* All pages have been evicted when processes are about to be frozen. */
+TEST_F(suspend, pages_are_evicted_first)
 {
 	unsigned long npages = self->npages;
 
@@ -94,7 +94,7 @@ TEST_F(suspend, pages_leave_first)
 	test_dev_data(self->fd, self->mem, npages, 1);
 }
 
-/* As far as the devices, with memory that the image would need. */
+/* Hibernation as far as the devices, with the memory that its image would need. */
 TEST_F(suspend, hibernation)
 {
 	unsigned long npages = self->npages;
@@ -110,7 +110,7 @@ TEST_F(suspend, hibernation)
 	test_dev_data(self->fd, self->mem, npages, 1);
 }
 
-/* ---- before the processes are frozen ----------------------------------------------- */
+/* ---- before processes are frozen ------------------------------------------------- */
 
 static int go_to_sleep(void *unused)
 {
@@ -127,8 +127,11 @@ static unsigned long __test_in_use(struct __test_metadata *_metadata, int fd)
 
 #define test_in_use()	__test_in_use(_metadata, self->fd)
 
-/* While pages leave none comes: it stays in system memory, without a wait for room. */
-TEST_F_TIMEOUT(suspend, nothing_comes, 300)
+/*
+ * During the eviction no page migrates to the device: pages stay in system memory, and no task
+ * waits for room.
+ */
+TEST_F_TIMEOUT(suspend, no_migration_to_device, 300)
 {
 	unsigned long npages = MANY_BLOCKS * block_pages(), in_use;
 	char *other = test_map_pages(FEW_PAGES);
@@ -149,7 +152,7 @@ TEST_F_TIMEOUT(suspend, nothing_comes, 300)
 					 FEW_PAGES * page_size(), &cmd));
 	EXPECT_EQ(FEW_PAGES, cmd.out_skipped);
 	EXPECT_LT(0, test_in_use());
-	/* The CPU gets what it touches, wherever that is. */
+	/* The CPU can access its pages, wherever they are. */
 	test_cpu_data(other, FEW_PAGES, 3);
 	EXPECT_TRUE(page_holds(mem + (npages - 1) * page_size(), 2, npages - 1));
 	test_pages_at(self->fd, other, FEW_PAGES, HMM_REF_PAGE_SYSTEM, FEW_PAGES);
@@ -161,8 +164,8 @@ TEST_F_TIMEOUT(suspend, nothing_comes, 300)
 	test_dev_data(self->fd, other, FEW_PAGES, 3);
 }
 
-/* It is for want of progress that the device gives up. */
-TEST_F_TIMEOUT(suspend, takes_its_time, 300)
+/* The device gives up only when it makes no progress. */
+TEST_F_TIMEOUT(suspend, slow_eviction, 300)
 {
 	unsigned long npages = MANY_BLOCKS * block_pages();
 	char *mem = test_map_blocks(MANY_BLOCKS);
@@ -176,9 +179,11 @@ TEST_F_TIMEOUT(suspend, takes_its_time, 300)
 	test_cpu_data(mem, npages, 2);
 }
 
-/* ---- the system stays awake -------------------------------------------------------- */
+/* ---- the system stays awake ------------------------------------------------------ */
 
-/* A page that does not leave has nothing to fear, and the device goes on. */
+/*
+ * If a page cannot be evicted, the system stays awake, no data is lost, and the device continues.
+ */
 TEST_F_TIMEOUT(suspend, fails_for_a_page, 300)
 {
 	unsigned long npages = self->npages;
@@ -199,7 +204,10 @@ TEST_F_TIMEOUT(suspend, fails_for_a_page, 300)
 	ASSERT_EQ(0, system_sleep());
 }
 
-/* A device refuses that has nothing to do with them: all pages have left, and may come again. */
+/*
+ * Another device refuses to sleep: all pages have been evicted, and may migrate to the device
+ * again.
+ */
 TEST_F(suspend, fails_for_another_device)
 {
 	unsigned long npages = self->npages;
@@ -216,13 +224,13 @@ TEST_F(suspend, fails_for_another_device)
 	ASSERT_EQ(0, system_sleep());
 }
 
-/* ---- under load -------------------------------------------------------------------- */
+/* ---- under load ------------------------------------------------------------------ */
 
 struct shared {
 	unsigned long stop, rounds;
 };
 
-/* Runs until it is told to stop, frozen in between, wherever it is. */
+/* Runs until it is told to stop. It is frozen in between, at any point. */
 static int use(void *arg)
 {
 	unsigned long npages = block_pages(), seed = 1;
@@ -236,7 +244,7 @@ static int use(void *arg)
 	while (!counter_get(&shared->stop)) {
 		struct hmm_ref_migrate cmd;
 
-		/* Nothing moves there from when the device is to get empty. */
+		/* No page migrates to the device from the time when eviction begins. */
 		rc = UNINTERRUPTED(_test_migrate(fd, HMM_REF_TO_DEVICE, mem,
 						 npages * page_size(), &cmd));
 		if (!CHECK(!rc || rc == -ENOMEM) ||
@@ -276,7 +284,7 @@ TEST_F(suspend, while_in_use)
 
 #define HUGE_RANGE	(1UL << 44)
 
-/* One command for hours, but for what interrupts it: what cannot be read stays. */
+/* A command that takes hours unless it is interrupted: pages that cannot be read stay. */
 static int work_for_long(void *arg)
 {
 	struct shared *shared = arg;
@@ -297,7 +305,7 @@ static int work_for_long(void *arg)
 	return 0;
 }
 
-/* The freezer ends the command as a signal would: it finds no process that it waits for. */
+/* The freezer ends the command like a signal, so it does not have to wait for it. */
 TEST_F(suspend, while_a_long_command_runs)
 {
 	struct shared *shared = test_map_shared(page_size());

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Swap and memory cgroups with pages on the device: what was swapped out, what is in
- * the swap cache, and what reclaim wants while it cannot have it.
+ * Swap and memory cgroups with pages on the device: pages that are swapped out, pages in the swap
+ * cache, and reclaim of pages that it cannot have.
  *
- * Stands for: a device page's entry taken for one of swap; a page that comes back
- * from the device, or that the device has written to, and is dropped as clean
- * although swap has older data; a page of the swap cache that does not migrate;
- * device memory that its owner's cgroup is not charged for.
+ * Covers: the entry of a device page taken for a swap entry; a page that returns from the device,
+ * or that the device has written, and is dropped as clean although swap has older data; a page of
+ * the swap cache that does not migrate; device memory that its owner's cgroup is not charged for.
  */
+#include "hmm_ref_utils.h"
 #include "hmm_ref_swap.h"
 
 #define PAGES		64UL
@@ -38,12 +38,12 @@ FIXTURE_SETUP(swap)
 
 FIXTURE_TEARDOWN_PARENT(swap)
 {
-	/* EINVAL: there is none, or it is not ours. */
+	/* Returns EINVAL if there is no swap area of the test. */
 	swap_end();
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Until none of the pages is mapped any more. They may be in the swap cache still. */
+/* Swaps out until none of the pages is mapped. They may still be in the swap cache. */
 static int swap_out(int fd, char *mem, unsigned long npages)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -63,7 +63,7 @@ static int swap_out(int fd, char *mem, unsigned long npages)
 #define test_swap_out(mem, npages) \
 	ASSERT_EQ(0, swap_out(self->fd, mem, npages))
 
-/* Pages that are swapped out stay out, and are counted. */
+/* Pages that are swapped out stay there, and are counted. */
 TEST_F(swap, swapped_pages_are_skipped)
 {
 	struct hmm_ref_migrate cmd;
@@ -91,10 +91,10 @@ TEST_F(swap, device_swaps_in)
 }
 
 /*
- * Read back from swap, a page is clean, and swap still has it: what is written to it
- * afterwards must not be dropped for that. Here it goes to the device for the write.
+ * A page that was read from swap is clean, and swap still has its data. A later write must not be
+ * lost when the page is dropped. Here the page migrates to the device for the write.
  */
-TEST_F(swap, swap_cache_goes_to_the_device)
+TEST_F(swap, swap_cache_migrates)
 {
 	int i;
 
@@ -113,7 +113,7 @@ TEST_F(swap, swap_cache_goes_to_the_device)
 	}
 }
 
-/* And here the device writes to it in system memory. */
+/* Here the device writes to the page in system memory. */
 TEST_F(swap, device_write_survives)
 {
 	int i;
@@ -128,7 +128,7 @@ TEST_F(swap, device_write_survives)
 	test_cpu_data(self->mem, PAGES, i);
 }
 
-/* Reclaim takes what it can have and leaves what is on the device. */
+/* Reclaim takes system pages, and ignores pages on the device. */
 TEST_F(swap, page_out_leaves_the_device_alone)
 {
 	unsigned long i;
@@ -145,7 +145,7 @@ TEST_F(swap, page_out_leaves_the_device_alone)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* swapoff() walks all entries that are not present: those of the device are not its. */
+/* swapoff() walks all entries that are not present, and ignores those of the device. */
 TEST_F(swap, swapoff_leaves_the_device_alone)
 {
 	test_to_device(self->fd, self->mem, HALF);
@@ -172,7 +172,7 @@ static int reads_when_told(void *arg)
 	       !CHECK(!bad_pages(family->mem, PAGES, 1));
 }
 
-/* Swapped out, shared with a child, and then the parent's go to the device. */
+/* Pages that are swapped out and shared with a child. The parent's pages migrate to the device. */
 TEST_F(swap, fork)
 {
 	struct family family = { event_new(), event_new(), self->mem };
@@ -233,13 +233,13 @@ FIXTURE_SETUP(memcg)
 
 FIXTURE_TEARDOWN_PARENT(memcg)
 {
-	/* EINVAL: there is none, or it is not ours. */
+	/* Returns EINVAL if there is no swap area of the test. */
 	swap_end();
 	leak_check_end(_metadata, &self->swap.leak);
 	rmdir(GROUP);
 }
 
-/* In the group: half as much again as it may have, a quarter of that on the device. */
+/* In the group: half more than its limit, a quarter of that on the device. */
 static int overcommit(void *arg)
 {
 	unsigned long allowed = *(unsigned long *)arg;
@@ -257,7 +257,7 @@ static int overcommit(void *arg)
 	before = group_number("memory.current");
 	if (!CHECK(!_test_migrate_all(fd, HMM_REF_TO_DEVICE, mem, ndev, &cmd)))
 		return 1;
-	/* Moved, not given back: the charge goes along. */
+	/* The pages have migrated and were not freed, so they are still charged. */
 	after = group_number("memory.current");
 	if (!CHECK(after >= (long)(ndev * page_size())) ||
 	    !CHECK(after < before + (long)(ndev * page_size() / 2)))
@@ -274,13 +274,13 @@ static int overcommit(void *arg)
 	       !CHECK(!bad_pages(mem, npages, 2));
 }
 
-TEST_F(memcg, more_than_it_may_have)
+TEST_F(memcg, above_the_limit)
 {
 	pid_t pid = child_start(overcommit, &self->npages);
 
 	ASSERT_LT(0, pid);
 	ASSERT_EQ(0, child_wait(pid, 15 * PATIENCE_MS));
-	/* Its memory went with it. */
+	/* The memory was uncharged when the process exited. */
 	ASSERT_GT((long)(GROUP_MAX / 4), group_number("memory.current"));
 }
 

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the kernel does with a task, at any time: it writes the number of the CPU into the
- * task's rseq area when the task is scheduled, and a cgroup freezes it. The area is on the
- * device then, or on its way; the task is in a command or in a CPU fault.
+ * The kernel acts on a task at any time: it writes the CPU number to the task's rseq area when the
+ * task is scheduled, and a cgroup freezes the task. At that time the area is on the device, or
+ * being migrated, and the task is in a command or in a CPU fault.
  *
- * Stands for: a fault in the return to user space that cannot be served; a task that
- * cannot be frozen, or whose pages are lost meanwhile.
+ * Covers: a fault in the return to user space that cannot be handled; a task that cannot be frozen,
+ * or that loses pages meanwhile.
  */
 #include <sys/rseq.h>
 
 #include "hmm_ref_huge.h"
 #include "hmm_ref_old.h"
 
-/* ---- rseq ------------------------------------------------------------------------- */
+/* ---- rseq ------------------------------------------------------------------------ */
 
 FIXTURE(rseq)
 {
@@ -39,7 +39,7 @@ FIXTURE_VARIANT(rseq)
 FIXTURE_VARIANT_ADD(rseq, small) { .large = false };
 FIXTURE_VARIANT_ADD(rseq, large) { .large = true };
 
-/* The C library has its area with the thread's own data, at the end of the stack. */
+/* The C library puts the area beside the thread's own data, at the end of the stack. */
 FIXTURE_SETUP(rseq)
 {
 	if (!__rseq_size)
@@ -59,7 +59,7 @@ FIXTURE_TEARDOWN_PARENT(rseq)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Scheduled on another CPU, it finds that CPU's number in its area. */
+/* When it is scheduled on another CPU, it finds that CPU's number in its area. */
 static void *switch_main(void *arg)
 {
 	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
@@ -67,7 +67,7 @@ static void *switch_main(void *arg)
 	static const uint32_t signature[2] = { RSEQ_SIG };
 	struct rseq_cs cs = {
 		.start_ip = 1, .post_commit_offset = 1,
-		/* The signature goes before it, which kernels before 7.0 look at in any case. */
+		/* The signature is before it. Kernels before 7.0 check it in any case. */
 		.abort_ip = (unsigned long)&signature[1],
 	};
 	unsigned long round;
@@ -75,8 +75,8 @@ static void *switch_main(void *arg)
 
 	for (round = 0; round < thread->rounds; round++) {
 		/*
-		 * A critical section that the thread is not in: the kernel reads it, and forgets
-		 * it, when the thread is preempted in user space.
+		 * A critical section that the thread is not in: the kernel reads the pointer, and
+		 * clears it, when the thread is preempted in user space.
 		 */
 		__atomic_store_n(&area->rseq_cs, (unsigned long)&cs, __ATOMIC_RELEASE);
 		run_on_cpu(round);
@@ -102,7 +102,7 @@ static void first_cpus(unsigned int *cpus)
 	}
 }
 
-/* All that the thread has is on the device, or on its way, each time it is scheduled. */
+/* All memory of the thread is on the device, or being migrated, each time it is scheduled. */
 TEST_F(rseq, on_the_device)
 {
 	unsigned long long deadline = now_ms() + MEET_MS;
@@ -134,7 +134,7 @@ TEST_F(rseq, on_the_device)
 	EXPECT_LT(0, faults);
 }
 
-/* ---- freezer ----------------------------------------------------------------------- */
+/* ---- freezer --------------------------------------------------------------------- */
 
 #define CGROUPS		"/sys/fs/cgroup/"
 #define GROUP		CGROUPS "hmm_ref_freezer/"
@@ -208,7 +208,7 @@ static int busy_main(void *arg)
 	return 0;
 }
 
-/* Until all tasks of the group are frozen, or not any more. */
+/* Waits until all tasks of the group are frozen, or all are thawed. */
 static bool set_frozen(bool frozen)
 {
 	unsigned long long deadline = now_ms() + 3 * PATIENCE_MS;
@@ -225,7 +225,7 @@ static bool set_frozen(bool frozen)
 	return false;
 }
 
-/* Its pages may be evicted while the task is frozen, and it goes on as before. */
+/* Pages may be evicted while the task is frozen. The task continues as before. */
 TEST_F(freezer, while_in_use)
 {
 	struct shared *shared = self->busy.shared;
@@ -256,7 +256,7 @@ TEST_F(freezer, while_in_use)
 	ASSERT_EQ(0, child_wait(pid, 3 * PATIENCE_MS));
 }
 
-/* A frozen task can be killed, and its pages go with it. */
+/* A frozen task can be killed, and its pages are freed. */
 TEST_F(freezer, killed)
 {
 	struct hmm_ref_stats before, after;

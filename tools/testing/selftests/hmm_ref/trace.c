@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tracepoints and fdinfo: what they tell is what happened, in the order in which it
- * happened, with the numbers that the commands report.
+ * Tracepoints and fdinfo: the events match the operations, in their order, with the counts that the
+ * commands return.
  *
- * Uses an instance of tracefs of its own, which it mounts if need be.
+ * Uses its own instance of tracefs, and mounts tracefs if necessary.
  *
- * Stands for: an event that comes when the page is somebody else's already; counts that
- * drift away from the truth; names that the tools cannot resolve.
+ * Covers: an event that is recorded after the page has another owner; counters that drift; names
+ * that tools cannot resolve.
  */
 #include "hmm_ref_trace.h"
 
@@ -60,7 +60,7 @@ FIXTURE_TEARDOWN_PARENT(trace)
 #define test_trace_start()	ASSERT_EQ(0, trace_start(self->instance))
 #define test_trace_stop()	ASSERT_EQ(0, trace_stop(self->instance, &trace_log))
 
-/* The event is there. Sets @at to where. */
+/* Finds an event. Sets @at to its index. */
 #define test_event(at, from, name, key, value)					\
 	do {									\
 		(at) = log_find(&trace_log, from, name, key, (long)(value));	\
@@ -74,7 +74,7 @@ FIXTURE_TEARDOWN_PARENT(trace)
 #define number(at, key)		event_number(&trace_log.events[at], key)
 #define says(at, word)		event_says(&trace_log.events[at], word)
 
-/* ---- formats -------------------------------------------------------------------- */
+/* ---- formats --------------------------------------------------------------------- */
 
 static const char *const names[] = {
 	"page_handout", "page_free", "block_state", "chunk_add", "chunk_remove",
@@ -82,7 +82,7 @@ static const char *const names[] = {
 	"evict", "retry",
 };
 
-/* Fields lie one behind the other, and each is printed. Returns how many, or -1. */
+/* Checks that fields follow each other and that each is printed. Returns their number, or -1. */
 static int parse_format(char *format)
 {
 	char *print = strstr(format, "print fmt: ");
@@ -90,7 +90,7 @@ static int parse_format(char *format)
 	char *line = format, name[64], use[80];
 	int fields = 0;
 
-	/* What is left of these is a name that only the kernel knows. */
+	/* A name that is left in the format is known only to the kernel. */
 	if (!print || strstr(print, "HMM_REF_") || strstr(print, "MMU_NOTIFY_") ||
 	    strstr(print, "VM_FAULT_"))
 		return -1;
@@ -133,7 +133,7 @@ TEST_F(trace, formats)
 		snprintf(path, sizeof(path), "%s/events/hmm_ref/hmm_ref_%s/format",
 			 self->instance, names[i]);
 		ASSERT_LT(0, read_file(path, text, sizeof(text)));
-		/* Four that are common to all events, the device, and something to tell. */
+		/* Four fields that are common to all events, the device, and at least one more. */
 		EXPECT_LT(5, parse_format(text)) {
 			TH_LOG("%s: %s", names[i], text);
 		}
@@ -147,7 +147,7 @@ TEST_F(trace, formats)
 	EXPECT_EQ(ARRAY_SIZE(names), found);
 }
 
-/* ---- a page's life ---------------------------------------------------------------- */
+/* ---- life of a page -------------------------------------------------------------- */
 
 TEST_F(trace, life_of_a_page)
 {
@@ -197,7 +197,7 @@ TEST_F(trace, life_of_a_page)
 	EXPECT_EQ(1, log_count(&trace_log, "page_free"));
 }
 
-/* A large folio has one event where single pages have many. */
+/* A large folio has one event instead of one for each page. */
 TEST_F(trace, life_of_a_large_folio)
 {
 	unsigned int handout, fault, free;
@@ -212,7 +212,7 @@ TEST_F(trace, life_of_a_large_folio)
 	fill_pages(mem, block_pages(), 1);
 	test_snapshot(self->fd, mem, page_size(), &state, &look);
 	if (state.order != HUGE_ORDER)
-		SKIP(return, "no huge page to be had");
+		SKIP(return, "no huge page can be allocated");
 
 	test_trace_start();
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, mem, block_size(), &cmd);
@@ -228,7 +228,7 @@ TEST_F(trace, life_of_a_large_folio)
 	EXPECT_EQ(1, log_count(&trace_log, "page_free"));
 }
 
-/* ---- numbers ---------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------- */
 
 static void __test_counts(struct __test_metadata *_metadata, unsigned int *at,
 			  const char *direction, const struct hmm_ref_migrate *cmd, int rc)
@@ -242,7 +242,7 @@ static void __test_counts(struct __test_metadata *_metadata, unsigned int *at,
 	EXPECT_EQ(rc, number(*at, "rc"));
 }
 
-/* Some there already, some that stay, some that move, and a command that fails. */
+/* Some pages are on the device already, some stay, some migrate, and one command fails. */
 TEST_F(trace, counts_of_commands)
 {
 	struct hmm_ref_migrate there, mixed, back, failed;
@@ -274,7 +274,9 @@ TEST_F(trace, counts_of_commands)
 		  log_count(&trace_log, "page_handout"));
 }
 
-/* Each page that is touched: its address, and all of what came with it. */
+/*
+ * Each touched page has an event with its address, and with the number of pages that were migrated.
+ */
 TEST_F(trace, faults_of_the_cpu)
 {
 	struct hmm_ref_stats before, after;
@@ -307,9 +309,9 @@ TEST_F(trace, faults_of_the_cpu)
 	EXPECT_EQ(PAGES, log_count(&trace_log, "page_free"));
 }
 
-/* ---- fdinfo ------------------------------------------------------------------------ */
+/* ---- fdinfo ---------------------------------------------------------------------- */
 
-/* Invalidations of a page as events; each comes to the mirror of each file. */
+/* Counts the invalidations of a page. The mirror of each file gets one. */
 static unsigned int count_zaps(const void *page)
 {
 	unsigned int at, zaps = 0;
@@ -348,7 +350,7 @@ TEST_F(trace, fdinfo)
 	EXPECT_LT(0, fdinfo_number(self->fd, "cpu-fault-pages"));
 	EXPECT_EQ(0, fdinfo_number(self->fd, "evicted"));
 	EXPECT_EQ(0, fdinfo_number(self->fd, "retries"));
-	/* Nothing gets lost: all that came has left again, or is there. */
+	/* Every page that arrived has left again, or is on the device. */
 	EXPECT_EQ(PAGES, fdinfo_number(self->fd, "pages") + 3 +
 			 fdinfo_number(self->fd, "cpu-fault-pages"));
 	EXPECT_EQ(log_count(&trace_log, "device_fault"),
@@ -358,11 +360,11 @@ TEST_F(trace, fdinfo)
 	other_zaps = fdinfo_number(other, "invalidations");
 	test_stats(self->fd, &after);
 	EXPECT_LT(0, count_zaps(self->mem));
-	/* Each file is told of what it has a range for. The other one may have none. */
+	/* A file is notified if it has a range there. The other file may have none. */
 	EXPECT_LT(0, zaps);
 	EXPECT_LE(count_zaps(self->mem), zaps + other_zaps);
 	EXPECT_LE(zaps + other_zaps, after.out_invalidations - before.out_invalidations);
-	/* The pages are not the other file's. */
+	/* The pages do not belong to the other file. */
 	EXPECT_EQ(0, fdinfo_number(other, "to-system"));
 	EXPECT_EQ(0, fdinfo_number(other, "cpu-fault-pages"));
 }
@@ -372,7 +374,10 @@ static int touch_last(void *arg)
 	return !CHECK(page_holds((char *)arg + (PAGES - 1) * page_size(), 1, PAGES - 1));
 }
 
-/* What a child does to the pages counts for who brought them; what it unmaps does not. */
+/*
+ * A child's CPU faults count for the client that migrated the pages. Pages that it unmaps are not
+ * counted.
+ */
 TEST_F(trace, fdinfo_of_a_parent)
 {
 	long back;
@@ -391,9 +396,9 @@ TEST_F(trace, fdinfo_of_a_parent)
 	EXPECT_EQ(0, fdinfo_number(self->fd, "evicted"));
 }
 
-/* ---- trying again ------------------------------------------------------------------ */
+/* ---- retries --------------------------------------------------------------------- */
 
-/* A page that is pinned stays: a migration tries until it is clear that it does. */
+/* A pinned page stays: a migration is retried until that is certain. */
 TEST_F(trace, retries_of_a_migration)
 {
 	struct iovec iov = { .iov_base = self->mem + page_size(), .iov_len = page_size() };
@@ -454,7 +459,7 @@ TEST_F(trace, retries_of_the_device)
 	EXPECT_EQ(3, fdinfo_number(self->fd, "retries"));
 }
 
-/* ---- eviction, and a device that comes and goes -------------------------------------- */
+/* ---- eviction, bind and unbind --------------------------------------------------- */
 
 TEST_F(trace, eviction_by_command)
 {

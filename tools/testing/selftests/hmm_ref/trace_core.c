@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The core's own tracepoints of migration by drivers, which patches/core adds: they count what
- * the driver's commands report.
+ * The core's tracepoints of migration by drivers, which patches/core adds. Their sums match the
+ * counts that the driver's commands return.
  */
 #include "hmm_ref_trace.h"
 
@@ -14,7 +14,7 @@ FIXTURE(trace_core)
 	char *mem;
 };
 
-/* Only what this thread does. */
+/* Records only events of this thread. */
 static int set_event(const char *instance, const char *event, bool on)
 {
 	char path[128], filter[32];
@@ -53,7 +53,7 @@ FIXTURE_TEARDOWN_PARENT(trace_core)
 	EXPECT_EQ(0, rmdir(self->instance));
 }
 
-/* What was traced until now; then there is nothing. */
+/* Returns the trace so far, and clears it. */
 static char *take_trace(const char *instance)
 {
 	static char text[1 << 18];
@@ -69,7 +69,7 @@ static char *take_trace(const char *instance)
 	return text;
 }
 
-/* The sum of a member of all events of a name; -1 when there is no event. */
+/* Returns the sum of a field over all events with that name, or -1 if there is none. */
 static long sum_of(const char *text, const char *event, const char *key)
 {
 	char name[64], member[32];
@@ -110,8 +110,8 @@ TEST_F(trace_core, steps_of_a_migration)
 	}
 }
 
-/* Pages that have other references are collected, and do not move. */
-TEST_F(trace_core, pages_that_stay)
+/* Pages with other references are collected, and do not migrate. */
+TEST_F(trace_core, skipped_pages)
 {
 	struct hmm_ref_migrate cmd;
 	int pipes[2];
@@ -124,14 +124,14 @@ TEST_F(trace_core, pages_that_stay)
 	test_migrate(self->fd, HMM_REF_TO_DEVICE, self->mem, PAGES * page_size(), &cmd);
 	text = take_trace(self->instance);
 	EXPECT_EQ(PAGES - 2, cmd.out_migrated);
-	/* A failed page is tried again, with the others of its window there already. */
+	/* Failed pages are retried when the other pages of the window have migrated. */
 	EXPECT_EQ(PAGES - 2, sum_of(text, "migrate_device_finalize", "migrating")) {
 		TH_LOG("%s", text);
 	}
 	EXPECT_LT(PAGES - 2, sum_of(text, "migrate_device_setup", "npages"));
 }
 
-/* Eviction has no VMA, if the core's eviction is sound. */
+/* Eviction has no VMA, if the core's functions for it are fixed. */
 TEST_F(trace_core, eviction)
 {
 	struct hmm_ref_evict evict = { .size = sizeof(evict) };
@@ -166,7 +166,7 @@ TEST_F(trace_core, walks_of_a_device_fault)
 	EXPECT_EQ(0, sum_of(text, "hmm_range_fault", "fault"));
 	EXPECT_NE(NULL, strstr(text, "fault=0 write=0 ret=0"));
 
-	/* A page that is not there is faulted in, for writing. */
+	/* A missing page is faulted in, for writing. */
 	ASSERT_EQ(0, madvise(self->mem, page_size(), MADV_DONTNEED));
 	test_write(self->fd, self->mem, 1, &byte);
 	text = take_trace(self->instance);

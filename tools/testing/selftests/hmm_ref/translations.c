@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device keeps translations that it has read of its page table. One that has become wrong is
- * not used once the change is complete, and one of another process never.
+ * The device caches translations of its page table. A translation that has become wrong is not used
+ * once the change is complete, and one of another process is never used.
  *
- * Stands for: a page table that is zapped without a flush, or flushed before it is zapped; a page
- * that is unmapped from DMA while the device may still access it; an access that fails since the
- * device has kept what was read-only then.
+ * Covers: a page table that is zapped without a flush, or flushed before it is zapped; a DMA
+ * mapping that is removed while the device may still access the page; an access that fails because
+ * the device has cached a read-only translation.
  */
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -41,7 +41,7 @@ FIXTURE_TEARDOWN_PARENT(translations)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* The CPU gives the page a value, and the device has a translation of it. */
+/* The CPU stores a value, and the device reads it, so that it has a translation. */
 static void fill_and_read(struct __test_metadata *_metadata, int fd, char *mem, char value,
 			  bool on_device)
 {
@@ -87,12 +87,12 @@ TEST_F(translations, follow_the_page)
 			test_to_device(self->fd, self->mem, 1);
 		test_read(self->fd, self->mem, 1, &byte);
 		ASSERT_EQ(value + 100, byte);
-		/* The CPU takes it back. */
+		/* The CPU fault migrates the page back. */
 		ASSERT_EQ(value + 100, self->mem[0]);
 	}
 }
 
-TEST_F(translations, lose_the_right_to_write)
+TEST_F(translations, lose_write_permission)
 {
 	char byte = 2;
 
@@ -109,8 +109,8 @@ static int do_nothing(void *arg)
 	return 0;
 }
 
-/* After fork() the page is read-only, and becomes writable again without an invalidation. */
-TEST_F(translations, get_the_right_to_write)
+/* After fork() the page is read-only. It becomes writable again without an invalidation. */
+TEST_F(translations, gain_write_permission)
 {
 	char byte;
 
@@ -123,7 +123,7 @@ TEST_F(translations, get_the_right_to_write)
 	EXPECT_EQ(2, self->mem[0]);
 }
 
-/* The child has a page of its own at the same address, and the parent writes to neither. */
+/* The child has its own page at the same address. The parent does not write to either page. */
 TEST_F(translations, of_two_processes)
 {
 	int status, i;
@@ -154,7 +154,7 @@ TEST_F(translations, of_two_processes)
 	EXPECT_EQ(3, self->mem[0]);
 }
 
-/* A translation may be of several pages. It ends with each of them. */
+/* A translation may cover several pages. It ends with each of them. */
 TEST_F(translations, of_several_pages)
 {
 	const unsigned long npages = 16, size = npages * page_size();
@@ -174,8 +174,8 @@ TEST_F(translations, of_several_pages)
 	}
 }
 
-/* The rights of one page say nothing of the next. */
-TEST_F(translations, of_several_rights)
+/* The permissions of one page do not apply to the next one. */
+TEST_F(translations, of_several_permissions)
 {
 	const unsigned long npages = 16, size = npages * page_size();
 	char *mem = test_map_pages(npages), *data = test_map_pages(npages);
@@ -197,7 +197,7 @@ TEST_F(translations, of_several_rights)
 	}
 }
 
-/* ---- a page that goes while it is accessed ------------------------------------- */
+/* ---- pages that are freed during accesses ------------------------------------- */
 
 struct accesses {
 	char *mem;
@@ -220,8 +220,8 @@ static int access_all_the_time(void *arg)
 	return 0;
 }
 
-/* What the device should not have done the kernel's log tells. */
-TEST_F_TIMEOUT(translations, beside_accesses, 180)
+/* A wrong access shows in the kernel's log. */
+TEST_F_TIMEOUT(translations, freed_during_accesses, 180)
 {
 	struct accesses accesses = { .mem = self->mem, .fd = self->fd };
 	unsigned long long end = now_ms() + RACE_MS;

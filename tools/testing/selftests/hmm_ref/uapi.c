@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The contract of every ioctl before it gets to work: struct sizes, flags,
- * reserved members, pointers, and whose address space it is.
+ * The checks of every ioctl before it does its work: struct size, flags, reserved members,
+ * pointers, and the address space.
  *
- * One variant of the fixture per ioctl, so none can be left out; what an ioctl
- * does with a bad address range is in range.c.
+ * The fixture has a variant for each ioctl, so that none is left out. Bad address ranges are tested
+ * in range.c.
  *
- * Stands for: commands of a file acting on another process's memory, or on the
- * memory of a process that has gone (a forked child's pages end up in the parent's
- * device page table; an ioctl retries for ever because the mm is dead); results
- * that are lost when an error is returned.
+ * Covers: commands of a file that act on another process's memory, or on the memory of a process
+ * that has exited (a forked child's pages end up in the parent's device page table; an ioctl
+ * retries forever because the mm is dead); outputs that are lost when an error is returned.
  */
 #include "hmm_ref_utils.h"
 
@@ -35,8 +34,8 @@ FIXTURE(ioctl)
 	struct hmm_ref_stats before;
 	int fd;
 	char *mem;	/* PAGES of data */
-	char *buf;	/* PAGES for the results */
-	char *cmd;	/* two pages for the struct, the second one zero */
+	char *buf;	/* PAGES for outputs */
+	char *cmd;	/* two pages for the struct; the second one is zero */
 };
 
 FIXTURE_VARIANT(ioctl)
@@ -45,7 +44,7 @@ FIXTURE_VARIANT(ioctl)
 	unsigned int size;
 	unsigned int grown;	/* bytes added since the first version */
 	unsigned int outs;	/* offset of the first output */
-	unsigned int flags;	/* that are known */
+	unsigned int flags;	/* flags that exist */
 	bool any_mm;
 };
 
@@ -135,7 +134,7 @@ FIXTURE_VARIANT_ADD(ioctl, evict_all)
 	.any_mm = true,
 };
 
-/* A struct that the ioctl accepts: WRITE and ATOMIC write what is there already. */
+/* Makes a struct that the ioctl accepts. WRITE and ATOMIC write the existing data. */
 static void fill_cmd(union any_cmd *cmd, unsigned long request, unsigned int size,
 		     const void *mem, const void *buf)
 {
@@ -198,7 +197,7 @@ FIXTURE_TEARDOWN_PARENT(ioctl)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* A refused command must have moved nothing and written nothing. */
+/* A refused command has migrated and written nothing. */
 static void __test_refused(struct __test_metadata *_metadata, int fd,
 			   const struct hmm_ref_stats *before,
 			   unsigned long request, void *cmd, int err)
@@ -222,7 +221,7 @@ static void __test_refused(struct __test_metadata *_metadata, int fd,
 	test_cpu_data(self->buf, PAGES, 1); \
 } while (0)
 
-/* The base of all that follows: unspoilt, the command works and writes its outputs. */
+/* Basis of all other tests: without changes, the command succeeds and writes its outputs. */
 TEST_F(ioctl, accepted)
 {
 	unsigned char *cmd = (unsigned char *)self->cmd;
@@ -245,7 +244,7 @@ TEST_F(ioctl, accepted)
 
 #define NR_COMPAT_IOCTL	54
 
-/* As a 32-bit program makes it: @arg has to be below 4 GiB. */
+/* Calls the ioctl as a 32-bit program. @arg has to be below 4 GiB. */
 static int compat_ioctl(int fd, unsigned long request, void *arg)
 {
 	int rc;
@@ -257,7 +256,7 @@ static int compat_ioctl(int fd, unsigned long request, void *arg)
 	return rc;
 }
 
-/* Ends by a signal where the kernel has no 32-bit system calls. */
+/* Ends by a signal on kernels without 32-bit system calls. */
 static int try_compat(void *arg)
 {
 	return compat_ioctl(-1, 0, NULL) == -EBADF ? 0 : KSFT_SKIP;
@@ -285,7 +284,7 @@ TEST_F(ioctl, compat)
 
 #endif
 
-/* Inputs are the caller's: the kernel writes out_* only. */
+/* The kernel writes only out_* members. */
 TEST_F(ioctl, inputs_stay)
 {
 	union any_cmd before;
@@ -314,7 +313,7 @@ TEST_F(ioctl, short_struct)
 	test_refused(cmd, EINVAL);
 }
 
-/* A program that was compiled with the first version gets the members of that. */
+/* A program that was compiled with the first version gets the members of that version. */
 TEST_F(ioctl, first_struct)
 {
 	unsigned int size = variant->size - variant->grown;
@@ -359,7 +358,7 @@ TEST_F(ioctl, grown_struct_garbage)
 	test_refused(cmd, E2BIG);
 }
 
-/* A size beyond a page is no reason to look at that much memory, or to allocate it. */
+/* For a size beyond a page, the kernel neither reads nor allocates that much memory. */
 TEST_F(ioctl, huge_struct)
 {
 	union any_cmd *cmd = (union any_cmd *)self->cmd;
@@ -415,7 +414,7 @@ TEST_F(ioctl, bad_struct_pointer)
 	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, (void *)-4096UL));
 	ASSERT_EQ(-EFAULT, _test_ioctl(self->fd, variant->request, (void *)(1UL << 63)));
 
-	/* The head is there, the tail is not. */
+	/* The begin of the struct is mapped, its end is not. */
 	FILL_CMD(cmd);
 	memcpy(end - 8, cmd, 8);
 	ASSERT_EQ(0, munmap(end, page_size()));
@@ -427,7 +426,7 @@ TEST_F(ioctl, bad_struct_pointer)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Where outputs cannot be delivered nothing is done that they would tell. */
+/* If outputs cannot be written, the command has no effect that they would report. */
 TEST_F(ioctl, readonly_struct)
 {
 	FILL_CMD(self->cmd);
@@ -457,7 +456,7 @@ static int foreign_ioctl(void *arg)
 	return !CHECK(!bad_pages(foreign->mem, PAGES, 1));
 }
 
-/* A forked child has the file but is another address space. */
+/* A forked child has the file but another address space. */
 TEST_F(ioctl, forked_child)
 {
 	struct foreign foreign = {
@@ -477,7 +476,7 @@ TEST_F(ioctl, forked_child)
 	test_cpu_data(self->buf, PAGES, 1);
 }
 
-/* So is one that the file was left to by a parent that has gone. */
+/* So has a child that got the file from a parent which has exited. */
 static int orphan_main(struct foreign *foreign)
 {
 	if (!CHECK(event_wait(foreign->gone)))
@@ -520,7 +519,7 @@ TEST_F(ioctl, opener_is_gone)
 
 #define STACK_PAGES	16
 
-/* vfork shares the address space; so do threads. */
+/* vfork() and threads share the address space. */
 TEST_F(ioctl, same_mm)
 {
 	struct foreign foreign = {
@@ -545,7 +544,7 @@ TEST_F(ioctl, same_mm)
 	ASSERT_EQ(0, status);
 }
 
-/* The file survives exec, the address space that it mirrors does not. */
+/* The file survives exec. The address space that it mirrors does not. */
 #define EXEC_FD		"HMM_REF_UAPI_EXEC_FD"
 #define EXEC_CMD	"HMM_REF_UAPI_EXEC_CMD"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device's file: which users may open it, what it says of the device and the kernel, and that
- * it knows no other ioctls than those of uapi.c.
+ * The device file: users that may open it, information on the device and the kernel, and unknown
+ * ioctls.
  *
- * Stands for: a feature that a program relies on and that is not there; a device that any user may
- * open; a number of an ioctl that is taken for another one.
+ * Covers: a feature that is reported but does not work; a device that any user may open; the number
+ * of an ioctl that is accepted for another one.
  */
 #include "hmm_ref_utils.h"
 
@@ -25,7 +25,7 @@ FIXTURE_TEARDOWN_PARENT(file)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* What is said to be there is there. */
+/* Features that are reported work. */
 TEST_F(file, features)
 {
 	const struct { unsigned long long bit; bool expected; const char *what; } known[] = {
@@ -60,7 +60,7 @@ TEST_F(file, unknown_ioctl)
 	for (nr = HMM_REF_CMD_EVICT_ALL + 1; nr < 256; nr++)
 		ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
 					       _IO(HMM_REF_IOC_TYPE, nr), &cmd));
-	/* The right number with another type, direction or size. */
+	/* A known number with another type, direction or size. */
 	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IO(HMM_REF_IOC_TYPE ^ 1, 0), &cmd));
 	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd,
 				       _IOWR(HMM_REF_IOC_TYPE, 0, struct hmm_ref_info),
@@ -68,7 +68,7 @@ TEST_F(file, unknown_ioctl)
 	ASSERT_EQ(-ENOTTY, _test_ioctl(self->fd, _IOR(HMM_REF_IOC_TYPE, 5, int), &cmd));
 }
 
-TEST_F(file, info_makes_sense)
+TEST_F(file, info_is_consistent)
 {
 	struct hmm_ref_info info;
 
@@ -85,7 +85,7 @@ TEST_F(file, info_makes_sense)
 		    info.out_folio_size == info.out_block_size);
 }
 
-static int open_as_nobody(void *arg)
+static int open_unprivileged(void *arg)
 {
 	if (!CHECK(!setgid(65534)) || !CHECK(!setuid(65534)))
 		return 1;
@@ -99,7 +99,7 @@ TEST_F(file, for_root_only)
 	ASSERT_EQ(0, fstat(self->fd, &st));
 	ASSERT_TRUE(S_ISCHR(st.st_mode));
 	ASSERT_EQ(0600, st.st_mode & 07777);
-	ASSERT_EQ(0, child_run(open_as_nobody, NULL));
+	ASSERT_EQ(0, child_run(open_unprivileged, NULL));
 }
 
 int main(int argc, char **argv)

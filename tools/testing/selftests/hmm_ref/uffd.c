@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * userfaultfd over memory that is on the device or on its way: what is missing belongs
- * to the handler, what is write-protected stays so on every way to the device and
- * back, and the device asks the handler as the CPU does.
+ * userfaultfd on memory that is on the device or being migrated. Missing pages belong to the
+ * handler, write-protected pages stay protected through migration in both directions, and a device
+ * fault raises the same events as a CPU fault.
  *
- * Stands for: pages put behind the back of a userfaultfd; a device that writes to
- * a page that is write-protected; protection that is lost in a migration; a device
- * fault that waits for user space with locks held.
+ * Covers: pages that are filled in without a userfaultfd event; a device that writes to a
+ * write-protected page; protection that is lost in a migration; a device fault that waits for user
+ * space with locks held.
  */
 #include <linux/userfaultfd.h>
 
@@ -17,9 +17,9 @@
 struct handler {
 	int uffd;
 	char *mem;
-	char *page;		/* what missing pages are filled with */
-	int fd;			/* of the device, where it fetches that; or 0 */
-	char *origin;		/* from there */
+	char *page;		/* content of missing pages */
+	int fd;			/* device file to fetch the content from, or 0 */
+	char *origin;		/* address of that content */
 	unsigned long stop;
 	unsigned long missing;
 	unsigned long protected;
@@ -95,7 +95,7 @@ static int protect(int uffd, char *mem, unsigned long npages, bool on)
 #define test_protect(npages) \
 	ASSERT_EQ(0, protect(self->handler.uffd, self->mem, npages, true))
 
-/* Have the device read what a page is to be filled with, and do other things by the way. */
+/* Has the device read the content of the page, and runs other commands. */
 static int fetch(struct handler *h)
 {
 	struct hmm_ref_page_state state;
@@ -128,7 +128,7 @@ static int handle(struct handler *h, const struct uffd_msg *msg)
 	counter_add(&h->missing, 1);
 	if (h->fd && fetch(h))
 		return -EIO;
-	/* Two may have waited for the same page. */
+	/* Two threads may have waited for the same page. */
 	return ioctl(h->uffd, UFFDIO_COPY, &copy) && errno != EEXIST ? -errno : 0;
 }
 
@@ -160,9 +160,9 @@ static int handler_main(void *arg)
 	ASSERT_EQ(0, worker_wait(&self->worker)); \
 } while (0)
 
-/* ---- missing ---------------------------------------------------------------------- */
+/* ---- missing --------------------------------------------------------------------- */
 
-/* Missing pages belong to the handler: migration must not make them up. */
+/* Missing pages belong to the handler: migration must not fill them. */
 TEST_F(uffd, is_not_bypassed)
 {
 	struct hmm_ref_migrate cmd;
@@ -174,7 +174,7 @@ TEST_F(uffd, is_not_bypassed)
 	test_pages_at(self->fd, self->mem, PAGES, HMM_REF_PAGE_NONE, PAGES);
 }
 
-/* A device fault asks the handler, as a CPU fault would. */
+/* A device fault raises an event for the handler, as a CPU fault does. */
 TEST_F(uffd, serves_the_device)
 {
 	char *buf = test_map_pages(PAGES);
@@ -203,8 +203,8 @@ TEST_F(uffd, serves_a_device_write)
 }
 
 /*
- * The handler uses the file that the fault has come by: a fault of the device, and one of a
- * command's buffer. What waits for it must hold nothing that the handler's commands need.
+ * The handler uses the file that raised the fault: in a device fault, and in a fault of a command's
+ * buffer. The waiting command must not hold a lock that the handler's commands need.
  */
 TEST_F_TIMEOUT(uffd, handler_uses_the_same_file, 20)
 {
@@ -229,8 +229,8 @@ TEST_F_TIMEOUT(uffd, handler_uses_the_same_file, 20)
 	test_cpu_data(self->mem + half, PAGES / 2, 2);
 }
 
-/* A page on the device is not missing, until it is thrown away. */
-TEST_F(uffd, on_the_device_is_not_missing)
+/* A page on the device is not missing until it is discarded. */
+TEST_F(uffd, device_pages_are_not_missing)
 {
 	unsigned long i;
 
@@ -249,7 +249,7 @@ TEST_F(uffd, on_the_device_is_not_missing)
 	EXPECT_EQ(PAGES / 2, self->handler.missing);
 }
 
-/* There is something already where the copy should go. */
+/* UFFDIO_COPY to an address that has a page already. */
 TEST_F(uffd, copy_onto_device_pages)
 {
 	struct uffdio_copy copy = {
@@ -267,7 +267,7 @@ TEST_F(uffd, copy_onto_device_pages)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Moved or refused: the data is at one of the two places, whole. */
+/* The pages are moved, or the move is refused: all data is in one of the two places. */
 TEST_F(uffd, move_of_device_pages)
 {
 	char *from = test_map_pages(PAGES);
@@ -299,7 +299,7 @@ TEST_F(uffd, move_of_device_pages)
 	test_cpu_data(from, PAGES, 2);
 }
 
-/* ---- write-protected --------------------------------------------------------------- */
+/* ---- write-protected ------------------------------------------------------------- */
 
 FIXTURE(protect)
 {
@@ -313,9 +313,9 @@ FIXTURE(protect)
 
 FIXTURE_VARIANT(protect)
 {
-	bool first;		/* protected, and then migrated; or the other way round */
-	bool back;		/* and back again */
-	bool by_device;		/* who writes */
+	bool first;		/* protected before the migration; otherwise after it */
+	bool back;		/* and migrated back */
+	bool by_device;		/* the device writes */
 };
 
 FIXTURE_VARIANT_ADD(protect, then_migrate_cpu) { .first = true };
@@ -342,7 +342,7 @@ FIXTURE_SETUP(protect)
 	self->handler.uffd = uffd;
 	if (watch(uffd, self->mem, UFFDIO_REGISTER_MODE_WP))
 		SKIP(return, "no userfaultfd write protection here");
-	/* As the device maps it before: writable. */
+	/* The device had the pages mapped writable before. */
 	ASSERT_EQ(0, dev_fill_pages(self->fd, self->mem, PAGES, 1));
 	if (variant->first)
 		test_protect(PAGES);
@@ -361,7 +361,7 @@ FIXTURE_TEARDOWN_PARENT(protect)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Reading asks nobody; the first write to each page does, and only that. */
+/* A read raises no event. The first write to each page raises one, and later writes raise none. */
 TEST_F(protect, asks_before_a_write)
 {
 	int round, rc = 0;

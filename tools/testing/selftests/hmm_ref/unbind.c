@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device goes (sysfs unbind) with pages of living processes on it: open files
- * get ENODEV, everybody keeps every byte, and the device can be bound again.
+ * The device is unbound (sysfs) while it has pages of running processes. Open files get ENODEV, no
+ * process loses data, and the device can be bound again.
  *
  * Uses the last device, so that a failure leaves the others usable.
  *
- * Stands for: an eviction that tries once and leaves what it could not lock, and a
- * remove that then waits for ever; pages handed out while the device goes, a device that
- * goes while it is used; device memory used after it was unmapped.
+ * Covers: an eviction that skips pages which it could not lock, and a remove that then waits
+ * forever; pages allocated during the removal, or a device that is removed while it is used; device
+ * memory used after it was unmapped.
  */
 #include <linux/userfaultfd.h>
 
@@ -40,7 +40,7 @@ FIXTURE_SETUP(unbind)
 
 FIXTURE_TEARDOWN_PARENT(unbind)
 {
-	/* Whatever the test was doing, the device is there for the next one. */
+	/* The next test needs the device, whatever this one has done. */
 	if (hmm_ref_count() < self->leak.devices)
 		device_bind(self->nr);
 	leak_check_end(_metadata, &self->leak);
@@ -72,7 +72,7 @@ static void __test_gone(struct __test_metadata *_metadata, int fd, char *mem)
 
 #define test_gone(fd)	__test_gone(_metadata, fd, self->mem)
 
-/* Bound again, it works as on the first day. */
+/* After it is bound again, the device works as before. */
 static int __test_rebind(struct __test_metadata *_metadata,
 			 unsigned int nr, char *mem, bool alone)
 {
@@ -114,7 +114,7 @@ TEST_F(unbind, file_open)
 	}
 }
 
-/* Pages in many blocks, which nothing touches: all of them have to be evicted. */
+/* Pages in many blocks, which no process touches: all of them have to be evicted. */
 TEST_F_TIMEOUT(unbind, many_blocks, 120)
 {
 	unsigned long npages = 5 * block_pages() + 3;
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(unbind, many_blocks, 120)
 	fill_pages(mem, npages, 2);
 	test_to_device(self->fd, mem, npages);
 	ASSERT_EQ(0, device_unbind(self->nr));
-	/* What is left behind is lost, and a touch of it SIGBUS. */
+	/* Pages that are left behind are lost, and an access gets SIGBUS. */
 	test_cpu_data(mem, npages, 2);
 	test_cpu_data(self->mem, PAGES, 1);
 	test_rebind();
@@ -141,7 +141,7 @@ TEST_F(unbind, file_closed)
 	}
 }
 
-/* ---- while it is in use ------------------------------------------------------------- */
+/* ---- while the device is in use -------------------------------------------------- */
 
 struct victim {
 	int fd;
@@ -230,7 +230,7 @@ TEST_F(unbind, while_accessing)
 	}
 }
 
-/* An access that waits for a page, which only the test can give it. */
+/* An access that waits for a page, which only the test can provide. */
 struct stuck {
 	int fd;
 	int uffd;
@@ -272,8 +272,8 @@ static int stuck_release(struct stuck *stuck)
 	return ioctl(stuck->uffd, UFFDIO_ZEROPAGE, &zero) ? -errno : 0;
 }
 
-/* It does not wait for user space, and the command that does finds the device gone after that. */
-TEST_F_TIMEOUT(unbind, beside_a_fault_that_waits, 120)
+/* Unbind does not wait for user space. The waiting command finds the device gone afterwards. */
+TEST_F_TIMEOUT(unbind, during_a_waiting_fault, 120)
 {
 	struct stuck stuck = { .fd = self->fd, .mem = test_map_pages(1) };
 	struct pollfd pollfd = { .events = POLLIN };
@@ -399,8 +399,8 @@ TEST_F(unbind, with_a_child)
 	}
 }
 
-/* A file that is closed only after the device was bound again. */
-TEST_F(unbind, file_of_the_past)
+/* A file that is closed after the device has been bound again. */
+TEST_F(unbind, file_closed_after_bind)
 {
 	int old[ROUNDS], i;
 
@@ -417,8 +417,9 @@ TEST_F(unbind, file_of_the_past)
 }
 
 /*
- * Again and again, with pages of its own there and beside processes that use the device. One of
- * them at least has the device open when it goes, as it has just used it, and finds it gone.
+ * Unbinds again and again, with pages of this process on the device, and beside processes that use
+ * it. At least one of these has the device open at that time, since it has just used it, and finds
+ * it gone.
  */
 TEST_F_TIMEOUT(unbind, under_load, 7200)
 {

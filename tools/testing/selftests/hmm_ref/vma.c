@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Changes of the mapping while its pages are on the device: protection, unmapping,
- * moving, advice, locking. Afterwards the CPU and the device get the right data or
- * the right error.
+ * Changes of a mapping while its pages are on the device: protection, unmapping, moving, advice,
+ * locking. Afterwards the CPU and the device get the right data or the right error.
  *
- * Stands for: the device page table dropped by a change of protection, and filled
- * from device pages that the CPU cannot copy from; pages found by address or by a
- * list of ranges, which mremap and partial unmapping leave behind; a device that
- * writes what the process may only read; pages that cannot come home because their
- * mapping changed.
+ * Covers: entries of the device page table that a change of protection drops, and that are then
+ * filled with device pages that the CPU cannot copy from; pages that are looked up by address or in
+ * a list of ranges, which mremap and partial unmapping make wrong; a device that writes to memory
+ * that the process may only read; pages that cannot be migrated back because their mapping has
+ * changed.
  */
 #include "hmm_ref_utils.h"
 
@@ -19,7 +18,7 @@ FIXTURE(vma)
 {
 	struct leak_check leak;
 	int fd;
-	char *mem;	/* three thirds; the tests change the middle */
+	char *mem;	/* three thirds; the tests change the middle one */
 	char *middle;
 	char *last;
 	unsigned long size;	/* of a third */
@@ -46,14 +45,14 @@ FIXTURE_TEARDOWN_PARENT(vma)
 #define test_third(mem, seed, first) \
 	ASSERT_EQ(0, bad_pages_from(mem, THIRD, seed, first))
 
-/* The thirds that nothing was done to. */
+/* Checks the thirds that were not changed. */
 #define test_the_others() do { \
 	test_dev_data(self->fd, self->mem, THIRD, 1); \
 	test_third(self->mem, 1, 0); \
 	test_third(self->last, 1, 2 * THIRD); \
 } while (0)
 
-/* True when touching @addr is a segmentation violation. */
+/* Returns whether an access at @addr gets SIGSEGV. */
 struct touch {
 	char *addr;
 	bool write;
@@ -77,7 +76,7 @@ static bool segfaults(char *addr, bool write)
 	return child_run(touch_main, &touch) == CHILD_SIGNAL + SIGSEGV;
 }
 
-/* ---- protection --------------------------------------------------------------- */
+/* ---- protection ---------------------------------------------------------------- */
 
 TEST_F(vma, mprotect_read)
 {
@@ -94,7 +93,7 @@ TEST_F(vma, mprotect_read)
 	test_the_others();
 }
 
-/* A write that starts where it may and runs into where it may not. */
+/* A write that begins in writable memory and continues into read-only memory. */
 TEST_F(vma, write_into_read_only)
 {
 	char *buf = test_map_pages(PAGES);
@@ -110,7 +109,7 @@ TEST_F(vma, write_into_read_only)
 	test_third(self->last, 1, 2 * THIRD);
 }
 
-/* Writable again; where a page is then is the driver's business. */
+/* The mapping is writable again. The pages may be in either place then. */
 TEST_F(vma, mprotect_read_and_back)
 {
 	int i;
@@ -144,7 +143,7 @@ TEST_F(vma, mprotect_none)
 	test_third(self->middle, 1, THIRD);
 }
 
-/* No page of the process is on the device any more. */
+/* Waits until no page of the process is on the device. */
 static int all_back(int fd, const char *mem, unsigned long npages)
 {
 	unsigned long long deadline = now_ms() + PATIENCE_MS;
@@ -159,7 +158,9 @@ static int all_back(int fd, const char *mem, unsigned long npages)
 	return rc ? rc : stats.out_pages_client ? -ETIMEDOUT : 0;
 }
 
-/* Pages come home also where the process cannot look at the moment, and then stay. */
+/*
+ * Pages that the process cannot access at the moment migrate to system memory, too, and stay there.
+ */
 TEST_F(vma, mprotect_none_and_migrate)
 {
 	struct hmm_ref_migrate cmd;
@@ -179,7 +180,7 @@ TEST_F(vma, mprotect_none_and_migrate)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* ---- unmapping ---------------------------------------------------------------- */
+/* ---- unmapping ----------------------------------------------------------------- */
 
 TEST_F(vma, munmap_middle)
 {
@@ -241,7 +242,7 @@ TEST_F(vma, mremap_to_elsewhere)
 	test_the_others();
 }
 
-/* Moved, and then the CPU is the first to look. */
+/* The mapping is moved, and the CPU is the first to access it. */
 TEST_F(vma, mremap_then_cpu)
 {
 	char *there = test_map_pages(THIRD);
@@ -308,7 +309,7 @@ TEST_F(vma, dontneed)
 	test_the_others();
 }
 
-/* A freed page has its data or none, until it is written to. */
+/* A freed page has its data or zeros, until it is written. */
 TEST_F(vma, free)
 {
 	unsigned long i;
@@ -327,8 +328,8 @@ TEST_F(vma, free)
 }
 
 /*
- * Advice that looks at pages must leave those on the device alone; what populates for the
- * CPU brings them back. A third is too small to collapse.
+ * Advice that inspects pages must not affect those on the device. Advice that populates for the CPU
+ * brings them back. A third is too small to collapse.
  */
 static const struct {
 	int advice;
@@ -357,7 +358,7 @@ TEST_F(vma, other_advice)
 			      harmless[i].brings_back ? 0 : THIRD);
 		test_dev_data(self->fd, self->mem, PAGES, 1);
 		test_cpu_data(self->mem, PAGES, 1);
-		/* What KSM may merge stays where it is: see regress_ksm.c. */
+		/* Mergeable pages stay in system memory: see regress_ksm.c. */
 		madvise(self->middle, self->size, MADV_UNMERGEABLE);
 	}
 }
@@ -391,7 +392,7 @@ TEST_F(vma, wipeonfork)
 
 /* ---- locking ------------------------------------------------------------------- */
 
-/* mlock() wants the pages in memory that the CPU can reach. */
+/* mlock() needs the pages in system memory. */
 TEST_F(vma, mlock)
 {
 	ASSERT_EQ(0, mlock(self->middle, self->size));
@@ -403,7 +404,7 @@ TEST_F(vma, mlock)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Locked once they are touched: until then they may be anywhere. */
+/* Pages are locked when they are touched, and may be anywhere until then. */
 TEST_F(vma, mlock_onfault)
 {
 	if (mlock2(self->middle, self->size, MLOCK_ONFAULT))
@@ -426,11 +427,11 @@ TEST_F(vma, mlockall)
 	test_dev_data(self->fd, self->mem, PAGES, 1);
 }
 
-/* ---- huge pages ----------------------------------------------------------------- */
+/* ---- huge pages ---------------------------------------------------------------- */
 
 #define MADV_COLLAPSE_NR	25	/* MADV_COLLAPSE */
 
-/* Asked to make a huge page of what is partly on the device: it may, or refuse. */
+/* Collapsing a range that is partly on the device may succeed or fail. */
 TEST_F(vma, collapse)
 {
 	unsigned long npages = block_pages();
@@ -451,9 +452,9 @@ TEST_F(vma, collapse)
 	test_the_others();
 }
 
-/* ---- the same for a part of what was a huge page --------------------------------- */
+/* ---- changes of a part of a huge page ------------------------------------------ */
 
-TEST_F(vma, huge_page_cut_up)
+TEST_F(vma, huge_page_in_parts)
 {
 	unsigned long npages = block_pages();
 	char *mem = test_map_blocks(1);

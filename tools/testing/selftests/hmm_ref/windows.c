@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Commands over several windows. Whatever is in them, and wherever they end, all of it
- * gets there; and when one fails, the counts and the data say so.
+ * Commands over several windows. Whatever the windows have, and wherever they end, the whole range
+ * migrates. When a window fails, the counts and the data are right.
  *
- * Stands for: a window that goes on after the one before it has failed, that counts for
- * another one, or that ends too early or too late.
+ * Covers: a window that continues after the one before it has failed, that is counted for another
+ * one, or that ends too early or too late.
  */
 #include "hmm_ref_utils.h"
 
@@ -43,7 +43,7 @@ FIXTURE_TEARDOWN_PARENT(windows)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* All pages of the range get there, and none beside it. */
+/* All pages of the range migrate, and none beside it. */
 static void go_and_return(struct __test_metadata *_metadata, int fd, char *blocks,
 			  unsigned long npages, unsigned long first)
 {
@@ -88,13 +88,13 @@ TEST_F(windows, holes_and_pages)
 	}
 }
 
-/* Windows are cut by the ends of mappings. */
-TEST_F(windows, mappings_end_anywhere)
+/* Windows end where mappings end. */
+TEST_F(windows, mappings_end_in_windows)
 {
 	static const unsigned int cuts[] = { 1, 500, 512, 513, 1000, 1024, 1300 };
 	unsigned int i;
 
-	/* Where huge pages do not stay whole, those mapped in parts do not move. */
+	/* Where huge pages do not stay whole, those that are mapped in parts do not migrate. */
 	if (variant->advice == MADV_HUGEPAGE && !keeps_large())
 		SKIP(return, "this kernel does not move parts of a huge page");
 	fill_pages(self->mem, self->npages, 1);
@@ -107,8 +107,8 @@ TEST_F(windows, mappings_end_anywhere)
 	test_cpu_data(self->mem, self->npages, 1);
 }
 
-/* What stays in one window is counted, and stays alone. */
-TEST_F(windows, one_that_stays)
+/* A page that stays in one window is counted, and all others migrate. */
+TEST_F(windows, one_page_stays)
 {
 	struct hmm_ref_migrate cmd;
 	unsigned long i;
@@ -132,8 +132,8 @@ TEST_F(windows, one_that_stays)
 }
 
 /*
- * The copies of one window fail: those before it have moved, and none behind it. A huge page that
- * cannot be read is tried once more, page by page.
+ * The copies of one window fail. Those before it have migrated, and none behind it has. A huge page
+ * that cannot be read is retried page by page.
  */
 static void fail_window(struct __test_metadata *_metadata, int fd, char *mem,
 			unsigned int direction, unsigned int bad, bool huge)

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writes that others want to know of: a userfaultfd that write-protects, and PAGEMAP_SCAN.
- * Whoever writes, the CPU or the device, and wherever the page is, on the
- * device, in system memory or nowhere yet, the write is told.
+ * Detection of writes by a userfaultfd that write-protects, and by PAGEMAP_SCAN. A write by the CPU
+ * or by the device, to a page on the device, in system memory, or missing, is detected.
  *
- * Stands for: a snapshot of a virtual machine, or a checkpoint of a process, that
- * misses what the device has written; protection of a hole that a migration drops.
+ * Covers: a snapshot of a virtual machine, or a checkpoint of a process, that misses device writes;
+ * protection of a hole that a migration drops.
  */
 #include <linux/fs.h>
 
 #include "hmm_ref_uffd.h"
 #include "hmm_ref_utils.h"
 
-#define SMALL		16UL	/* pages, without huge ones */
+#define SMALL		16UL	/* pages of the variant without huge pages */
 
 static int protect(int uffd, char *mem, size_t size, bool on)
 {
@@ -24,7 +23,7 @@ static int protect(int uffd, char *mem, size_t size, bool on)
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
 }
 
-/* The first coherent device, or the first one at all. Returns a file, or -errno. */
+/* Opens the first coherent device, or the first device. Returns a file, or -errno. */
 static int open_device(bool coherent)
 {
 	struct hmm_ref_info info;
@@ -40,7 +39,7 @@ static int open_device(bool coherent)
 	return -ENODEV;
 }
 
-/* ---- holes and zero pages under a userfaultfd ---------------------------------------- */
+/* ---- holes and zero pages under a userfaultfd ------------------------------------ */
 
 enum kind { UNPOPULATED, ZERO, HUGE_ZERO };
 
@@ -61,7 +60,7 @@ FIXTURE_VARIANT(hole)
 {
 	enum kind kind;
 	bool coherent;
-	bool by_device;		/* who writes */
+	bool by_device;		/* the device writes */
 };
 
 FIXTURE_VARIANT_ADD(hole, none_cpu) { .kind = UNPOPULATED };
@@ -137,8 +136,8 @@ static int write_byte(int fd, char *addr, bool by_device)
 	return 0;
 }
 
-/* Protected where there is nothing to write to, it is told when there is. */
-TEST_F(hole, write_is_told)
+/* A write to a protected hole raises an event. */
+TEST_F(hole, write_is_detected)
 {
 	unsigned long i, step = self->npages / SMALL, expected = 0;
 	struct hmm_ref_migrate cmd;
@@ -146,7 +145,7 @@ TEST_F(hole, write_is_told)
 
 	for (i = 0; variant->kind != UNPOPULATED && i < self->npages; i += step)
 		touch_read(self->mem + i * page_size());
-	/* A READ maps for the device what is protected next. */
+	/* READ has the device map the pages that are protected next. */
 	if (variant->kind != UNPOPULATED)
 		test_read(self->fd, self->mem, 1, &byte);
 	ASSERT_EQ(0, protect(self->uffd, self->mem, self->size, true));
@@ -167,7 +166,7 @@ TEST_F(hole, write_is_told)
 		ASSERT_EQ(1, touch_read(self->mem + i * page_size()));
 }
 
-/* ---- pages on the device --------------------------------------------------------------- */
+/* ---- pages on the device --------------------------------------------------------- */
 
 FIXTURE(tracked)
 {
@@ -184,7 +183,7 @@ FIXTURE_VARIANT(tracked)
 {
 	bool coherent;
 	bool large;
-	bool first;		/* registered, and then migrated; or the other way round */
+	bool first;		/* registered before the migration; otherwise after it */
 	bool atomic;
 };
 
@@ -227,7 +226,9 @@ static int track(char *mem, size_t size)
 			  UFFDIO_REGISTER_MODE_WP);
 }
 
-/* Which pages were written since the last scan? Protects them again. Returns how many. */
+/*
+ * Returns how many pages were written since the last scan, and sets @written. Protects them again.
+ */
 static long scan(int pagemap, char *mem, unsigned long npages, unsigned char *written)
 {
 	struct page_region regions[64];
@@ -258,8 +259,8 @@ static long scan(int pagemap, char *mem, unsigned long npages, unsigned char *wr
 }
 
 /*
- * Without the fix, the core makes entries writable and protected at once, of which a kernel
- * that checks its page tables complains.
+ * Without the fix, the core makes entries writable and protected at the same time, which a kernel
+ * that checks its page tables warns about.
  */
 static bool kernel_complains(void)
 {
@@ -274,7 +275,7 @@ static bool kernel_complains(void)
 	return found && !core_is_fixed();
 }
 
-TEST_F(tracked, write_is_told)
+TEST_F(tracked, write_is_detected)
 {
 	unsigned char *written = malloc(self->npages);
 	struct hmm_ref_atomic atomic;
@@ -290,7 +291,7 @@ TEST_F(tracked, write_is_told)
 		SKIP(return, "no asynchronous write protection");
 	if (variant->first)
 		test_to_device(self->fd, self->mem, self->npages);
-	/* As the device maps it before. */
+	/* The device had the pages mapped before. */
 	test_dev_data(self->fd, self->mem, self->npages, 1);
 	ASSERT_LE(0, scan(self->pagemap, self->mem, self->npages, written));
 	test_dev_data(self->fd, self->mem, self->npages, 1);
@@ -308,7 +309,7 @@ TEST_F(tracked, write_is_told)
 			TH_LOG("page %lu", i);
 		}
 	}
-	/* Those in system memory now are told apart by their second writes, too. */
+	/* Second writes to pages that are in system memory now are detected, too. */
 	ASSERT_LE(0, scan(self->pagemap, self->mem, self->npages, written));
 	ASSERT_EQ(0, write_byte(self->fd, self->mem + page_size(), true));
 	ASSERT_LT(0, scan(self->pagemap, self->mem, self->npages, written));

@@ -1,41 +1,25 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * Arithmetic of the benchmark: what repetitions say, and how latencies are distributed.
+ * Statistics of the benchmark: summaries of repetitions and distributions of latencies.
  *
- * Repetitions are few, so the interval of confidence comes from Student's t. Latencies are
- * many, so they are counted in buckets: 8 steps in each power of two, exact below 8.
+ * Repetitions are few, so the confidence interval uses Student's t. Latencies are many, so they are
+ * counted in buckets: 8 per power of two, exact below 8.
  */
-#ifndef _HMM_REF_BENCH_STATS_H
-#define _HMM_REF_BENCH_STATS_H
-
-#include <stdint.h>
 #include <stdlib.h>
 
-#define HIST_STEPS	8U
-#define HIST_BUCKETS	(62U * HIST_STEPS)
-
-struct stats {
-	double median, mean, p5, p95, min;
-	double confidence;	/* half of the 95 % interval, in percent of the mean */
-	unsigned int count;
-};
-
-struct histogram {
-	uint64_t count[HIST_BUCKETS];
-	uint64_t total;
-};
+#include "bench.h"
 
 /* ---- repetitions ----------------------------------------------------------------- */
 
-static inline int compare_doubles(const void *a, const void *b)
+static int compare_doubles(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
 
 	return (x > y) - (x < y);
 }
 
-/* Without libm. */
-static inline double square_root(double x)
+/* libm is not linked. */
+static double square_root(double x)
 {
 	double root = x > 1 ? x : 1;
 	int i;
@@ -45,8 +29,8 @@ static inline double square_root(double x)
 	return root;
 }
 
-/* The quantile of 97.5 % for as many degrees of freedom. */
-static inline double student_t(unsigned int degrees)
+/* The 97.5 % quantile for this number of degrees of freedom. */
+static double student_t(unsigned int degrees)
 {
 	static const double few[11] = {
 		0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23,
@@ -57,8 +41,8 @@ static inline double student_t(unsigned int degrees)
 	return 1.96 + 2.7 / degrees;
 }
 
-/* Between two samples the value is in proportion. */
-static inline double quantile(const double *sorted, unsigned int n, double q)
+/* Interpolates linearly between two samples. */
+static double quantile(const double *sorted, unsigned int n, double q)
 {
 	double at = q * (n - 1);
 	unsigned int i = at;
@@ -66,8 +50,8 @@ static inline double quantile(const double *sorted, unsigned int n, double q)
 	return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[i];
 }
 
-/* Sorts the samples. */
-static inline void stats_make(struct stats *stats, double *samples, unsigned int n)
+/* Summarizes the samples, and sorts them. */
+void stats_make(struct stats *stats, double *samples, unsigned int n)
 {
 	double sum = 0, squares = 0;
 	unsigned int i;
@@ -91,7 +75,7 @@ static inline void stats_make(struct stats *stats, double *samples, unsigned int
 
 /* ---- latencies ------------------------------------------------------------------- */
 
-static inline unsigned int hist_bucket(uint64_t value)
+static unsigned int hist_bucket(uint64_t value)
 {
 	unsigned int power;
 
@@ -101,21 +85,21 @@ static inline unsigned int hist_bucket(uint64_t value)
 	return (power - 2) * HIST_STEPS + (value >> (power - 3)) - HIST_STEPS;
 }
 
-/* The least value of a bucket. */
-static inline uint64_t hist_low(unsigned int bucket)
+/* The smallest value of a bucket. */
+uint64_t hist_low(unsigned int bucket)
 {
 	if (bucket < HIST_STEPS)
 		return bucket;
 	return (uint64_t)(HIST_STEPS + bucket % HIST_STEPS) << (bucket / HIST_STEPS - 1);
 }
 
-static inline void hist_add(struct histogram *hist, uint64_t value)
+void hist_add(struct histogram *hist, uint64_t value)
 {
 	hist->count[hist_bucket(value)]++;
 	hist->total++;
 }
 
-static inline void hist_merge(struct histogram *hist, const struct histogram *other)
+void hist_merge(struct histogram *hist, const struct histogram *other)
 {
 	unsigned int i;
 
@@ -124,8 +108,8 @@ static inline void hist_merge(struct histogram *hist, const struct histogram *ot
 	hist->total += other->total;
 }
 
-/* The middle of the bucket that the quantile is in. */
-static inline double hist_quantile(const struct histogram *hist, double q)
+/* Returns the middle of the bucket that has the quantile. */
+double hist_quantile(const struct histogram *hist, double q)
 {
 	uint64_t seen = 0;
 	unsigned int i;
@@ -137,5 +121,3 @@ static inline double hist_quantile(const struct histogram *hist, double q)
 	}
 	return (hist_low(i) + hist_low(i + 1)) / 2.0;
 }
-
-#endif /* _HMM_REF_BENCH_STATS_H */

@@ -1,41 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's supervisor: what it knows, how it watches the kernel and the devices, the
- * knobs that it turns, and how often operations have to succeed.
+ * The fuzzer's supervisor: how it watches the kernel and the devices, the settings that it changes,
+ * and the rates at which operations have to succeed.
  */
-#ifndef _HMM_REF_FUZZ_SUPER_H
-#define _HMM_REF_FUZZ_SUPER_H
+#include "fuzz.h"
+#include "hmm_ref_kernel.h"
 
-#include "hmm_ref_fuzz.h"
-#include "hmm_ref_swap.h"
-
-#define FAIL_COPY	"/sys/kernel/debug/hmm_ref/fail_copy/"
-#define FAIL_LARGE	"/sys/kernel/debug/hmm_ref/fail_large/"
 #define MAX_RETIRED	64
 
-static struct {
-	struct rng rng;
-	pid_t workers[WORKERS];
-	unsigned int generations[WORKERS];
-	struct {
-		unsigned int index;
-		uint32_t stream;
-		uint64_t since;
-	} seen[SLOTS];
-	pid_t unbinder;
-	uint64_t unbind_since;
-	uint64_t next_pause, inject_until, squeeze_until;
-	unsigned int retired, pauses, kills, unbinds, squeezes, poisoned;
-	struct hmm_ref_stats last[HMM_REF_MAX_DEVICES];
-	uint64_t to_device, to_system, cpu_faults, evicted, exclusive, device_faults, home;
-	int kmsg;
-	int swap;
-} super;
+struct supervisor super;
 
-/* ---- what the kernel says ---------------------------------------------------------- */
+/* ---- the kernel's log, the devices ----------------------------------------------- */
 
-/* As scripts/tripwire.sh, but soon enough to print what has just been done. */
-static inline void watch_kernel(void)
+/* As scripts/tripwire.sh, but early enough to print the last operations. */
+void watch_kernel(void)
 {
 	static const char *const splats[] = {
 		"WARNING: ", "BUG: ", "KASAN: ", "UBSAN: ", "INFO: possible", "INFO: task ",
@@ -50,7 +28,7 @@ static inline void watch_kernel(void)
 		if (n < 0)
 			continue;
 		text[n] = '\0';
-		/* What a touch of memory that was made to fail ends in. */
+		/* Logged for an access to poisoned memory. */
 		if (strstr(text, "due to hardware memory corruption fault"))
 			continue;
 		for (i = 0; i < ARRAY_SIZE(splats); i++)
@@ -59,19 +37,19 @@ static inline void watch_kernel(void)
 	}
 }
 
-/* Who sleeps where, and what runs. */
-static inline void show_tasks(void)
+/* Logs where each task sleeps, and the tasks that run. */
+void show_tasks(void)
 {
 	write_file("/proc/sysrq-trigger", "t");
 	write_file("/proc/sysrq-trigger", "l");
 }
 
-static inline void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
+static void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_stats *now)
 {
 	static const struct hmm_ref_stats none;
 
 	if (now->out_invalidations < was->out_invalidations)
-		*was = none;	/* it was bound again */
+		*was = none;	/* it has been bound again */
 	super.to_device += now->out_to_device - was->out_to_device;
 	super.to_system += now->out_to_system - was->out_to_system;
 	super.cpu_faults += now->out_cpu_faults - was->out_cpu_faults;
@@ -81,8 +59,8 @@ static inline void add_stats(struct hmm_ref_stats *was, const struct hmm_ref_sta
 	*was = *now;
 }
 
-/* A device that is not there at the moment is not looked at. */
-static inline void look_at_devices(bool audit_too)
+/* A device that is unbound at the moment is skipped. */
+void look_at_devices(bool audit_too)
 {
 	struct hmm_ref_audit audit;
 	struct hmm_ref_stats stats;
@@ -103,9 +81,9 @@ static inline void look_at_devices(bool audit_too)
 	}
 }
 
-/* ---- knobs ------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------- */
 
-static inline void write_number(const char *path, unsigned long number)
+static void write_number(const char *path, unsigned long number)
 {
 	char text[24];
 
@@ -114,10 +92,10 @@ static inline void write_number(const char *path, unsigned long number)
 }
 
 /*
- * The workers have less memory than they use, for a moment: memory.high makes them reclaim
- * and wait, and kills none of them.
+ * For a moment the workers have less memory than they use: memory.high makes them reclaim and wait,
+ * without killing them.
  */
-static inline void squeeze(bool on)
+void squeeze(bool on)
 {
 	char text[24];
 	unsigned long used;
@@ -132,20 +110,20 @@ static inline void squeeze(bool on)
 	if (read_file(CGROUP "memory.current", text, sizeof(text)) < 0)
 		return;
 	used = strtoul(text, NULL, 0);
-	snprintf(text, sizeof(text), "%lu", used / 4 * (1 + below(&super.rng, 4)));
+	snprintf(text, sizeof(text), "%lu", used / 4 * (1 + below(&super.random, 4)));
 	write_file(CGROUP "memory.high", text);
-	super.squeeze_until = now_ms() + below(&super.rng, 500);
+	super.squeeze_until = now_ms() + below(&super.random, 500);
 	super.squeezes++;
 }
 
-static inline void turn_a_knob(void)
+void turn_a_knob(void)
 {
-	unsigned int nr = below(&super.rng, shared->devices);
+	unsigned int nr = below(&super.random, shared->devices);
 	char path[64];
 
-	switch (below(&super.rng, 8)) {
+	switch (below(&super.random, 8)) {
 	case 0:
-		write_file("/proc/sys/vm/drop_caches", "6");	/* 2, and silent */
+		write_file("/proc/sys/vm/drop_caches", "2");
 		break;
 	case 1:
 		write_file("/proc/sys/vm/compact_memory", "1");
@@ -154,30 +132,30 @@ static inline void turn_a_knob(void)
 		if (super.retired++ >= MAX_RETIRED)
 			break;
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/retire", nr);
-		write_number(path, below(&super.rng, 8192));
+		write_number(path, below(&super.random, 8192));
 		break;
 	case 3:
-		/* Some of the time there is no large page. */
+		/* Some of the time no large page can be allocated. */
 		if (access(FAIL_LARGE "probability", F_OK))
 			break;
-		if (below(&super.rng, 3) || attr_arm(FAIL_LARGE, 0, -1))
+		if (below(&super.random, 3) || attr_arm(FAIL_LARGE, 0, -1))
 			attr_disarm(FAIL_LARGE);
 		break;
 	case 4:
 		squeeze(true);
 		break;
 	case 5:
-		write_file("/proc/sys/vm/nr_hugepages", below(&super.rng, 4) ? "16" : "8");
+		write_file("/proc/sys/vm/nr_hugepages", below(&super.random, 4) ? "16" : "8");
 		break;
 	default:
 		snprintf(path, sizeof(path), "/sys/kernel/debug/hmm_ref/hmm_ref%u/fault_around",
 			 nr);
-		write_number(path, below(&super.rng, 20));
+		write_number(path, below(&super.random, 20));
 	}
 }
 
-/* The copy engine fails now and then, for a second. */
-static inline void inject(bool on)
+/* Makes some copies fail for a second. */
+void inject(bool on)
 {
 	if (on == (shared->injected & 1))
 		return;
@@ -194,13 +172,13 @@ static inline void inject(bool on)
 
 /* ---- rates ----------------------------------------------------------------------- */
 
-#define ENOUGH		100	/* operations of a kind that say something of it */
+#define ENOUGH		100	/* fewer operations of a kind are not judged */
 
 /*
- * Of 100 operations of a kind that could be tried, so many have to succeed, and so many
- * at the most may end because something was short or busy. The first bound is far below
- * what is seen on a sound driver, where the rest are refused for good reasons: holes,
- * protection, a device that is not bound, a file of another process.
+ * Of 100 operations of a kind that could be tried, at least good have to succeed, and at most
+ * busy may fail for a lack of memory or a busy page. The first bound is far below the rate of a
+ * correct driver, where operations are refused for good reasons: holes, protection, a device that
+ * is not bound, a file of another process.
  */
 static const struct {
 	unsigned char good, busy;
@@ -218,7 +196,7 @@ static const struct {
 	[OP_CPU_WRITE] = { 60, 5 },
 };
 
-static inline void check_rates(void)
+void check_rates(void)
 {
 	uint64_t good, busy, all;
 	unsigned int i;
@@ -239,5 +217,3 @@ static inline void check_rates(void)
 			      (unsigned long long)shared->asked,
 			      (unsigned long long)shared->moved);
 }
-
-#endif /* _HMM_REF_FUZZ_SUPER_H */

@@ -1,30 +1,29 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's bad memory: in a pause, when no page moves, the supervisor has the kernel
- * told that pages of a worker's chaos region are bad, if they are on a device. From then
- * on each access to them may fail, which chaos always may; what must not happen is that
- * an access to them gets foreign data, or that another page suffers.
+ * Memory failure in the fuzzer: during a pause, when no page moves, the supervisor marks pages of a
+ * worker's chaos region as bad (hwpoison), if they are on a device. From then on each access to
+ * them may fail, as any access to the chaos region may. An access must not get foreign data, and no
+ * other page may be affected.
  *
- * FUZZ_POISON is how many pages a run may lose by that (0: none).
+ * FUZZ_POISON is the number of pages that a run may lose (0: none).
  */
-#ifndef _HMM_REF_FUZZ_POISON_H
-#define _HMM_REF_FUZZ_POISON_H
-
-#include "hmm_ref_fuzz_model.h"
-#include "hmm_ref_fuzz_super.h"
+#include "fuzz.h"
 
 #define CORRUPT		"/sys/kernel/debug/hwpoison/corrupt-pfn"
 #define PRESENT		0x8000000000000000ULL
 #define SWAPPED		0x4000000000000000ULL
 #define FRAME		0x007fffffffffffffULL
 
-/* Memory of devices: page numbers, the last one included. */
+/* Page frame numbers of device memory, both inclusive. */
 static struct {
 	unsigned long first, last;
 } device_memory[64];
 
-/* A device's type of entry has no name in user space, so ranges tell what is its page. */
-static inline void find_device_memory(void)
+/*
+ * The swap type of device entries is not known to user space, so the resource ranges identify
+ * device pages.
+ */
+static void find_device_memory(void)
 {
 	FILE *file = fopen("/proc/iomem", "re");
 	unsigned long start, end;
@@ -42,7 +41,7 @@ static inline void find_device_memory(void)
 		fclose(file);
 }
 
-static inline bool is_device_pfn(unsigned long pfn)
+static bool is_device_pfn(unsigned long pfn)
 {
 	unsigned int i;
 
@@ -52,8 +51,8 @@ static inline bool is_device_pfn(unsigned long pfn)
 	return false;
 }
 
-/* Return: the number of the device page that an entry of a pagemap has, or 0. */
-static inline unsigned long device_pfn(uint64_t entry)
+/* Returns the page frame number of a device page in a pagemap entry, or 0. */
+static unsigned long device_pfn(uint64_t entry)
 {
 	unsigned long pfn = entry & FRAME;
 
@@ -62,8 +61,8 @@ static inline unsigned long device_pfn(uint64_t entry)
 	return pfn && is_device_pfn(pfn) ? pfn : 0;
 }
 
-/* Return: the number of a device page in the chaos region of a process, or 0. */
-static inline unsigned long find_page(pid_t pid)
+/* Returns the page frame number of a device page in the chaos region of a process, or 0. */
+static unsigned long find_page(pid_t pid)
 {
 	const struct region *chaos = &regions[R_CHAOS];
 	static uint64_t entries[CHAOS_PAGES];
@@ -81,16 +80,16 @@ static inline unsigned long find_page(pid_t pid)
 	close(fd);
 	if (n != sizeof(entries))
 		return 0;
-	first = below(&super.rng, CHAOS_PAGES);
+	first = below(&super.random, CHAOS_PAGES);
 	for (i = 0; !pfn && i < CHAOS_PAGES; i++)
 		pfn = device_pfn(entries[(first + i) % CHAOS_PAGES]);
 	return pfn;
 }
 
-/* One page of any worker, if there is one. */
-static inline void poison_some(void)
+/* Poisons one page of any worker, if there is one. */
+void poison_some(void)
 {
-	unsigned int nr = below(&super.rng, WORKERS), i;
+	unsigned int nr = below(&super.random, WORKERS), i;
 	unsigned long pfn = 0;
 	char text[24];
 	int rc;
@@ -109,5 +108,3 @@ static inline void poison_some(void)
 		fuzz_complain("%s to " CORRUPT ": %d", text, rc);
 	super.poisoned++;
 }
-
-#endif /* _HMM_REF_FUZZ_POISON_H */

@@ -1,15 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's commands that are wrong on purpose. They only have addresses that may be
- * written to: the chaos region, a buffer, and what is not mapped.
+ * The fuzzer's invalid commands. Their addresses are those of memory that may be written: the chaos
+ * region, a buffer, or unmapped addresses.
  */
-#ifndef _HMM_REF_FUZZ_BAD_H
-#define _HMM_REF_FUZZ_BAD_H
+#include "fuzz.h"
+#include "hmm_ref_old.h"
 
-#include "hmm_ref_fuzz_dev.h"
-
-/* Addresses, lengths and what else may be taken for one; no memory to write to. */
-static inline uint64_t bad_number(uint64_t value)
+/*
+ * Numbers for addresses and lengths. As an address, none of them is memory that may be overwritten.
+ */
+static uint64_t bad_number(uint64_t value)
 {
 	static const uint64_t numbers[] = {
 		0, 1, 7, PAGE - 1, PAGE, PAGE + 1, BLOCK - PAGE, 1ULL << 30, 1ULL << 40,
@@ -20,8 +20,8 @@ static inline uint64_t bad_number(uint64_t value)
 	return numbers[value % ARRAY_SIZE(numbers)];
 }
 
-/* The struct may end where memory does, be read-only, or not be there. */
-static inline void *bad_pointer(const struct op *op, const void *cmd, size_t size)
+/* The struct may end at the end of the mapping, be read-only, or not be mapped. */
+static void *bad_pointer(const struct op *op, const void *cmd, size_t size)
 {
 	char *at = scratch;
 
@@ -31,7 +31,7 @@ static inline void *bad_pointer(const struct op *op, const void *cmd, size_t siz
 	case 1:
 		return IDS + op->offset;
 	case 2:
-		/* The buffers end here, and with them memory. */
+		/* The mapping ends behind the buffers. */
 		at = data + SMALL_PAGES * PAGE - 1 - op->offset % size;
 		size = data + SMALL_PAGES * PAGE - at;
 		break;
@@ -43,7 +43,7 @@ static inline void *bad_pointer(const struct op *op, const void *cmd, size_t siz
 static const struct {
 	unsigned long request;
 	size_t size;
-	unsigned int numbers;	/* the first of the 64-bit members that are inputs */
+	unsigned int numbers;	/* index of the first 64-bit input */
 } natives[] = {
 	{ HMM_REF_IOC_INFO, sizeof(struct hmm_ref_info), 1 },
 	{ HMM_REF_IOC_MIGRATE, sizeof(struct hmm_ref_migrate), 2 },
@@ -58,7 +58,7 @@ static const struct {
 	{ HMM_REF_IOC_EVICT_ALL, sizeof(struct hmm_ref_evict_all), 1 },
 };
 
-static inline int do_bad_native(const struct op *op)
+int do_bad_native(const struct op *op)
 {
 	static const uint32_t sizes[] = { 0, 4, 8, 4096, 4097, 0x7fffffff, 0xffffffff };
 	unsigned int nr = op->variant % ARRAY_SIZE(natives), how = op->value % 16;
@@ -89,7 +89,7 @@ static inline int do_bad_native(const struct op *op)
 		cmd.halves[0] = sizes[op->bytes % ARRAY_SIZE(sizes)];
 	if (how == 4)
 		cmd.halves[0] += 1 + op->bytes % 64;
-	/* Not half of an address: that may be where the model is. */
+	/* One half of an address is not changed: the result may be an address of the model. */
 	if (how == 6)
 		cmd.halves[1 + op->bytes % (2 * first - 1)] = op->value >> 32;
 	if (how == 8)
@@ -104,7 +104,7 @@ static inline int do_bad_native(const struct op *op)
 	return rc;
 }
 
-static inline int do_bad_old(const struct op *op)
+int do_bad_old(const struct op *op)
 {
 	unsigned int nr = op->variant % (OLD_COMMANDS + 1);
 	unsigned int file = file_find(op->slot, FILE_OLD);
@@ -119,7 +119,7 @@ static inline int do_bad_old(const struct op *op)
 		cmd.addr = bad_number(op->value >> 8);
 	if (op->value & 2)
 		cmd.buf = nr == OLD_WRITE ? (unsigned long)NOWHERE : bad_number(op->value >> 16);
-	/* That one writes nothing, so it would look at all of the address space. */
+	/* That command writes nothing, so it would walk the whole address space. */
 	if (op->value & 4 && nr != OLD_CHECK_EXCLUSIVE)
 		cmd.npages = bad_number(op->value >> 24);
 	rc = _test_ioctl(file_fd(file), op->value & 8 ? OLD_IOC(nr) ^ (1 << (8 + op->bytes % 24)) :
@@ -128,5 +128,3 @@ static inline int do_bad_old(const struct op *op)
 		fuzz_fail("bad old command %u: %d", nr, rc);
 	return rc;
 }
-
-#endif /* _HMM_REF_FUZZ_BAD_H */

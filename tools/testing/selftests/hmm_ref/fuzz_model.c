@@ -1,54 +1,26 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's oracle for data: the memory of a process at addresses that are always
- * the same, and what must be in it.
+ * The fuzzer's model of data: the regions of a process, at fixed addresses, and their expected
+ * content.
  *
- * Two regions belong to the main thread alone. It keeps a copy of what they must hold,
- * byte for byte, and what each page may be: readable, writable, or dropped, which is a
- * page that the kernel may have replaced by zeros (MADV_FREE, or a MADV_DONTNEED that
- * failed half way). Other threads, other processes and the supervisor may move these
- * pages to and fro; nobody else changes them.
+ * Two regions belong to the main thread alone. It keeps a copy of their expected content, byte for
+ * byte, and the state of each page: readable, writable, or dropped. The kernel may have replaced a
+ * dropped page by zeros (MADV_FREE, or a MADV_DONTNEED that failed half way). Other threads, other
+ * processes and the supervisor may migrate these pages, and only the main thread changes them.
  *
- * All threads write to the chaos region and to that of hugetlb, and all they write there
- * are bytes of the process's id. Any other byte but 0 is the data of another process. A
- * forked child has the id of its parent. The shared region belongs to all processes.
+ * All threads write to the chaos region and to the hugetlb region, and write only bytes with the id
+ * of the process. Any other byte except 0 is data of another process. A forked child has the id of
+ * its parent. The shared region belongs to all processes.
  *
  * A child has a copy of regions and model.
  */
-#ifndef _HMM_REF_FUZZ_MODEL_H
-#define _HMM_REF_FUZZ_MODEL_H
-
-#include "hmm_ref_fuzz.h"
-
-#define PAGE		4096UL
-#define BLOCK		(512 * PAGE)
-#define ARENA		0x200000000000UL
-#define MEGA(n)		(ARENA + ((unsigned long)(n) << 20))
-#define SMALL_PAGES	64UL		/* no data buffer is larger */
-#define CHAOS_PAGES	(3 * 512)
-
-enum { R_BIG, R_FORKED, R_CHAOS, R_HUGE, R_SHARED, REGIONS };
-
-/* What a page of an owned region may be. */
-#define MAY_READ	1
-#define MAY_WRITE	2
-#define DROPPED		4
-#define WRITTEN		8		/* not written: zeros, in the copy as well */
-#define GUARDED		16		/* write-protected by userfaultfd */
-
-struct region {
-	char *base;
-	unsigned long npages;
-	bool large;		/* has whole blocks */
-	char *shadow;		/* owned regions only */
-	unsigned char *state;
-	unsigned char *asked;	/* by userfaultfd, to let a write through */
-};
+#include "hmm_ref_copy.h"
+#include "fuzz.h"
 
 static unsigned char asked_big[2 * 512];
 
-/* The small ones begin and end off a block: no huge page can be there. */
-static struct region regions[REGIONS] = {
+/* Small regions begin and end off a block, so that no huge page can be mapped there. */
+struct region regions[REGIONS] = {
 	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80),
 		    asked_big },
 	[R_FORKED] = { (char *)MEGA(33), 128, false, (char *)MEGA(72), (void *)MEGA(81) },
@@ -57,58 +29,36 @@ static struct region regions[REGIONS] = {
 	[R_SHARED] = { (char *)MEGA(37), SMALL_PAGES, false },
 };
 
-/* Each thread's buffers, with nothing behind them. */
-#define BUFFERS_OF(n)	((char *)MEGA(40 + 2 * (n)))
-#define IDS		((char *)MEGA(48))
-#define NOWHERE		((char *)MEGA(14))
+unsigned char own_id;
+int mem_fd = -1;			/* /proc/self/mem */
+__thread bool owner;		/* this thread owns the owned regions */
+__thread char *scratch;		/* SMALL_PAGES */
+__thread char *data;		/* SMALL_PAGES */
+__thread unsigned int injected_before;
 
-static unsigned char own_id;
-static int mem_fd = -1;			/* /proc/self/mem */
-static __thread bool owner;		/* of the owned regions */
-static __thread char *scratch;		/* SMALL_PAGES */
-static __thread char *data;		/* SMALL_PAGES */
-static __thread unsigned int injected_before;
-static __thread sigjmp_buf guard;
-static __thread int guarded;		/* a fault goes there */
-
-/* May data not have been copied, during this operation? */
-static inline bool may_fail(void)
+/* May a copy have failed during this operation? */
+bool may_fail(void)
 {
 	unsigned int now = shared_get(injected);
 
 	return (now & 1) || now != injected_before;
 }
 
-static inline bool is_owned(const struct region *region)
+bool is_owned(const struct region *region)
 {
 	return region->shadow && owner;
 }
 
-/* ---- access that may not be possible ------------------------------------------- */
+/* ---- accesses that may fault ----------------------------------------------------- */
 
-static inline void on_fault(int sig, siginfo_t *info, void *context)
+static void on_fault(int sig, siginfo_t *info, void *context)
 {
-	if (__atomic_load_n(&guarded, __ATOMIC_RELAXED))
-		siglongjmp(guard, sig);
+	end_copy(sig);
 	fuzz_fail("signal %d at %p", sig, info->si_addr);
 }
 
-/* Returns 0 or the signal. */
-static inline int try_copy(void *to, const void *from, size_t n)
-{
-	int sig = sigsetjmp(guard, 0);
-
-	if (!sig) {
-		__atomic_store_n(&guarded, 1, __ATOMIC_SEQ_CST);
-		memcpy(to, from, n);
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	}
-	__atomic_store_n(&guarded, 0, __ATOMIC_SEQ_CST);
-	return sig;
-}
-
-/* A copy that failed by injection works when it is tried again. */
-static inline int cpu_copy(void *to, const void *from, size_t n)
+/* A copy that an injected failure ended succeeds when it is repeated. */
+int cpu_copy(void *to, const void *from, size_t n)
 {
 	unsigned int tries = 0;
 	int sig;
@@ -119,8 +69,8 @@ static inline int cpu_copy(void *to, const void *from, size_t n)
 	return sig;
 }
 
-/* By GUP. Only of what may be read: /proc/self/mem may not override that. */
-static inline void gup_read(void *to, const char *from, size_t n)
+/* Reads by GUP. Only for readable pages: /proc/self/mem may not override the protection. */
+static void gup_read(void *to, const char *from, size_t n)
 {
 	unsigned int tries = 0;
 
@@ -130,15 +80,15 @@ static inline void gup_read(void *to, const char *from, size_t n)
 	}
 }
 
-/* ---- owned regions -------------------------------------------------------------- */
+/* ---- owned regions --------------------------------------------------------------- */
 
-static inline bool all_zero(const char *mem, size_t n)
+bool all_zero(const char *mem, size_t n)
 {
 	return !mem[0] && !memcmp(mem, mem + 1, n - 1);
 }
 
-static inline void report_difference(struct region *region, size_t off,
-				     const char *seen, size_t n, const char *who)
+static void report_difference(struct region *region, size_t off, const char *seen, size_t n,
+			      const char *who)
 {
 	const char *want = region->shadow + off;
 	size_t i = 0;
@@ -150,8 +100,7 @@ static inline void report_difference(struct region *region, size_t off,
 		  (unsigned char)want[i], i, n, region->state[(off + i) / PAGE], own_id);
 }
 
-static inline void note_zero(struct region *region, unsigned long page,
-			     unsigned long npages)
+void note_zero(struct region *region, unsigned long page, unsigned long npages)
 {
 	for (; npages--; page++) {
 		if (region->state[page] & WRITTEN)
@@ -160,9 +109,8 @@ static inline void note_zero(struct region *region, unsigned long page,
 	}
 }
 
-/* [off, off + n) of an owned region was seen like this. */
-static inline void check_seen(struct region *region, size_t off, const char *seen,
-			      size_t n, const char *who)
+/* Compares bytes that were read from [off, off + n) of an owned region with the model. */
+void check_seen(struct region *region, size_t off, const char *seen, size_t n, const char *who)
 {
 	while (n) {
 		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
@@ -179,9 +127,9 @@ static inline void check_seen(struct region *region, size_t off, const char *see
 	}
 }
 
-/* The first write to a page that may have been dropped says whether it was. */
-static inline void settle(struct region *region, unsigned long page, size_t off,
-			  const char *from, size_t n)
+/* The first write to a dropped page shows whether the kernel has dropped it. */
+static void settle(struct region *region, unsigned long page, size_t off, const char *from,
+		   size_t n)
 {
 	char *shadow = region->shadow + page * PAGE;
 	char seen[PAGE];
@@ -196,11 +144,10 @@ static inline void settle(struct region *region, unsigned long page, size_t off,
 }
 
 /*
- * From now on a write has to ask first, or does not. Only where KSM does not merge: it
- * drops the protection of the pages that it replaces.
+ * Sets whether writes have to ask userfaultfd first. Not for mergeable memory: KSM drops the
+ * protection of the pages that it replaces.
  */
-static inline void note_guard(struct region *region, unsigned long page,
-			      unsigned long npages, bool on)
+void note_guard(struct region *region, unsigned long page, unsigned long npages, bool on)
 {
 	if (!shared->guard)
 		return;
@@ -212,8 +159,8 @@ static inline void note_guard(struct region *region, unsigned long page,
 	}
 }
 
-/* A write to the page has succeeded. */
-static inline void check_guard(struct region *region, unsigned long page)
+/* Checks a write to the page that has succeeded. */
+static void check_guard(struct region *region, unsigned long page)
 {
 	if (region->state[page] & GUARDED &&
 	    !__atomic_load_n(&region->asked[page], __ATOMIC_SEQ_CST))
@@ -221,9 +168,8 @@ static inline void check_guard(struct region *region, unsigned long page)
 	region->state[page] &= ~GUARDED;
 }
 
-/* [off, off + n) of an owned region has been written. */
-static inline void note_written(struct region *region, size_t off, const char *from,
-				size_t n)
+/* Records that [off, off + n) of an owned region has been written. */
+void note_written(struct region *region, size_t off, const char *from, size_t n)
 {
 	while (n) {
 		size_t part = PAGE - off % PAGE < n ? PAGE - off % PAGE : n;
@@ -240,16 +186,15 @@ static inline void note_written(struct region *region, size_t off, const char *f
 	}
 }
 
-static inline void note_protection(struct region *region, unsigned long page,
-				   unsigned long npages, unsigned char bits)
+void note_protection(struct region *region, unsigned long page, unsigned long npages,
+		     unsigned char bits)
 {
 	for (; npages--; page++)
 		region->state[page] = (region->state[page] & ~(MAY_READ | MAY_WRITE)) | bits;
 }
 
-/* The pages have moved, and not what they may be used for. */
-static inline void note_content(struct region *region, unsigned long to,
-				unsigned long from, unsigned long npages)
+/* The content of pages has moved, and their protection has not. */
+void note_content(struct region *region, unsigned long to, unsigned long from, unsigned long npages)
 {
 	for (; npages--; to++, from++) {
 		note_zero(region, to, 1);
@@ -259,9 +204,8 @@ static inline void note_content(struct region *region, unsigned long to,
 	}
 }
 
-/* The mapping has moved. */
-static inline void note_moved(struct region *region, unsigned long to,
-			      unsigned long from, unsigned long npages)
+/* The mapping has moved, with content and protection. */
+void note_moved(struct region *region, unsigned long to, unsigned long from, unsigned long npages)
 {
 	unsigned long i;
 
@@ -271,15 +215,14 @@ static inline void note_moved(struct region *region, unsigned long to,
 				region->state[from + i] & (MAY_READ | MAY_WRITE));
 }
 
-static inline void note_dropped(struct region *region, unsigned long page,
-				unsigned long npages)
+void note_dropped(struct region *region, unsigned long page, unsigned long npages)
 {
 	for (; npages--; page++)
 		region->state[page] = (region->state[page] & ~GUARDED) | DROPPED;
 }
 
 /* Do all pages of [off, off + n) have these bits? */
-static inline bool may(struct region *region, size_t off, size_t n, unsigned char bits)
+bool may(struct region *region, size_t off, size_t n, unsigned char bits)
 {
 	size_t page;
 
@@ -289,8 +232,8 @@ static inline bool may(struct region *region, size_t off, size_t n, unsigned cha
 	return true;
 }
 
-/* Data that tells the owner and the time. */
-static inline void make_data(char *to, size_t n, uint64_t serial)
+/* Data that shows the owner and the time. */
+void make_data(char *to, size_t n, uint64_t serial)
 {
 	uint64_t word = (uint64_t)own_id << 56 | (serial & 0xffffff) << 32;
 	size_t i;
@@ -302,12 +245,12 @@ static inline void make_data(char *to, size_t n, uint64_t serial)
 
 /* ---- chaos and hugetlb ----------------------------------------------------------- */
 
-static inline bool holds_ids(const struct region *region)
+bool holds_ids(const struct region *region)
 {
 	return region == &regions[R_CHAOS] || region == &regions[R_HUGE];
 }
 
-static inline void check_ids(const char *seen, size_t n, const char *where)
+void check_ids(const char *seen, size_t n, const char *where)
 {
 	size_t i;
 
@@ -319,14 +262,13 @@ static inline void check_ids(const char *seen, size_t n, const char *where)
 
 /* ---- mapping --------------------------------------------------------------------- */
 
-static inline void *map_at(void *addr, size_t n, int prot, int flags, int fd)
+void *map_at(void *addr, size_t n, int prot, int flags, int fd)
 {
 	return mmap(addr, n, prot, flags | MAP_FIXED, fd, 0);
 }
 
-/* Anonymous memory, zeros. It may fail only over a hugetlb mapping of chaos. */
-static inline void map_fresh(struct region *region, unsigned long page,
-			     unsigned long npages, bool huge)
+/* Maps zeros. This may fail only over a hugetlb mapping of the chaos region. */
+void map_fresh(struct region *region, unsigned long page, unsigned long npages, bool huge)
 {
 	char *addr = region->base + page * PAGE;
 
@@ -344,8 +286,8 @@ static inline void map_fresh(struct region *region, unsigned long page,
 	}
 }
 
-/* Without huge pages nothing is mapped. */
-static inline int map_huge(struct region *region)
+/* Without huge pages, the region is not mapped. */
+int map_huge(struct region *region)
 {
 	if (map_at(region->base, region->npages * PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE,
@@ -354,17 +296,18 @@ static inline int map_huge(struct region *region)
 	return 0;
 }
 
-static inline void map_plain(void *addr, size_t n)
+static void map_plain(void *addr, size_t n)
 {
 	if (map_at(addr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		   -1) == MAP_FAILED)
 		fuzz_fail("mmap of %p + %zu: errno %d", addr, n, errno);
 }
 
-static inline void map_process(void)
+void map_process(void)
 {
 	unsigned int i;
 
+	catch_faults(on_fault);
 	for (i = 0; i < REGIONS; i++) {
 		struct region *region = &regions[i];
 
@@ -384,8 +327,11 @@ static inline void map_process(void)
 	mprotect(IDS, SMALL_PAGES * PAGE, PROT_READ);
 }
 
-/* Reads what is owned and may be read, and compares. Of what was not written a part. */
-static inline void verify_all(void)
+/*
+ * Compares all owned and readable pages with the model, and one in 32 of those that were never
+ * written.
+ */
+void verify_all(void)
 {
 	unsigned long page;
 	char seen[PAGE];
@@ -408,8 +354,8 @@ static inline void verify_all(void)
 	}
 }
 
-/* The last look: at what could not be read, too. */
-static inline void verify_at_last(void)
+/* The last comparison includes pages that were not readable before. */
+void verify_at_last(void)
 {
 	unsigned int i;
 
@@ -424,5 +370,3 @@ static inline void verify_at_last(void)
 	}
 	verify_all();
 }
-
-#endif /* _HMM_REF_FUZZ_MODEL_H */

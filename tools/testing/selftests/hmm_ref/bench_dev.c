@@ -1,29 +1,20 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The drivers that the benchmark compares: their modules, their devices, their commands.
  *
- * One of the modules is loaded at a time, with parameters of our own; what was loaded
- * before comes back at the end, with the parameters that it had. A driver that cannot be
+ * One module is loaded at a time, with the benchmark's own parameters. Modules that were loaded
+ * before are loaded again at the end, with the parameters that they had. A driver that cannot be
  * unloaded, because it is built in, is used as it is.
  *
- * Commands return 0 or -errno, and -EPROTO when they have not done all of the range. The
- * old interface does not say how much it has moved: pagemap does.
+ * Commands return 0 or -errno, and -EPROTO when they have not processed the whole range. The old
+ * interface does not return how many pages it has moved, so pagemap is read.
  */
-#ifndef _HMM_REF_BENCH_DEV_H
-#define _HMM_REF_BENCH_DEV_H
-
 #include <dirent.h>
 
+#include "bench.h"
 #include "hmm_ref_old.h"
 
-enum source { SRC_HMM_REF, SRC_OLD, SRC_TEST_HMM, SRC_FLOOR, SRC_SYSTEM, NR_SOURCES };
-
-static const struct {
-	const char *name;
-	const char *module;
-	const char *device;
-	bool old;		/* the old interface */
-} sources[NR_SOURCES] = {
+const struct source_info sources[NR_SOURCES] = {
 	[SRC_HMM_REF] = { "hmm_ref", "hmm_ref", "/dev/hmm_ref0" },
 	[SRC_OLD] = { "hmm_ref-old", "hmm_ref", "/dev/hmm_dmirror0", true },
 	[SRC_TEST_HMM] = { "test_hmm", "test_hmm", "/dev/hmm_dmirror0", true },
@@ -37,14 +28,14 @@ static const struct {
 
 static struct {
 	const char *name;
-	bool before;		/* was loaded when we came */
-	bool ours;		/* is loaded now, by us */
+	bool before;		/* loaded before the benchmark began */
+	bool ours;		/* loaded by the benchmark */
 	char params[512];
 } modules[NR_MODULES] = {
 	{ "hmm_ref" }, { "test_hmm" }, { "hmm_ref_floor" },
 };
 
-static inline bool module_is_loaded(const char *name)
+static bool module_is_loaded(const char *name)
 {
 	char path[80];
 
@@ -53,7 +44,7 @@ static inline bool module_is_loaded(const char *name)
 }
 
 /* Adds "NAME=VALUE " if the parameter has a value. */
-static inline void add_param(char *params, size_t size, const char *module, const char *name)
+static void add_param(char *params, size_t size, const char *module, const char *name)
 {
 	char path[320], value[160];
 	size_t used = strlen(params);
@@ -70,8 +61,8 @@ static inline void add_param(char *params, size_t size, const char *module, cons
 	fclose(file);
 }
 
-/* Remembers what is loaded, and how. */
-static inline void modules_save(void)
+/* Records which modules are loaded, and their parameters. */
+void modules_save(void)
 {
 	struct dirent *entry;
 	unsigned int i;
@@ -91,7 +82,7 @@ static inline void modules_save(void)
 	}
 }
 
-static inline bool run_modprobe(const char *options, const char *name, const char *params)
+static bool run_modprobe(const char *options, const char *name, const char *params)
 {
 	char command[800];
 
@@ -100,11 +91,11 @@ static inline bool run_modprobe(const char *options, const char *name, const cha
 	return !system(command);
 }
 
-static inline bool module_unload(unsigned int i)
+static bool module_unload(unsigned int i)
 {
 	int try;
 
-	/* A file that was just closed may keep it for a moment. */
+	/* A file that has just been closed may keep the module for a moment. */
 	for (try = 0; try < 20 && module_is_loaded(modules[i].name); try++) {
 		if (run_modprobe("-r", modules[i].name, ""))
 			break;
@@ -114,8 +105,8 @@ static inline bool module_unload(unsigned int i)
 	return !module_is_loaded(modules[i].name);
 }
 
-/* Loads the module of a source, and no other. Returns if its device is there. */
-static inline bool source_load(enum source source, const char *params)
+/* Loads the module of a source, and no other. Returns whether its device exists. */
+bool source_load(enum source source, const char *params)
 {
 	unsigned int i, own = 0;
 
@@ -130,7 +121,7 @@ static inline bool source_load(enum source source, const char *params)
 	return !access(sources[source].device, R_OK | W_OK);
 }
 
-static inline void modules_restore(void)
+void modules_restore(void)
 {
 	unsigned int i;
 
@@ -146,15 +137,14 @@ static inline void modules_restore(void)
 
 /* ---- commands -------------------------------------------------------------------- */
 
-static inline int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages,
-			    void *buf)
+int old_ioctl(int fd, unsigned int nr, void *mem, unsigned long npages, void *buf)
 {
 	struct old_cmd cmd;
 
 	return old_command(fd, nr, mem, npages, buf, &cmd);
 }
 
-static inline int source_open(enum source source)
+int source_open(enum source source)
 {
 	int fd;
 
@@ -164,8 +154,8 @@ static inline int source_open(enum source source)
 	return fd < 0 ? -errno : fd;
 }
 
-static inline int native_migrate(int fd, unsigned int direction, unsigned int flags,
-				 void *mem, unsigned long npages)
+int native_migrate(int fd, unsigned int direction, unsigned int flags, void *mem,
+		   unsigned long npages)
 {
 	struct hmm_ref_migrate cmd = {
 		.size = sizeof(cmd), .flags = flags, .direction = direction,
@@ -177,24 +167,22 @@ static inline int native_migrate(int fd, unsigned int direction, unsigned int fl
 	return cmd.out_migrated == npages ? 0 : -EPROTO;
 }
 
-/* The old interface reads everything back into @buf. */
-static inline int dev_to_device(enum source source, int fd, void *mem, unsigned long npages,
-				void *buf)
+/* The old interface copies all of the data back to @buf. */
+int dev_to_device(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_TO_DEVICE, mem, npages, buf);
 	return native_migrate(fd, HMM_REF_TO_DEVICE, 0, mem, npages);
 }
 
-static inline int dev_to_system(enum source source, int fd, void *mem, unsigned long npages)
+int dev_to_system(enum source source, int fd, void *mem, unsigned long npages)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_TO_SYSTEM, mem, npages, NULL);
 	return native_migrate(fd, HMM_REF_TO_SYSTEM, 0, mem, npages);
 }
 
-static inline int dev_access(enum source source, int fd, bool write, void *mem,
-			     unsigned long npages, void *buf)
+int dev_access(enum source source, int fd, bool write, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, write ? OLD_WRITE : OLD_READ, mem, npages, buf);
@@ -203,8 +191,7 @@ static inline int dev_access(enum source source, int fd, bool write, void *mem,
 	return _test_read(fd, mem, npages * page_size(), buf);
 }
 
-static inline int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages,
-			       void *buf)
+int dev_snapshot(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	struct hmm_ref_snapshot cmd;
 	int rc;
@@ -215,13 +202,10 @@ static inline int dev_snapshot(enum source source, int fd, void *mem, unsigned l
 	return rc ? rc : cmd.out_pages == npages ? 0 : -EPROTO;
 }
 
-/* The old interface reads everything back here, too. */
-static inline int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages,
-				void *buf)
+/* Here, too, the old interface copies all of the data back. */
+int dev_exclusive(enum source source, int fd, void *mem, unsigned long npages, void *buf)
 {
 	if (sources[source].old)
 		return old_ioctl(fd, OLD_EXCLUSIVE, mem, npages, buf);
 	return _test_make_exclusive(fd, mem, npages);
 }
-
-#endif /* _HMM_REF_BENCH_DEV_H */

@@ -1,45 +1,21 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of the benchmark: a range, what is in it, where its pages are.
+ * Memory of the benchmark: a range, its content, and where its pages are.
  *
- * A range starts at an address where a huge page could be. Filling drops what is there and
- * faults it in anew, so that each repetition begins with pages that the device never had.
- * /proc/self/pagemap says where pages are, the same for all drivers: a page that a device
- * has, or has exclusive access to, has an entry like one that is swapped out.
+ * A range starts at an address that a huge page could be mapped at. Filling drops all pages and
+ * faults in new ones, so that each repetition begins with pages that the device never had.
+ * /proc/self/pagemap tells where pages are, in the same way for all drivers: the entry of a page
+ * that is on a device, or exclusive to one, looks like that of a page that is swapped out.
  */
-#ifndef _HMM_REF_BENCH_MEM_H
-#define _HMM_REF_BENCH_MEM_H
-
-#include <stdint.h>
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
 
-#include "hmm_ref_dev.h"
+#include "bench.h"
 
-#define MAX_NODES	64
+const char *const kind_names[] = { "4k", "thp" };
+const char *const fill_names[] = { "populated", "hole", "zero" };
 
-enum kind { KIND_4K, KIND_THP, NR_KINDS };
-enum fill { FILL_POPULATED, FILL_HOLE, FILL_ZERO, NR_FILLS };
-
-static const char *const kind_names[] = { "4k", "thp" };
-static const char *const fill_names[] = { "populated", "hole", "zero" };
-
-struct range {
-	char *mem;
-	size_t size;
-	unsigned long npages;
-	enum kind kind;
-	int pagemap;		/* open file */
-};
-
-/* Where the pages of a range are. */
-struct whereabouts {
-	unsigned long present;
-	unsigned long away;	/* on the device or exclusive to it */
-	unsigned long huge;	/* of the present ones, whole huge pages */
-};
-
-static inline unsigned long read_number(const char *path, unsigned long otherwise)
+static unsigned long read_number(const char *path, unsigned long otherwise)
 {
 	FILE *file = fopen(path, "r");
 	unsigned long value;
@@ -52,16 +28,16 @@ static inline unsigned long read_number(const char *path, unsigned long otherwis
 	return value;
 }
 
-/* Page sizes, without a device to ask. */
-static inline void mem_probe(void)
+/* Finds the page sizes without asking a device. */
+void mem_probe(void)
 {
 	hmm_ref_dev_info.out_page_size = sysconf(_SC_PAGESIZE);
 	hmm_ref_dev_info.out_block_size =
 		read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", 2 << 20);
 }
 
-/* Memory of the node, or of any for -1. Returns 0 or -errno. */
-static inline int mem_bind(void *mem, size_t size, int node)
+/* Binds memory to a node, unless that is -1. Returns 0 or -errno. */
+static int mem_bind(void *mem, size_t size, int node)
 {
 	unsigned long nodes = 1UL << node;
 
@@ -71,7 +47,7 @@ static inline int mem_bind(void *mem, size_t size, int node)
 		       MPOL_MF_MOVE) ? -errno : 0;
 }
 
-static inline int range_map(struct range *range, size_t size, enum kind kind, int node)
+int range_map(struct range *range, size_t size, enum kind kind, int node)
 {
 	unsigned long nblocks = (size + block_size() - 1) / block_size();
 	int rc;
@@ -95,7 +71,7 @@ static inline int range_map(struct range *range, size_t size, enum kind kind, in
 	return rc;
 }
 
-static inline void range_unmap(struct range *range)
+void range_unmap(struct range *range)
 {
 	unsigned long nblocks = (range->size + block_size() - 1) / block_size();
 
@@ -103,9 +79,8 @@ static inline void range_unmap(struct range *range)
 	close(range->pagemap);
 }
 
-/* Without @all only the first word of a page gets its data. */
-static inline int range_fill(const struct range *range, enum fill fill, unsigned int seed,
-			     bool all)
+/* Without @all, only the first word of each page is written. */
+int range_fill(const struct range *range, enum fill fill, unsigned int seed, bool all)
 {
 	unsigned long i;
 
@@ -124,8 +99,8 @@ static inline int range_fill(const struct range *range, enum fill fill, unsigned
 	return 0;
 }
 
-/* Has every byte the data of @seed, or of a hole? Brings all of it home. */
-static inline bool range_is(const struct range *range, enum fill fill, unsigned int seed)
+/* Does every byte hold the data of @seed, or zero for a hole? Brings all pages to system memory. */
+bool range_is(const struct range *range, enum fill fill, unsigned int seed)
 {
 	unsigned long i;
 
@@ -142,7 +117,7 @@ static inline bool range_is(const struct range *range, enum fill fill, unsigned 
 #define PAGEMAP_SWAP	0x4000000000000000ULL
 #define PAGEMAP_PFN	0x007fffffffffffffULL
 
-static inline int range_where(const struct range *range, struct whereabouts *where)
+int range_where(const struct range *range, struct whereabouts *where)
 {
 	unsigned long in_block = block_pages();
 	uint64_t entries[512];
@@ -177,8 +152,8 @@ static inline int range_where(const struct range *range, struct whereabouts *whe
 	return 0;
 }
 
-/* The first two nodes with memory. Returns how many there are. */
-static inline unsigned int find_nodes(int nodes[2])
+/* Finds the first two nodes with memory. Returns how many there are. */
+unsigned int find_nodes(int nodes[2])
 {
 	unsigned int node, found = 0;
 	char path[80];
@@ -192,11 +167,10 @@ static inline unsigned int find_nodes(int nodes[2])
 }
 
 /*
- * Moves all pages of a range to a node. A huge page is one page to move_pages(). Returns
- * how many pages are there then, or -errno.
+ * Moves all pages of a range to a node. move_pages() counts a huge page as one page. Returns how
+ * many pages are on the node then, or -errno.
  */
-static inline long range_move(const struct range *range, int node, void **pages, int *nodes,
-			      int *status)
+long range_move(const struct range *range, int node, void **pages, int *nodes, int *status)
 {
 	unsigned long step = range->kind == KIND_THP ? block_pages() : 1;
 	unsigned long i, n = range->npages / step;
@@ -212,5 +186,3 @@ static inline long range_move(const struct range *range, int node, void **pages,
 		there += status[i] == node ? step : 0;
 	return there;
 }
-
-#endif /* _HMM_REF_BENCH_MEM_H */

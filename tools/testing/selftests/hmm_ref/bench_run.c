@@ -1,68 +1,25 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The workers of the benchmark: processes of threads, each with a job of its own.
+ * The workers of the benchmark: processes with threads, each with a job of its own.
  *
- * The controller sets a command, makes the phase one more and sleeps until all workers
- * are done. A worker does the phases one by one. For a timed run the workers meet
- * before it, so they begin at once. Each takes its own time: a repetition has lasted
- * from the first beginning to the last end.
+ * The controller sets a command, increments the phase and sleeps until all workers are done. A
+ * worker runs the phases one after the other. Before a timed run the workers meet, so that they
+ * begin at the same time. Each measures its own time: a repetition lasts from the first begin to
+ * the last end.
  *
- * All of that is in shared memory and on futexes. The controller wakes up every second, to
- * see if a process has died.
+ * All of this state is in shared memory, with futexes. The controller wakes up every second to
+ * check whether a process has died.
  */
-#ifndef _HMM_REF_BENCH_RUN_H
-#define _HMM_REF_BENCH_RUN_H
-
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "hmm_ref_bench_ops.h"
+#include "bench.h"
 
-#define MAX_WORKERS	64
-
-enum command { CMD_PREPARE, CMD_RUN, CMD_LATENCY, CMD_CHECK, CMD_QUIT };
-
-/* What is measured. */
-struct figure {
-	enum source source;
-	enum operation op;
-	enum kind kind;
-	enum fill fill;
-	size_t size;		/* of each worker */
-	unsigned int threads, processes;
-	struct stats stats;	/* ns per page */
-	struct histogram *hist;
-	unsigned int dropped;	/* repetitions in which something did not move */
-	int rc;
-};
-
-struct worker_state {
-	unsigned long long start, end;
-	int rc;
-	struct histogram hist;
-};
-
-static struct {
-	unsigned int phase;
-	unsigned int done;
-	unsigned int met;
-	unsigned int nworkers;
-	enum command command;
-	struct worker_state workers[MAX_WORKERS];
-} *team;
-
-/* What all workers of a figure are given. */
-struct task {
-	const struct figure *figure;
-	int nodes[2];
-	cpu_set_t cpus;		/* that the workers share */
-	int mem_node;		/* -1: any */
-	bool verify;
-};
+struct team *team;
 
 struct worker_arg {
 	const struct task *task;
@@ -73,25 +30,25 @@ static pid_t team_pids[MAX_WORKERS];
 
 /* ---- waiting --------------------------------------------------------------------- */
 
-static inline void futex_wait(unsigned int *word, unsigned int value, unsigned int seconds)
+static void futex_wait(unsigned int *word, unsigned int value, unsigned int seconds)
 {
 	struct timespec time = { .tv_sec = seconds };
 
 	syscall(__NR_futex, word, FUTEX_WAIT, value, &time, NULL, 0);
 }
 
-static inline void futex_wake(unsigned int *word)
+static void futex_wake(unsigned int *word)
 {
 	syscall(__NR_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static inline unsigned int team_get(const unsigned int *word)
+static unsigned int team_get(const unsigned int *word)
 {
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* All workers are awake, and there may be more of them than CPUs. */
-static inline void team_meet(void)
+/* All workers are awake. There may be more of them than CPUs, so the CPU is yielded. */
+static void team_meet(void)
 {
 	__atomic_add_fetch(&team->met, 1, __ATOMIC_ACQ_REL);
 	while (team_get(&team->met) < team->nworkers)
@@ -100,8 +57,8 @@ static inline void team_meet(void)
 
 /* ---- a worker -------------------------------------------------------------------- */
 
-/* The CPUs of a node, or all that there are for -1. */
-static inline void node_cpus(int node, cpu_set_t *cpus)
+/* Returns the CPUs of a node, or all CPUs for -1. */
+void node_cpus(int node, cpu_set_t *cpus)
 {
 	unsigned int first, last;
 	char path[80], comma;
@@ -125,8 +82,8 @@ static inline void node_cpus(int node, cpu_set_t *cpus)
 	fclose(file);
 }
 
-/* A CPU of its own, if there are enough. */
-static inline int pin(unsigned int index, const cpu_set_t *cpus)
+/* Gives each worker its own CPU, if there are enough. */
+static int pin(unsigned int index, const cpu_set_t *cpus)
 {
 	unsigned int n = CPU_COUNT(cpus);
 	unsigned int cpu;
@@ -144,7 +101,7 @@ static inline int pin(unsigned int index, const cpu_set_t *cpus)
 	return sched_setaffinity(0, sizeof(one), &one) ? -errno : 0;
 }
 
-static inline int worker_run(struct job *job, struct worker_state *state, bool latency)
+static int worker_run(struct job *job, struct worker_state *state, bool latency)
 {
 	int rc;
 
@@ -156,8 +113,7 @@ static inline int worker_run(struct job *job, struct worker_state *state, bool l
 	return rc;
 }
 
-static inline int worker_command(struct job *job, struct worker_state *state,
-				 enum command command)
+static int worker_command(struct job *job, struct worker_state *state, enum command command)
 {
 	switch (command) {
 	case CMD_PREPARE:
@@ -173,7 +129,7 @@ static inline int worker_command(struct job *job, struct worker_state *state,
 	}
 }
 
-static inline void *worker_main(void *data)
+static void *worker_main(void *data)
 {
 	const struct worker_arg *arg = data;
 	const struct figure *figure = arg->task->figure;
@@ -194,10 +150,10 @@ static inline void *worker_main(void *data)
 		while (team_get(&team->phase) == phase)
 			futex_wait(&team->phase, phase, 1);
 		phase++;
-		/* With the last worker done the next command may come at once. */
+		/* As soon as the last worker is done, the controller may set the next command. */
 		command = team->command;
 		state->rc = broken ? broken : worker_command(&job, state, command);
-		/* The others wait for it. */
+		/* The other workers wait for it. */
 		if (broken && (command == CMD_RUN || command == CMD_LATENCY))
 			team_meet();
 		if (command == CMD_QUIT && !broken)
@@ -208,7 +164,7 @@ static inline void *worker_main(void *data)
 	return NULL;
 }
 
-static inline void process_main(const struct task *task, unsigned int process)
+static void process_main(const struct task *task, unsigned int process)
 {
 	unsigned int threads = task->figure->threads, i;
 	struct worker_arg args[MAX_WORKERS];
@@ -229,7 +185,7 @@ static inline void process_main(const struct task *task, unsigned int process)
 
 /* ---- the controller -------------------------------------------------------------- */
 
-static inline int team_alloc(void)
+int team_alloc(void)
 {
 	team = mmap(NULL, sizeof(*team), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		    -1, 0);
@@ -237,10 +193,10 @@ static inline int team_alloc(void)
 }
 
 /*
- * A process begins on the CPU that it stays on. Another one that it had been on would be
- * asked to flush its TLB, too.
+ * A process begins on the CPU that it stays on. A CPU that it has left would have to flush its TLB,
+ * too.
  */
-static inline int team_start(const struct task *task)
+int team_start(const struct task *task)
 {
 	cpu_set_t before;
 	unsigned int i;
@@ -262,8 +218,8 @@ static inline int team_start(const struct task *task)
 	return rc;
 }
 
-/* A process that ends before it is told to has crashed. */
-static inline bool team_is_alive(void)
+/* A process that ends without being told to has crashed. */
+static bool team_is_alive(void)
 {
 	unsigned int i;
 
@@ -276,8 +232,8 @@ static inline bool team_is_alive(void)
 	return true;
 }
 
-/* Have all been started? */
-static inline bool team_is_whole(unsigned int processes)
+/* Have all processes been started? */
+bool team_is_whole(unsigned int processes)
 {
 	unsigned int i;
 
@@ -287,8 +243,8 @@ static inline bool team_is_whole(unsigned int processes)
 	return true;
 }
 
-/* Have all workers do something. Returns the first error of any of them. */
-static inline int team_do(enum command command)
+/* Runs a command in all workers. Returns the first error. */
+int team_do(enum command command)
 {
 	unsigned int i, done;
 
@@ -309,8 +265,8 @@ static inline int team_do(enum command command)
 	return 0;
 }
 
-/* How long the last run has lasted, in ns. */
-static inline double team_time(void)
+/* Returns how long the last run took, in ns. */
+double team_time(void)
 {
 	unsigned long long start = ~0ULL, end = 0;
 	unsigned int i;
@@ -324,7 +280,7 @@ static inline double team_time(void)
 	return end - start;
 }
 
-static inline void team_stop(bool healthy)
+void team_stop(bool healthy)
 {
 	unsigned int i;
 
@@ -338,5 +294,3 @@ static inline void team_stop(bool healthy)
 		waitpid(team_pids[i], NULL, 0);
 	}
 }
-
-#endif /* _HMM_REF_BENCH_RUN_H */

@@ -1,85 +1,28 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The operations of the benchmark: how each begins, what it does, what it must have done.
+ * The operations of the benchmark: initial state, operation, final state.
  *
  * A job is one worker's share: a range of memory and an open file. Per repetition:
  *
  *   job_prepare()	brings the range into the state that the operation starts from;
- *			nothing, if the last repetition has left it in that state
- *   job_run()		the operation, and nothing else: the caller takes the time
- *   job_check()	counts the pages where they must be now; if asked to, looks at
- *			every byte, which brings the range home
+ *			does nothing if the last repetition has left it there
+ *   job_run()		the operation alone, which the caller times
+ *   job_check()	checks where the pages are; with verify set, compares
+ *			every byte, which brings all pages to system memory
  *
- * All return 0 or -errno; -EPROTO is a count that is wrong, -EILSEQ a byte.
+ * All return 0 or -errno; -EPROTO is a wrong count, -EILSEQ a wrong byte.
  */
-#ifndef _HMM_REF_BENCH_OPS_H
-#define _HMM_REF_BENCH_OPS_H
+#include "bench.h"
+#include "hmm_ref_old.h"
 
-#include "hmm_ref_bench_dev.h"
-#include "hmm_ref_bench_mem.h"
-#include "hmm_ref_bench_stats.h"
+#define TOUCH_STRIDE	64UL	/* pages; more than a driver migrates around a fault */
 
-#define TOUCH_STRIDE	64UL	/* pages, more than a driver brings along */
-
-/* In the driver's header as of the version that can do it. */
-
-/* ORs of sources. */
-#define ON(source)	(1U << (source))
 #define ON_NATIVE	ON(SRC_HMM_REF)
 #define ON_OLD		(ON(SRC_OLD) | ON(SRC_TEST_HMM))
 #define ON_MIRRORS	(ON_NATIVE | ON_OLD)
 #define ON_DEVICES	(ON_MIRRORS | ON(SRC_FLOOR))
 
-enum operation {
-	OP_TO_DEVICE, OP_TO_SYSTEM, OP_TO_DEVICE_MAP,
-	OP_FAULT_SEQ, OP_FAULT_SEQ_WRITE, OP_FAULT_RANDOM, OP_FAULT_RANDOM_WRITE,
-	OP_FAULT_STRIDE, OP_FAULT_STRIDE_WRITE,
-	OP_DEV_READ, OP_DEV_WRITE, OP_DEV_READ_COLD, OP_SNAPSHOT, OP_EXCLUSIVE, OP_ATOMIC,
-	OP_EVICT, OP_MEMCPY, OP_MOVE_PAGES, NR_OPERATIONS
-};
-
-/* Where the pages of a range are when an operation starts, or has ended. */
-enum place {
-	IN_SYSTEM,
-	ON_DEVICE,
-	ON_DEVICE_MAPPED,	/* and in the device's page table */
-	IS_EXCLUSIVE,
-	ON_NODE,		/* the first of two NUMA nodes */
-	ON_OTHER_NODE,
-};
-
-struct job;
-
-struct operation_info {
-	const char *name;
-	unsigned int on;	/* sources that have it */
-	enum place from, to;
-	int (*run)(struct job *job);
-	bool touches;		/* CPU faults, whose latency is of interest */
-	bool fills;		/* takes holes and zero pages, too */
-	bool alone;		/* is about the whole device */
-};
-
-struct job {
-	enum source source;
-	enum operation op;
-	enum fill fill;
-	bool verify;		/* every byte */
-	int fd;
-	struct range range;
-	char *buf;		/* as large as the range */
-	uint32_t *order;	/* in which pages are touched */
-	void **move_pages;	/* arrays of move_pages() */
-	int *move_nodes, *move_status;
-	int nodes[2];
-	unsigned int seed;	/* of the data that the range must have */
-	bool ready;		/* the range is as the operation starts */
-	struct histogram *hist;	/* where the latency of each touch goes, or NULL */
-};
-
-static const struct operation_info operations[NR_OPERATIONS];
-
-/* ---- what they do ---------------------------------------------------------------- */
+/* ---- operations ---------------------------------------------------------------- */
 
 static int run_to_device(struct job *job)
 {
@@ -97,7 +40,7 @@ static int run_to_system(struct job *job)
 	return dev_to_system(job->source, job->fd, job->range.mem, job->range.npages);
 }
 
-static inline char *touched_page(const struct job *job, unsigned long i)
+static char *touched_page(const struct job *job, unsigned long i)
 {
 	return job->range.mem + job->order[i] * page_size();
 }
@@ -117,8 +60,8 @@ static int run_touch_read(struct job *job)
 	return 0;
 }
 
-/* Writes what is there, so the data stay as they are. */
-static inline void touch_write_word(const struct job *job, unsigned long i)
+/* Writes the data that the page holds already. */
+static void touch_write_word(const struct job *job, unsigned long i)
 {
 	__atomic_store_n((unsigned long *)touched_page(job, i),
 			 pattern_word(job->seed, job->order[i], 0), __ATOMIC_RELAXED);
@@ -195,7 +138,7 @@ static int run_move_pages(struct job *job)
 	return there < 0 ? there : there == (long)job->range.npages ? 0 : -EPROTO;
 }
 
-static const struct operation_info operations[NR_OPERATIONS] = {
+const struct operation_info operations[NR_OPERATIONS] = {
 	[OP_TO_DEVICE] = { "to_device", ON_DEVICES, IN_SYSTEM, ON_DEVICE, run_to_device,
 			   .fills = true },
 	[OP_TO_SYSTEM] = { "to_system", ON_DEVICES, ON_DEVICE, IN_SYSTEM, run_to_system },
@@ -227,9 +170,9 @@ static const struct operation_info operations[NR_OPERATIONS] = {
 			    run_move_pages },
 };
 
-/* ---- a job ----------------------------------------------------------------------- */
+/* ---- a job --------------------------------------------------------------------- */
 
-static inline void make_order(struct job *job)
+static void make_order(struct job *job)
 {
 	unsigned long n = job->range.npages, i, at = 0;
 	unsigned int random = 1;
@@ -254,16 +197,16 @@ static inline void make_order(struct job *job)
 	}
 }
 
-/* Zeroed, so that it is there: the operation must not fault it in. */
-static inline void *job_array(size_t n, size_t size)
+/* Touched, since the operation must not fault it in. */
+static void *job_array(size_t n, size_t size)
 {
 	void *array = malloc(n * size);
 
 	return array ? memset(array, 0, n * size) : NULL;
 }
 
-/* source, op, fill, verify and nodes are set. Returns 0 or -errno. */
-static inline int job_init(struct job *job, size_t size, enum kind kind, int node)
+/* The caller has set source, op, fill, verify and nodes. Returns 0 or -errno. */
+int job_init(struct job *job, size_t size, enum kind kind, int node)
 {
 	int rc;
 
@@ -285,7 +228,7 @@ static inline int job_init(struct job *job, size_t size, enum kind kind, int nod
 	return 0;
 }
 
-static inline void job_exit(struct job *job)
+void job_exit(struct job *job)
 {
 	range_unmap(&job->range);
 	free(job->buf);
@@ -297,8 +240,8 @@ static inline void job_exit(struct job *job)
 		close(job->fd);
 }
 
-/* -EPROTO, unless all pages are where they belong. */
-static inline int expect_place(const struct job *job, enum place place)
+/* Returns -EPROTO unless all pages are at @place. */
+static int expect_place(const struct job *job, enum place place)
 {
 	unsigned long npages = job->range.npages;
 	struct whereabouts where;
@@ -313,8 +256,8 @@ static inline int expect_place(const struct job *job, enum place place)
 	return where.present == npages ? 0 : -EPROTO;
 }
 
-/* Did the kernel have huge pages to give? */
-static inline int expect_kind(const struct job *job)
+/* Has the kernel provided huge pages? */
+static int expect_kind(const struct job *job)
 {
 	struct whereabouts where;
 	int rc = range_where(&job->range, &where);
@@ -324,7 +267,7 @@ static inline int expect_kind(const struct job *job)
 	return where.huge == job->range.npages ? 0 : -ENOMEM;
 }
 
-static inline int job_move(struct job *job, enum place place)
+static int job_move(struct job *job, enum place place)
 {
 	long there;
 	int rc;
@@ -349,7 +292,7 @@ static inline int job_move(struct job *job, enum place place)
 	}
 }
 
-static inline int job_prepare(struct job *job)
+int job_prepare(struct job *job)
 {
 	enum place from = operations[job->op].from;
 	int rc;
@@ -368,20 +311,20 @@ static inline int job_prepare(struct job *job)
 	return rc;
 }
 
-static inline int job_run(struct job *job)
+int job_run(struct job *job)
 {
 	return operations[job->op].run(job);
 }
 
-/* What the operation has read or written elsewhere. */
-static inline bool buf_is_right(const struct job *job)
+/* Checks the data that the operation has copied to the buffer. */
+static bool buf_is_right(const struct job *job)
 {
 	if (job->op != OP_DEV_READ && job->op != OP_DEV_READ_COLD && job->op != OP_MEMCPY)
 		return true;
 	return !bad_pages(job->buf, job->range.npages, job->seed);
 }
 
-static inline int job_check(struct job *job)
+int job_check(struct job *job)
 {
 	const struct operation_info *op = &operations[job->op];
 	int rc;
@@ -393,9 +336,7 @@ static inline int job_check(struct job *job)
 	if (job->verify)
 		return range_is(&job->range, job->fill, job->seed) && buf_is_right(job) ?
 		       0 : -EILSEQ;
-	/* A range that the device has mapped is not cold. */
+	/* A range that the device has mapped is no longer cold. */
 	job->ready = op->from == op->to && job->op != OP_DEV_READ_COLD;
 	return 0;
 }
-
-#endif /* _HMM_REF_BENCH_OPS_H */

@@ -1,57 +1,17 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * Operations that are made to fail: what fail_nth, fail_probe and fail_classes share.
+ * Operations that are made to fail, for fail_nth, fail_probe and fail_classes.
  *
  * A round is: job_prepare(), arm, job_run(), disarm, job_run() once more, job_verify(),
- * job_settle(). Only job_run() runs with failures armed, and it touches nothing that was
- * not touched before. Nothing here asserts; errors are -errno or a message of CHECK().
+ * job_settle(). Only job_run() runs with failures armed. It touches only memory and code that were
+ * touched before. Nothing here asserts: functions return -errno, or print a message by CHECK().
  */
-#ifndef _HMM_REF_FAIL_JOB_H
-#define _HMM_REF_FAIL_JOB_H
-
-#include "hmm_ref_fail.h"
+#include "fail_job.h"
 #include "hmm_ref_old.h"
+#include "hmm_ref_process.h"
 
-#define SMALL_PAGES	4UL
-
-enum job_state {
-	ON_SYSTEM,
-	ON_DEVICE,
-	HOLES,
-	SHARED,		/* on the device, and a child has it, too */
-};
-
-/* What else is on the device, so that there is no room for the job but by eviction. */
-enum job_room {
-	ROOM_PLENTY,
-	ROOM_FULL,
-	ROOM_CHUNK_FULL,	/* of two chunks there is one, and that is full */
-};
-
-struct job {
-	int (*run)(struct job *job);
-	enum job_state state;
-	bool large;		/* one huge page instead of SMALL_PAGES */
-	bool fresh;		/* bind the device anew: no chunks */
-	bool coherent;
-	enum job_room room;
-	unsigned int device;
-	unsigned int seed;	/* of the data that is expected in the end */
-	unsigned long pages;
-	unsigned long long in_use;	/* pages of the device, before */
-	unsigned long long added;	/* by atomics, to the first word */
-	char *mem;
-	char *buf;
-	char *filler;		/* fills the device */
-	unsigned long filler_pages;
-	int file;		/* a file whose first page has the data, too */
-	int fd, old_fd;
-	int gate;		/* closed, it lets the child go */
-	pid_t child;
-};
-
-/* Return: the first device of that kind, or -ENODEV. */
-static inline int find_device(bool coherent)
+/* Returns the number of the first device with that kind of memory, or -ENODEV. */
+static int find_device(bool coherent)
 {
 	unsigned int type = coherent ? HMM_REF_MEMORY_COHERENT : HMM_REF_MEMORY_PRIVATE;
 	unsigned int nr, devices = hmm_ref_count();
@@ -70,7 +30,7 @@ static inline int find_device(bool coherent)
 	return -ENODEV;
 }
 
-static inline int old_ioctl(struct job *job, unsigned int nr)
+static int old_ioctl(struct job *job, unsigned int nr)
 {
 	struct old_cmd cmd;
 
@@ -78,37 +38,52 @@ static inline int old_ioctl(struct job *job, unsigned int nr)
 			   job->buf, &cmd);
 }
 
-static inline int run_old_read(struct job *job) { return old_ioctl(job, OLD_READ); }
-static inline int run_old_write(struct job *job) { return old_ioctl(job, OLD_WRITE); }
-static inline int run_old_to_device(struct job *job)
+int run_old_read(struct job *job)
+{
+	return old_ioctl(job, OLD_READ);
+}
+
+int run_old_write(struct job *job)
+{
+	return old_ioctl(job, OLD_WRITE);
+}
+
+int run_old_to_device(struct job *job)
 {
 	return old_ioctl(job, OLD_TO_DEVICE);
 }
 
-static inline int run_old_to_system(struct job *job)
+int run_old_to_system(struct job *job)
 {
 	return old_ioctl(job, OLD_TO_SYSTEM);
 }
 
-static inline int run_old_snapshot(struct job *job)
+int run_old_snapshot(struct job *job)
 {
 	return old_ioctl(job, OLD_SNAPSHOT);
 }
 
-static inline int run_old_exclusive(struct job *job)
+int run_old_exclusive(struct job *job)
 {
 	return old_ioctl(job, OLD_EXCLUSIVE);
 }
 
-static inline int run_old_check(struct job *job)
+int run_old_check(struct job *job)
 {
 	return old_ioctl(job, OLD_CHECK_EXCLUSIVE);
 }
 
-static inline int run_old_release(struct job *job) { return old_ioctl(job, OLD_RELEASE); }
-static inline int run_old_flags(struct job *job) { return old_ioctl(job, OLD_FLAGS); }
+int run_old_release(struct job *job)
+{
+	return old_ioctl(job, OLD_RELEASE);
+}
 
-static inline int run_old_mmap(struct job *job)
+int run_old_flags(struct job *job)
+{
+	return old_ioctl(job, OLD_FLAGS);
+}
+
+int run_old_mmap(struct job *job)
 {
 	void *mem = mmap(NULL, 2 * page_size(), PROT_READ, MAP_PRIVATE, job->old_fd, 0);
 
@@ -118,7 +93,7 @@ static inline int run_old_mmap(struct job *job)
 	return 0;
 }
 
-static inline int run_open(struct job *job)
+int run_open(struct job *job)
 {
 	int fd = hmm_ref_open(job->device);
 
@@ -127,7 +102,7 @@ static inline int run_open(struct job *job)
 	return fd < 0 ? fd : 0;
 }
 
-static inline int run_close(struct job *job)
+int run_close(struct job *job)
 {
 	int fd = job->fd;
 
@@ -135,28 +110,28 @@ static inline int run_close(struct job *job)
 	return fd < 0 || !close(fd) ? 0 : -errno;
 }
 
-static inline int run_info(struct job *job)
+int run_info(struct job *job)
 {
 	struct hmm_ref_info cmd;
 
 	return _test_info(job->fd, &cmd);
 }
 
-static inline int run_stats(struct job *job)
+int run_stats(struct job *job)
 {
 	struct hmm_ref_stats cmd;
 
 	return _test_stats(job->fd, &cmd);
 }
 
-static inline int run_audit(struct job *job)
+int run_audit(struct job *job)
 {
 	struct hmm_ref_audit cmd;
 
 	return _test_audit(job->fd, &cmd);
 }
 
-static inline int run_migrate(struct job *job, unsigned int flags, unsigned int direction)
+static int run_migrate(struct job *job, unsigned int flags, unsigned int direction)
 {
 	struct hmm_ref_migrate cmd;
 	int rc = _test_migrate_flags(job->fd, flags, direction, job->mem,
@@ -166,32 +141,32 @@ static inline int run_migrate(struct job *job, unsigned int flags, unsigned int 
 	return (rc ? sum > job->pages : sum != job->pages) ? -EPROTO : rc;
 }
 
-static inline int run_to_device(struct job *job)
+int run_to_device(struct job *job)
 {
 	return run_migrate(job, 0, HMM_REF_TO_DEVICE);
 }
 
-static inline int run_to_device_map(struct job *job)
+int run_to_device_map(struct job *job)
 {
 	return run_migrate(job, HMM_REF_MIGRATE_MAP, HMM_REF_TO_DEVICE);
 }
 
-static inline int run_to_system(struct job *job)
+int run_to_system(struct job *job)
 {
 	return run_migrate(job, 0, HMM_REF_TO_SYSTEM);
 }
 
-static inline int run_read(struct job *job)
+int run_read(struct job *job)
 {
 	return _test_read(job->fd, job->mem, job->pages * page_size(), job->buf);
 }
 
-static inline int run_write(struct job *job)
+int run_write(struct job *job)
 {
 	return _test_write(job->fd, job->mem, job->pages * page_size(), job->buf);
 }
 
-static inline int run_snapshot(struct job *job)
+int run_snapshot(struct job *job)
 {
 	struct hmm_ref_snapshot cmd;
 
@@ -199,18 +174,18 @@ static inline int run_snapshot(struct job *job)
 			      (struct hmm_ref_page_state *)job->buf, &cmd);
 }
 
-static inline int run_exclusive(struct job *job)
+int run_exclusive(struct job *job)
 {
 	return _test_make_exclusive(job->fd, job->mem, job->pages);
 }
 
-/* Of a huge page the first few, for which it is split: all of them would take minutes. */
-static inline int run_exclusive_few(struct job *job)
+/* The first few pages of a huge page, which is split for that: all of them would take minutes. */
+int run_exclusive_few(struct job *job)
 {
 	return _test_make_exclusive(job->fd, job->mem, 4);
 }
 
-static inline int run_atomic(struct job *job)
+int run_atomic(struct job *job)
 {
 	struct hmm_ref_atomic cmd;
 	int rc = _test_atomic(job->fd, HMM_REF_ATOMIC_ADD, job->mem, 8, 3, 0, &cmd);
@@ -220,14 +195,14 @@ static inline int run_atomic(struct job *job)
 	return rc;
 }
 
-static inline int run_touch(struct job *job)
+int run_touch(struct job *job)
 {
 	touch_read(job->mem);
 	return 0;
 }
 
-/* Touches the second page, with what is there already. */
-static inline int run_touch_write(struct job *job)
+/* Writes the data that the second page holds already. */
+int run_touch_write(struct job *job)
 {
 	unsigned long *word = (unsigned long *)(job->mem + page_size());
 
@@ -235,14 +210,14 @@ static inline int run_touch_write(struct job *job)
 	return 0;
 }
 
-static inline int run_file_read(struct job *job)
+int run_file_read(struct job *job)
 {
 	ssize_t got = pread(job->file, job->mem, page_size(), 0);
 
 	return got == (ssize_t)page_size() ? 0 : got < 0 ? -errno : -EPROTO;
 }
 
-static inline int run_file_write(struct job *job)
+int run_file_write(struct job *job)
 {
 	ssize_t got = pwrite(job->file, job->mem, page_size(), 0);
 
@@ -251,10 +226,10 @@ static inline int run_file_write(struct job *job)
 
 /* ---- rounds --------------------------------------------------------------------- */
 
-#define FULL_MAX	(64UL << 20)	/* of memory, to fill a device of that size */
+#define FULL_MAX	(64UL << 20)	/* largest capacity that a test fills */
 
-/* Return: 0, -ENODEV when the device is too large to be filled, another -errno. */
-static inline int job_init_filler(struct job *job, int fd)
+/* Returns 0, -ENODEV when the device is too large to be filled, or another -errno. */
+static int job_init_filler(struct job *job, int fd)
 {
 	struct hmm_ref_stats stats;
 	struct hmm_ref_info info;
@@ -268,7 +243,7 @@ static inline int job_init_filler(struct job *job, int fd)
 		return -ENODEV;
 	if (job->room == ROOM_CHUNK_FULL && info.out_chunk_size * 2 != info.out_capacity)
 		return -ENODEV;
-	/* Pages that other tests have retired hold nothing. */
+	/* Pages that other tests have retired cannot be filled. */
 	job->filler_pages = (job->room == ROOM_FULL ? info.out_capacity :
 			     info.out_chunk_size) / page_size() - stats.out_pages_retired;
 	job->filler = map_pages(job->filler_pages);
@@ -279,8 +254,11 @@ static inline int job_init_filler(struct job *job, int fd)
 	return 0;
 }
 
-/* What has left the device goes back. Return: 0, -EPROTO when not all of it does, -errno. */
-static inline int job_fill(struct job *job)
+/*
+ * Migrates filler pages that have left the device back to it. Returns 0, -EPROTO when some cannot
+ * be migrated, or another -errno.
+ */
+static int job_fill(struct job *job)
 {
 	struct hmm_ref_migrate cmd;
 	unsigned long i, n;
@@ -302,15 +280,15 @@ static inline int job_fill(struct job *job)
 	return there == (long)job->filler_pages ? 0 : -EPROTO;
 }
 
-/* What was there before is still there, be it on the device or not. */
-static inline bool job_verify_filler(struct job *job)
+/* The filler has its data, on the device or not. */
+bool job_verify_filler(struct job *job)
 {
 	return job->room == ROOM_PLENTY ||
 	       CHECK(!bad_pages_from(job->filler, job->filler_pages, 3, 0));
 }
 
-/* Return: 0, -ENODEV when there is no such device, another -errno. */
-static inline int job_init(struct job *job)
+/* Returns 0, -ENODEV when there is no such device, or another -errno. */
+int job_init(struct job *job)
 {
 	struct hmm_ref_stats stats;
 	int fd, nr;
@@ -343,11 +321,10 @@ static inline int job_init(struct job *job)
 }
 
 /*
- * Another process that shares the pages, until it is let go: its data stays what it was.
- * The harness shares the fixture's memory between processes, so what is the
- * child's own must not be in the job.
+ * A process that shares the pages until the gate is closed. Its data does not change. The harness
+ * shares the fixture's memory between processes, so state of the child must not be in the job.
  */
-static inline int job_child(struct job *job, int gate)
+static int job_child(struct job *job, int gate)
 {
 	char byte;
 
@@ -357,7 +334,7 @@ static inline int job_child(struct job *job, int gate)
 	return !CHECK(!bad_pages(job->mem, job->pages, 1));
 }
 
-static inline int job_share(struct job *job)
+static int job_share(struct job *job)
 {
 	int gate[2];
 	pid_t pid;
@@ -377,7 +354,7 @@ static inline int job_share(struct job *job)
 	return 0;
 }
 
-static inline int job_prepare(struct job *job)
+int job_prepare(struct job *job)
 {
 	struct hmm_ref_migrate cmd;
 	int rc;
@@ -411,12 +388,12 @@ static inline int job_prepare(struct job *job)
 	return rc;
 }
 
-static inline int job_run(struct job *job)
+int job_run(struct job *job)
 {
 	return job->run(job);
 }
 
-static inline bool job_verify_zero(struct job *job)
+static bool job_verify_zero(struct job *job)
 {
 	unsigned long i;
 
@@ -427,8 +404,8 @@ static inline bool job_verify_zero(struct job *job)
 	return true;
 }
 
-/* The data, and that of the child if there is one, as the CPU sees it. */
-static inline bool job_verify(struct job *job)
+/* Checks the data, and that of the child if there is one, as the CPU sees it. */
+bool job_verify(struct job *job)
 {
 	bool read = job->run == run_read || job->run == run_old_read;
 	bool good;
@@ -451,8 +428,8 @@ static inline bool job_verify(struct job *job)
 	return good;
 }
 
-/* Nothing is left on the device, and it is sound. */
-static inline bool job_settle(struct job *job)
+/* Checks that no page is left on the device and that its state is valid. */
+bool job_settle(struct job *job)
 {
 	unsigned long long in_use = job->fresh ? 0 : job->in_use;
 	struct hmm_ref_stats stats = {};
@@ -484,8 +461,8 @@ static inline bool job_settle(struct job *job)
 	return good;
 }
 
-/* Does memory come as a huge page? Before job_prepare(). */
-static inline bool job_gets_large(struct job *job)
+/* Is memory mapped by a huge page? To be called before job_prepare(). */
+bool job_gets_large(struct job *job)
 {
 	struct hmm_ref_page_state state = {};
 	struct hmm_ref_snapshot cmd;
@@ -497,5 +474,3 @@ static inline bool job_gets_large(struct job *job)
 	return keeps_large() && (1UL << state.order) == block_pages() &&
 	       !madvise(job->mem, block_size(), MADV_DONTNEED);
 }
-
-#endif /* _HMM_REF_FAIL_JOB_H */

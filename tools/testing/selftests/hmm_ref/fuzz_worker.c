@@ -1,29 +1,28 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's processes. A worker is a process with up to three threads, each of which
- * may have a child; all of a worker are one process group. They run their programs
- * until these end, or somebody kills them, or the run is over. While the supervisor
- * pauses, nobody is in the kernel: children are gone, threads sleep.
+ * The fuzzer's processes. A worker is a process with up to three threads, each of which may have a
+ * child. All of them are one process group. They run their programs until these end, or they are
+ * killed, or the run is over. During a pause no operation is under way: children have exited,
+ * threads sleep.
  */
-#ifndef _HMM_REF_FUZZ_WORKER_H
-#define _HMM_REF_FUZZ_WORKER_H
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
-#include "hmm_ref_fuzz_bad.h"
-#include "hmm_ref_fuzz_core.h"
-#include "hmm_ref_fuzz_mm.h"
-#include "hmm_ref_fuzz_uffd.h"
+#include "fuzz.h"
 
-static pid_t children[THREADS];		/* of this process, one per thread */
+static pid_t children[THREADS];		/* children of this process, one per thread */
 static __thread unsigned int thread_nr;
 static unsigned int worker_nr;
-
 static void run_program(unsigned int length);
 static int run_op(const struct op *op);
 
 /* ---- children -------------------------------------------------------------------- */
 
-/* A child that failed has said so. */
-static inline void reap_child(unsigned int nr, bool kill_it)
+/* A child that failed has recorded why. */
+static void reap_child(unsigned int nr, bool kill_it)
 {
 	pid_t pid = children[nr];
 	int status;
@@ -41,7 +40,7 @@ static inline void reap_child(unsigned int nr, bool kill_it)
 		fuzz_fail("child %d ended with status %#x", pid, status);
 }
 
-static inline void enter(struct fuzz_slot *slot, uint32_t stream)
+static void enter(struct fuzz_slot *slot, uint32_t stream)
 {
 	self = slot;
 	slot->stream = stream;
@@ -51,7 +50,7 @@ static inline void enter(struct fuzz_slot *slot, uint32_t stream)
 	__atomic_store_n(&slot->active, 1, __ATOMIC_RELEASE);
 }
 
-static inline void open_mem(void)
+static void open_mem(void)
 {
 	if (mem_fd >= 0)
 		close(mem_fd);
@@ -61,7 +60,7 @@ static inline void open_mem(void)
 }
 
 /* The native interface refuses files of the parent. The old one acts on the parent. */
-static inline void inherit_files(void)
+static void inherit_files(void)
 {
 	unsigned int i;
 
@@ -71,7 +70,7 @@ static inline void inherit_files(void)
 	}
 }
 
-static inline void child_main(struct fuzz_slot *slot, uint32_t stream, const struct op *op)
+static void child_main(struct fuzz_slot *slot, uint32_t stream, const struct op *op)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	enter(slot, stream);
@@ -83,7 +82,7 @@ static inline void child_main(struct fuzz_slot *slot, uint32_t stream, const str
 	_exit(0);
 }
 
-static inline int do_fork(const struct op *op)
+static int do_fork(const struct op *op)
 {
 	unsigned int nr = worker_nr * SLOTS_OF_WORKER + THREADS + thread_nr;
 	uint32_t stream = stream_of(self->stream, self->index, 1);
@@ -101,25 +100,25 @@ static inline int do_fork(const struct op *op)
 	return 0;
 }
 
-static inline int do_join(const struct op *op)
+static int do_join(const struct op *op)
 {
 	reap_child(thread_nr, op->variant & 1);
 	return 0;
 }
 
-/* What a process with its parent's memory, and files of its own, may do. */
-static inline bool is_for_clone(enum kind kind)
+/* Operations for a process that shares its parent's memory but not its files. */
+static bool is_for_clone(enum kind kind)
 {
 	return kind >= OP_MIGRATE && kind <= OP_MLOCK && kind != OP_OLD && kind != OP_BAD_OLD;
 }
 
-static inline int clone_main(void *arg)
+static int clone_main(void *arg)
 {
 	const struct op *op = arg;
 	struct op other;
 	unsigned int i;
 
-	/* Without its parent, there is none to serve its userfaultfd. */
+	/* The userfaultfd has no server once the parent is gone. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (i = 0; i < 1 + op->value % 16; i++) {
 		op_generate(stream_of(self->stream, self->index, 4), i, &other);
@@ -129,8 +128,8 @@ static inline int clone_main(void *arg)
 	return 0;
 }
 
-/* Another process with the same memory. Its parent waits, so it may have its stack. */
-static inline int do_clone(const struct op *op)
+/* A process that shares the memory. Its parent waits, so the child can use this stack. */
+static int do_clone(const struct op *op)
 {
 	char stack[65536], *top = stack + sizeof(stack);
 	int status;
@@ -149,8 +148,8 @@ static inline int do_clone(const struct op *op)
 	return 0;
 }
 
-/* The whole process, whatever its threads are doing. */
-static inline int do_die(const struct op *op)
+/* Ends the whole process, whatever its threads are doing. */
+static int do_die(const struct op *op)
 {
 	char *const args[] = { "fuzz", "nothing", NULL };
 
@@ -207,8 +206,8 @@ static int run_op(const struct op *op)
 	return executors[op->kind](op);
 }
 
-/* The supervisor wants silence: no children, no pins, no operation under way. */
-static inline void park(void)
+/* For a pause: no children, no pins, no operation under way. */
+static void park(void)
 {
 	reap_child(thread_nr, true);
 	release(&held_pipe, -1);
@@ -245,7 +244,7 @@ static void run_program(unsigned int length)
 		reap_child(thread_nr, false);
 }
 
-static inline void *thread_main(void *arg)
+static void *thread_main(void *arg)
 {
 	unsigned int nr = (unsigned long)arg;
 
@@ -257,14 +256,14 @@ static inline void *thread_main(void *arg)
 	return NULL;
 }
 
-static inline void *side_main(void *arg)
+static void *side_main(void *arg)
 {
 	self = &shared->slots[worker_nr * SLOTS_OF_WORKER + (unsigned long)arg];
 	return thread_main(arg);
 }
 
-/* So that nobody is active before the supervisor can know. */
-static inline void start_threads(uint32_t stream, unsigned int n)
+/* Slots are active before the supervisor can look at them. */
+static void start_threads(uint32_t stream, unsigned int n)
 {
 	struct fuzz_slot *main_slot = self;
 	unsigned long i;
@@ -278,17 +277,8 @@ static inline void start_threads(uint32_t stream, unsigned int n)
 	self = main_slot;
 }
 
-static inline void catch_faults(void)
-{
-	struct sigaction fault = { .sa_sigaction = on_fault };
-
-	fault.sa_flags = SA_SIGINFO | SA_NODEFER;
-	sigaction(SIGSEGV, &fault, NULL);
-	sigaction(SIGBUS, &fault, NULL);
-}
-
-/* Programs that begin without a file would do nothing for long. */
-static inline void open_some(uint32_t stream)
+/* A program that begins without a file would have little to do. */
+static void open_some(uint32_t stream)
 {
 	struct op op = { .kind = OP_OPEN };
 
@@ -298,8 +288,8 @@ static inline void open_some(uint32_t stream)
 	}
 }
 
-/* One generation of a worker. */
-static inline void process_main(unsigned int nr, unsigned int generation)
+/* Runs one generation of a worker. */
+void process_main(unsigned int nr, unsigned int generation)
 {
 	uint32_t stream = stream_of(shared->seed, nr, generation);
 	struct fuzz_slot *slot = &shared->slots[nr * SLOTS_OF_WORKER];
@@ -311,7 +301,6 @@ static inline void process_main(unsigned int nr, unsigned int generation)
 	worker_nr = nr;
 	own_id = 1 + (generation * WORKERS + nr) % 255;
 	enter(slot, stream);
-	catch_faults();
 	owner = true;
 	map_process();
 	open_mem();
@@ -323,5 +312,3 @@ static inline void process_main(unsigned int nr, unsigned int generation)
 	run_program(200 + stream % 1000);
 	_exit(0);
 }
-
-#endif /* _HMM_REF_FUZZ_WORKER_H */

@@ -1,20 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on what else holds or moves memory: NUMA nodes, pins of a pipe,
- * of direct I/O and of io_uring; and on a process's files in another worker, by SCM_RIGHTS.
+ * The fuzzer's operations with other users of memory: NUMA nodes; pins by a pipe, by direct I/O and
+ * by io_uring; and files of a process in another worker, by SCM_RIGHTS.
  */
-#ifndef _HMM_REF_FUZZ_CORE_H
-#define _HMM_REF_FUZZ_CORE_H
-
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
 
 /* ---- nodes ----------------------------------------------------------------------- */
 
-static inline int place_by_policy(const struct op *op, const struct place *at)
+static int place_by_policy(const struct op *op, const struct place *at)
 {
 	static const int modes[] = {
 		MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL,
@@ -31,7 +30,7 @@ static inline int place_by_policy(const struct op *op, const struct place *at)
 		       8 * sizeof(nodes), flags) ? -errno : 0;
 }
 
-static inline int place_pages(const struct op *op, const struct place *at)
+static int place_pages(const struct op *op, const struct place *at)
 {
 	int flags = op->value & 64 ? MPOL_MF_MOVE_ALL : MPOL_MF_MOVE;
 	int nodes[SMALL_PAGES], status[SMALL_PAGES];
@@ -47,7 +46,7 @@ static inline int place_pages(const struct op *op, const struct place *at)
 		       status, flags) < 0 ? -errno : 0;
 }
 
-static inline int do_place(const struct op *op)
+int do_place(const struct op *op)
 {
 	unsigned long from = 1 + (op->value & 1), to = 3 - from;
 	struct place at;
@@ -70,10 +69,11 @@ static inline int do_place(const struct op *op)
 
 /* ---- pins ------------------------------------------------------------------------ */
 
-/* Held by this process: the end of a pipe to read from, a ring. Plus one, 0 is none. */
-static int held_pipe, held_ring;
+/* Kept open by this process: the read end of a pipe, a ring. fd + 1, 0 is none. */
+int held_pipe;
+static int held_ring;
 
-static inline void release(int *held, int fd)
+void release(int *held, int fd)
 {
 	int was = __atomic_exchange_n(held, fd + 1, __ATOMIC_ACQ_REL);
 
@@ -81,8 +81,11 @@ static inline void release(int *held, int fd)
 		close(was - 1);
 }
 
-/* What may be read must be; the copy that a pin brings back may fail by injection. */
-static inline int check_pin(const struct place *at, int rc, const char *what)
+/*
+ * Readable memory must be read. Only an injected failure of the copy to system memory excuses an
+ * error.
+ */
+static int check_pin(const struct place *at, int rc, const char *what)
 {
 	if (rc == -EFAULT && place_is_owned(at) && !may_fail() &&
 	    may(at->region, at->off, at->bytes, MAY_READ))
@@ -91,8 +94,8 @@ static inline int check_pin(const struct place *at, int rc, const char *what)
 	return rc;
 }
 
-/* The pages themselves are in the pipe. With @hold they stay there. */
-static inline int pin_by_pipe(const struct place *at, bool hold)
+/* The pipe holds references to the pages. With @hold it stays open. */
+static int pin_by_pipe(const struct place *at, bool hold)
 {
 	struct iovec vec = { at->region->base + at->off, at->bytes };
 	ssize_t put, got;
@@ -117,13 +120,13 @@ static inline int pin_by_pipe(const struct place *at, bool hold)
 	return 0;
 }
 
-/* The RAM disk is a swap area and, behind that, a part for each slot. */
-static inline off_t own_part(void)
+/* The RAM disk has a swap area and, behind it, a part for each slot. */
+static off_t own_part(void)
 {
 	return (128UL << 20) + (self - shared->slots) * SMALL_PAGES * PAGE;
 }
 
-static inline int write_direct(const struct place *at, int disk)
+static int write_direct(const struct place *at, int disk)
 {
 	ssize_t put = pwrite(disk, at->addr, at->npages * PAGE, own_part());
 
@@ -135,7 +138,7 @@ static inline int write_direct(const struct place *at, int disk)
 	return 0;
 }
 
-static inline int read_direct(const struct op *op, const struct place *at, int disk)
+static int read_direct(const struct op *op, const struct place *at, int disk)
 {
 	const char *from = data_for(at, op, at->npages * PAGE);
 	ssize_t got;
@@ -149,7 +152,7 @@ static inline int read_direct(const struct op *op, const struct place *at, int d
 	return got < 0 ? -errno : 0;
 }
 
-static inline int pin_by_disk(const struct op *op, struct place *at, bool write)
+static int pin_by_disk(const struct op *op, struct place *at, bool write)
 {
 	int disk, rc;
 
@@ -165,8 +168,8 @@ static inline int pin_by_disk(const struct op *op, struct place *at, bool write)
 	return rc;
 }
 
-/* Fixed buffers: pinned for long, until the ring is closed. */
-static inline int pin_by_ring(const struct place *at)
+/* Fixed buffers are pinned until the ring is closed. */
+static int pin_by_ring(const struct place *at)
 {
 	struct iovec vec = { at->region->base + at->off, at->bytes };
 	struct io_uring_params params = {};
@@ -184,7 +187,7 @@ static inline int pin_by_ring(const struct place *at)
 	return rc;
 }
 
-static inline int do_pin(const struct op *op)
+int do_pin(const struct op *op)
 {
 	unsigned int what = op->variant % 8;
 	bool write = what == 3 || what == 4;
@@ -215,15 +218,15 @@ static inline int do_pin(const struct op *op)
 	}
 }
 
-/* ---- files of others ------------------------------------------------------------- */
+/* ---- files of other workers ------------------------------------------------------ */
 
 union passed {
 	struct cmsghdr header;
 	char space[CMSG_SPACE(sizeof(int))];
 };
 
-/* To the worker that takes it. */
-static inline int give_file(unsigned int file)
+/* Sends a file to the worker that receives first. */
+static int give_file(unsigned int file)
 {
 	struct iovec vec = { &file, sizeof(file) };
 	union passed control = {};
@@ -240,8 +243,8 @@ static inline int give_file(unsigned int file)
 	return sendmsg(shared->sockets[0], &msg, MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* Return: the file, what it is in @file; -EAGAIN when there is none. */
-static inline int take_file(unsigned int *file)
+/* Returns the received fd, and its flags in @file, or -EAGAIN when there is none. */
+static int take_file(unsigned int *file)
 {
 	struct iovec vec = { file, sizeof(*file) };
 	union passed control = {};
@@ -260,8 +263,8 @@ static inline int take_file(unsigned int *file)
 	return fd;
 }
 
-/* Mostly files of the old interface: those act on the memory of the process that opened. */
-static inline int do_pass(const struct op *op)
+/* Mostly files of the old interface: these act on the memory of the opener. */
+int do_pass(const struct op *op)
 {
 	unsigned int file, was;
 	bool old;
@@ -285,5 +288,3 @@ static inline int do_pass(const struct op *op)
 		close(file_fd(was));
 	return 0;
 }
-
-#endif /* _HMM_REF_FUZZ_CORE_H */

@@ -1,31 +1,29 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's userfaultfd. Each process has one, and a thread that serves it: a missing
- * page becomes zeros, as the model expects it without userfaultfd; a write to a
- * protected page is let through, and noted.
+ * The fuzzer's userfaultfd. Each process has one, and a thread that serves it: a missing page
+ * becomes zeros, as the model expects it without userfaultfd. A write to a protected page is let
+ * through and recorded.
  *
- * The model knows which pages of the owned regions are write-protected (GUARDED). A write
- * to one of them, by the CPU or by a device, that the thread has not been asked for has
- * gone past userfaultfd.
+ * The model knows which pages of the owned regions are write-protected (GUARDED). A write to one of
+ * them, by the CPU or by a device, for which the thread has had no event, has bypassed userfaultfd.
  */
-#ifndef _HMM_REF_FUZZ_UFFD_H
-#define _HMM_REF_FUZZ_UFFD_H
-
+#include <pthread.h>
 #include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
 
 static int uffd = -1;
 
-static inline struct uffdio_range uffd_range(const void *addr, size_t size)
+static struct uffdio_range uffd_range(const void *addr, size_t size)
 {
 	return (struct uffdio_range){ (unsigned long)addr, size };
 }
 
 /* ---- the thread that serves it --------------------------------------------------- */
 
-/* A fault that cannot be served as it is asked: userfaultfd gives up the block. */
-static inline void uffd_give_up(char *addr)
+/* A fault that cannot be served: the block is unregistered. */
+static void uffd_give_up(char *addr)
 {
 	char *block = (char *)((unsigned long)addr & ~(BLOCK - 1));
 	struct uffdio_range range = uffd_range(block, BLOCK);
@@ -35,10 +33,10 @@ static inline void uffd_give_up(char *addr)
 }
 
 /*
- * UFFDIO_ZEROPAGE does not fill a hole that is write-protected, as UFFDIO_COPY does. There
- * the page begins its life protected.
+ * Unlike UFFDIO_COPY, UFFDIO_ZEROPAGE does not fill a hole that is write-protected. UFFDIO_COPY
+ * with MODE_WP fills it with a protected page.
  */
-static inline int uffd_fill(char *addr)
+static int uffd_fill(char *addr)
 {
 	static const char zeros[PAGE];
 	struct uffdio_zeropage zero = { .range = uffd_range(addr, PAGE) };
@@ -54,15 +52,15 @@ static inline int uffd_fill(char *addr)
 	if (errno == EEXIST && !ioctl(uffd, UFFDIO_COPY, &copy))
 		return 0;
 	/*
-	 * EEXIST: two have waited for it. ENOENT or, as it is not registered for protection,
-	 * EINVAL: it is mapped otherwise by now.
+	 * EEXIST: two threads have waited for the page. ENOENT or, if the range is not registered
+	 * for write protection, EINVAL: the mapping has changed since.
 	 */
 	if (errno != EEXIST && errno != ENOENT && errno != EINVAL)
 		return -errno;
 	return ioctl(uffd, UFFDIO_WAKE, &zero.range) ? -errno : 0;
 }
 
-static inline int uffd_let_through(char *addr)
+static int uffd_let_through(char *addr)
 {
 	struct uffdio_writeprotect wp = { .range = uffd_range(addr, PAGE) };
 	unsigned int i;
@@ -79,7 +77,7 @@ static inline int uffd_let_through(char *addr)
 	return ioctl(uffd, UFFDIO_WAKE, &wp.range) ? -errno : 0;
 }
 
-static inline void *uffd_main(void *arg)
+static void *uffd_main(void *arg)
 {
 	struct uffd_msg msg;
 	unsigned int tries;
@@ -87,7 +85,7 @@ static inline void *uffd_main(void *arg)
 	bool wp;
 	int rc;
 
-	/* Until the process ends: its last look at its memory may fault, too. */
+	/* Runs until the process ends, since the final check of its memory may fault, too. */
 	for (;;) {
 		if (read(uffd, &msg, sizeof(msg)) != sizeof(msg) ||
 		    msg.event != UFFD_EVENT_PAGEFAULT)
@@ -99,7 +97,10 @@ static inline void *uffd_main(void *arg)
 			rc = wp ? uffd_let_through(addr) : uffd_fill(addr);
 		if (!rc)
 			continue;
-		/* Of all that is registered, hugetlb and shared memory cannot be served. */
+		/*
+		 * hugetlb and shared memory cannot be served. They are registered only in the chaos
+		 * region.
+		 */
 		if (addr >= regions[R_CHAOS].base && addr < regions[R_CHAOS].base +
 		    regions[R_CHAOS].npages * PAGE)
 			uffd_give_up(addr);
@@ -110,8 +111,8 @@ static inline void *uffd_main(void *arg)
 	return NULL;
 }
 
-/* For each process anew: what a child inherits is about its parent's memory. */
-static inline void uffd_begin(void)
+/* Every process needs its own: an inherited userfaultfd belongs to the parent's memory. */
+void uffd_begin(void)
 {
 	struct uffdio_api api = {
 		.api = UFFD_API,
@@ -135,8 +136,8 @@ static inline void uffd_begin(void)
 
 /* ---- the operation --------------------------------------------------------------- */
 
-/* What is registered for more stays that. */
-static inline int uffd_register(const char *addr, unsigned long npages, bool missing)
+/* A range that is registered for more modes keeps them. */
+static int uffd_register(const char *addr, unsigned long npages, bool missing)
 {
 	struct uffdio_register range = {
 		.range = uffd_range(addr, npages * PAGE),
@@ -148,7 +149,7 @@ static inline int uffd_register(const char *addr, unsigned long npages, bool mis
 	return ioctl(uffd, UFFDIO_REGISTER, &range) ? -errno : 0;
 }
 
-static inline int uffd_unregister(const struct place *at)
+static int uffd_unregister(const struct place *at)
 {
 	struct uffdio_range range = uffd_range(at->addr, at->npages * PAGE);
 
@@ -157,8 +158,8 @@ static inline int uffd_unregister(const struct place *at)
 	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
-/* After an error it is not known what is protected. */
-static inline int uffd_protect(const struct place *at, bool on)
+/* After an error, the protection of the pages is not known. */
+static int uffd_protect(const struct place *at, bool on)
 {
 	struct uffdio_writeprotect wp = {
 		.range = uffd_range(at->addr, at->npages * PAGE),
@@ -176,8 +177,8 @@ static inline int uffd_protect(const struct place *at, bool on)
 	return rc;
 }
 
-/* Registers the range and makes a hole of it. After an error some pages may be gone. */
-static inline int uffd_make_hole(struct region *region, unsigned long page, unsigned long npages)
+/* Registers the range and drops its pages. After an error some pages may be gone. */
+static int uffd_make_hole(struct region *region, unsigned long page, unsigned long npages)
 {
 	char *addr = region->base + page * PAGE;
 	int rc = uffd_register(addr, npages, true);
@@ -194,8 +195,8 @@ static inline int uffd_make_hole(struct region *region, unsigned long page, unsi
 	return rc;
 }
 
-/* Fills a hole before anything else does, or not. */
-static inline int uffd_copy(const struct op *op, const struct place *at)
+/* Fills a hole, unless another fault has filled it before. */
+static int uffd_copy(const struct op *op, const struct place *at)
 {
 	struct uffdio_copy copy = {
 		.dst = (unsigned long)at->addr,
@@ -250,7 +251,7 @@ static inline int uffd_move(const struct op *op, const struct place *at)
 }
 #endif
 
-static inline int do_uffd(const struct op *op)
+int do_uffd(const struct op *op)
 {
 	struct place at;
 
@@ -273,5 +274,3 @@ static inline int do_uffd(const struct op *op)
 		return uffd_move(op, &at);
 	}
 }
-
-#endif /* _HMM_REF_FUZZ_UFFD_H */

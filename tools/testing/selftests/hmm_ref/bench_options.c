@@ -1,36 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The options of hmm_ref_bench: what they mean, and that they are right. A bad one ends
- * the program with status 2.
+ * The options of hmm_ref_bench, and their checks. A bad option ends the program with status 2.
  */
-#ifndef _HMM_REF_BENCH_OPTIONS_H
-#define _HMM_REF_BENCH_OPTIONS_H
-
 #include <ctype.h>
 #include <getopt.h>
 #include <stdarg.h>
 
-#include "hmm_ref_bench_out.h"
+#include "bench.h"
 
-#define MAX_LIST	16
 #define MAX_REPETITIONS	100000U
 
-struct list {
-	unsigned long value[MAX_LIST];
-	unsigned int count;
-};
-
-static struct {
-	unsigned int sources, operations, kinds, fills;	/* masks */
-	bool all_sources;	/* those that are not there are no error */
-	struct list sizes, threads, processes;
-	int cpu_node, mem_node;
-	unsigned int warmup, repetitions;
-	double confidence, seconds;
-	const char *prefix, *params;
-	enum format format;
-	bool verify, instructions;
-} options = {
+struct options options = {
 	.all_sources = true,
 	.sources = (1 << NR_SOURCES) - 1,
 	.operations = (1 << NR_OPERATIONS) - 1,
@@ -48,7 +28,7 @@ static struct {
 	.params = "",
 };
 
-static inline void print_usage(FILE *to)
+static void print_usage(FILE *to)
 {
 	unsigned int i;
 
@@ -80,7 +60,7 @@ static inline void print_usage(FILE *to)
 		"  -h          this\n");
 }
 
-static inline void bad_option(const char *format, ...)
+static void bad_option(const char *format, ...)
 {
 	va_list args;
 
@@ -92,9 +72,9 @@ static inline void bad_option(const char *format, ...)
 	exit(2);
 }
 
-/* A mask of the names in a list. @name gives the name of an index. */
-static inline unsigned int parse_names(char option, char *text, unsigned int n,
-				       const char *(*name)(unsigned int i))
+/* Makes a mask of the names in a list. @name returns the name of an index. */
+static unsigned int parse_names(char option, char *text, unsigned int n,
+				const char *(*name)(unsigned int i))
 {
 	unsigned int mask = 0, i;
 	char *word;
@@ -111,34 +91,34 @@ static inline unsigned int parse_names(char option, char *text, unsigned int n,
 	return mask;
 }
 
-static inline const char *source_name(unsigned int i)
+static const char *source_name(unsigned int i)
 {
 	return sources[i].name;
 }
 
-static inline const char *operation_name(unsigned int i)
+static const char *operation_name(unsigned int i)
 {
 	return operations[i].name;
 }
 
-static inline const char *kind_name(unsigned int i)
+static const char *kind_name(unsigned int i)
 {
 	return kind_names[i];
 }
 
-static inline const char *fill_name(unsigned int i)
+static const char *fill_name(unsigned int i)
 {
 	return fill_names[i];
 }
 
-static inline const char *format_name(unsigned int i)
+static const char *format_name(unsigned int i)
 {
 	static const char *const names[] = { "table", "csv", "json" };
 
 	return names[i];
 }
 
-static inline unsigned long parse_size(const char *text, char **end)
+static unsigned long parse_size(const char *text, char **end)
 {
 	static const char units[] = "KMG";
 	unsigned long value = strtoul(text, end, 10);
@@ -150,8 +130,8 @@ static inline unsigned long parse_size(const char *text, char **end)
 	return value << 10 * (unit - units + 1);
 }
 
-static inline unsigned long parse_number(char option, const char *text, bool is_size,
-					 unsigned long least, unsigned long most)
+static unsigned long parse_number(char option, const char *text, bool is_size, unsigned long least,
+				  unsigned long most)
 {
 	unsigned long value;
 	char *end;
@@ -164,8 +144,8 @@ static inline unsigned long parse_number(char option, const char *text, bool is_
 	return value;
 }
 
-static inline void parse_numbers(char option, char *text, struct list *list, bool is_size,
-				 unsigned long least, unsigned long most)
+static void parse_numbers(char option, char *text, struct list *list, bool is_size,
+			  unsigned long least, unsigned long most)
 {
 	char *word;
 
@@ -179,7 +159,7 @@ static inline void parse_numbers(char option, char *text, struct list *list, boo
 		bad_option("-%c: the list is empty", option);
 }
 
-static inline double parse_fraction(char option, const char *text)
+static double parse_fraction(char option, const char *text)
 {
 	char *end;
 	double value = strtod(text, &end);
@@ -189,7 +169,7 @@ static inline double parse_fraction(char option, const char *text)
 	return value;
 }
 
-static inline void parse_sizes(char *text)
+static void parse_sizes(char *text)
 {
 	unsigned int i;
 
@@ -200,7 +180,7 @@ static inline void parse_sizes(char *text)
 				   options.sizes.value[i]);
 }
 
-static inline void parse_nodes(char *text)
+static void parse_nodes(char *text)
 {
 	struct list nodes;
 	char path[80];
@@ -218,8 +198,8 @@ static inline void parse_nodes(char *text)
 	options.mem_node = nodes.value[1];
 }
 
-/* They become words of a command. */
-static inline void parse_params(const char *text)
+/* The parameters become words of a shell command. */
+static void parse_params(const char *text)
 {
 	const char *c;
 
@@ -229,7 +209,7 @@ static inline void parse_params(const char *text)
 	options.params = text;
 }
 
-static inline void parse_option(int option)
+static void parse_option(int option)
 {
 	switch (option) {
 	case 'd':
@@ -292,7 +272,7 @@ static inline void parse_option(int option)
 	}
 }
 
-static inline void parse_options(int argc, char **argv)
+void parse_options(int argc, char **argv)
 {
 	int option;
 
@@ -301,5 +281,3 @@ static inline void parse_options(int argc, char **argv)
 	if (optind < argc)
 		bad_option("\"%s\" is no option", argv[optind]);
 }
-
-#endif /* _HMM_REF_BENCH_OPTIONS_H */

@@ -1,16 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on memory: what CPUs do, and the system calls that change
- * mappings. As in hmm_ref_fuzz_dev.h, each returns 0 or an error that is allowed.
+ * The fuzzer's operations on memory: CPU accesses, and system calls that change mappings. As in
+ * fuzz_dev.c, each returns 0 or an error that is allowed.
  *
- * In an owned region each operation has a known outcome, and the model follows it. What
- * failed half way, so that nobody can say what is there, is mapped anew. The chaos region
- * is for everything else: several threads at a time, and all kinds of mappings.
+ * In an owned region each operation has a known outcome, which the model follows. Pages in an
+ * unknown state, because an operation failed half way, are mapped anew. The chaos region is for all
+ * other operations: several threads at a time, and all kinds of mappings.
  */
-#ifndef _HMM_REF_FUZZ_MM_H
-#define _HMM_REF_FUZZ_MM_H
+#include <signal.h>
+#include <sys/uio.h>
 
-#include "hmm_ref_fuzz_dev.h"
+#include "fuzz.h"
 
 #ifndef MADV_COLD
 #define MADV_COLD		20
@@ -33,7 +33,7 @@
 
 /* ---- CPU ------------------------------------------------------------------------- */
 
-static inline void check_signal(const struct place *at, int sig, unsigned char bits)
+static void check_signal(const struct place *at, int sig, unsigned char bits)
 {
 	if (!place_is_owned(at))
 		return;
@@ -43,7 +43,7 @@ static inline void check_signal(const struct place *at, int sig, unsigned char b
 			  at->region->base + at->off, at->bytes, sig);
 }
 
-static inline int do_cpu_read(const struct op *op)
+int do_cpu_read(const struct op *op)
 {
 	struct place at;
 	int sig;
@@ -58,8 +58,8 @@ static inline int do_cpu_read(const struct op *op)
 	return sig ? -EFAULT : 0;
 }
 
-/* GUP in a process's own name, as ptrace() has it. Returns the bytes done. */
-static inline ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
+/* GUP by the process itself, as ptrace() uses it. Returns the number of bytes written. */
+static ssize_t write_by_gup(const struct op *op, char *to, const char *buf, size_t n)
 {
 	struct iovec local = { (char *)buf, n };
 	struct iovec remote = { to, n };
@@ -69,7 +69,7 @@ static inline ssize_t write_by_gup(const struct op *op, char *to, const char *bu
 	return pwrite(mem_fd, buf, n, (unsigned long)to);
 }
 
-static inline int do_cpu_write(const struct op *op)
+int do_cpu_write(const struct op *op)
 {
 	const char *buf;
 	struct place at;
@@ -86,7 +86,7 @@ static inline int do_cpu_write(const struct op *op)
 			note_written(at.region, at.off, buf, done);
 		return done == (ssize_t)at.bytes ? 0 : -EFAULT;
 	}
-	/* What is half done, because of the protection, has to be known. */
+	/* A copy within one page fails as a whole, so the model knows its outcome. */
 	if (place_is_owned(&at) && at.bytes > PAGE - op->offset)
 		at.bytes = PAGE - op->offset;
 	sig = cpu_copy(to, buf, at.bytes);
@@ -96,8 +96,8 @@ static inline int do_cpu_write(const struct op *op)
 	return sig ? -EFAULT : 0;
 }
 
-/* Of another process. */
-static inline int do_remote(const struct op *op)
+/* Reads memory of another process. */
+int do_remote(const struct op *op)
 {
 	struct fuzz_slot *slot = &shared->slots[op->value % SLOTS];
 	struct iovec local = { scratch, SMALL_PAGES * PAGE };
@@ -114,8 +114,8 @@ static inline int do_remote(const struct op *op)
 
 /* ---- mappings -------------------------------------------------------------------- */
 
-/* Advice that changes no data, anywhere. */
-static inline int do_advise(const struct op *op)
+/* Advice that does not change data, for any region. */
+static int do_advise(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_NORMAL, MADV_RANDOM, MADV_WILLNEED, MADV_HUGEPAGE, MADV_HUGEPAGE,
@@ -127,14 +127,14 @@ static inline int do_advise(const struct op *op)
 	struct place at;
 
 	find_place(op, false, 512, &at);
-	/* Only the model's regions are known to be private. KSM: see note_guard(). */
+	/* Only the regions of the model are known to be private. For KSM, see note_guard(). */
 	if (!at.region || (at.region->asked && advice == MADV_MERGEABLE))
 		return -ENXIO;
 	return madvise(at.addr, at.npages * PAGE, advice) ? -errno : 0;
 }
 
-/* Advice that drops pages: after an error some may be gone, and some not. */
-static inline int do_drop(const struct op *op)
+/* Advice that drops pages. After an error some pages may be dropped, and others not. */
+static int do_drop(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_FREE,
@@ -155,8 +155,8 @@ static inline int do_drop(const struct op *op)
 	return rc;
 }
 
-/* Advice that makes a hole of the chaos region what no model knows. */
-static inline int do_chaos_advise(const struct op *op)
+/* Advice that only the chaos region can take, because no model follows its effects. */
+static int do_chaos_advise(const struct op *op)
 {
 	static const int advices[] = {
 		MADV_REMOVE, MADV_KEEPONFORK, MADV_GUARD_INSTALL,
@@ -171,15 +171,15 @@ static inline int do_chaos_advise(const struct op *op)
 	return madvise(chaos->base + page * PAGE, npages * PAGE, advices[nr]) ? -errno : 0;
 }
 
-static inline int do_madvise(const struct op *op)
+int do_madvise(const struct op *op)
 {
 	if (op->variant % 16 < 9)
 		return do_advise(op);
 	return op->variant % 16 < 14 ? do_drop(op) : do_chaos_advise(op);
 }
 
-/* Something to map: a file without a name, or what the old device gives. */
-static inline int map_file(const struct op *op, struct place *at, int flags)
+/* Maps a memfd, or a file of the old interface. */
+static int map_file(const struct op *op, struct place *at, int flags)
 {
 	unsigned int file = file_find(op->slot, FILE_OLD);
 	void *mem = MAP_FAILED;
@@ -202,8 +202,8 @@ static inline int map_file(const struct op *op, struct place *at, int flags)
 	return rc;
 }
 
-/* Over what is there. */
-static inline int do_map(const struct op *op)
+/* Maps over existing pages. */
+int do_map(const struct op *op)
 {
 	int flags = MAP_ANONYMOUS, prot = PROT_READ | PROT_WRITE;
 	struct place at;
@@ -244,7 +244,7 @@ static inline int do_map(const struct op *op)
 	return rc;
 }
 
-static inline int do_unmap(const struct op *op)
+int do_unmap(const struct op *op)
 {
 	struct place at;
 
@@ -258,8 +258,8 @@ static inline int do_unmap(const struct op *op)
 	return 0;
 }
 
-/* From one place of a region to another. */
-static inline int do_mremap(const struct op *op)
+/* Moves pages from one place of a region to another. */
+int do_mremap(const struct op *op)
 {
 	struct region *region;
 	unsigned long to, n;
@@ -290,7 +290,7 @@ static inline int do_mremap(const struct op *op)
 	return rc;
 }
 
-static inline int do_mprotect(const struct op *op)
+int do_mprotect(const struct op *op)
 {
 	static const struct {
 		int prot;
@@ -318,7 +318,7 @@ static inline int do_mprotect(const struct op *op)
 	return 0;
 }
 
-static inline int do_mlock(const struct op *op)
+int do_mlock(const struct op *op)
 {
 	struct place at;
 	int rc;
@@ -339,7 +339,7 @@ static inline int do_mlock(const struct op *op)
 	return rc ? -errno : 0;
 }
 
-static inline int do_verify(const struct op *op)
+int do_verify(const struct op *op)
 {
 	struct region *chaos = &regions[R_CHAOS];
 	unsigned long page;
@@ -351,5 +351,3 @@ static inline int do_verify(const struct op *op)
 			check_ids(scratch, PAGE, chaos->base + page * PAGE);
 	return 0;
 }
-
-#endif /* _HMM_REF_FUZZ_MM_H */

@@ -1,36 +1,28 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The fuzzer's operations on devices, native and old interface. Each returns 0, or
- * -errno of an error that is allowed here; whatever else is seen ends in fuzz_fail().
+ * The fuzzer's operations on devices, by the native and the old interface. Each returns 0, or an
+ * error that is allowed here. Any other result ends in fuzz_fail().
  *
- * Checked of every native command: the error is a documented one; the inputs are as
- * before; of a migration that succeeds the counts add up; of an access that succeeds
- * all bytes were done. In owned regions also the data, the old value of an atomic
- * operation, and that EFAULT and EPERM come if and only if the protection says so.
+ * Checks of every native command: the error is documented; the inputs have not changed; the counts
+ * of a successful migration add up; a successful access has processed all bytes. In owned regions
+ * also: the data, the old value of an atomic operation, and that EFAULT and EPERM are returned if
+ * and only if the protection requires it.
  */
-#ifndef _HMM_REF_FUZZ_DEV_H
-#define _HMM_REF_FUZZ_DEV_H
-
-#include "hmm_ref_fuzz_model.h"
+#include "fuzz.h"
 #include "hmm_ref_old.h"
 
 /* ---- open files ------------------------------------------------------------------ */
 
-#define FILES		8U
-#define FILE_OLD	0x10000
-#define FILE_FOREIGN	0x20000		/* opened by the parent */
-#define FILE_FD		0x0ffff		/* plus one */
+/* Shared by the threads, which open and close files that others use. */
+unsigned int files[FILES];
 
-/* Shared by the threads, who close and open under each other's feet. */
-static unsigned int files[FILES];
-
-static inline unsigned int file_swap(unsigned int slot, unsigned int file)
+unsigned int file_swap(unsigned int slot, unsigned int file)
 {
 	return __atomic_exchange_n(&files[slot % FILES], file, __ATOMIC_ACQ_REL);
 }
 
-/* The first file of a kind from a slot on; 0 is none. */
-static inline unsigned int file_find(unsigned int slot, unsigned int old)
+/* Finds the first file of a kind at or after a slot. Returns 0 if there is none. */
+unsigned int file_find(unsigned int slot, unsigned int old)
 {
 	unsigned int i, file;
 
@@ -42,16 +34,16 @@ static inline unsigned int file_find(unsigned int slot, unsigned int old)
 	return 0;
 }
 
-static inline int file_fd(unsigned int file)
+int file_fd(unsigned int file)
 {
 	return (file & FILE_FD) - 1;
 }
 
 /*
- * A thread may use a number that another one has just closed. It must not be that of
- * a file of another kind by then, so each kind has numbers of its own.
+ * A thread may use an fd that another one has just closed. It must not be that of a file of the
+ * other kind by then, so each kind has its own range of numbers.
  */
-static inline int own_number(int fd, bool old)
+int own_number(int fd, bool old)
 {
 	int number = fcntl(fd, F_DUPFD_CLOEXEC, old ? 512 : 256);
 
@@ -59,7 +51,7 @@ static inline int own_number(int fd, bool old)
 	return number;
 }
 
-static inline int do_open(const struct op *op)
+int do_open(const struct op *op)
 {
 	unsigned int nr = op->variant % (shared->devices + shared->old_devices);
 	bool old = nr >= shared->devices;
@@ -85,27 +77,17 @@ static inline int do_open(const struct op *op)
 	return 0;
 }
 
-static inline int do_close(const struct op *op)
+int do_close(const struct op *op)
 {
 	unsigned int was = file_swap(op->slot, 0);
 
 	return was && !close(file_fd(was)) ? 0 : -EBADF;
 }
 
-/* ---- places -------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------- */
 
-/* What an operation works on. A region of NULL: some other memory of the process. */
-struct place {
-	struct region *region;
-	char *addr;
-	unsigned long page;
-	unsigned long npages;
-	size_t off;
-	size_t bytes;
-};
-
-/* Memory that is code, data, stack and model: not to be changed, but moved. */
-static inline char *anywhere(const struct op *op)
+/* Memory with code, data, stack and model: it may be migrated but not changed. */
+static char *anywhere(const struct op *op)
 {
 	switch (op->value % 4) {
 	case 0:
@@ -119,9 +101,8 @@ static inline char *anywhere(const struct op *op)
 	}
 }
 
-/* With @change the operation may write to the place or drop it. */
-static inline void find_place(const struct op *op, bool change, unsigned long limit,
-			      struct place *at)
+/* With @change the operation may write the pages or drop them. */
+void find_place(const struct op *op, bool change, unsigned long limit, struct place *at)
 {
 	unsigned int i = op->region;
 
@@ -149,14 +130,13 @@ static inline void find_place(const struct op *op, bool change, unsigned long li
 		at->bytes = op->bytes;
 }
 
-static inline bool place_is_owned(const struct place *at)
+bool place_is_owned(const struct place *at)
 {
 	return at->region && is_owned(at->region);
 }
 
-/* What was read there by whatever means. */
-static inline void check_data(const struct place *at, size_t off, const char *seen,
-			      size_t n, const char *who)
+/* Checks data that was read from the place in any way. */
+void check_data(const struct place *at, size_t off, const char *seen, size_t n, const char *who)
 {
 	if (place_is_owned(at))
 		check_seen(at->region, off, seen, n, who);
@@ -164,8 +144,8 @@ static inline void check_data(const struct place *at, size_t off, const char *se
 		check_ids(seen, n, at->addr);
 }
 
-/* The bytes to write there. */
-static inline const char *data_for(const struct place *at, const struct op *op, size_t n)
+/* Returns the bytes to write there. */
+const char *data_for(const struct place *at, const struct op *op, size_t n)
 {
 	if (!place_is_owned(at))
 		return IDS;
@@ -173,9 +153,9 @@ static inline const char *data_for(const struct place *at, const struct op *op, 
 	return data;
 }
 
-/* ---- native -------------------------------------------------------------------- */
+/* ---- native ---------------------------------------------------------------------- */
 
-static inline bool is_documented(int rc)
+static bool is_documented(int rc)
 {
 	switch (-rc) {
 	case 0: case ENOTTY: case E2BIG: case EOPNOTSUPP: case EINVAL: case EOVERFLOW:
@@ -189,14 +169,14 @@ static inline bool is_documented(int rc)
 	}
 }
 
-static inline int checked(int rc, const char *what)
+int checked(int rc, const char *what)
 {
 	if (!is_documented(rc))
 		fuzz_fail("%s: undocumented %d", what, rc);
 	return rc;
 }
 
-static inline int do_migrate(const struct op *op)
+int do_migrate(const struct op *op)
 {
 	unsigned int what = op->variant % 5, file = file_find(op->slot, 0);
 	struct hmm_ref_migrate cmd;
@@ -222,9 +202,8 @@ static inline int do_migrate(const struct op *op)
 	return rc;
 }
 
-/* Protection and nothing else makes the device fail, but for injected failures. */
-static inline void check_access(const struct place *at, int rc, size_t n,
-				unsigned char bits)
+/* Only the protection, or an injected failure, may make a device access fail. */
+static void check_access(const struct place *at, int rc, size_t n, unsigned char bits)
 {
 	bool good = rc != -EFAULT && rc != -EPERM;
 
@@ -235,7 +214,7 @@ static inline void check_access(const struct place *at, int rc, size_t n,
 			  at->region->base + at->off, n, rc);
 }
 
-static inline int do_access(const struct op *op, bool write)
+static int do_access(const struct op *op, bool write)
 {
 	unsigned int file = file_find(op->slot, 0);
 	struct hmm_ref_access cmd;
@@ -264,19 +243,19 @@ static inline int do_access(const struct op *op, bool write)
 	return rc;
 }
 
-static inline int do_read(const struct op *op)
+int do_read(const struct op *op)
 {
 	return do_access(op, false);
 }
 
-static inline int do_write(const struct op *op)
+int do_write(const struct op *op)
 {
 	return do_access(op, true);
 }
 
-/* What SNAPSHOT says of a page, and what the model knows of it. */
-static inline bool state_is_good(const struct place *at, unsigned long page,
-				 const struct hmm_ref_page_state *state)
+/* Compares the result of SNAPSHOT for a page with the model. */
+static bool state_is_good(const struct place *at, unsigned long page,
+			  const struct hmm_ref_page_state *state)
 {
 	bool write = state->flags & (HMM_REF_PAGE_WRITE | HMM_REF_PAGE_DEV_WRITE);
 	const char *shadow;
@@ -295,18 +274,18 @@ static inline bool state_is_good(const struct place *at, unsigned long page,
 		return true;
 	may = at->region->state[page];
 	shadow = at->region->shadow + page * PAGE;
-	/* Memory that may not be read is an error to a device, and no other is. */
+	/* A page is an error to a device if and only if it is not readable. */
 	if (may & MAY_READ ? state->where == HMM_REF_PAGE_ERROR :
 			     state->why != HMM_REF_WHY_UNREADABLE)
 		return false;
 	if (write && !(may & MAY_WRITE))
 		return false;
-	/* The zero page is not where there is data. */
+	/* The zero page has no data. */
 	return state->where != HMM_REF_PAGE_ZERO || (may & DROPPED) || all_zero(shadow, PAGE);
 }
 
-static inline void check_state(const struct place *at, unsigned long page,
-			       const struct hmm_ref_page_state *state)
+static void check_state(const struct place *at, unsigned long page,
+			const struct hmm_ref_page_state *state)
 {
 	if (!state_is_good(at, page, state))
 		fuzz_fail("SNAPSHOT: page %lu is where %u why %u flags %u order %u, may %d",
@@ -314,7 +293,7 @@ static inline void check_state(const struct place *at, unsigned long page,
 			  place_is_owned(at) ? at->region->state[page] : 0);
 }
 
-static inline int do_snapshot(const struct op *op)
+int do_snapshot(const struct op *op)
 {
 	unsigned int file = file_find(op->slot, 0);
 	struct hmm_ref_page_state *states = (void *)scratch;
@@ -337,7 +316,7 @@ static inline int do_snapshot(const struct op *op)
 	return 0;
 }
 
-static inline int read_some_file(const char *path)
+static int read_some_file(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	int rc;
@@ -349,8 +328,8 @@ static inline int read_some_file(const char *path)
 	return rc;
 }
 
-/* What is about the device, and what the kernel shows of a process. */
-static inline int do_look(const struct op *op)
+/* Reads the state of the device, and files in which the kernel shows a process. */
+int do_look(const struct op *op)
 {
 	static const char *const paths[] = {
 		"/proc/self/smaps", "/proc/self/pagemap", "/proc/self/numa_maps",
@@ -387,7 +366,7 @@ static inline int do_look(const struct op *op)
 	}
 }
 
-static inline int do_exclusive(const struct op *op)
+int do_exclusive(const struct op *op)
 {
 	unsigned int file = file_find(op->slot, 0);
 	struct hmm_ref_exclusive cmd;
@@ -407,9 +386,9 @@ static inline int do_exclusive(const struct op *op)
 	return rc;
 }
 
-/* What an atomic operation makes of a value. */
-static inline uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand,
-				     uint64_t compare, unsigned int length)
+/* Returns the value that an atomic operation stores. */
+static uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t operand, uint64_t compare,
+			      unsigned int length)
 {
 	uint64_t now = operand;
 
@@ -420,7 +399,7 @@ static inline uint64_t atomic_result(unsigned int kind, uint64_t was, uint64_t o
 	return length == 8 ? now : (uint32_t)now;
 }
 
-static inline int do_atomic(const struct op *op)
+int do_atomic(const struct op *op)
 {
 	unsigned int kind = 1 + op->variant % 3, length = op->variant & 8 ? 4 : 8;
 	unsigned int file = file_find(op->slot, 0);
@@ -433,7 +412,7 @@ static inline int do_atomic(const struct op *op)
 		return -ENXIO;
 	find_place(op, true, 1, &at);
 	at.off &= ~7UL;
-	/* Elsewhere all bytes stay ids. */
+	/* In other regions all bytes must stay ids. */
 	memset(&operand, own_id, sizeof(operand));
 	if (place_is_owned(&at)) {
 		operand = op->value;
@@ -462,13 +441,13 @@ static inline int do_atomic(const struct op *op)
 
 /* ---- old ------------------------------------------------------------------------- */
 
-static inline bool is_documented_old(int rc)
+bool is_documented_old(int rc)
 {
 	return rc == -ENOENT || is_documented(rc);
 }
 
-/* A file that the parent has opened acts on the parent: nothing here may be written. */
-static inline int do_old(const struct op *op)
+/* A file that the parent has opened acts on the parent, so it must not write. */
+int do_old(const struct op *op)
 {
 	unsigned int nr = op->variant % OLD_COMMANDS, file = file_find(op->slot, FILE_OLD);
 	struct old_cmd cmd;
@@ -503,5 +482,3 @@ static inline int do_old(const struct op *op)
 		note_written(at.region, at.page * PAGE, buf, cmd.out_pages * PAGE);
 	return rc;
 }
-
-#endif /* _HMM_REF_FUZZ_DEV_H */

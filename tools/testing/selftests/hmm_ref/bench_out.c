@@ -1,27 +1,18 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the benchmark prints: a line per figure as it is done, the ratios at the end, and
+ * The output of the benchmark: a line per figure as soon as it is known, the ratios at the end, and
  * the same as CSV and JSON.
  *
- * A figure that was not had has its reason in place of values: -errno of the operation.
+ * A figure that could not be measured has the reason in place of its values: -errno of the
+ * operation.
  */
-#ifndef _HMM_REF_BENCH_OUT_H
-#define _HMM_REF_BENCH_OUT_H
-
 #include <sys/utsname.h>
 
-#include "hmm_ref_bench_run.h"
+#include "bench.h"
 
-enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON };
+struct output out;
 
-/* What all of the output says. */
-static struct {
-	const char *unit;	/* "ns" or "insn" */
-	const char *params;	/* of the module */
-	bool tty;
-} out;
-
-static inline const char *size_text(size_t size, char *text, size_t n)
+static const char *size_text(size_t size, char *text, size_t n)
 {
 	if (size >= 1UL << 30 && !(size & ((1UL << 30) - 1)))
 		snprintf(text, n, "%zuG", size >> 30);
@@ -32,13 +23,13 @@ static inline const char *size_text(size_t size, char *text, size_t n)
 	return text;
 }
 
-static inline double gigabytes_per_second(const struct figure *figure)
+static double gigabytes_per_second(const struct figure *figure)
 {
 	return page_size() / figure->stats.median;
 }
 
-/* What an error means here. */
-static inline const char *reason(int rc)
+/* The meaning of an error in this program. */
+static const char *reason(int rc)
 {
 	switch (rc) {
 	case -EPROTO:
@@ -54,7 +45,7 @@ static inline const char *reason(int rc)
 
 /* ---- the table ------------------------------------------------------------------- */
 
-static inline void print_name(FILE *to, const struct figure *figure)
+static void print_name(FILE *to, const struct figure *figure)
 {
 	char size[32];
 
@@ -64,7 +55,7 @@ static inline void print_name(FILE *to, const struct figure *figure)
 		figure->threads, figure->processes);
 }
 
-static inline void print_head(FILE *to)
+void print_head(FILE *to)
 {
 	fprintf(to, "%-11s %-18s %-3s %-9s %5s %2s %2s %4s %9s %9s %5s %9s %9s %9s %7s\n",
 		"source", "operation", "", "filled", "size", "t", "p", "reps", "median", "mean",
@@ -72,8 +63,8 @@ static inline void print_head(FILE *to)
 	fprintf(to, "%-61s%s per page\n", "", out.unit);
 }
 
-/* Instructions take no time. */
-static inline void print_rate(FILE *to, const struct figure *figure, const char *none)
+/* The rate means nothing when instructions are counted. */
+static void print_rate(FILE *to, const struct figure *figure, const char *none)
 {
 	if (strcmp(out.unit, "ns"))
 		fprintf(to, "%s", none);
@@ -81,7 +72,7 @@ static inline void print_rate(FILE *to, const struct figure *figure, const char 
 		fprintf(to, "%.3f", gigabytes_per_second(figure));
 }
 
-static inline void print_figure(FILE *to, const struct figure *figure)
+void print_figure(FILE *to, const struct figure *figure)
 {
 	const struct stats *s = &figure->stats;
 
@@ -101,8 +92,8 @@ static inline void print_figure(FILE *to, const struct figure *figure)
 			out.unit);
 }
 
-/* The current line of a terminal. */
-static inline void progress_show(const struct figure *figure, unsigned int count)
+/* Rewrites the current line of a terminal. */
+void progress_show(const struct figure *figure, unsigned int count)
 {
 	if (!out.tty)
 		return;
@@ -112,7 +103,7 @@ static inline void progress_show(const struct figure *figure, unsigned int count
 	fflush(stderr);
 }
 
-static inline void progress_clear(void)
+void progress_clear(void)
 {
 	if (out.tty)
 		fprintf(stderr, "\r\033[K");
@@ -120,14 +111,14 @@ static inline void progress_clear(void)
 
 /* ---- ratios ---------------------------------------------------------------------- */
 
-static inline bool same_row(const struct figure *a, const struct figure *b)
+static bool same_row(const struct figure *a, const struct figure *b)
 {
 	return a->op == b->op && a->kind == b->kind && a->fill == b->fill &&
 	       a->size == b->size && a->threads == b->threads && a->processes == b->processes;
 }
 
-static inline const struct figure *find_figure(const struct figure *figures, unsigned int n,
-					       const struct figure *row, enum source source)
+static const struct figure *find_figure(const struct figure *figures, unsigned int n,
+					const struct figure *row, enum source source)
 {
 	unsigned int i;
 
@@ -137,9 +128,9 @@ static inline const struct figure *find_figure(const struct figure *figures, uns
 	return NULL;
 }
 
-/* The floor has no mapping: to_device is what that can be compared with. */
-static inline const struct figure *find_floor(const struct figure *figures, unsigned int n,
-					      const struct figure *row)
+/* The floor has no mapping, so to_device_map is compared with its to_device. */
+static const struct figure *find_floor(const struct figure *figures, unsigned int n,
+				       const struct figure *row)
 {
 	struct figure base = *row;
 
@@ -148,7 +139,7 @@ static inline const struct figure *find_floor(const struct figure *figures, unsi
 	return find_figure(figures, n, &base, SRC_FLOOR);
 }
 
-static inline bool is_first_of_row(const struct figure *figures, unsigned int i)
+static bool is_first_of_row(const struct figure *figures, unsigned int i)
 {
 	unsigned int j;
 
@@ -158,7 +149,7 @@ static inline bool is_first_of_row(const struct figure *figures, unsigned int i)
 	return true;
 }
 
-static inline void print_ratios(FILE *to, const struct figure *figures, unsigned int n)
+void print_ratios(FILE *to, const struct figure *figures, unsigned int n)
 {
 	const struct figure *floor, *figure;
 	unsigned int i, source;
@@ -194,7 +185,7 @@ static inline void print_ratios(FILE *to, const struct figure *figures, unsigned
 
 /* ---- files ----------------------------------------------------------------------- */
 
-static inline void print_csv(FILE *to, const struct figure *figures, unsigned int n)
+void print_csv(FILE *to, const struct figure *figures, unsigned int n)
 {
 	unsigned int i;
 
@@ -224,8 +215,8 @@ static inline void print_csv(FILE *to, const struct figure *figures, unsigned in
 	}
 }
 
-/* A string of JSON. */
-static inline void print_string(FILE *to, const char *text)
+/* Prints a JSON string. */
+static void print_string(FILE *to, const char *text)
 {
 	fputc('"', to);
 	for (; *text; text++) {
@@ -237,15 +228,15 @@ static inline void print_string(FILE *to, const char *text)
 	fputc('"', to);
 }
 
-static inline void print_member(FILE *to, const char *name, const char *value)
+static void print_member(FILE *to, const char *name, const char *value)
 {
 	fprintf(to, "  \"%s\": ", name);
 	print_string(to, value);
 	fprintf(to, ",\n");
 }
 
-/* The first line of a file that begins with @key, behind the colon. */
-static inline void file_value(const char *path, const char *key, char *value, size_t size)
+/* Finds the first line of a file that begins with @key, and the text after the colon. */
+static void file_value(const char *path, const char *key, char *value, size_t size)
 {
 	char line[256];
 	FILE *file = fopen(path, "r");
@@ -265,7 +256,7 @@ static inline void file_value(const char *path, const char *key, char *value, si
 	fclose(file);
 }
 
-static inline void print_machine(FILE *to)
+static void print_machine(FILE *to)
 {
 	char cpu[200], memory[80], cpus[16], clock[80] = "unknown";
 	struct utsname kernel;
@@ -291,7 +282,7 @@ static inline void print_machine(FILE *to)
 	print_member(to, "unit", out.unit);
 }
 
-static inline void print_values(FILE *to, const struct figure *figure)
+static void print_values(FILE *to, const struct figure *figure)
 {
 	const struct stats *s = &figure->stats;
 
@@ -307,7 +298,7 @@ static inline void print_values(FILE *to, const struct figure *figure)
 		hist_quantile(figure->hist, 0.999));
 }
 
-static inline void print_json(FILE *to, const struct figure *figures, unsigned int n)
+void print_json(FILE *to, const struct figure *figures, unsigned int n)
 {
 	unsigned int i;
 
@@ -333,7 +324,7 @@ static inline void print_json(FILE *to, const struct figure *figures, unsigned i
 	fprintf(to, "\n  ]\n}\n");
 }
 
-static inline void print_histograms(FILE *to, const struct figure *figures, unsigned int n)
+void print_histograms(FILE *to, const struct figure *figures, unsigned int n)
 {
 	unsigned int i, bucket;
 
@@ -353,10 +344,10 @@ static inline void print_histograms(FILE *to, const struct figure *figures, unsi
 	}
 }
 
-/* Writes PREFIX and the ending. Returns 0 or -errno. */
-static inline int write_file(const char *prefix, const char *ending,
-			     void (*print)(FILE *to, const struct figure *f, unsigned int n),
-			     const struct figure *figures, unsigned int n)
+/* Writes the file PREFIX.ENDING. Returns 0 or -errno. */
+int write_output(const char *prefix, const char *ending,
+		 void (*print)(FILE *to, const struct figure *f, unsigned int n),
+		 const struct figure *figures, unsigned int n)
 {
 	char path[512];
 	FILE *file;
@@ -376,5 +367,3 @@ static inline int write_file(const char *prefix, const char *ending,
 		fprintf(stderr, "hmm_ref_bench: %s: %s\n", path, strerror(-rc));
 	return rc;
 }
-
-#endif /* _HMM_REF_BENCH_OUT_H */
