@@ -13,6 +13,9 @@
 #
 # Posted is what a driver for today's kernel has: without compat/, and with its header beside it
 # instead of in include/uapi. BUILD=1 needs the kernel that kernel.sh has built (FLAVOUR).
+#
+# The sign-off is that of patches/core. The person that posts a series signs it off, and says in the
+# cover letter which parts a tool has written (Documentation/process/generated-content.rst).
 
 set -euo pipefail
 here=$(dirname "$0")
@@ -64,7 +67,7 @@ drop_compat() {
 			-e 's,^#include <linux/bits.h>,#include <kunit/visibility.h>\n&,' base.h
 		cat -s base.h >base.h.new
 		mv base.h.new base.h
-		sed -i -E 's,^( \*   base\.h +)compat/ +(.*),\1                     \2,' hmm_ref.h
+		sed -i -E 's,^( \*   base\.h +)compat/ .*,\1                     what all layers need,' hmm_ref.h
 		sed -i -e '/^\tif (HMM_REF_\(LARGE_IS_SAFE\|CORE_IS_FIXED\))$/{ N; s/.*\n\t//; }' ioctl.c
 		sed -i -e 's/HMM_REF_LARGE_IS_SAFE,$/true,/' \
 			-e '/^\tif (.* !HMM_REF_LARGE_IS_SAFE)$/,/;$/d' main.c
@@ -395,7 +398,11 @@ compile() {
 		esac
 	done
 	for option in KUNIT_TEST FLOOR TOY EDU; do
-		config+=("CONFIG_HMM_REF_$option=$(grep -q "^config HMM_REF_$option$" "$folder/Kconfig" && echo m)")
+		if grep -q "^config HMM_REF_$option$" "$folder/Kconfig"; then
+			config+=("CONFIG_HMM_REF_$option=m")
+		else
+			config+=("CONFIG_HMM_REF_$option=")
+		fi
 	done
 	options "$@" >"$folder/options.new"
 	if cmp -s "$folder/options.new" "$folder/options.h"; then

@@ -10,10 +10,10 @@
 # Prints TAP: a line per program, with the program's own lines as comments. Exit status 0, 1 when
 # a program failed, 4 when none could be run.
 
-PROGRAMS='uapi uapi_file range migrate windows access fault fault_around fork lifetime holes vma
-ranges translations exclusive snapshot written evict mapping reach softdirty kernel_io socket
-audit reclaim large coherent dmirror trace regress_flags regress_mlock regress_evict regress_move
-regress_rights regress_secretmem regress_discard regress_dirty'
+PROGRAMS='uapi uapi_file range migrate windows access fault fault_around fork holes vma ranges
+exclusive written evict mapping reach uffd softdirty kernel_io socket audit reclaim large dmirror
+trace regress_flags regress_ksm regress_mlock regress_evict regress_secretmem regress_discard
+regress_dirty regress_unbind'
 
 cd "$(dirname "$0")" || exit 1
 # shellcheck source=tools/testing/selftests/hmm_ref/hmm_ref_module.sh
