@@ -12,6 +12,8 @@
  * driver runs the same with and without them. Without the option they are empty.
  * Compare audit.c, which looks at everything when it is asked.
  */
+#include <linux/hmm.h>
+
 #include "mirror.h"
 #include "sanity.h"
 
