@@ -435,7 +435,7 @@ compile_tests() {
 	rm -rf "$work/programs"
 	mkdir "$work/programs"
 	make -s -C "$series/$tests" -j"$(nproc)" OUTPUT="$work/programs" \
-		KHDR_INCLUDES="-isystem $build/usr/include" all 2>&1 || true
+		KHDR_INCLUDES="-isystem $build/usr/include" all 2>&1 | grep -v '^  CC ' || true
 	grep -v '^#' "$series/$tests/Makefile" | grep -oE '^TEST_GEN_PROGS .*' | tr ' ' '\n' |
 		grep -v '[=]\|^TEST' | while IFS= read -r program; do
 		[[ -e $work/programs/$program ]] || echo "there is no $program"
