@@ -200,8 +200,9 @@ write_cover() {
 	{
 		sed -n "1,/^\$/{ s@\*\*\* SUBJECT HERE \*\*\*@$(of "$2" subject)@; p }" "$cover"
 		of "$2" =
+		[[ ! $(of "$2" after) ]] || printf '\nThis series applies on top of:\n'
 		for name in $(of "$2" after); do
-			printf '\nThis series applies on top of:\n  %s\n' "$(title "$name")"
+			printf '  %s\n' "$(title "$name")"
 		done
 		echo
 		sed '1,/BLURB HERE/{ /BLURB HERE/!d; d }' "$cover" | sed '1{ /^$/d }'
@@ -218,6 +219,8 @@ write_series() {
 	((${#options[@]} == 0)) || write_cover "$folder" "$1"
 }
 
+# The distribution's python has the module that checkpatch needs for SPDX lines.
+#
 # What does not apply to the tests: they touch memory for its own sake, make functions by macros
 # as the harness does, whose assertions are two statements, and have no BIT(). A tracepoint has
 # its members in lines of their own.
@@ -231,7 +234,7 @@ checkpatch() {
 		*-selftests-mm-*) ignore+=,VOLATILE,COMPLEX_MACRO,BIT_MACRO,BRACES ;;
 		*tracepoint*) ignore+=,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT ;;
 		esac
-		(cd "$work" && perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
+		(cd "$work" && PATH=/usr/bin:$PATH perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
 			--show-types --no-summary --ignore "$ignore" "$patch") || true
 	done
 }
