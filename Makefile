@@ -37,7 +37,8 @@ help:
 ## make check     checkpatch, W=1, sparse, kernel-doc, shellcheck
 ## make core-bugs  each bug that patches/core fixes: seen without the patches, gone with them
 ## make mm-tests  the kernel's own tests of mm/, without patches/core and with it
-## make core-series  patches/core as mails to post, in build/core-series
+## make series    patches/core and the driver as mails to post, in build/series; BUILD=1 also builds
+##                each patch of the driver
 ## make core-build  compile each patch of patches/core by itself, with W=1
 ## make coverage  which lines and branches of the driver the selftests run
 ## make bench     what operations cost, in time; plots and all figures in build/bench
@@ -108,8 +109,9 @@ mm-tests:
 	@CORE_PATCHES=1 scripts/kernel.sh
 	@scripts/mm-tests.sh
 
-core-series:
+series:
 	@scripts/core-series.sh
+	@scripts/driver-series.sh
 
 core-build:
 	@scripts/core-build.sh
@@ -157,6 +159,6 @@ distclean: clean
 	rm -rf $(CACHE)
 
 .PHONY: help run test test-all test-pci hmm-tests fuzz soak shell kernel mutants check coverage model results docs modules
-.PHONY: bench bench-insn lockstat core-bugs mm-tests core-series core-build clean distclean
+.PHONY: bench bench-insn lockstat core-bugs mm-tests series core-build clean distclean
 
 endif

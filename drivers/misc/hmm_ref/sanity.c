@@ -12,6 +12,8 @@
  * option they are empty, and the driver behaves the same. audit.c checks all
  * pages on request.
  */
+#include <linux/hmm.h>
+
 #include "mirror.h"
 #include "sanity.h"
 

@@ -259,7 +259,8 @@ result $? "rmmod is refused while a file is open"
 refused_while_old_open
 result $? "rmmod is refused while a file of the old interface is open" "no /dev/hmm_dmirror0"
 beside_test_hmm
-result $? "one module at a time has the old interface" "no old interface, or no test_hmm, or one that leaks"
+result $? "one module at a time has the old interface" \
+	"no old interface, or no test_hmm, or one that leaks"
 unload_under_a_process
 result $? "rmmod with pages of a living process on the device"
 load

@@ -19,7 +19,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || skip_all "run as root"
 [ -x "$here/fail_nth" ] || skip_all "no $here/fail_nth: build the selftests"
 [ -w /proc/self/fail-nth ] || skip_all "no fail-nth: CONFIG_FAULT_INJECTION"
-[ -n "$HMM_REF_FAIL_EVERY" ] || skip_all "takes many minutes: HMM_REF_FAIL_EVERY=1, as make test-all has it"
+[ -n "$HMM_REF_FAIL_EVERY" ] ||
+	skip_all "takes many minutes: HMM_REF_FAIL_EVERY=1, as make test-all has it"
 module_begin
 
 # shellcheck disable=SC2086 # words; the last one counts

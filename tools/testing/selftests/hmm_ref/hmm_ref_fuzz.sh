@@ -30,7 +30,7 @@ round() {
 	number=$((number + 1))
 	case "$* $large" in
 	*large=1*N)
-		echo "ok $number $what # SKIP this kernel has bugs that large folios run into: large=N"
+		echo "ok $number $what # SKIP large=N, as this kernel has bugs with large folios"
 		return
 		;;
 	esac

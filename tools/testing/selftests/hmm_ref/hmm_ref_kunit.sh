@@ -58,7 +58,7 @@ as_tap() {
 
 echo "TAP version 13"
 [ "$(id -u)" = 0 ] || skip_all "run as root"
-found || skip_all "no module hmm_ref_kunit: set CONFIG_HMM_REF_KUNIT_TEST=m, or HMM_REF_KUNIT_KO to its path"
+found || skip_all "no hmm_ref_kunit: set CONFIG_HMM_REF_KUNIT_TEST=m, or HMM_REF_KUNIT_KO"
 [ -d $results ] || skip_all "no $results: set CONFIG_KUNIT_DEBUGFS=y"
 ! [ -d /sys/module/hmm_ref_kunit ] || rmmod hmm_ref_kunit || skip_all "hmm_ref_kunit is built in"
 load || { printf '1..1\nnot ok 1 the module does not load\n'; exit 1; }

@@ -53,5 +53,6 @@ module_begin() {
 		params=$(parameters)
 	fi
 	trap module_end EXIT
-	[ -n "$was_loaded" ] || load || skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
+	[ -n "$was_loaded" ] || load ||
+		skip_all "cannot load hmm_ref by modprobe; set HMM_REF_KO to the path of hmm_ref.ko"
 }
