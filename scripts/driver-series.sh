@@ -69,8 +69,8 @@ drop_compat() {
 		mv base.h.new base.h
 		sed -i -E 's,^( \*   base\.h +)compat/ .*,\1                     what all layers need,' hmm_ref.h
 		sed -i -e '/^\tif (HMM_REF_\(LARGE_IS_SAFE\|CORE_IS_FIXED\))$/{ N; s/.*\n\t//; }' ioctl.c
-		sed -i -e 's/HMM_REF_LARGE_IS_SAFE,$/true,/' \
-			-e '/^\tif (.* !HMM_REF_LARGE_IS_SAFE)$/,/;$/d' main.c
+		sed -i 's/HMM_REF_LARGE_IS_SAFE,$/true,/' main.c
+		perl -0pi -e 's/\tif \([^;{}]*!HMM_REF_LARGE_IS_SAFE\)\n[^;]*;\n//' main.c
 		sed -i 's/hmm_ref_folio_pgmap(folio)/folio->pgmap/' devmem.h
 		sed -i 's/hmm_ref_pagemap_folio_free/hmm_ref_devmem_folio_free/' device.c
 		sed -i '/__weak /{ s///; n; s/       //; }' migrate_evict.c

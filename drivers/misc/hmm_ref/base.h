@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Definitions for all layers: compatibility, the unit of device memory,
- * timeouts.
+ * Definitions for all layers: the unit of device memory, timeouts, and names
+ * that not every kernel has.
  */
 #ifndef _HMM_REF_BASE_H
 #define _HMM_REF_BASE_H
