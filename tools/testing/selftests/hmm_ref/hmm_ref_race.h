@@ -184,7 +184,7 @@ static inline const char *__test_race_open(struct __test_metadata *_metadata, st
 static inline int patiently(struct race *race, int fd, bool write, void *addr,
 			    unsigned long length, void *buf)
 {
-	unsigned long long deadline = now_ms() + PATIENCE_MS;
+	unsigned long long deadline = now_ms() + MEET_MS / 2;
 	unsigned long look = race_look(race);
 	int rc;
 

@@ -93,7 +93,7 @@ static long wait_for_slab(long most)
 	return bytes;
 }
 
-TEST_F(page_tables, freed_with_their_last_page)
+TEST_F_TIMEOUT(page_tables, freed_with_their_last_page, 300)
 {
 	const long spare = TURNS * RANGE;
 	long before, after;

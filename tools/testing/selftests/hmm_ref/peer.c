@@ -286,7 +286,7 @@ TEST_F(peer, block)
 /* ---- a device that is full ------------------------------------------------------- */
 
 /* The device evicts older pages for those of the other device, and no data is lost. */
-TEST_F(peer, full)
+TEST_F_TIMEOUT(peer, full, 300)
 {
 	struct hmm_ref_stats before, after;
 	unsigned long n;

@@ -341,7 +341,7 @@ static int counting_main(void *arg)
  * The CPU and the device increment counters while children are forked. A child has the counters of
  * its fork(), and they do not change. The parent loses no increment.
  */
-TEST_F(share, fork_and_write)
+TEST_F_TIMEOUT(share, fork_and_write, 300)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	struct bounds *bounds = test_map_shared(sizeof(*bounds));
