@@ -550,9 +550,9 @@ struct hmm_ref_atomic {
  * their device page numbers, wherever processes map them. MIGRATE to the system
  * goes by the addresses of the process instead. A large folio may leave as a
  * whole when only a part of it is in the range. Best effort; the three counts
- * add up as those of MIGRATE do.
+ * add up like those of MIGRATE.
  *
- * For tests: nothing but time depends on eviction.
+ * Meant for tests: eviction affects only timing.
  */
 struct hmm_ref_evict {
 	__u32 size;
@@ -573,9 +573,9 @@ struct hmm_ref_evict {
  * @out_evicted: pages that have left the device
  * @out_skipped: pages that are still on it
  *
- * As EVICT, for all pages that this file's migrations have taken
- * (out_pages_client of STATS), whichever process maps them. Allowed from any
- * address space.
+ * Like EVICT, but for all device pages that were handed out for this file
+ * (out_pages_client of STATS), no matter which processes map them. Allowed from
+ * any address space.
  */
 struct hmm_ref_evict_all {
 	__u32 size;

@@ -33,9 +33,9 @@ struct hmm_ref_scratch {
 /**
  * struct hmm_ref_client - a process that uses a device
  * @dev: device, referenced
- * @owner: owner of the pages that this client has handed out, referenced
- * @mirror: mirror of its mm
- * @migrate_lock: covers @scratch; killable
+ * @owner: owner of the device pages handed out for this client, referenced
+ * @mirror: mirror of the mm of the process
+ * @migrate_lock: covers @scratch
  * @scratch: arrays for its migrations
  * @node: link in hmm_ref_device::clients
  */

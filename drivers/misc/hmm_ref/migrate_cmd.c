@@ -126,9 +126,9 @@ static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
  * each access, so all pages stay: hmm_range_fault() does not report accesses to
  * pages on the device.
  *
- * Pages that are on the device already need no room. Most windows have all of
- * their pages there or none, so the first page tells whether to look at the
- * rest.
+ * Pages already on the device need no room. Usually, either all pages of a
+ * window are on the device or none, so the first page decides whether to check
+ * the rest.
  */
 static void look_to_device(struct hmm_ref_client *client, struct window *w,
 			   struct vm_area_struct *vma)
@@ -456,9 +456,10 @@ static int fit_peers(struct hmm_ref_client *client,
 }
 
 /*
- * Complete a pass that ended with @rc: pages up to @end that could move but did
- * not may be on other devices. Sets @skipped to the pages that are still
- * missing. Return: @rc, or 0 or -errno of moving from the other devices.
+ * Complete a pass that ended with @rc. Pages up to @end that could move but did
+ * not may be on other devices: move those, if the command asks for it. Set
+ * @skipped to the number of pages that still have not moved. Return: @rc if it
+ * is an error, otherwise 0 or the error of moving pages from the other devices.
  */
 static int complete_window(struct hmm_ref_client *client,
 			   const struct hmm_ref_migration *m, struct window *w,

@@ -361,9 +361,9 @@ static int fill(struct migrate_vma *args, bool to_device)
 }
 
 /*
- * Which pages to collect: those of system memory, or those of this device,
- * which pgmap_owner names. Large folios stay whole in a window that is all of a
- * PMD.
+ * Select the pages to collect: those in system memory, or those on this device,
+ * which pgmap_owner identifies. Large folios stay whole if the window covers a
+ * whole PMD.
  */
 static void select_pages(struct migrate_vma *args, bool to_device)
 {
@@ -376,9 +376,9 @@ static void select_pages(struct migrate_vma *args, bool to_device)
 }
 
 /*
- * Between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE of what the
- * core refused, and finalize, which drops the pages. cpages says neither: it
- * counts holes, and a large folio as 1.
+ * Called between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE in
+ * entries that the core refused, and finalize, which drops the pages. cpages is
+ * no substitute: it counts holes, and counts a large folio as 1.
  */
 static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
 {
