@@ -22,8 +22,8 @@
  * members that it knows on input. Any member that it does not know, ``out_*``
  * included, must be 0, or the ioctl fails with E2BIG; the kernel leaves it 0. A
  * program that is compiled with a newer header therefore works on an older
- * kernel, unless it asks for something new. ENOTTY tells which commands a
- * kernel lacks, and ``out_features`` of INFO tells what else it can do.
+ * kernel, unless it asks for something new. ENOTTY shows which commands a
+ * kernel lacks, and ``out_features`` of INFO shows its other features.
  *
  * Errors that are found before the command starts change nothing, not even the
  * struct: ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member, EOVERFLOW, EBADF,

@@ -19,7 +19,7 @@
 
 /* ---- loads and stores -------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::move; -ENODEV if the device is gone. */
+/* Return: same as hmm_ref_hw_ops::move; -ENODEV if the device is gone. */
 static int move(struct hmm_ref_mirror *mirror, unsigned long addr,
 		struct iov_iter *iter, unsigned int len)
 {
@@ -206,7 +206,7 @@ int hmm_ref_client_access(struct hmm_ref_client *client,
 
 /* ---- atomics ----------------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::atomic; -ENODEV if the device is gone. */
+/* Return: same as hmm_ref_hw_ops::atomic; -ENODEV if the device is gone. */
 static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr,
 		  struct hmm_ref_word *word)
 {

@@ -15,10 +15,10 @@
  * whatever happens. A page that does not leave for HMM_REF_GIVE_UP, because it
  * is in use or the device does not work, is lost: a CPU touch raises SIGBUS.
  * Its struct page stays until the last process has unmapped it, and an
- * operation that waits for user space may go on waiting. A worker does the last
- * step once neither is left, and the module stays until then. Open files keep
- * struct hmm_ref_device, and the notifiers of their mirrors, until they are
- * closed.
+ * operation that waits for user space may continue to wait. A worker does the
+ * last step once neither is left, and the module stays until then. Open files
+ * keep struct hmm_ref_device, and the notifiers of their mirrors, until they
+ * are closed.
  *
  * System sleep is in sleep.c.
  */

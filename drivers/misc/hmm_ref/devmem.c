@@ -553,8 +553,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
  *
  * The page is retired. If it is used, its data is lost.
  *
- * Context: as hmm_ref_devmem_retire().
- * Return: 0 if no data was lost, -EBUSY if data was; otherwise as
+ * Context: same as hmm_ref_devmem_retire().
+ * Return: 0 if no data was lost, -EBUSY if data was lost; otherwise same as
  * hmm_ref_devmem_retire().
  */
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)

@@ -22,7 +22,7 @@
  * @HMM_REF_BY_COMMAND: a command asks for it
  * @HMM_REF_BY_FAULT: the CPU has touched the page or a neighbour
  * @HMM_REF_BY_EVICTION: the room is needed, or the device is removed or sleeps
- * @HMM_REF_BY_PEER: a command moves it to another device, perhaps by way of
+ * @HMM_REF_BY_PEER: a command moves it to another device, perhaps through
  *	system memory
  * @HMM_REF_CAUSES: number of causes
  */

@@ -161,8 +161,8 @@ struct hmm_ref_word {
  *	address in the entry is not mapped; -ENODEV if the device is lost, and
  *	the bytes in @iter are not data
  * @atomic: perform an atomic operation on a naturally aligned word. In system
- *	memory, the device has exclusive access to the page. Context: as @move.
- *	Return: 0, -EFAULT, -EIO or -ENODEV
+ *	memory, the device has exclusive access to the page. Context: same as
+ *	@move. Return: 0, -EFAULT, -EIO or -ENODEV
  * @flush: drop cached entries of the pages from @start to @end, exclusive. When
  *	it returns, no access that used such an entry is under way. Context: the
  *	lock of the range is held, possibly in reclaim or atomic context; waits
@@ -182,7 +182,7 @@ struct hmm_ref_word {
  *	that waits; NULL for hardware
  * @reset: stop the device and abort its current batch. The fence of that batch
  *	signals only then, with -ETIMEDOUT; other batches may succeed. Context:
- *	as @submit; sleeps for a bounded time
+ *	same as @submit; sleeps for a bounded time
  */
 struct hmm_ref_hw_ops {
 	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn,

@@ -17,7 +17,7 @@
  * - An entry moves if its dst is set. On any failure, abandon and clear the
  *   dst, but still perform the last two steps: skipping migrate_vma_pages()
  *   would leave migration entries that point to pages without data.
- * - After migrate_vma_pages(), src tells which pages have moved; cpages does
+ * - After migrate_vma_pages(), src shows which pages have moved; cpages does
  *   not.
  * - A migration maps nothing for the device. MADV_DONTNEED does not wait for
  *   page locks, so a page that has just arrived may be about to be freed. Only

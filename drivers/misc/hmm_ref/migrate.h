@@ -235,9 +235,9 @@ struct hmm_ref_tally {
  * @end: page address, exclusive
  * @way: direction
  * @flags: HMM_REF_KEEP_LARGE to move large folios without splitting them, if
- *	possible; HMM_REF_FROM_PEERS to move pages of other devices, too, to the
+ *	possible; HMM_REF_FROM_PEERS to also move pages of other devices to the
  *	device
- * @tally: out: outcome for the pages from @start on, also on error
+ * @tally: out: outcome for the pages starting at @start, also on error
  */
 struct hmm_ref_migration {
 	unsigned long start;

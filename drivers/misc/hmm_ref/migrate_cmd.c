@@ -16,12 +16,12 @@
  *
  * Rules:
  * - Pages that are resident or cannot move reserve and evict nothing.
- * - The look comes before setup, because it waits for invalidating tasks. One
- *   of them, UFFDIO_MOVE, waits for pages that setup has locked.
+ * - Looking comes before setup, because it waits for invalidating tasks. One of
+ *   them, UFFDIO_MOVE, waits for pages that setup has locked.
  * - If no more room can be made, as many pages move as fit.
  * - A peer is used in an SRCU section of its own hmm_ref_device::unplug. Two
  *   devices may take pages of each other, so no lock of a peer is taken except
- *   page locks, which are only tried. A page moves by way of system memory only
+ *   page locks, which are only tried. A page moves through system memory only
  *   once room for it is reserved.
  * - The first error ends the command. So does any signal, between two windows.
  */
@@ -185,7 +185,7 @@ static void move_init(struct hmm_ref_move *move, struct hmm_ref_device *dev,
 
 /*
  * Move pages from a peer that is reached or, without one, from system memory.
- * Return: as move_to_device().
+ * Return: same as move_to_device().
  */
 static int move_from(struct hmm_ref_client *client, struct window *w,
 		     struct vm_area_struct *vma, struct hmm_ref_device *peer)
@@ -297,7 +297,10 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 	return rc;
 }
 
-/* Look at a window and move the pages that fit. Return: as move_to_device(). */
+/*
+ * Look at a window and move the pages that fit.
+ * Return: same as move_to_device().
+ */
 static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way,
 		       struct window *w)
 {

@@ -480,12 +480,12 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_insist() - whether to go on within a window
+ * hmm_ref_mirror_insist() - whether to continue within a window
  * @mirror: mirror
  * @began: start of the work on this window or page, in jiffies
  * @patience: how long it may take, in jiffies
  *
- * A fatal signal ends the operation at once. Any other signal ends it only
+ * A fatal signal ends the operation immediately. Any other signal ends it only
  * after HMM_REF_SIGNAL_PATIENCE: a process that receives signals faster than a
  * window takes must still make progress. Reschedules.
  *

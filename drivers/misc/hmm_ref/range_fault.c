@@ -81,7 +81,7 @@ void hmm_ref_range_walk_begin(struct hmm_ref_range *range,
  * @walk: prepared walk
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
- * Return: 0, or -EBUSY if the range has changed meanwhile.
+ * Return: 0, or -EBUSY if the range has changed.
  */
 int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
 			      struct hmm_range *walk)
@@ -99,7 +99,7 @@ int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
  * @walk: walk with its array set
  *
  * Context: takes mmap_lock.
- * Return: 0, -EINTR, or -EBUSY if the range has changed meanwhile.
+ * Return: 0, -EINTR, or -EBUSY if the range has changed.
  */
 int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk)
 {
@@ -314,7 +314,7 @@ out:
 }
 
 /*
- * Prepare for the result of a walk, and map it. Return: as map_range(), or
+ * Prepare for the result of a walk, and map it. Return: same as map_range(), or
  * -EOPNOTSUPP.
  */
 static int prepare_and_map(struct hmm_ref_range *range,

@@ -252,7 +252,7 @@ void hmm_ref_range_trim(struct hmm_ref_range *range)
  * hmm_ref_range_unmap_all() - unmap all of a range, and free its tables
  * @range: range
  *
- * The range does not need the device any more.
+ * The range no longer needs the device.
  *
  * Context: may sleep; takes hmm_ref_range::lock.
  */

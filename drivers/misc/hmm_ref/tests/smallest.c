@@ -180,8 +180,9 @@ static unsigned long nr_pages(unsigned long src)
 }
 
 /*
- * A fence per batch, as for a device that copies by itself. Here the CPU copies
- * at once, so the fence only costs what it would cost a driver.
+ * A fence per batch, as for a device that copies asynchronously. Here the CPU
+ * copies synchronously; the fence is there only because a driver for hardware
+ * pays its cost, too.
  */
 struct batch {
 	struct dma_fence fence;
@@ -347,7 +348,7 @@ static int fill_system(struct migrate_vma *args)
 	return 0;
 }
 
-/* The copies are complete when this returns. Return: as the two above. */
+/* The copies are complete when this returns. Return: same as the two above. */
 static int fill(struct migrate_vma *args, bool to_device)
 {
 	struct batch *batch = begin_batch();
@@ -457,7 +458,7 @@ static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 
 /* ---- CPU faults -------------------------------------------------------- */
 
-/* A process is not killed for want of memory: SIGBUS is for other errors. */
+/* A process is not killed for lack of memory: SIGBUS is for other errors. */
 static vm_fault_t fault_result(int rc)
 {
 	if (rc == -ENOMEM)
@@ -597,7 +598,7 @@ static void fill_stacks(unsigned long nr)
 
 /*
  * Struct pages for the memory, at physical addresses that nothing decodes. They
- * are made with reference count 0, and so can go to the stacks at once.
+ * are made with reference count 0, and so can go to the stacks immediately.
  */
 static int make_pages(unsigned long bytes)
 {
