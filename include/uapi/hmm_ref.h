@@ -365,7 +365,7 @@ struct hmm_ref_snapshot {
  * struct hmm_ref_stats - ioctl(HMM_REF_IOC_STATS)
  * @size: sizeof(struct hmm_ref_stats)
  * @flags: must be 0
- * @out_pages_total: pages that the device has now (changes by chunks)
+ * @out_pages_total: pages that the device has now; changes by whole chunks
  * @out_pages_in_use: pages handed out and not yet given back
  * @out_pages_client: pages among these that this file's migrations took
  * @out_pages_retired: pages reported bad, never handed out again

@@ -9,7 +9,7 @@
  *   evict             processes get their data back, in system memory
  *   end the hardware  no task uses it any more (hmm_ref_hw_enter())
  *   zap the mirrors   the device maps nothing any more, not for DMA either
- *   memunmap, free    the struct pages go
+ *   memunmap, free    the struct pages are freed
  *
  * The bus waits for all steps but the last, so they end in bounded time,
  * whatever happens. A page that does not leave for HMM_REF_GIVE_UP, because it

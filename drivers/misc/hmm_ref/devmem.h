@@ -159,7 +159,7 @@ struct hmm_ref_chunk {
 };
 
 /**
- * enum hmm_ref_stop - whether handout is stopped
+ * enum hmm_ref_stop - state of handout
  * @HMM_REF_NOT_STOPPED: pages are handed out
  * @HMM_REF_STOPPED_TO_SLEEP: stopped for now: migrations see a full device
  * @HMM_REF_STOPPED_FOR_GOOD: stopped for ever: the device is being removed, or
@@ -246,9 +246,9 @@ struct hmm_ref_devmem {
  * @dm: device memory
  * @section: out: argument for hmm_ref_hw_exit()
  *
- * The hardware stays until hmm_ref_hw_exit(). In between, the task may wait for
- * the hardware and for locks that are held while it is used, but not for user
- * space, since removal waits for the task.
+ * Removal does not end the hardware before hmm_ref_hw_exit(). In between, the
+ * task may wait for the hardware and for locks that other tasks hold while they
+ * use it, but not for user space, because removal waits for the task.
  *
  * Return: false if the hardware is gone.
  */

@@ -257,7 +257,7 @@ void hmm_ref_range_put_to_look(struct hmm_ref_range *range,
 }
 
 /**
- * hmm_ref_range_is_current() - whether a range has all device mappings
+ * hmm_ref_range_is_current() - test whether a range has all device mappings
  * @range: range of a look
  * @temporary: the same memory
  *
@@ -462,7 +462,7 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_interrupted() - whether to stop before the next window
+ * hmm_ref_mirror_interrupted() - decide whether to stop before the next window
  * @mirror: mirror
  *
  * Called between windows only, so that each call finishes at least one.
@@ -480,7 +480,7 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_insist() - whether to continue within a window
+ * hmm_ref_mirror_insist() - decide whether to continue within a window
  * @mirror: mirror
  * @began: start of the work on this window or page, in jiffies
  * @patience: how long it may take, in jiffies

@@ -131,14 +131,14 @@ static inline unsigned long hmm_ref_seen_alike(const struct hmm_ref_seen *seen,
 }
 
 /**
- * hmm_ref_vma_may_write() - whether a device may write to a mapping
+ * hmm_ref_vma_may_write() - test whether a device may write to a mapping
  * @vma: mapping, with mmap_lock held
  *
- * A device writes where the process may write, except to a shadow stack. Only
- * calls and returns of the CPU write there, but its entries and VM_WRITE say
- * writable, and so does hmm_range_fault(). The device may read its pages, as
- * get_user_pages() may without FOLL_FORCE. The result holds for the life of a
- * VMA: when one replaces another, the notifier is called.
+ * A device may write where the process may write, except to a shadow stack.
+ * Only call and return instructions of the CPU write there, but its entries,
+ * VM_WRITE and hmm_range_fault() all say that it is writable. The device may
+ * read its pages, as get_user_pages() may without FOLL_FORCE. The result holds
+ * for the life of a VMA: when one replaces another, the notifier is called.
  *
  * Return: true if the device may write.
  */

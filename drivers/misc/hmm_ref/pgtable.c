@@ -138,7 +138,7 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
 /**
- * hmm_ref_pgtable_is_ready() - whether memory for an entry is prepared
+ * hmm_ref_pgtable_is_ready() - test whether memory for an entry is prepared
  * @pt: page table
  * @leaf: for a leaf
  *
@@ -291,7 +291,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
 
 #ifdef CONFIG_HMM_REF_SANITY
 /**
- * hmm_ref_pgtable_is_trimmed() - whether the invariant holds
+ * hmm_ref_pgtable_is_trimmed() - test whether the invariant holds
  * @pt: page table with no map under way
  *
  * Context: the lock of the entries.

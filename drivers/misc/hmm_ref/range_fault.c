@@ -214,7 +214,7 @@ static int dev_fault_missing(struct hmm_ref_range *range,
 	return rc ? rc : 1;
 }
 
-/* Whether the CPU maps the page by a PMD, so that the device can, too. */
+/* Whether the CPU maps the page by a PMD, so that the device can do the same. */
 static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&

@@ -145,7 +145,7 @@ int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 }
 
 /**
- * hmm_ref_range_is_ready() - whether memory for entries is prepared
+ * hmm_ref_range_is_ready() - test whether memory for entries is prepared
  * @range: range
  * @leaf: for one entry that maps the whole range
  * @dma: for pages of system memory

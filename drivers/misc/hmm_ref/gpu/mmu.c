@@ -46,7 +46,7 @@ static bool allows(hmm_ref_pte_t pte, enum hmm_ref_gpu_access access)
  *	are contiguous in GPU memory and allow the access as well
  *
  * A cached entry that does not allow the access is read again: granting more
- * rights takes no flush.
+ * rights needs no flush.
  *
  * Context: hmm_ref_gpu::accesses held for reading, as long as the entry is
  * used.

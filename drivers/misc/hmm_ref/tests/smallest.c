@@ -272,7 +272,7 @@ static bool copy_out(struct page *sys_page, const struct page *dev_page,
 
 /*
  * A device page for each entry that moves. MIGRATE_PFN_MIGRATE without
- * MIGRATE_PFN_VALID is a hole, which moves, too. A dst that stays 0 says that
+ * MIGRATE_PFN_VALID is a hole, which also moves. A dst that stays 0 says that
  * the page stays where it is: no error of a step has to be undone.
  *
  * A page whose copy failed has a reference by now. It goes back the usual way,
@@ -379,7 +379,7 @@ static void select_pages(struct migrate_vma *args, bool to_device)
 /*
  * Called between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE in
  * entries that the core refused, and finalize, which drops the pages. cpages is
- * no substitute: it counts holes, and counts a large folio as 1.
+ * not a substitute: it counts holes, and counts a large folio as 1.
  */
 static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
 {
