@@ -4,11 +4,11 @@
  *
  * Removal is the hard part, and its order matters:
  *
- *   gone, stop        new operations fail with -ENODEV, and no page is handed
- *                     out any more
+ *   gone, stop        new operations fail with -ENODEV, and no more pages
+ *                     are handed out
  *   evict             processes get their data back, in system memory
- *   end the hardware  no task uses it any more (hmm_ref_hw_enter())
- *   zap the mirrors   the device maps nothing any more, not for DMA either
+ *   end the hardware  no task uses it any longer (hmm_ref_hw_enter())
+ *   zap the mirrors   the device no longer maps anything, not for DMA either
  *   memunmap, free    the struct pages are freed
  *
  * The bus waits for all steps but the last, so they end in bounded time,

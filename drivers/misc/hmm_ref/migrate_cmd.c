@@ -9,8 +9,8 @@
  *   migrate    by hmm_ref_migrate(), which determines how many device pages are
  *              needed, and reserves all of them or fails with -ENOSPC
  *   make room  without locks, since that may evict; then start over
- *   peers      move pages from other devices: directly if this device reaches
- *              the other one, otherwise by way of system memory
+ *   peers      move pages from other devices: directly if this device can
+ *              reach the other one, otherwise through system memory
  *   retry      for pages that other tasks had locked, a few times
  *   count      the pages by outcome
  *

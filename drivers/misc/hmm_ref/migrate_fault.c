@@ -4,8 +4,8 @@
  *
  * The core calls migrate_to_ram() with mmap_lock held for read, and with
  * vmf->page locked and referenced. Passing it as fault_page tells the migration
- * to expect both; otherwise the page would never move. One fault moves back a
- * few neighbours (fault_around.c) as far as they cost nothing, with arrays on
+ * to expect both; otherwise the page would never move. One fault also moves
+ * back a few neighbours (fault_around.c) if that costs nothing, with arrays on
  * the stack.
  *
  * A large folio is mapped in one of two ways:

@@ -6,13 +6,13 @@
  *   zap   clear the entry; flush: no access with the old translation is under
  *         way, and none begins; unmap the page from DMA
  *
- * In this order the device never has an address that is not mapped. Everything
- * happens under range->lock, so memory for entries and for DMA is allocated
- * before (prepare). If it has vanished once the lock is held, the caller starts
- * again.
+ * With this order, the device never has an address that is not mapped.
+ * Everything happens under range->lock, so memory for entries and for DMA is
+ * allocated beforehand (prepare). If it is gone once the lock is held, the
+ * caller starts again.
  *
- * A table of PTEs maps pages for DMA one by one, a leaf maps all of them at
- * once. The device's own pages are not mapped for DMA.
+ * A table of PTEs maps pages for DMA one by one, a leaf maps all of them
+ * together. The device's own pages are not mapped for DMA.
  */
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>

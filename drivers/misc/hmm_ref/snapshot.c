@@ -3,11 +3,11 @@
  * Snapshots: looking at a process's memory without faulting anything in.
  *
  * hmm_range_fault() without a fault request reports the CPU's mappings. Under
- * range->lock, with the sequence unchanged, the report is true of one moment,
- * together with the device's mappings. It does not cover mappings without read
+ * range->lock, with the sequence unchanged, the report and the device's
+ * mappings form a consistent snapshot. It does not cover mappings without read
  * permission. Where it reports nothing there may be a hole, or a page that is
  * swapped out, on its way, or exclusive to another device: only reported errors
- * can be told apart further, by the VMA.
+ * can be distinguished further, by the VMA.
  */
 #include <linux/hmm.h>
 
