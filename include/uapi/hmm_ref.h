@@ -548,9 +548,9 @@ struct hmm_ref_atomic {
  *
  * Makes the device evict the pages of a range as it does when it is full: by
  * their device page numbers, wherever processes map them. MIGRATE to the system
- * goes by the addresses of the process instead. A large folio may leave as a
- * whole when only a part of it is in the range. Best effort; the three counts
- * add up like those of MIGRATE.
+ * selects pages by the addresses of the process instead. A large folio may
+ * leave as a whole even if only a part of it is in the range. Best effort; the
+ * three counts add up like those of MIGRATE.
  *
  * Meant for tests: eviction affects only timing.
  */

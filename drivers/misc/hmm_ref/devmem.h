@@ -162,7 +162,7 @@ struct hmm_ref_chunk {
  * enum hmm_ref_stop - state of handout
  * @HMM_REF_NOT_STOPPED: pages are handed out
  * @HMM_REF_STOPPED_TO_SLEEP: stopped for now: migrations see a full device
- * @HMM_REF_STOPPED_FOR_GOOD: stopped for ever: the device is being removed, or
+ * @HMM_REF_STOPPED_FOR_GOOD: stopped forever: the device is being removed, or
  *	is lost
  */
 enum hmm_ref_stop {

@@ -325,8 +325,8 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  *	overwrite; a result other than 0 ends the search
  * @arg: argument of @report
  *
- * A window is seen at one moment, the windows one after the other. Addresses
- * without page tables are seen all at once.
+ * Each window is consistent in itself; the windows are looked at one after the
+ * other. Addresses without page tables are looked at together.
  *
  * Context: process context; takes mmap_lock. @report may sleep.
  * Return: 0, the result of @report, or -errno.
