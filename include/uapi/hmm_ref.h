@@ -104,8 +104,8 @@ enum {
  * @HMM_REF_FEATURE_PEERS: MIGRATE also moves pages of other devices of the
  *	driver
  *
- * Bits that the kernel does not know are 0. New bits are only for features that
- * older programs do not rely on.
+ * Bits that the kernel does not know are 0. New bits are only added for
+ * features that older programs do not rely on.
  */
 enum hmm_ref_features {
 	HMM_REF_FEATURE_LARGE		= 1 << 0,
@@ -242,7 +242,7 @@ struct hmm_ref_migrate {
  * @out_faults: device page faults taken
  *
  * The device accesses the process's memory through the device page table.
- * Unmapped pages are faulted in as hardware would do it: pages on the device
+ * Unmapped pages are faulted in, as real hardware would do: pages on the device
  * are accessed there, others in system memory. A write to a device page that
  * the CPU may not write at the moment (shared after fork, or just made writable
  * by mprotect) first moves it to system memory, as a private copy if it is
@@ -286,18 +286,18 @@ enum hmm_ref_page_where {
 
 /**
  * enum hmm_ref_page_why - reason that SNAPSHOT finds no page
- * @HMM_REF_WHY_ABSENT: NONE: a hole; a page that is swapped out, on its way to
- *	or from a device or another node, in private memory of another device,
- *	exclusive to another device or file, or poisoned; or a marker of
- *	userfaultfd or of a guard region; hugetlb included. Without a fault the
- *	kernel does not tell a device which of these
- * @HMM_REF_WHY_TRAPPED: NONE: a page, not known which: NUMA balancing or a
- *	userfaultfd traps the next access
- * @HMM_REF_WHY_UNMAPPED: ERROR: no mapping
- * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is
- *	not inspected
- * @HMM_REF_WHY_SPECIAL: ERROR: memory without pages that a device could access:
- *	that of another driver, or of memfd_secret()
+ * @HMM_REF_WHY_ABSENT: with PAGE_NONE: a hole; a page that is swapped out, on
+ *	its way to or from a device or another node, in private memory of
+ *	another device, exclusive to another device or file, or poisoned; or a
+ *	marker of userfaultfd or of a guard region; hugetlb included. Without a
+ *	fault, the kernel does not reveal which of these it is
+ * @HMM_REF_WHY_TRAPPED: with PAGE_NONE: a page, not known which: NUMA balancing
+ *	or a userfaultfd traps the next access
+ * @HMM_REF_WHY_UNMAPPED: with PAGE_ERROR: no mapping
+ * @HMM_REF_WHY_UNREADABLE: with PAGE_ERROR: a mapping without read permission,
+ *	which is not inspected
+ * @HMM_REF_WHY_SPECIAL: with PAGE_ERROR: memory without pages that a device
+ *	could access: that of another driver, or of memfd_secret()
  *
  * 0 where there is a page.
  */
@@ -325,7 +325,7 @@ enum hmm_ref_page_why {
  * struct hmm_ref_page_state - state of one page, as SNAPSHOT reports it
  * @where: one of enum hmm_ref_page_where
  * @flags: HMM_REF_PAGE_* bits
- * @order: the CPU maps the page by an entry of 2^order pages
+ * @order: log2 of the number of pages that the CPU's entry maps
  * @why: one of enum hmm_ref_page_why
  *
  * A page that is exclusive to this device, through this file, has

@@ -94,7 +94,7 @@ enum hmm_ref_block_state {
  * @nr_used: pages handed out and not yet returned
  * @nr_retired: bad pages, neither free nor used
  * @reserved: the block is reserved for a large folio, and no page of it is used
- * @state: state that the block was last enlisted for
+ * @state: state of the block when its list was last chosen
  * @avail: link in one of the lists hmm_ref_devmem::avail; unlinked while the
  *	block is full or reserved, and after the removal of the chunk
  * @lru: link in hmm_ref_devmem::lru while pages are used; the most recently
@@ -190,8 +190,8 @@ enum hmm_ref_stop {
  * @grow_lock: serialises the addition and removal of chunks
  * @room_lock: held by the one task that makes room; other tasks queue for it
  * @nr_waiting: number of tasks that hold @room_lock or queue for it
- * @lock: covers the rest
- * @stopped: whether handout is stopped; see hmm_ref_devmem_stop()
+ * @lock: covers the members from @stopped to @nr_idle
+ * @stopped: state of handout; see hmm_ref_devmem_stop()
  * @any_lost: some page may have lost its data; never cleared
  * @lost: the device is lost and its memory cannot be read; never cleared
  * @retired: bad pages that are neither free nor used

@@ -163,8 +163,8 @@ static inline unsigned long hmm_ref_select(const struct hmm_ref_devmem *dm)
 /**
  * hmm_ref_move_from() - set the source of a migration to the device
  * @move: migration that was set up, with the flags for either source
- * @peer: memory of another device, which the device reaches, or NULL for system
- *	memory
+ * @peer: memory of another device, which the device can reach, or NULL for
+ *	system memory
  */
 static inline void hmm_ref_move_from(struct hmm_ref_move *move,
 				     struct hmm_ref_devmem *peer)
@@ -187,8 +187,8 @@ static inline void hmm_ref_move_from(struct hmm_ref_move *move,
  *	if they are free
  * @folios: scratch memory for HMM_REF_BLOCK_PAGES folios
  * @all: move nothing unless all pages have room
- * @need: out: number of pages that it needs
- * @whole: out: it needs them as one large folio
+ * @need: out: number of device pages needed
+ * @whole: out: the pages are needed as one large folio
  * @refused: out: pages of a kind that the device does not take
  */
 struct hmm_ref_to_device {
@@ -207,7 +207,7 @@ struct hmm_ref_to_device {
  * @HMM_REF_SYS_TO_DEV: to the device
  * @HMM_REF_DEV_TO_SYS: to system memory
  *
- * Filters of traces use the values.
+ * Trace filters rely on these values.
  */
 enum hmm_ref_way {
 	HMM_REF_SYS_TO_DEV = 1,

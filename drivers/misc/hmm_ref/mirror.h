@@ -22,8 +22,8 @@ struct hmm_range;
 /**
  * struct hmm_ref_mirror - the device's view of one mm
  * @mm: address space, kept by @anchor
- * @anchor: notifier inserted at open: inserting the first one of an mm takes
- *	mmap_lock for writing, inserting those of ranges then does not
+ * @anchor: notifier inserted at open: inserting the first notifier of an mm
+ *	takes mmap_lock for writing; inserting those of ranges later does not
  * @dm: device memory
  * @counters: counters of the device
  * @owner: owner of the client, for its counters
@@ -102,7 +102,7 @@ enum hmm_ref_at {
  * struct hmm_ref_seen - result of a snapshot for a page address
  * @at: one of enum hmm_ref_at; SYSTEM for a page that is exclusive to the
  *	device
- * @order: the CPU maps the page by an entry of 2^order pages
+ * @order: log2 of the number of pages that the CPU's entry maps
  * @writable: the CPU's entry is writable
  * @pte: HMM_REF_PTE_* bits of the device's entry, 0 if there is none
  */
