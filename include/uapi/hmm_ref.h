@@ -22,8 +22,8 @@
  * members that it knows on input. Any member that it does not know, ``out_*``
  * included, must be 0, or the ioctl fails with E2BIG; the kernel leaves it 0. A
  * program that is compiled with a newer header therefore works on an older
- * kernel, unless it asks for something new. ENOTTY tells which commands a
- * kernel lacks, and ``out_features`` of INFO tells what else it can do.
+ * kernel, unless it asks for something new. ENOTTY shows which commands a
+ * kernel lacks, and ``out_features`` of INFO shows its other features.
  *
  * Errors that are found before the command starts change nothing, not even the
  * struct: ENOTTY, E2BIG, EOPNOTSUPP, EINVAL for a member, EOVERFLOW, EBADF,
@@ -104,8 +104,8 @@ enum {
  * @HMM_REF_FEATURE_PEERS: MIGRATE also moves pages of other devices of the
  *	driver
  *
- * Bits that the kernel does not know are 0. New bits are only for features that
- * older programs do not rely on.
+ * Bits that the kernel does not know are 0. New bits are only added for
+ * features that older programs do not rely on.
  */
 enum hmm_ref_features {
 	HMM_REF_FEATURE_LARGE		= 1 << 0,
@@ -242,7 +242,7 @@ struct hmm_ref_migrate {
  * @out_faults: device page faults taken
  *
  * The device accesses the process's memory through the device page table.
- * Unmapped pages are faulted in as hardware would do it: pages on the device
+ * Unmapped pages are faulted in, as real hardware would do: pages on the device
  * are accessed there, others in system memory. A write to a device page that
  * the CPU may not write at the moment (shared after fork, or just made writable
  * by mprotect) first moves it to system memory, as a private copy if it is
@@ -286,18 +286,18 @@ enum hmm_ref_page_where {
 
 /**
  * enum hmm_ref_page_why - reason that SNAPSHOT finds no page
- * @HMM_REF_WHY_ABSENT: NONE: a hole; a page that is swapped out, on its way to
- *	or from a device or another node, in private memory of another device,
- *	exclusive to another device or file, or poisoned; or a marker of
- *	userfaultfd or of a guard region; hugetlb included. Without a fault the
- *	kernel does not tell a device which of these
- * @HMM_REF_WHY_TRAPPED: NONE: a page, not known which: NUMA balancing or a
- *	userfaultfd traps the next access
- * @HMM_REF_WHY_UNMAPPED: ERROR: no mapping
- * @HMM_REF_WHY_UNREADABLE: ERROR: a mapping without read permission, which is
- *	not inspected
- * @HMM_REF_WHY_SPECIAL: ERROR: memory without pages that a device could access:
- *	that of another driver, or of memfd_secret()
+ * @HMM_REF_WHY_ABSENT: with PAGE_NONE: a hole; a page that is swapped out, on
+ *	its way to or from a device or another node, in private memory of
+ *	another device, exclusive to another device or file, or poisoned; or a
+ *	marker of userfaultfd or of a guard region; hugetlb included. Without a
+ *	fault, the kernel does not reveal which of these it is
+ * @HMM_REF_WHY_TRAPPED: with PAGE_NONE: a page, not known which: NUMA balancing
+ *	or a userfaultfd traps the next access
+ * @HMM_REF_WHY_UNMAPPED: with PAGE_ERROR: no mapping
+ * @HMM_REF_WHY_UNREADABLE: with PAGE_ERROR: a mapping without read permission,
+ *	which is not inspected
+ * @HMM_REF_WHY_SPECIAL: with PAGE_ERROR: memory without pages that a device
+ *	could access: that of another driver, or of memfd_secret()
  *
  * 0 where there is a page.
  */
@@ -325,7 +325,7 @@ enum hmm_ref_page_why {
  * struct hmm_ref_page_state - state of one page, as SNAPSHOT reports it
  * @where: one of enum hmm_ref_page_where
  * @flags: HMM_REF_PAGE_* bits
- * @order: the CPU maps the page by an entry of 2^order pages
+ * @order: log2 of the number of pages that the CPU's entry maps
  * @why: one of enum hmm_ref_page_why
  *
  * A page that is exclusive to this device, through this file, has
@@ -365,7 +365,7 @@ struct hmm_ref_snapshot {
  * struct hmm_ref_stats - ioctl(HMM_REF_IOC_STATS)
  * @size: sizeof(struct hmm_ref_stats)
  * @flags: must be 0
- * @out_pages_total: pages that the device has now (changes by chunks)
+ * @out_pages_total: pages that the device has now; changes by whole chunks
  * @out_pages_in_use: pages handed out and not yet given back
  * @out_pages_client: pages among these that this file's migrations took
  * @out_pages_retired: pages reported bad, never handed out again
@@ -548,11 +548,11 @@ struct hmm_ref_atomic {
  *
  * Makes the device evict the pages of a range as it does when it is full: by
  * their device page numbers, wherever processes map them. MIGRATE to the system
- * goes by the addresses of the process instead. A large folio may leave as a
- * whole when only a part of it is in the range. Best effort; the three counts
- * add up as those of MIGRATE do.
+ * selects pages by the addresses of the process instead. A large folio may
+ * leave as a whole even if only a part of it is in the range. Best effort; the
+ * three counts add up like those of MIGRATE.
  *
- * For tests: nothing but time depends on eviction.
+ * Meant for tests: eviction affects only timing.
  */
 struct hmm_ref_evict {
 	__u32 size;
@@ -573,9 +573,9 @@ struct hmm_ref_evict {
  * @out_evicted: pages that have left the device
  * @out_skipped: pages that are still on it
  *
- * As EVICT, for all pages that this file's migrations have taken
- * (out_pages_client of STATS), whichever process maps them. Allowed from any
- * address space.
+ * Like EVICT, but for all device pages that were handed out for this file
+ * (out_pages_client of STATS), no matter which processes map them. Allowed from
+ * any address space.
  */
 struct hmm_ref_evict_all {
 	__u32 size;

@@ -33,9 +33,9 @@
  * @end: page address, in it or its end
  *
  * Context: mmap_lock held.
- * Return: the first address from @addr on at which there may be a page; or, if
- * there is none, @end or an earlier address to continue from. Equal to @addr in
- * mappings that have no pages of their own.
+ * Return: the first address, not below @addr, at which there may be a page; or,
+ * if there is none, @end or an earlier address to continue from. Equal to @addr
+ * in mappings that have no pages of their own.
  */
 unsigned long hmm_ref_next_present(const struct vm_area_struct *vma,
 				   unsigned long addr, unsigned long end)

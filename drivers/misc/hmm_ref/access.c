@@ -19,7 +19,7 @@
 
 /* ---- loads and stores -------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::move; -ENODEV if the device is gone. */
+/* Return: same as hmm_ref_hw_ops::move; -ENODEV if the device is gone. */
 static int move(struct hmm_ref_mirror *mirror, unsigned long addr,
 		struct iov_iter *iter, unsigned int len)
 {
@@ -46,9 +46,9 @@ struct access {
 };
 
 /*
- * Access bytes, with as many faults as the first page takes. A fault maps
- * ahead: the rest of the request, up to @access->ahead. If that fails, because
- * a page further on is bad or the range keeps changing, fault for one page
+ * Access bytes, faulting as often as the first page requires. Each fault also
+ * maps the rest of the request, up to @access->ahead bytes. If that fails,
+ * because a later page is bad or the range keeps changing, fault for one page
  * only, and map less ahead next time.
  *
  * Return: bytes done, 0 if the buffer is not present, or an errno.
@@ -206,7 +206,7 @@ int hmm_ref_client_access(struct hmm_ref_client *client,
 
 /* ---- atomics ----------------------------------------------------------- */
 
-/* Return: as hmm_ref_hw_ops::atomic; -ENODEV if the device is gone. */
+/* Return: same as hmm_ref_hw_ops::atomic; -ENODEV if the device is gone. */
 static int atomic(struct hmm_ref_mirror *mirror, unsigned long addr,
 		  struct hmm_ref_word *word)
 {

@@ -110,7 +110,7 @@ int hmm_ref_devmem_audit(struct hmm_ref_devmem *dm,
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_audit);
 
 /**
- * hmm_ref_devmem_usage() - get the amount of device memory by state
+ * hmm_ref_devmem_usage() - get the amounts of device memory by state
  * @dm: device memory
  * @usage: out: the amounts
  *

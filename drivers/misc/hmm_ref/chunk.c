@@ -141,7 +141,7 @@ struct hmm_ref_block *hmm_ref_devmem_get_block(struct hmm_ref_devmem *dm,
  * A page without a block is recorded, and retired when its chunk is added.
  *
  * Context: process context; may sleep.
- * Return: as hmm_ref_devmem_get_block().
+ * Return: same as hmm_ref_devmem_get_block().
  */
 struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm,
 					     unsigned long dpfn, int *rc)
@@ -169,7 +169,7 @@ struct hmm_ref_block *hmm_ref_devmem_get_bad(struct hmm_ref_devmem *dm,
 
 /**
  * hmm_ref_chunk_free() - free a chunk that was removed
- * @chunk: chunk that no task can find any more
+ * @chunk: chunk that no task can find
  */
 void hmm_ref_chunk_free(struct hmm_ref_chunk *chunk)
 {

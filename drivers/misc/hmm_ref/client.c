@@ -17,7 +17,7 @@
 
 /**
  * hmm_ref_client_open() - create a client for a file that is being opened
- * @dev: device, which may be unbound meanwhile
+ * @dev: device, which may be unbound at any time
  *
  * Context: takes mmap_lock for writing; no lock of the driver is held.
  * Return: the client, or an ERR_PTR().

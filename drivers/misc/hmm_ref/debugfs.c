@@ -10,7 +10,7 @@
  *   audit          the result of the AUDIT command as text
  *   stats          the result of the STATS command as text
  *   retire         write a device page number to retire the page
- *   fault_around   most pages that a CPU fault brings back
+ *   fault_around   maximum number of pages that a CPU fault moves back
  *
  * debugfs guarantees that no file is used after its removal, so no file checks
  * hmm_ref_device::gone.

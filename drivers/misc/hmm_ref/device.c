@@ -4,21 +4,21 @@
  *
  * Removal is the hard part, and its order matters:
  *
- *   gone, stop        new operations fail with -ENODEV, and no page is handed
- *                     out any more
+ *   gone, stop        new operations fail with -ENODEV, and no more pages
+ *                     are handed out
  *   evict             processes get their data back, in system memory
- *   end the hardware  no task uses it any more (hmm_ref_hw_enter())
- *   zap the mirrors   the device maps nothing any more, not for DMA either
- *   memunmap, free    the struct pages go
+ *   end the hardware  no task uses it any longer (hmm_ref_hw_enter())
+ *   zap the mirrors   the device no longer maps anything, not for DMA either
+ *   memunmap, free    the struct pages are freed
  *
  * The bus waits for all steps but the last, so they end in bounded time,
  * whatever happens. A page that does not leave for HMM_REF_GIVE_UP, because it
  * is in use or the device does not work, is lost: a CPU touch raises SIGBUS.
  * Its struct page stays until the last process has unmapped it, and an
- * operation that waits for user space may go on waiting. A worker does the last
- * step once neither is left, and the module stays until then. Open files keep
- * struct hmm_ref_device, and the notifiers of their mirrors, until they are
- * closed.
+ * operation that waits for user space may continue to wait. A worker does the
+ * last step once neither is left, and the module stays until then. Open files
+ * keep struct hmm_ref_device, and the notifiers of their mirrors, until they
+ * are closed.
  *
  * System sleep is in sleep.c.
  */

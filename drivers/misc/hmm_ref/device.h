@@ -64,7 +64,7 @@ void hmm_ref_node_exit(void);
  * @unused: completed when the last operation has ended
  * @finish: frees the remains of a device when its last page is free
  * @keeps_module: @finish holds a reference to the module
- * @fault_around: most pages that a CPU fault brings back; a knob
+ * @fault_around: maximum number of pages that a CPU fault moves back; a knob
  * @around: predictor of how many these should be
  * @dm: device memory
  * @counters: totals
@@ -112,7 +112,7 @@ struct hmm_ref_device {
  * @id: number of the device
  * @index: number among the devices with the same kind of memory
  * @large: keep large folios whole, where the core can
- * @fault_around: most pages that a CPU fault brings back
+ * @fault_around: maximum number of pages that a CPU fault moves back
  * @coherent_base: physical address of memory that the CPU can access; 0 for
  *	private memory
  * @capacity: bytes, a multiple of PMD_SIZE

@@ -12,19 +12,20 @@
  * 3. A page returns to the free map only in folio_free, which the core calls
  *    after the count has dropped to 0 and memcg and mapping have been cleared.
  *    Publishing the page on the free map is the last step, because another CPU
- *    may own the page at once.
+ *    may take the page immediately.
  * 4. A page that was handed out but not used returns the same way: unlock, put.
  *
- * The free map is a bitmap per block. It catches double frees. A block becomes
- * whole again when its last page returns; nothing is merged. Neighbours in user
- * space become neighbours on the device.
+ * Each block has a free map, which is a bitmap. It detects double frees, it
+ * lets pages that are neighbours in user space become neighbours on the device,
+ * and nothing needs to be merged: a block is whole again when its last page has
+ * returned.
  *
  * Between leaving the free map and zone_device_folio_init(), which may sleep, a
  * page has count 0 and is not free. It counts as used, so teardown waits for
  * it.
  *
- * Handout does not run out of pages half way: migrations reserve them first
- * (reserve.c).
+ * A migration reserves its pages first (reserve.c), so handout never runs out
+ * of pages halfway.
  *
  * PFN arithmetic is confined to this file, the inline functions of devmem.h,
  * and chunk.c. Large folios are in devmem_large.c.
@@ -552,8 +553,8 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_devmem_retire);
  *
  * The page is retired. If it is used, its data is lost.
  *
- * Context: as hmm_ref_devmem_retire().
- * Return: 0 if no data was lost, -EBUSY if data was; otherwise as
+ * Context: same as hmm_ref_devmem_retire().
+ * Return: 0 if no data was lost, -EBUSY if data was lost; otherwise same as
  * hmm_ref_devmem_retire().
  */
 int hmm_ref_devmem_lose(struct hmm_ref_devmem *dm, unsigned long dpfn)

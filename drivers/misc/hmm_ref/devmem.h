@@ -22,7 +22,7 @@
  * @HMM_REF_BY_COMMAND: a command asks for it
  * @HMM_REF_BY_FAULT: the CPU has touched the page or a neighbour
  * @HMM_REF_BY_EVICTION: the room is needed, or the device is removed or sleeps
- * @HMM_REF_BY_PEER: a command moves it to another device, perhaps by way of
+ * @HMM_REF_BY_PEER: a command moves it to another device, perhaps through
  *	system memory
  * @HMM_REF_CAUSES: number of causes
  */
@@ -94,7 +94,7 @@ enum hmm_ref_block_state {
  * @nr_used: pages handed out and not yet returned
  * @nr_retired: bad pages, neither free nor used
  * @reserved: the block is reserved for a large folio, and no page of it is used
- * @state: state that the block was last enlisted for
+ * @state: state of the block when its list was last chosen
  * @avail: link in one of the lists hmm_ref_devmem::avail; unlinked while the
  *	block is full or reserved, and after the removal of the chunk
  * @lru: link in hmm_ref_devmem::lru while pages are used; the most recently
@@ -159,10 +159,10 @@ struct hmm_ref_chunk {
 };
 
 /**
- * enum hmm_ref_stop - whether handout is stopped
+ * enum hmm_ref_stop - state of handout
  * @HMM_REF_NOT_STOPPED: pages are handed out
  * @HMM_REF_STOPPED_TO_SLEEP: stopped for now: migrations see a full device
- * @HMM_REF_STOPPED_FOR_GOOD: stopped for ever: the device is being removed, or
+ * @HMM_REF_STOPPED_FOR_GOOD: stopped forever: the device is being removed, or
  *	is lost
  */
 enum hmm_ref_stop {
@@ -190,8 +190,8 @@ enum hmm_ref_stop {
  * @grow_lock: serialises the addition and removal of chunks
  * @room_lock: held by the one task that makes room; other tasks queue for it
  * @nr_waiting: number of tasks that hold @room_lock or queue for it
- * @lock: covers the rest
- * @stopped: whether handout is stopped; see hmm_ref_devmem_stop()
+ * @lock: covers the members from @stopped to @nr_idle
+ * @stopped: state of handout; see hmm_ref_devmem_stop()
  * @any_lost: some page may have lost its data; never cleared
  * @lost: the device is lost and its memory cannot be read; never cleared
  * @retired: bad pages that are neither free nor used
@@ -246,9 +246,9 @@ struct hmm_ref_devmem {
  * @dm: device memory
  * @section: out: argument for hmm_ref_hw_exit()
  *
- * The hardware stays until hmm_ref_hw_exit(). In between, the task may wait for
- * the hardware and for locks that are held while it is used, but not for user
- * space, since removal waits for the task.
+ * Removal does not end the hardware before hmm_ref_hw_exit(). In between, the
+ * task may wait for the hardware and for locks that other tasks hold while they
+ * use it, but not for user space, because removal waits for the task.
  *
  * Return: false if the hardware is gone.
  */

@@ -60,7 +60,7 @@ static struct hmm_ref_block *take_reserved(struct hmm_ref_devmem *dm,
  * @room: reservation with a block, which is taken off it
  * @owner: owner of the folio; gets a reference per page
  *
- * As hmm_ref_devmem_handout() for all pages of the block at once.
+ * Like hmm_ref_devmem_handout(), for all pages of the block together.
  *
  * Context: may sleep; locks the folio.
  * Return: the folio, locked and with one reference; NULL if the device is

@@ -297,8 +297,8 @@ static int exclusive_window(struct hmm_ref_range *range, unsigned long addr,
  *	alive
  * @start: page address
  * @end: page address, exclusive
- * @done: set to the number of pages from @start on that are exclusive now or
- *	need not be, also on error
+ * @done: set to the number of pages starting at @start that are now exclusive
+ *	or need not be, also on error
  *
  * Context: process context; takes mmap_lock and folio locks.
  * Return: 0 or -errno.

@@ -6,9 +6,9 @@
  * devices. A step calls hmm_ref_fail() where the failure of the function that
  * it wraps would show, so the error path that follows is that of a real
  * failure. The attributes obey /proc/PID/fail-nth: a test that counts through
- * the allocations of an operation also counts through these steps. Beside
- * them are steps that can take long, as an allocation may, for tests of what
- * happens meanwhile.
+ * the allocations of an operation also counts through these steps. In addition,
+ * some steps can be made to take long, as an allocation may, to test events
+ * that happen during that time.
  *
  * Not built without CONFIG_FAULT_INJECTION. How each operation reacts is in
  * Documentation/misc-devices/hmm_ref/fault-injection.rst.

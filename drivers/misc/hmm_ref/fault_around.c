@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Fault-around: the number of pages that a CPU fault brings back.
+ * Fault-around: the number of pages that a CPU fault moves back.
  *
  * A fault costs much more than an extra page. An extra page that is not needed
  * costs its copy, and another one when the device needs it again. Recent faults
@@ -104,7 +104,7 @@ static unsigned int order_around(struct hmm_ref_around *around,
 }
 
 /**
- * hmm_ref_fault_around() - number of pages that a fault brings back
+ * hmm_ref_fault_around() - number of pages that a fault moves back
  * @dev: device
  * @addr: address that the CPU touches
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Fault-around: the number of pages that a CPU fault brings back. */
+/* Fault-around: the number of pages that a CPU fault moves back. */
 #ifndef _HMM_REF_FAULT_AROUND_H
 #define _HMM_REF_FAULT_AROUND_H
 

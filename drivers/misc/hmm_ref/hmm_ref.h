@@ -39,23 +39,23 @@
  * (node.c), and job.c reports a lost device (chunk.c). The hardware walks the
  * page table by the callback hmm_ref_space::walk.
  *
- * The kernel calls in at files (device.c), ioctls (ioctl.c), CPU faults on
- * device pages (migrate_fault.c), changes of CPU mappings (mirror.c), the last
- * reference of a device page (devmem.c), reclaim (shrink.c), memory failure
- * (memory_failure.c), and system sleep (sleep.c).
+ * The kernel enters the driver through files (device.c), ioctls (ioctl.c), CPU
+ * faults on device pages (migrate_fault.c), changes of CPU mappings (mirror.c),
+ * the last reference of a device page (devmem.c), reclaim (shrink.c), memory
+ * failure (memory_failure.c), and system sleep (sleep.c).
  *
  * Only the files of device.h and hmm_ref.h know of struct file, user pointers
  * and the uapi. The layers below take addresses and structs of their own.
  *
  * Outside the layers: fault_around.c predicts which neighbours a CPU fault
- * brings back, sanity.c checks invariants, fail.c injects faults, and trace.h
+ * moves back, sanity.c checks invariants, fail.c injects faults, and trace.h
  * defines the tracepoints.
  *
  * Vocabulary
  *
  *   sys_page    page of system memory
  *   dev_page    page of device memory (ZONE_DEVICE): private, which only the
- *               device can access, or coherent, which the CPU can access, too
+ *               device can access, or coherent, which the CPU can also access
  *   large       of a folio: one block, mapped by one PMD. All other folios are
  *               single pages
  *   src_, dst_  the arrays of struct migrate_vma, nothing else
@@ -88,8 +88,8 @@
  *
  * Lock order, outermost first
  *
- *   hmm_ref_device::unplug (SRCU) an operation; removal waits for it. That of a
- *                                 peer nests inside this one and migrate_lock,
+ *   hmm_ref_device::unplug (SRCU) an operation; removal waits for it. A peer's
+ *                                 nests inside the device's and migrate_lock,
  *                                 see migrate_cmd.c
  *   hmm_ref_client::migrate_lock  one migration per client
  *   hmm_ref_devmem::room_lock     one task makes room

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The seam between the core and a device. Only the core knows about mm. A
- * device knows its bus, its memory and its engines, and neither struct
+ * device knows its bus, its memory and its engines, but neither struct
  * hmm_ref_devmem nor the layers above it.
  *
  * A driver for other hardware embeds a struct hmm_ref_hw and implements its
  * ops. gpu/ does so for a simulated GPU.
  *
- * Copies are made in batches, struct hmm_ref_job: begin, any number of copies,
- * all to the device or all from it, submit, wait. The other side is system
- * memory, or the memory of a peer: another device, which this one reaches and
- * copies from. The descriptors are in an array of the caller. Between submit
- * and the return of the wait, the pages of a batch belong to the device: do not
- * use, unlock or free them, and do not trust the destinations. The core maps
- * system memory for DMA before it passes the address to the device, and unmaps
- * it after the fence has signalled. Each descriptor has its own result.
+ * Copies are made in batches (struct hmm_ref_job): begin, add copies, submit,
+ * wait. All copies of a batch are either to the device or from it. The other
+ * side is system memory, or the memory of a peer: another device that this one
+ * can reach and copy from. The caller provides the array of descriptors, and
+ * each descriptor has its own result. Between submit and the return of the
+ * wait, the pages of a batch belong to the device: do not use, unlock or free
+ * them, and do not trust the destinations. The core maps system memory for DMA
+ * before it passes the address to the device, and unmaps it after the fence has
+ * signalled.
  */
 #ifndef _HMM_REF_HW_H
 #define _HMM_REF_HW_H
@@ -56,10 +57,10 @@ enum hmm_ref_copy_op {
  * @dpfn: device page number of the first page, in one block
  * @addr: DMA address of the other side, if any; for a peer, the address in its
  *	memory, in one block
- * @sys_page: first system page of the other side, or NULL; not for the device
- *	to use
+ * @sys_page: first system page of the other side, or NULL; not for use by the
+ *	device
  *
- * Small, since a CPU fault has an array of them on its stack.
+ * Kept small because a CPU fault has an array of them on its stack.
  */
 struct hmm_ref_copy {
 	enum hmm_ref_copy_op op;
@@ -72,11 +73,11 @@ struct hmm_ref_copy {
 
 /**
  * struct hmm_ref_job - a batch of copies
- * @dm: device memory of one side; not for the device to use
+ * @dm: device memory of one side; not for use by the device
  * @peer: device memory of the other side, or NULL for system memory; not for
- *	the device to use
+ *	use by the device
  * @peer_hw: hardware of @peer
- * @ring: descriptors, in memory of the caller that stays until the wait returns
+ * @ring: descriptors, in memory that the caller keeps until the wait returns
  * @size: number of descriptors that fit
  * @nr: number of descriptors
  * @rc: 0, or the errno of a batch that was not submitted
@@ -102,9 +103,9 @@ struct hmm_ref_job {
 /**
  * struct hmm_ref_space - an address space, as the device sees it
  * @walk: read the entry of a page address, and the number of similar entries
- *	that follow, as hmm_ref_pgtable_lookup_run(). Hardware reads them from
- *	memory by itself. Context: an RCU read-side critical section. Return:
- *	the entry, 0 if nothing is mapped
+ *	that follow, like hmm_ref_pgtable_lookup_run(). Real hardware reads the
+ *	page table in memory itself. Context: an RCU read-side critical section.
+ *	Return: the entry, 0 if nothing is mapped
  *
  * A device may cache entries until a flush.
  */
@@ -144,31 +145,32 @@ struct hmm_ref_word {
 
 /**
  * struct hmm_ref_hw_ops - operations of a device
- * @vram_alloc: provide the memory of the device pages from @dpfn on, with
+ * @vram_alloc: provide memory for @nr device pages starting at @dpfn, with
  *	undefined content. Context: may sleep and enter reclaim. Return: 0,
  *	-ENOMEM or -ENODEV
- * @vram_free: free the memory that one call of @vram_alloc has provided. No
- *	page of it is used, and no batch is under way. Context: may sleep
+ * @vram_free: free the memory that one call of @vram_alloc has provided. None
+ *	of its pages is used, and no batch is under way. Context: may sleep
  * @move: load @len bytes to @iter, or store them from @iter if that is a
- *	source. A naturally aligned word is one load or store if @iter is kernel
- *	memory. Drivers of hardware with jobs that use addresses omit access.c
- *	and this op. Context: page faults are not served. Return: bytes moved;
- *	fewer than @len if user memory is not present or not reachable, and the
- *	caller then passes kernel memory; also fewer if one of the following
- *	errors occurs after the first bytes. -EFAULT if no entry allows the
- *	access, a device fault; -EIO if the address in the entry is not mapped;
- *	-ENODEV if the device is lost, and the bytes in @iter are not data
+ *	source. A naturally aligned word is transferred by one load or store if
+ *	@iter is kernel memory. Drivers for hardware that runs jobs on user
+ *	addresses omit access.c and this op. Context: page faults are not
+ *	served. Return: bytes moved; fewer than @len if user memory is not
+ *	present or not reachable, and the caller then passes kernel memory; also
+ *	fewer if one of the following errors occurs after the first bytes.
+ *	-EFAULT if no entry allows the access, a device fault; -EIO if the
+ *	address in the entry is not mapped; -ENODEV if the device is lost, and
+ *	the bytes in @iter are not data
  * @atomic: perform an atomic operation on a naturally aligned word. In system
- *	memory, the device has exclusive access to the page. Context: as @move.
- *	Return: 0, -EFAULT, -EIO or -ENODEV
+ *	memory, the device has exclusive access to the page. Context: same as
+ *	@move. Return: 0, -EFAULT, -EIO or -ENODEV
  * @flush: drop cached entries of the pages from @start to @end, exclusive. When
  *	it returns, no access that used such an entry is under way. Context: the
  *	lock of the range is held, possibly in reclaim or atomic context; waits
  *	only for accesses
- * @reaches: test whether copies can come from the memory of a peer. The peer
- *	stays until the fence of such a batch has signalled. NULL for a device
- *	that reaches no other; data then moves by way of system memory. Context:
- *	any. Return: true if they can
+ * @reaches: test whether the device can copy from the memory of a peer. The
+ *	peer stays until the fence of such a batch has signalled. NULL for a
+ *	device that can reach no other; data then moves through system memory.
+ *	Context: any. Return: true if it can
  * @submit: queue a batch. Context: folio locks and mmap_lock are held, possibly
  *	in reclaim; does not wait for tasks that need these. Return: a fence
  *	that signals after the rc of each descriptor is set, with the error of
@@ -180,7 +182,7 @@ struct hmm_ref_word {
  *	that waits; NULL for hardware
  * @reset: stop the device and abort its current batch. The fence of that batch
  *	signals only then, with -ETIMEDOUT; other batches may succeed. Context:
- *	as @submit; sleeps for a bounded time
+ *	same as @submit; sleeps for a bounded time
  */
 struct hmm_ref_hw_ops {
 	int (*vram_alloc)(struct hmm_ref_hw *hw, unsigned long dpfn,
@@ -257,7 +259,8 @@ static inline bool hmm_ref_hw_bounces(struct device *dev)
  * hmm_ref_job_begin() - start a batch of copies
  * @job: batch to set up
  * @dm: device memory of one side
- * @ring: memory for the descriptors, which stays until the wait returns
+ * @ring: memory for the descriptors, which the caller keeps until the wait
+ *	returns
  * @size: number of descriptors that fit
  */
 static inline void hmm_ref_job_begin(struct hmm_ref_job *job,

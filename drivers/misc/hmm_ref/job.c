@@ -98,11 +98,11 @@ static void leave(struct hmm_ref_job *job)
 
 /**
  * hmm_ref_job_submit() - pass a batch to the device
- * @job: batch, to which no copy may be added any more
+ * @job: batch; no more copies may be added
  *
  * hmm_ref_job_wait() returns the result.
  *
- * Context: as hmm_ref_hw_ops::submit.
+ * Context: same as hmm_ref_hw_ops::submit.
  */
 void hmm_ref_job_submit(struct hmm_ref_job *job)
 {
@@ -177,7 +177,7 @@ static void wait_for_device(const struct hmm_ref_job *job)
  * hmm_ref_job_wait() - wait until a batch is complete
  * @job: batch that was submitted; the rc of each descriptor is set
  *
- * Context: as hmm_ref_hw_ops::submit; sleeps for a bounded time.
+ * Context: same as hmm_ref_hw_ops::submit; sleeps for a bounded time.
  * Return: 0; or the errno of a copy that failed: then the descriptors tell
  * which destinations hold data.
  */

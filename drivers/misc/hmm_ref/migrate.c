@@ -4,24 +4,24 @@
  *
  * The MIGRATE command moves pages in both directions and between devices
  * (migrate_cmd.c). CPU faults (migrate_fault.c) and eviction (migrate_evict.c)
- * move pages to system memory. They differ in the pages that they select and in
- * how they fill the destinations.
+ * move pages to system memory. These callers differ in the pages that they
+ * select and in how they fill the destinations.
  *
  * Rules:
  * - mmap_lock is held for read from VMA lookup to finalize. Eviction selects
  *   device pages by number: it has no VMA and takes no mmap_lock.
  * - Source pages are locked from setup to finalize. In between, never wait for
- *   room, nor for an invalidation to end as hmm_range_fault() does: the
+ *   room, or for an invalidation to end, as hmm_range_fault() does: the
  *   invalidating task may be waiting for these pages.
  * - Between submit and the return of the wait, the pages belong to the device.
  * - An entry moves if its dst is set. On any failure, abandon and clear the
- *   dst, and still do both last steps: skipping migrate_vma_pages() would leave
- *   migration entries that point to pages without data.
- * - After migrate_vma_pages(), src tells which pages have moved; cpages does
+ *   dst, but still perform the last two steps: skipping migrate_vma_pages()
+ *   would leave migration entries that point to pages without data.
+ * - After migrate_vma_pages(), src shows which pages have moved; cpages does
  *   not.
- * - Nothing is mapped for the device. DONTNEED does not wait for page locks, so
- *   a page that has just arrived may be about to be freed. range_fault.c maps
- *   pages, under the sequence.
+ * - A migration maps nothing for the device. MADV_DONTNEED does not wait for
+ *   page locks, so a page that has just arrived may be about to be freed. Only
+ *   range_fault.c maps pages, after checking the sequence.
  *
  * Entries: src stands for one page or, with MIGRATE_PFN_COMPOUND, for a large
  * folio or a hole of that size; the entries that follow are 0. Its dst is one

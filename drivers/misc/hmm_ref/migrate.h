@@ -33,9 +33,9 @@ struct hmm_ref_scratch {
 /**
  * struct hmm_ref_client - a process that uses a device
  * @dev: device, referenced
- * @owner: owner of the pages that this client has handed out, referenced
- * @mirror: mirror of its mm
- * @migrate_lock: covers @scratch; killable
+ * @owner: owner of the device pages handed out for this client, referenced
+ * @mirror: mirror of the mm of the process
+ * @migrate_lock: covers @scratch
  * @scratch: arrays for its migrations
  * @node: link in hmm_ref_device::clients
  */
@@ -163,8 +163,8 @@ static inline unsigned long hmm_ref_select(const struct hmm_ref_devmem *dm)
 /**
  * hmm_ref_move_from() - set the source of a migration to the device
  * @move: migration that was set up, with the flags for either source
- * @peer: memory of another device, which the device reaches, or NULL for system
- *	memory
+ * @peer: memory of another device, which the device can reach, or NULL for
+ *	system memory
  */
 static inline void hmm_ref_move_from(struct hmm_ref_move *move,
 				     struct hmm_ref_devmem *peer)
@@ -187,8 +187,8 @@ static inline void hmm_ref_move_from(struct hmm_ref_move *move,
  *	if they are free
  * @folios: scratch memory for HMM_REF_BLOCK_PAGES folios
  * @all: move nothing unless all pages have room
- * @need: out: number of pages that it needs
- * @whole: out: it needs them as one large folio
+ * @need: out: number of device pages needed
+ * @whole: out: the pages are needed as one large folio
  * @refused: out: pages of a kind that the device does not take
  */
 struct hmm_ref_to_device {
@@ -207,7 +207,7 @@ struct hmm_ref_to_device {
  * @HMM_REF_SYS_TO_DEV: to the device
  * @HMM_REF_DEV_TO_SYS: to system memory
  *
- * Filters of traces use the values.
+ * Trace filters rely on these values.
  */
 enum hmm_ref_way {
 	HMM_REF_SYS_TO_DEV = 1,
@@ -235,9 +235,9 @@ struct hmm_ref_tally {
  * @end: page address, exclusive
  * @way: direction
  * @flags: HMM_REF_KEEP_LARGE to move large folios without splitting them, if
- *	possible; HMM_REF_FROM_PEERS to move pages of other devices, too, to the
+ *	possible; HMM_REF_FROM_PEERS to also move pages of other devices to the
  *	device
- * @tally: out: outcome for the pages from @start on, also on error
+ * @tally: out: outcome for the pages starting at @start, also on error
  */
 struct hmm_ref_migration {
 	unsigned long start;

@@ -9,19 +9,19 @@
  *   migrate    by hmm_ref_migrate(), which determines how many device pages are
  *              needed, and reserves all of them or fails with -ENOSPC
  *   make room  without locks, since that may evict; then start over
- *   peers      move pages from other devices: directly if this device reaches
- *              the other one, otherwise by way of system memory
+ *   peers      move pages from other devices: directly if this device can
+ *              reach the other one, otherwise through system memory
  *   retry      for pages that other tasks had locked, a few times
  *   count      the pages by outcome
  *
  * Rules:
  * - Pages that are resident or cannot move reserve and evict nothing.
- * - The look comes before setup, because it waits for invalidating tasks. One
- *   of them, UFFDIO_MOVE, waits for pages that setup has locked.
+ * - Looking comes before setup, because it waits for invalidating tasks. One of
+ *   them, UFFDIO_MOVE, waits for pages that setup has locked.
  * - If no more room can be made, as many pages move as fit.
  * - A peer is used in an SRCU section of its own hmm_ref_device::unplug. Two
  *   devices may take pages of each other, so no lock of a peer is taken except
- *   page locks, which are only tried. A page moves by way of system memory only
+ *   page locks, which are only tried. A page moves through system memory only
  *   once room for it is reserved.
  * - The first error ends the command. So does any signal, between two windows.
  */
@@ -126,9 +126,9 @@ static unsigned long peek(struct hmm_ref_client *client, const struct window *w,
  * each access, so all pages stay: hmm_range_fault() does not report accesses to
  * pages on the device.
  *
- * Pages that are on the device already need no room. Most windows have all of
- * their pages there or none, so the first page tells whether to look at the
- * rest.
+ * Pages already on the device need no room. Usually, either all pages of a
+ * window are on the device or none, so the first page decides whether to check
+ * the rest.
  */
 static void look_to_device(struct hmm_ref_client *client, struct window *w,
 			   struct vm_area_struct *vma)
@@ -185,7 +185,7 @@ static void move_init(struct hmm_ref_move *move, struct hmm_ref_device *dev,
 
 /*
  * Move pages from a peer that is reached or, without one, from system memory.
- * Return: as move_to_device().
+ * Return: same as move_to_device().
  */
 static int move_from(struct hmm_ref_client *client, struct window *w,
 		     struct vm_area_struct *vma, struct hmm_ref_device *peer)
@@ -297,7 +297,10 @@ static int move_to_system(struct hmm_ref_client *client, struct window *w,
 	return rc;
 }
 
-/* Look at a window and move the pages that fit. Return: as move_to_device(). */
+/*
+ * Look at a window and move the pages that fit.
+ * Return: same as move_to_device().
+ */
 static int move_window(struct hmm_ref_client *client, enum hmm_ref_way way,
 		       struct window *w)
 {
@@ -456,9 +459,10 @@ static int fit_peers(struct hmm_ref_client *client,
 }
 
 /*
- * Complete a pass that ended with @rc: pages up to @end that could move but did
- * not may be on other devices. Sets @skipped to the pages that are still
- * missing. Return: @rc, or 0 or -errno of moving from the other devices.
+ * Complete a pass that ended with @rc. Pages up to @end that could move but did
+ * not may be on other devices: move those, if the command asks for it. Set
+ * @skipped to the number of pages that still have not moved. Return: @rc if it
+ * is an error, otherwise 0 or the error of moving pages from the other devices.
  */
 static int complete_window(struct hmm_ref_client *client,
 			   const struct hmm_ref_migration *m, struct window *w,

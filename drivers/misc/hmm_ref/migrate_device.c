@@ -12,7 +12,7 @@
  * A large folio needs a block, and stays where it is if there is none. A large
  * hole is filled with all of its pages or with none.
  *
- * Pages of another device that this one reaches move the same way. Setup also
+ * Pages of another device that this one can reach move the same way. Setup also
  * collects the holes between them; these are left to the migration from system
  * memory.
  */

@@ -334,7 +334,7 @@ static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 
 /*
  * Checked before each run under evict_lock: a dead engine makes every run slow,
- * and a removal waits for the lock. Return: as hmm_ref_mirror_insist().
+ * and a removal waits for the lock. Return: same as hmm_ref_mirror_insist().
  */
 static int insist(struct hmm_ref_client *client, unsigned long began)
 {
@@ -511,7 +511,7 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
  * @client: open file of the current process
  * @start: page address
  * @end: page address, exclusive
- * @tally: outcome for the pages from @start on, also set on error
+ * @tally: outcome for the pages starting at @start, also set on error
  *
  * Context: process context; takes mmap_lock, may enter reclaim.
  * Return: 0 or -errno.

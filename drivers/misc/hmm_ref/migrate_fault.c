@@ -4,8 +4,8 @@
  *
  * The core calls migrate_to_ram() with mmap_lock held for read, and with
  * vmf->page locked and referenced. Passing it as fault_page tells the migration
- * to expect both; otherwise the page would never move. One fault brings back a
- * few neighbours (fault_around.c) as far as they cost nothing, with arrays on
+ * to expect both; otherwise the page would never move. One fault also moves
+ * back a few neighbours (fault_around.c) if that costs nothing, with arrays on
  * the stack.
  *
  * A large folio is mapped in one of two ways:
@@ -149,7 +149,7 @@ static vm_fault_t out_of_room(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-/* Return: as hmm_ref_migrate(). */
+/* Return: same as hmm_ref_migrate(). */
 static __always_inline int
 migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	       unsigned long npages, unsigned long *src, unsigned long *dst,
@@ -169,7 +169,7 @@ migrate_around(struct hmm_ref_device *dev, struct vm_fault *vmf,
 	return rc;
 }
 
-/* Most faults at random addresses bring one page, and need no larger arrays. */
+/* Most faults at random addresses move one page, and need no larger arrays. */
 static noinline int migrate_one(struct hmm_ref_device *dev,
 				struct vm_fault *vmf, unsigned long *moved)
 {

@@ -21,8 +21,9 @@
 #define GFP_LARGE	(GFP_TRANSHUGE | __GFP_NORETRY | __GFP_NOWARN)
 
 /*
- * Fill entry @i with a system folio, to be copied from @dpfn on. Without a VMA
- * the NUMA policy is not known. Return: 0 or -ENOMEM.
+ * Fill entry @i with a system folio, to be copied from the device pages
+ * starting at @dpfn. Without a VMA the NUMA policy is not known. Return: 0 or
+ * -ENOMEM.
  */
 static __always_inline int fill(struct hmm_ref_move *move, unsigned long i,
 				unsigned long dpfn, unsigned int order,

@@ -3,12 +3,11 @@
  * Mirrors: ranges, their notifiers, and the protocol that keeps the device page
  * table in step with the CPU's. range_fault.c has the device fault.
  *
- * A mirror consists of ranges of one PMD each, with a notifier and a page table
- * of their own. So faults in different ranges run in parallel, and a process
- * that changes other mappings does not make them retry. The first operation
- * that maps creates a range; a range that has mapped nothing for a second is
- * freed. An operation that only looks at a PMD without a range uses a temporary
- * one.
+ * A mirror consists of ranges of one PMD each. Each range has its own notifier
+ * and page table, so faults in different ranges run in parallel, and changes to
+ * other mappings do not make them retry. The first operation that maps pages in
+ * a range creates it; a range that has mapped nothing for a second is freed. An
+ * operation that only inspects a PMD without a range uses a temporary one.
  *
  * Device mappings hold no page references. The protocol of struct
  * mmu_interval_notifier keeps them valid:
@@ -20,20 +19,20 @@
  *                                   range->lock; map only if the sequence is
  *                                   unchanged, else start again
  *
- * Invariant: while range->lock is held, the device page table maps only pages
- * that the CPU page table maps, with no more rights, or that an exclusive entry
- * there keeps for the device (exclusive.c). The device accesses these pages
- * without the lock: a zap ends with a flush, which waits for such accesses
- * (range_map.c).
+ * Invariant: while range->lock is held, every page in the device page table is
+ * either mapped by the CPU page table, with at least the same rights, or
+ * reserved for the device by an exclusive entry there (exclusive.c). The device
+ * accesses these pages without the lock, so a zap ends with a flush, which
+ * waits for such accesses (range_map.c).
  *
- * invalidate() ignores one event, see own_exclusive(), but not those of our own
- * migrations. So migrate_vma_setup() zaps the device's mappings before data
- * moves, in both directions, and a device fault waits for the migration to end.
- * To skip that event by its owner would be valid only for the mirror that
- * migrates, and only if it zapped by itself.
+ * invalidate() ignores only one event (see own_exclusive()), and in particular
+ * no event of our own migrations. So migrate_vma_setup() zaps the device's
+ * mappings before data moves, in both directions, and a device fault waits for
+ * the migration to end. Only the mirror that migrates could skip that event, by
+ * checking its owner, and only if it zapped its mappings itself.
  *
- * Reclaim takes range->lock, so nothing is allocated under it. lockdep learns
- * that when a range is created.
+ * Reclaim takes range->lock, so nothing is allocated under it. lockdep is told
+ * about this when a range is created.
  */
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -258,7 +257,7 @@ void hmm_ref_range_put_to_look(struct hmm_ref_range *range,
 }
 
 /**
- * hmm_ref_range_is_current() - whether a range has all device mappings
+ * hmm_ref_range_is_current() - test whether a range has all device mappings
  * @range: range of a look
  * @temporary: the same memory
  *
@@ -463,7 +462,7 @@ void hmm_ref_mirror_zap_all(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_interrupted() - whether to stop before the next window
+ * hmm_ref_mirror_interrupted() - decide whether to stop before the next window
  * @mirror: mirror
  *
  * Called between windows only, so that each call finishes at least one.
@@ -481,12 +480,12 @@ int hmm_ref_mirror_interrupted(struct hmm_ref_mirror *mirror)
 }
 
 /**
- * hmm_ref_mirror_insist() - whether to go on within a window
+ * hmm_ref_mirror_insist() - decide whether to continue within a window
  * @mirror: mirror
  * @began: start of the work on this window or page, in jiffies
  * @patience: how long it may take, in jiffies
  *
- * A fatal signal ends the operation at once. Any other signal ends it only
+ * A fatal signal ends the operation immediately. Any other signal ends it only
  * after HMM_REF_SIGNAL_PATIENCE: a process that receives signals faster than a
  * window takes must still make progress. Reschedules.
  *

@@ -22,8 +22,8 @@ struct hmm_range;
 /**
  * struct hmm_ref_mirror - the device's view of one mm
  * @mm: address space, kept by @anchor
- * @anchor: notifier inserted at open: inserting the first one of an mm takes
- *	mmap_lock for writing, inserting those of ranges then does not
+ * @anchor: notifier inserted at open: inserting the first notifier of an mm
+ *	takes mmap_lock for writing; inserting those of ranges later does not
  * @dm: device memory
  * @counters: counters of the device
  * @owner: owner of the client, for its counters
@@ -102,7 +102,7 @@ enum hmm_ref_at {
  * struct hmm_ref_seen - result of a snapshot for a page address
  * @at: one of enum hmm_ref_at; SYSTEM for a page that is exclusive to the
  *	device
- * @order: the CPU maps the page by an entry of 2^order pages
+ * @order: log2 of the number of pages that the CPU's entry maps
  * @writable: the CPU's entry is writable
  * @pte: HMM_REF_PTE_* bits of the device's entry, 0 if there is none
  */
@@ -131,14 +131,14 @@ static inline unsigned long hmm_ref_seen_alike(const struct hmm_ref_seen *seen,
 }
 
 /**
- * hmm_ref_vma_may_write() - whether a device may write to a mapping
+ * hmm_ref_vma_may_write() - test whether a device may write to a mapping
  * @vma: mapping, with mmap_lock held
  *
- * A device writes where the process may write, except to a shadow stack. Only
- * calls and returns of the CPU write there, but its entries and VM_WRITE say
- * writable, and so does hmm_range_fault(). The device may read its pages, as
- * get_user_pages() may without FOLL_FORCE. The result holds for the life of a
- * VMA: when one replaces another, the notifier is called.
+ * A device may write where the process may write, except to a shadow stack.
+ * Only call and return instructions of the CPU write there, but its entries,
+ * VM_WRITE and hmm_range_fault() all say that it is writable. The device may
+ * read its pages, as get_user_pages() may without FOLL_FORCE. The result holds
+ * for the life of a VMA: when one replaces another, the notifier is called.
  *
  * Return: true if the device may write.
  */

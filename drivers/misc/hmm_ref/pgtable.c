@@ -138,7 +138,7 @@ int hmm_ref_pgtable_prepare(struct hmm_ref_pgtable *pt, bool leaf)
 EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_prepare);
 
 /**
- * hmm_ref_pgtable_is_ready() - whether memory for an entry is prepared
+ * hmm_ref_pgtable_is_ready() - test whether memory for an entry is prepared
  * @pt: page table
  * @leaf: for a leaf
  *
@@ -222,9 +222,9 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_lookup);
  * hmm_ref_pgtable_lookup_run() - read an entry and the length of its run
  * @pt: page table
  * @addr: page address
- * @nr: in: most pages of interest; out: number of pages from @addr on that are
- *	contiguous in one block of device memory and have the same rights; 1 if
- *	the page is not on the device
+ * @nr: in: maximum number of pages to look up; out: number of pages starting at
+ *	@addr that are contiguous in one block of device memory and have the
+ *	same rights; 1 if the page is not on the device
  *
  * Context: the lock of the entries, or RCU.
  * Return: the entry of @addr, 0 if nothing is mapped.
@@ -291,7 +291,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_pgtable_trim);
 
 #ifdef CONFIG_HMM_REF_SANITY
 /**
- * hmm_ref_pgtable_is_trimmed() - whether the invariant holds
+ * hmm_ref_pgtable_is_trimmed() - test whether the invariant holds
  * @pt: page table with no map under way
  *
  * Context: the lock of the entries.

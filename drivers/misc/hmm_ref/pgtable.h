@@ -31,7 +31,7 @@ static inline unsigned long hmm_ref_pte_number(hmm_ref_pte_t pte)
 }
 
 /**
- * hmm_ref_pte_allows_atomics() - whether an entry allows device atomics
+ * hmm_ref_pte_allows_atomics() - test whether an entry allows device atomics
  * @pte: entry
  *
  * Return: true if it does.

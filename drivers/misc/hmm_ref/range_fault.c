@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device fault: look at the CPU's mappings, fault in missing pages, map
- * them for the device. mirror.c describes the protocol.
+ * The device fault: look at the CPU's mappings, fault in missing pages, and map
+ * the pages for the device. mirror.c describes the protocol.
  *
- * A device write needs a CPU entry that is writable, too; a page that is
- * read-only since fork() is copied first. A page that is mapped for writing is
- * marked dirty at once: before the CPU cleans its entry, the device's is
- * zapped.
+ * The device may write to a page only if the CPU's entry is writable; a page
+ * that fork() has made read-only is copied first. A page is marked dirty when
+ * it is mapped for writing, not when the device writes to it. That is enough,
+ * because the device's entry is zapped before the CPU's entry is cleaned.
  */
 #include <linux/hmm.h>
 #include <linux/pagemap.h>
@@ -81,7 +81,7 @@ void hmm_ref_range_walk_begin(struct hmm_ref_range *range,
  * @walk: prepared walk
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
- * Return: 0, or -EBUSY if the range has changed meanwhile.
+ * Return: 0, or -EBUSY if the range has changed.
  */
 int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
 			      struct hmm_range *walk)
@@ -99,7 +99,7 @@ int hmm_ref_range_walk_locked(struct hmm_ref_range *range,
  * @walk: walk with its array set
  *
  * Context: takes mmap_lock.
- * Return: 0, -EINTR, or -EBUSY if the range has changed meanwhile.
+ * Return: 0, -EINTR, or -EBUSY if the range has changed.
  */
 int hmm_ref_range_walk(struct hmm_ref_range *range, struct hmm_range *walk)
 {
@@ -214,7 +214,7 @@ static int dev_fault_missing(struct hmm_ref_range *range,
 	return rc ? rc : 1;
 }
 
-/* Whether the CPU maps the page by a PMD, so that the device can, too. */
+/* Whether the CPU maps the page by a PMD, so that the device can do the same. */
 static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&
@@ -251,11 +251,11 @@ static struct needs needs_of(struct hmm_ref_range *range,
 
 /*
  * Map the pages that a walk has found. An unchanged sequence proves that the
- * CPU still maps all of them, and the lock keeps it so: the pages need no
- * reference. Prepared room is used or freed.
+ * CPU still maps all of them, and range->lock keeps them mapped, so no page
+ * references are needed. The prepared room is used or freed.
  *
  * Return: 0, -EBUSY if the walk is stale, -ENOMEM if there is no room for DMA
- * addresses, -ENODEV, or -EIO if the memory of a page has failed, which is then
+ * addresses, -ENODEV, or -EIO if the memory of a page has failed; that page is
  * not mapped.
  */
 static int map_range(struct hmm_ref_range *range, const struct hmm_range *walk,
@@ -314,7 +314,7 @@ out:
 }
 
 /*
- * Prepare for the result of a walk, and map it. Return: as map_range(), or
+ * Prepare for the result of a walk, and map it. Return: same as map_range(), or
  * -EOPNOTSUPP.
  */
 static int prepare_and_map(struct hmm_ref_range *range,

@@ -6,13 +6,13 @@
  *   zap   clear the entry; flush: no access with the old translation is under
  *         way, and none begins; unmap the page from DMA
  *
- * In this order the device never has an address that is not mapped. Everything
- * happens under range->lock, so memory for entries and for DMA is allocated
- * before (prepare). If it has vanished once the lock is held, the caller starts
- * again.
+ * With this order, the device never has an address that is not mapped.
+ * Everything happens under range->lock, so memory for entries and for DMA is
+ * allocated beforehand (prepare). If it is gone once the lock is held, the
+ * caller starts again.
  *
- * A table of PTEs maps pages for DMA one by one, a leaf maps all of them at
- * once. The device's own pages are not mapped for DMA.
+ * A table of PTEs maps pages for DMA one by one, a leaf maps all of them
+ * together. The device's own pages are not mapped for DMA.
  */
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
@@ -145,7 +145,7 @@ int hmm_ref_range_prepare(struct hmm_ref_range *range, bool leaf, bool dma)
 }
 
 /**
- * hmm_ref_range_is_ready() - whether memory for entries is prepared
+ * hmm_ref_range_is_ready() - test whether memory for entries is prepared
  * @range: range
  * @leaf: for one entry that maps the whole range
  * @dma: for pages of system memory
@@ -252,7 +252,7 @@ void hmm_ref_range_trim(struct hmm_ref_range *range)
  * hmm_ref_range_unmap_all() - unmap all of a range, and free its tables
  * @range: range
  *
- * The range does not need the device any more.
+ * The range no longer needs the device.
  *
  * Context: may sleep; takes hmm_ref_range::lock.
  */

@@ -241,7 +241,7 @@ bool hmm_ref_devmem_may_grow(struct hmm_ref_devmem *dm, unsigned long nr,
  * Best effort: reserves nothing, and reports no failure. The migration finds
  * out when it reserves.
  *
- * Context: as hmm_ref_devmem_reserve().
+ * Context: same as hmm_ref_devmem_reserve().
  */
 void hmm_ref_devmem_grow(struct hmm_ref_devmem *dm, unsigned long nr,
 			 bool whole)

@@ -32,7 +32,7 @@ static bool is_idle(struct page *page)
  * @bit: first page
  * @nr: pages
  *
- * Context: no other task can hand out the pages meanwhile.
+ * Context: no other task can hand out the pages during the call.
  */
 void hmm_ref_verify_idle(const struct hmm_ref_block *block, unsigned int bit,
 			 unsigned int nr)
@@ -281,7 +281,7 @@ void hmm_ref_verify_job(const struct hmm_ref_job *job)
  * hmm_ref_verify_trimmed() - check that no empty page table is kept
  * @range: range that no operation uses
  *
- * Context: takes no lock; no entry is written meanwhile.
+ * Context: takes no lock; no entry is written during the call.
  */
 void hmm_ref_verify_trimmed(struct hmm_ref_range *range)
 {

@@ -101,7 +101,7 @@ int hmm_ref_sleep_init(struct hmm_ref_device *dev)
  * hmm_ref_sleep_exit() - undo hmm_ref_sleep_init()
  * @dev: device that is gone, also if hmm_ref_sleep_init() has not run
  *
- * Context: as hmm_ref_sleep_init(); the eviction of this device ends at once.
+ * Context: same as hmm_ref_sleep_init(); ends an eviction of this device early.
  */
 void hmm_ref_sleep_exit(struct hmm_ref_device *dev)
 {

@@ -3,11 +3,11 @@
  * Snapshots: looking at a process's memory without faulting anything in.
  *
  * hmm_range_fault() without a fault request reports the CPU's mappings. Under
- * range->lock, with the sequence unchanged, the report is true of one moment,
- * together with the device's mappings. It does not cover mappings without read
+ * range->lock, with the sequence unchanged, the report and the device's
+ * mappings form a consistent snapshot. It does not cover mappings without read
  * permission. Where it reports nothing there may be a hole, or a page that is
  * swapped out, on its way, or exclusive to another device: only reported errors
- * can be told apart further, by the VMA.
+ * can be distinguished further, by the VMA.
  */
 #include <linux/hmm.h>
 
@@ -46,7 +46,7 @@ static void explain_errors(struct mm_struct *mm, const struct hmm_range *walk)
 	}
 }
 
-/* Return: 0, -EINTR, or -EBUSY if the range has changed meanwhile. */
+/* Return: 0, -EINTR, or -EBUSY if the range has changed. */
 static int walk_and_explain(struct hmm_ref_range *range, struct hmm_range *walk)
 {
 	struct mm_struct *mm = range->mirror->mm;
@@ -186,7 +186,7 @@ static unsigned long spare_resident(struct hmm_ref_devmem *dm,
 
 /**
  * hmm_ref_range_peek() - count pages that are on a device, by a single look
- * @dm: memory of the device, or of another one that stays meanwhile
+ * @dm: memory of the device, or of another one that stays during the call
  * @range: range of the current process, or of an mm that the caller keeps alive
  * @start: page address
  * @end: page address, at most a window after @start, and in the same VMA
@@ -195,7 +195,7 @@ static unsigned long spare_resident(struct hmm_ref_devmem *dm,
  * Does not retry: a task that changes the range may be waiting for mmap_lock.
  *
  * Context: mmap_lock held for read.
- * Return: number of pages; 0 if the range has changed meanwhile.
+ * Return: number of pages; 0 if the range has changed.
  */
 unsigned long hmm_ref_range_peek(struct hmm_ref_devmem *dm,
 				 struct hmm_ref_range *range,
@@ -263,8 +263,8 @@ static struct hmm_ref_seen see(const struct hmm_ref_mirror *mirror,
  * Look at a window at one moment. Works in place: a result is never stored over
  * an element of hmm_range_fault()'s array that is still to be read.
  *
- * Return: 0; -EAGAIN if the mirror has gained a range meanwhile, with mappings
- * that the temporary one does not know; or an errno.
+ * Return: 0; -EAGAIN if the mirror has gained a range in the meantime, with
+ * mappings that the temporary one does not know about; or an errno.
  */
 static int snapshot_once(struct hmm_ref_mirror *mirror, unsigned long start,
 			 unsigned long end, unsigned long *pfns)
@@ -325,8 +325,8 @@ static int snapshot_window(struct hmm_ref_mirror *mirror, unsigned long start,
  *	overwrite; a result other than 0 ends the search
  * @arg: argument of @report
  *
- * A window is seen at one moment, the windows one after the other. Addresses
- * without page tables are seen all at once.
+ * Each window is consistent in itself; the windows are looked at one after the
+ * other. Addresses without page tables are looked at together.
  *
  * Context: process context; takes mmap_lock. @report may sleep.
  * Return: 0, the result of @report, or -errno.

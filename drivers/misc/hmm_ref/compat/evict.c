@@ -2,13 +2,14 @@
 /*
  * Eviction on kernels with bugs in migrate_device_range().
  *
- * While a page has no mapping, its anon_vma is not kept: if its processes exit
- * before migrate_device_finalize(), that uses freed memory (regress_evict).
- * migrate_device_range() also takes the order of a folio that is not locked,
- * collects pages after another migration has moved their data, and cannot
- * split. A VMA that maps the page keeps its anon_vma. So this file finds the
- * VMAs that map a page by the rmap, and migrates the page in one of them, as a
- * command does. The locks of the page and of the mm are only tried.
+ * An unmapped page does not keep its anon_vma alive: if its processes exit
+ * before migrate_device_finalize(), that function uses freed memory
+ * (regress_evict). migrate_device_range() also reads the order of a folio that
+ * is not locked, collects pages after another migration has moved their data,
+ * and cannot split. A VMA that maps the page keeps the anon_vma alive. So this
+ * file uses the rmap to find the VMAs that map a page, and migrates the page in
+ * one of them, as a command does. The locks of the page and of the mm are only
+ * tried.
  *
  * The rmap exports no function for this. find_mapping() relies on the same
  * rules as the core: while a folio is mapped it has an anon_vma, and the rwsem

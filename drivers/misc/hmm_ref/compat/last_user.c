@@ -37,7 +37,7 @@ static unsigned long *flags_of(struct page *page)
  * @pagemap: pagemap of the pages
  * @order: order of the new folio
  *
- * Context: as zone_device_folio_init().
+ * Context: same as zone_device_folio_init().
  */
 void hmm_ref_compat_folio_init(struct folio *folio, struct dev_pagemap *pagemap,
 			       unsigned int order)
@@ -58,7 +58,7 @@ EXPORT_SYMBOL_IF_KUNIT(hmm_ref_compat_folio_init);
  * hmm_ref_compat_folio_free() - folio_free that corrects NR_MLOCK
  * @folio: device folio without references
  *
- * Context: as hmm_ref_devmem_folio_free().
+ * Context: same as hmm_ref_devmem_folio_free().
  */
 void hmm_ref_compat_folio_free(struct folio *folio)
 {

@@ -127,7 +127,7 @@ static void hide_untold_writes(struct hmm_range *range)
 	}
 }
 
-/* Return: 0, or -EBUSY if the range has changed meanwhile. */
+/* Return: 0, or -EBUSY if the range has changed. */
 static int hide_wrong_pfns(struct hmm_range *range)
 {
 	struct hmm_ref_range *of_mirror =
@@ -151,7 +151,7 @@ static int hide_wrong_pfns(struct hmm_range *range)
  * @range: as for hmm_range_fault(), with the notifier of a mirror's range
  *
  * Context: mmap_lock held; takes hmm_ref_range::lock.
- * Return: as hmm_range_fault().
+ * Return: same as hmm_range_fault().
  */
 int hmm_ref_compat_range_fault(struct hmm_range *range)
 {
@@ -219,7 +219,7 @@ static int dev_fault_run(const struct hmm_range *range, unsigned long first,
  * @timeout: as for hmm_range_fault_unlocked_timeout()
  *
  * Context: takes mmap_lock.
- * Return: as hmm_range_fault_unlocked_timeout(), or -EINTR.
+ * Return: same as hmm_range_fault_unlocked_timeout(), or -EINTR.
  */
 int hmm_ref_compat_range_fault_unlocked(struct hmm_range *range,
 					unsigned long timeout)

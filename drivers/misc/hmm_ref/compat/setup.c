@@ -16,10 +16,10 @@
  * they are device pages, writes to them are not reported.
  *
  * Setup may split a folio that PTEs map, and find that the page table has gone
- * meanwhile. It then starts again but appends to the entries that it has: up to
- * twice as many, the new ones out of step. So it gets arrays of that size, and
- * the holes that it reports in this case are dropped. For a CPU fault it splits
- * nothing as long as folios on the device are single pages.
+ * in the meantime. It then starts again but appends to the entries that it has:
+ * up to twice as many, the new ones out of step. So it gets arrays of that
+ * size, and the holes that it reports in this case are dropped. For a CPU fault
+ * it splits nothing as long as folios on the device are single pages.
  */
 #include <linux/ksm.h>
 #include <linux/slab.h>
@@ -86,7 +86,7 @@ static unsigned long count_collected(const struct migrate_vma *args)
 	return collected;
 }
 
-/* Return: as migrate_vma_setup(), or -ENOMEM. */
+/* Return: same as migrate_vma_setup(), or -ENOMEM. */
 static int setup_with_room(struct migrate_vma *args)
 {
 	unsigned long nr = (args->end - args->start) >> PAGE_SHIFT;
@@ -116,7 +116,7 @@ static int setup_with_room(struct migrate_vma *args)
 	return rc;
 }
 
-/* Return: as setup_with_room(). @args is complete in any case. */
+/* Return: same as setup_with_room(). @args is complete in any case. */
 static int setup_run(struct migrate_vma *args, unsigned long first,
 		     unsigned long last)
 {
@@ -176,8 +176,8 @@ static void spare_protected(struct migrate_vma *args)
  * hmm_ref_compat_migrate_vma_setup() - migrate_vma_setup() with workarounds
  * @args: as for migrate_vma_setup()
  *
- * Context: as migrate_vma_setup().
- * Return: as migrate_vma_setup(), or -ENOMEM.
+ * Context: same as migrate_vma_setup().
+ * Return: same as migrate_vma_setup(), or -ENOMEM.
  */
 int hmm_ref_compat_migrate_vma_setup(struct migrate_vma *args)
 {

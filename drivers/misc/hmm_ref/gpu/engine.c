@@ -283,7 +283,7 @@ static struct batch *take(struct hmm_ref_gpu *gpu)
 	struct batch *batch;
 
 	spin_lock(&gpu->lock);
-	/* No batch is overtaken for ever. */
+	/* No batch is overtaken forever. */
 	if (list_empty(&gpu->queue))
 		batch = NULL;
 	else if (!READ_ONCE(reordered_engine) || gpu->turn++ % 4)

@@ -47,7 +47,7 @@ struct hmm_ref_translation {
  * @lock: covers @queue and @turn
  * @queue: batches that the engine has not started
  * @turn: number of batches that a reordered engine has started
- * @lost: the GPU does not respond any more
+ * @lost: the GPU no longer responds
  * @resets: number of resets
  * @reset: woken by a reset
  * @accesses: held for reading by each load, store and atomic; for writing to

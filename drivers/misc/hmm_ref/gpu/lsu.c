@@ -138,8 +138,8 @@ static unsigned int move(struct hmm_ref_gpu *gpu, struct target *target,
 }
 
 /*
- * Move the bytes that one translation covers. Return: as hmm_ref_gpu_move(). If
- * the device is lost, @iter does not advance.
+ * Move the bytes that one translation covers. If the device is lost, @iter does
+ * not advance. Return: same as hmm_ref_gpu_move().
  */
 static int move_some(struct hmm_ref_gpu *gpu, struct hmm_ref_space *space,
 		     unsigned long addr, struct iov_iter *iter,

@@ -42,11 +42,11 @@ static bool allows(hmm_ref_pte_t pte, enum hmm_ref_gpu_access access)
  * @space: address space
  * @addr: address
  * @access: kind of access
- * @nr: in: maximum number of pages; out: number of pages from @addr on that are
- *	contiguous in GPU memory and allow the access as well
+ * @nr: in: maximum number of pages; out: number of pages starting at @addr that
+ *	are contiguous in GPU memory and allow the access as well
  *
  * A cached entry that does not allow the access is read again: granting more
- * rights takes no flush.
+ * rights needs no flush.
  *
  * Context: hmm_ref_gpu::accesses held for reading, as long as the entry is
  * used.

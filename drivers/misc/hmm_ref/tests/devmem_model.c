@@ -7,7 +7,7 @@
  * bad". The number of available pages follows from these, and with it the
  * result of every call. A page that is handed out twice, a bad page that is
  * handed out at all, a page in the wrong state and a page that does not return
- * are found at once; the audit compares the driver's own counts with the
+ * are found immediately; the audit compares the driver's own counts with the
  * model's.
  */
 #include <linux/pagemap.h>

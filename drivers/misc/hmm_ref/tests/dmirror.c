@@ -8,9 +8,9 @@
  * functions that the native interface calls, and their results to those that
  * the programs expect. The interfaces differ:
  *
- * - A file acts on the mm that opened it, whichever process uses it; the buffer
- *   is the caller's. The functions called do not use current->mm, and the mm is
- *   kept alive around each command.
+ * - A file acts on the mm that opened it, no matter which process uses it; the
+ *   buffer is the caller's. The functions called do not use current->mm, and
+ *   the mm is kept alive around each command.
  * - A range is given in pages. An invalid range, or one with parts that are not
  *   readable when pages are to move, is refused as a whole: -EINVAL.
  * - Migration to the device fails with -ENOENT unless the whole range gets
@@ -207,7 +207,7 @@ static int cmd_to_system(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 	return rc;
 }
 
-/* Evict all pages of the device, of all processes. Other clients go on. */
+/* Evict all pages of the device, of all processes. Other clients continue. */
 static int cmd_release(struct dmirror_file *dmf, struct dmirror_cmd *cmd)
 {
 	unsigned long deadline = jiffies + HMM_REF_PATIENCE;

@@ -3,19 +3,19 @@
  * A device with real DMA: QEMU's edu, which reads and writes system memory
  * behind the IOMMU of the machine, with 28-bit addresses.
  *
- * Its own memory is a buffer of one page, used only in transit. The VRAM of
- * this driver is kernel memory that stays mapped for the device. Copying half a
- * page takes one transfer to the buffer and one from it, of 100 ms each, so a
- * process should have only a few pages here.
+ * The only memory of the device is a buffer of one page, which holds data in
+ * transit. Kernel memory that stays mapped for the device serves as its VRAM.
+ * Copying half a page takes one transfer into the buffer and one out of it, of
+ * 100 ms each, so a test should move only a few pages.
  *
- * The device does not notice a blocked transfer. For tests of this,
- * sysfs has two files:
+ * The device does not notice when the IOMMU blocks a transfer. Two files in
+ * sysfs let tests check for this:
  *
  *   last_transfer  the last page of system memory copied: "in" or "out", the
- *                  DMA address, and the physical address that the IOMMU had for
- *                  it
+ *                  DMA address, and the physical address to which the IOMMU
+ *                  translated it
  *   repeat         write to it to repeat half of that transfer, with the DMA
- *                  address that the core has unmapped meanwhile
+ *                  address that the core has since unmapped
  *
  * edu cannot load and store; the engines of gpu/ do that.
  */

@@ -13,9 +13,9 @@
  * deadlock cannot happen.
  *
  * Lockdep turns itself off with its first report. The test silences the report
- * and turns lockdep on again. All other CPUs stand still meanwhile: lockdep
- * would miss locks that they take and release, and be wrong about them from
- * then on.
+ * and turns lockdep on again. All other CPUs are stopped during that time:
+ * lockdep would miss locks that they take and release, and be wrong about them
+ * from then on.
  */
 #include <linux/debug_locks.h>
 #include <linux/dma-fence.h>

@@ -180,8 +180,9 @@ static unsigned long nr_pages(unsigned long src)
 }
 
 /*
- * A fence per batch, as for a device that copies by itself. Here the CPU copies
- * at once, so the fence only costs what it would cost a driver.
+ * A fence per batch, as for a device that copies asynchronously. Here the CPU
+ * copies synchronously; the fence is there only because a driver for hardware
+ * pays its cost, too.
  */
 struct batch {
 	struct dma_fence fence;
@@ -271,7 +272,7 @@ static bool copy_out(struct page *sys_page, const struct page *dev_page,
 
 /*
  * A device page for each entry that moves. MIGRATE_PFN_MIGRATE without
- * MIGRATE_PFN_VALID is a hole, which moves, too. A dst that stays 0 says that
+ * MIGRATE_PFN_VALID is a hole, which also moves. A dst that stays 0 says that
  * the page stays where it is: no error of a step has to be undone.
  *
  * A page whose copy failed has a reference by now. It goes back the usual way,
@@ -347,7 +348,7 @@ static int fill_system(struct migrate_vma *args)
 	return 0;
 }
 
-/* The copies are complete when this returns. Return: as the two above. */
+/* The copies are complete when this returns. Return: same as the two above. */
 static int fill(struct migrate_vma *args, bool to_device)
 {
 	struct batch *batch = begin_batch();
@@ -361,9 +362,9 @@ static int fill(struct migrate_vma *args, bool to_device)
 }
 
 /*
- * Which pages to collect: those of system memory, or those of this device,
- * which pgmap_owner names. Large folios stay whole in a window that is all of a
- * PMD.
+ * Select the pages to collect: those in system memory, or those on this device,
+ * which pgmap_owner identifies. Large folios stay whole if the window covers a
+ * whole PMD.
  */
 static void select_pages(struct migrate_vma *args, bool to_device)
 {
@@ -376,9 +377,9 @@ static void select_pages(struct migrate_vma *args, bool to_device)
 }
 
 /*
- * Between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE of what the
- * core refused, and finalize, which drops the pages. cpages says neither: it
- * counts holes, and a large folio as 1.
+ * Called between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE in
+ * entries that the core refused, and finalize, which drops the pages. cpages is
+ * not a substitute: it counts holes, and counts a large folio as 1.
  */
 static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
 {
@@ -457,7 +458,7 @@ static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 
 /* ---- CPU faults -------------------------------------------------------- */
 
-/* A process is not killed for want of memory: SIGBUS is for other errors. */
+/* A process is not killed for lack of memory: SIGBUS is for other errors. */
 static vm_fault_t fault_result(int rc)
 {
 	if (rc == -ENOMEM)
@@ -597,7 +598,7 @@ static void fill_stacks(unsigned long nr)
 
 /*
  * Struct pages for the memory, at physical addresses that nothing decodes. They
- * are made with reference count 0, and so can go to the stacks at once.
+ * are made with reference count 0, and so can go to the stacks immediately.
  */
 static int make_pages(unsigned long bytes)
 {
