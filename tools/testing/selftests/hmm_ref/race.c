@@ -44,7 +44,7 @@ FIXTURE_TEARDOWN_PARENT(race)
 
 /* ---- the races ------------------------------------------------------------------- */
 
-TEST_F(race, cpu_writers)
+TEST_F_TIMEOUT(race, cpu_writers, 300)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -62,7 +62,7 @@ TEST_F(race, cpu_writers)
 	check_writers(_metadata, &self->race, writers, 2);
 }
 
-TEST_F(race, device_writer)
+TEST_F_TIMEOUT(race, device_writer, 300)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -80,7 +80,7 @@ TEST_F(race, device_writer)
 }
 
 /* CPU, device and migration use the same pages. */
-TEST_F(race, cpu_and_device_writers)
+TEST_F_TIMEOUT(race, cpu_and_device_writers, 300)
 {
 	struct writer writers[2];
 	struct worker workers[3];
@@ -144,7 +144,7 @@ static int suspicious_reader(void *arg)
 	return rc;
 }
 
-TEST_F(race, dontneed_and_device_read)
+TEST_F_TIMEOUT(race, dontneed_and_device_read, 300)
 {
 	struct worker workers[3];
 
@@ -208,7 +208,7 @@ static int careful_migrate(void *arg)
 	return 0;
 }
 
-TEST_F(race, mremap_and_map_over)
+TEST_F_TIMEOUT(race, mremap_and_map_over, 300)
 {
 	struct worker workers[2];
 
@@ -240,7 +240,7 @@ static int verify_generation(void *arg)
  * The child has the data of fork(), although the device writes the next generation for the parent
  * at once, and pages migrate all the time.
  */
-TEST_F(race, fork)
+TEST_F_TIMEOUT(race, fork, 300)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
@@ -301,7 +301,7 @@ static int half_main(void *arg)
 	return rc;
 }
 
-TEST_F(race, two_threads_one_file)
+TEST_F_TIMEOUT(race, two_threads_one_file, 300)
 {
 	struct half halves[2] = {
 		{ .race = &self->race, .direction = HMM_REF_TO_DEVICE },

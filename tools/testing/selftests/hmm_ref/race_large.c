@@ -460,7 +460,7 @@ static int (*const actors[])(void *) = {
 	discarder, mapper, remapper, protector,
 };
 
-TEST_F(large, race)
+TEST_F_TIMEOUT(large, race, 300)
 {
 	unsigned long long deadline = now_ms() + 3000;
 	struct stage *stage = &self->stage;

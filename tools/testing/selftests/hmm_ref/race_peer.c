@@ -125,7 +125,7 @@ static int tour_main(void *arg)
 	return 0;
 }
 
-TEST_F(race_peer, three_mirrors_and_the_cpu)
+TEST_F_TIMEOUT(race_peer, three_mirrors_and_the_cpu, 300)
 {
 	struct tour tour = { .race = &self->race, .to = self->peers.to };
 	int fds[4] = { self->race.fd, self->race.fd2, self->peers.to, -1 };
@@ -192,7 +192,7 @@ static int write_and_look(struct race *race, int to, const int *fds, unsigned lo
  * A window is migrated in two passes: to system memory, and to the other device. Between them,
  * mirrors of both devices may map the pages. They must lose these entries in the second pass.
  */
-TEST_F(race_peer, mapped_between_two_passes)
+TEST_F_TIMEOUT(race_peer, mapped_between_two_passes, 300)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long long deadline = end + MEET_MS;
@@ -235,7 +235,7 @@ static int push_to_peer(void *arg)
 	return 0;
 }
 
-TEST_F(race_peer, opposite_directions)
+TEST_F_TIMEOUT(race_peer, opposite_directions, 300)
 {
 	struct tour tour = { .race = &self->race, .to = self->peers.to };
 	struct worker workers[3];
@@ -281,7 +281,7 @@ static int pull_shared(void *arg)
 }
 
 /* Pages that both processes map exist once, and each device takes them from the other. */
-TEST_F(race_peer, two_processes)
+TEST_F_TIMEOUT(race_peer, two_processes, 300)
 {
 	unsigned long long end = now_ms() + 1000 * env_number("HMM_REF_SECONDS", 2);
 	unsigned long *counters = test_map_shared(3 * sizeof(*counters));

@@ -210,7 +210,7 @@ static int discard_main(void *arg)
 	return 0;
 }
 
-TEST_F(discard, and_write)
+TEST_F_TIMEOUT(discard, and_write, 300)
 {
 	struct race *race = &self->race;
 	struct discarder discarder = { race };
