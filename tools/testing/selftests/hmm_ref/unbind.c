@@ -298,8 +298,9 @@ TEST_F_TIMEOUT(unbind, during_a_waiting_fault, 120)
 }
 
 /*
- * Room in the device page table is made while the device goes: it is not used for a device that
- * has gone. What is unmapped then would be flushed there.
+ * Memory for the device page table is allocated while the device is removed, for longer than the
+ * removal waits for a command. It is not used for a device that is gone: pages that are unmapped
+ * later would be flushed there.
  */
 TEST_F_TIMEOUT(unbind, beside_a_slow_allocation, 300)
 {
@@ -313,7 +314,7 @@ TEST_F_TIMEOUT(unbind, beside_a_slow_allocation, 300)
 		reads.mem = test_map_blocks(1);
 		touch_write(reads.mem, 1);
 		reads.rc = -EINPROGRESS;
-		ASSERT_EQ(0, write_file(SLOW_ROOM, "10000"));
+		ASSERT_EQ(0, write_file(SLOW_ROOM, "20000"));
 		ASSERT_EQ(0, worker_start(&reader, stuck_main, &reads));
 		usleep(500 * 1000);
 		ASSERT_EQ(0, write_file(SLOW_ROOM, "0"));
