@@ -7,8 +7,9 @@
 #
 #   in:  FLAVOUR (only this one) or FLAVOURS (these, default "release debug"; with "-plain"
 #        behind it without patches/core, with "-no-dmirror" the driver without the old
-#        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI),
-#        TEST (only this program, or hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
+#        interface, with "-no-compat" without its folder compat, with "-pci" on devices on PCI,
+#        with "-long" only programs that get more rounds), TEST (only this program, or
+#        hmm-tests, or model), TIMEOUT, FUZZ_SECONDS
 #        and SEED (1) of the fuzzer, REST (1: what "make test" leaves out, and the other
 #        kernels), UNTIL (of REST: seconds from its beginning, after which no stage should
 #        run), and the input of kernel.sh and vm.sh
@@ -25,7 +26,8 @@ here=$(dirname "$0")
 rest=${REST:-0} until=${UNTIL:-0}
 kernels='release debug'
 # In this order, as far as the time goes.
-((!rest)) || kernels='debug release-pci release kcsan release-plain debug-pci release-no-compat debug-no-dmirror'
+((!rest)) || kernels='debug release-pci kcsan release-plain debug-pci release-no-compat
+	debug-no-dmirror release-long debug-long debug-pci-long'
 flavours=${FLAVOUR:-${FLAVOURS:-$kernels}}
 core_patches=${CORE_PATCHES:-1} dmirror=${DMIRROR:-y} compat=${COMPAT:-y} coherent=${COHERENT:-2}
 FLAVOUR=release
@@ -57,7 +59,7 @@ has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; 
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe,fail_nth,large_split,large_scarce
 LATER+=,regress_signal,debugger,windows,suspend,lifetime,peer,stale,hmm_ref.sh,hmm_ref_soak.sh
 
-# Programs that REST runs once more, for longer.
+# Programs that REST runs once more for longer, on the kernels with "-long" behind their names.
 LONGER=unbind,hotplug,hmm_ref_fuzz.sh,hmm_ref_soak.sh,hmm_ref_fail.sh
 
 # Seconds for one program and for all of them, with room for a host that is busy. A test that
@@ -67,12 +69,13 @@ selftests() {
 
 	# Struct pages are dear with checks.
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
-	((!rest)) || one=3600 all=8400 fuzz=300 soak=120 \
-		rounds=(HMM_REF_FAIL_EVERY=1 HMM_REF_HOTPLUG_ROUNDS=50 HMM_REF_UNBIND_ROUNDS=200)
 	case $rest-$1-${TEST:-} in
 	0-debug-) later=$LATER ;;
-	1-debug-) just=$LATER,$LONGER ;;
-	1-release-) just=$LONGER ;;
+	1-debug-) just=$LATER ;;
+	1-*-long-)
+		just=$LONGER one=7200 all=16000 fuzz=300 soak=120
+		rounds=(HMM_REF_FAIL_EVERY=1 HMM_REF_HOTPLUG_ROUNDS=50 HMM_REF_UNBIND_ROUNDS=200)
+		;;
 	esac
 	fuzz=${FUZZ_SECONDS:-$fuzz}
 	has_kernel "$1" || return 1
@@ -110,7 +113,7 @@ use() {
 	*-plain) CORE_PATCHES=0 ;;
 	*-no-dmirror) DMIRROR=n ;;
 	*-no-compat) COMPAT=n ;;
-	*-pci) GPUS=2 COHERENT=0 ;;
+	*-pci | *-pci-long) GPUS=2 COHERENT=0 ;;
 	esac
 }
 
@@ -122,18 +125,24 @@ about() {
 	0-*"release kernel, "*) echo 3 ;;
 	0-*"debug kernel, "*) echo 7 ;;
 	0-hmm-tests*) echo 2 ;;
-	1-debug) echo 15 ;;
+	1-debug) echo 12 ;;
 	1-release-pci | 1-release-no-compat) echo 6 ;;
-	1-release) echo 10 ;;
 	1-kcsan) echo 20 ;;
 	1-release-plain | 1-core-bugs) echo 14 ;;
 	1-debug-pci | 1-debug-no-dmirror) echo 25 ;;
+	1-release-long) echo 25 ;;
+	1-debug-long | 1-debug-pci-long) echo 60 ;;
 	1-mm-tests) echo 8 ;;
 	esac
 }
 
 # Is there time for it, also on a host that takes two and a half times as long?
-fits() { ((!until || SECONDS + $(about "$1") * 150 <= until)); }
+fits() {
+	local minutes
+
+	minutes=$(about "$1")
+	((!until || SECONDS + ${minutes:-15} * 150 <= until))
+}
 
 # of_kernel KERNEL DO BOOT: its stages, as below.
 of_kernel() {
@@ -155,13 +164,10 @@ of_kernel() {
 		$boot "hmm-tests on the $kernel kernel" "$kernel" hmm_tests "$kernel"
 }
 
-# On the debug kernel they are left for REST, which need not do those of the release kernel again.
+# On the debug kernel they are left for REST. They take no longer on a "-long" kernel.
 hmm_tests_are_elsewhere() {
-	[[ ! ${TEST:-} && $flavours == *' '* ]] || return 1
-	case $rest-$1 in
-	0-debug | 1-release) ;;
-	*) return 1 ;;
-	esac
+	[[ $1 != *-long ]] || return 0
+	[[ $rest-$1 == 0-debug && ! ${TEST:-} && $flavours == *' '* ]]
 }
 
 # of_core SCRIPT DO
@@ -190,7 +196,8 @@ each() {
 			of_kernel "$kernel" leave leave
 			continue
 		fi
-		((!rest)) || [[ $do == announce ]] || say "$kernel: about $(about "$kernel") minutes"
+		((!rest)) || [[ $do == announce || ! $(about "$kernel") ]] ||
+			say "$kernel: about $(about "$kernel") minutes"
 		of_kernel "$kernel" "$do" "$boot"
 		[[ $do == announce ]] || ((!rest)) || work_off
 	done
