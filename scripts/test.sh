@@ -117,7 +117,7 @@ use() {
 	esac
 }
 
-# Minutes on two idle CPUs with warm caches; in REST of all of a kernel's stages.
+# Minutes on two idle CPUs; in REST of all of a kernel's stages, with the build of one that is new.
 about() {
 	case $rest-$1 in
 	?-*model*) echo 1 ;;
@@ -127,12 +127,12 @@ about() {
 	0-hmm-tests*) echo 2 ;;
 	1-debug) echo 12 ;;
 	1-release-pci | 1-release-no-compat) echo 6 ;;
-	1-kcsan) echo 20 ;;
-	1-release-plain | 1-core-bugs) echo 14 ;;
+	1-kcsan) echo 26 ;;
+	1-release-plain | 1-core-bugs) echo 20 ;;
 	1-debug-pci | 1-debug-no-dmirror) echo 25 ;;
 	1-release-long) echo 25 ;;
 	1-debug-long | 1-debug-pci-long) echo 60 ;;
-	1-mm-tests) echo 8 ;;
+	1-mm-tests) echo 14 ;;
 	esac
 }
 
