@@ -26,7 +26,8 @@ help:
 ##                compat/ or the old interface; core-bugs and mm-tests. UNTIL=seconds: as
 ##                far as the time goes
 ## make test-pci  the same selftests on two devices on PCI, on both kernels: part of make test-all
-## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: part of make test
+## make hmm-tests the kernel's own tests of HMM, unmodified, on both kernels: make test has those of
+##                the release kernel
 ## make fuzz      the fuzzer for FUZZ_SECONDS=1800 on the debug kernel, from SEED= on
 ## make soak      processes do everything at random on a device that fails, for SOAK_SECONDS=600 on
 ##                each kernel, and every byte is compared; from SOAK_SEED= on
