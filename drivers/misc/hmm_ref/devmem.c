@@ -279,7 +279,7 @@ static inline bool any_set(const unsigned long *bitmap, unsigned int bit,
 	return find_next_bit(bitmap, bit + nr, bit) < bit + nr;
 }
 
-/* Does returning @nr pages move a block to another list? */
+/* True if returning @nr pages moves a block to another list. */
 static inline bool changes_list(const struct hmm_ref_block *block,
 				unsigned int nr)
 {

@@ -56,7 +56,7 @@ static bool page_is_ready(struct hmm_ref_range *range, unsigned long addr)
 }
 
 /*
- * Whether pages of a mapping can become exclusive. Without this check the write
+ * True if pages of a mapping can become exclusive. Without this check the write
  * fault before make_device_exclusive() would allocate blocks of a file and copy
  * huge pages, only for the command to fail. Return: 0 or -errno.
  */

@@ -30,7 +30,7 @@ static inline bool wants_device(const struct hmm_ref_to_device *to,
 	return page ? folio_test_anon(page_folio(page)) : !to->move.peer;
 }
 
-/* Do all collected entries need a device page? */
+/* True if all collected entries need a device page. */
 static inline bool all_want_device(const struct hmm_ref_to_device *to)
 {
 	return vma_is_anonymous(to->move.args.vma) && !to->move.peer;

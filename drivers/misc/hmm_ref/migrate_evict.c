@@ -318,7 +318,7 @@ bool hmm_ref_evict_all(struct hmm_ref_device *dev, unsigned long timeout)
 /* Passes over pages that are locked. */
 #define EVICT_PASSES	3
 
-/* Was a page handed out for an owner? */
+/* True if a page was handed out for an owner. */
 static bool is_owned(struct page *page, const struct hmm_ref_owner *owner)
 {
 	struct folio *folio = page_folio(page);

@@ -99,7 +99,7 @@ void hmm_ref_pgtable_zap(struct hmm_ref_pgtable *pt, unsigned long start,
 void hmm_ref_pgtable_trim(struct hmm_ref_pgtable *pt);
 bool hmm_ref_pgtable_is_trimmed(struct hmm_ref_pgtable *pt);
 
-/* Whether it maps nothing. The result may be stale without the lock. */
+/* True if nothing is mapped. The result may be stale without the lock. */
 static inline bool hmm_ref_pgtable_is_empty(const struct hmm_ref_pgtable *pt)
 {
 	return !READ_ONCE(pt->table);

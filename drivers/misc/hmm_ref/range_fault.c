@@ -119,7 +119,7 @@ static bool suffices(unsigned long hmm_pfn, bool write)
 	return hmm_pfn & HMM_PFN_VALID && (!write || hmm_pfn & HMM_PFN_WRITE);
 }
 
-/* Whether memory of one of these pages has failed. Only own pages count. */
+/* True if memory of one of these pages has failed. Only own pages count. */
 static bool any_lost(struct hmm_ref_range *range, unsigned long hmm_pfn,
 		     unsigned int nr)
 {
@@ -214,7 +214,7 @@ static int dev_fault_missing(struct hmm_ref_range *range,
 	return rc ? rc : 1;
 }
 
-/* Whether the CPU maps the page by a PMD, so that the device can do the same. */
+/* True if the CPU maps the page by a PMD, so that the device can do the same. */
 static bool is_leaf(struct hmm_ref_range *range, unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_map_order(hmm_pfn) >= HMM_REF_BLOCK_ORDER &&

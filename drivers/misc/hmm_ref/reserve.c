@@ -35,7 +35,7 @@ static int grow(struct hmm_ref_devmem *dm)
 	return rc && rc != -ENOSPC ? -ENOMEM : rc;
 }
 
-/* Are fewer than @nr pages free or, with @whole, no block? */
+/* True if fewer than @nr pages are free or, with @whole, no block. */
 static bool is_short(struct hmm_ref_devmem *dm, unsigned long nr, bool whole)
 {
 	bool is;

@@ -94,7 +94,7 @@ static inline struct page *seen_page(unsigned long hmm_pfn)
 }
 
 /*
- * Whether NUMA balancing or a userfaultfd traps the next access to a page.
+ * True if NUMA balancing or a userfaultfd traps the next access to a page.
  * Nothing but the number in its entry is known.
  */
 static inline bool is_trapped(unsigned long hmm_pfn)

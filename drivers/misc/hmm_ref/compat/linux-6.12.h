@@ -143,7 +143,7 @@ static inline int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	return -EBUSY;
 }
 
-/* Whether a page that has just been faulted in belongs to a large folio. */
+/* True if a page that has just been faulted in belongs to a large folio. */
 static inline bool hmm_ref_compat_in_large(struct mm_struct *mm,
 					   unsigned long addr)
 {

@@ -60,7 +60,7 @@ static unsigned int nr_flawed(const struct dmt *f)
 	return nr;
 }
 
-/* Whether some block can become a large folio. */
+/* True if a block can become a large folio. */
 static bool any_whole(const struct dmt *f)
 {
 	unsigned int first;

@@ -99,7 +99,10 @@ int range_fill(const struct range *range, enum fill fill, unsigned int seed, boo
 	return 0;
 }
 
-/* Does every byte hold the data of @seed, or zero for a hole? Brings all pages to system memory. */
+/*
+ * True if every byte holds the data of @seed, or zero for a hole. Brings all
+ * pages to system memory.
+ */
 bool range_is(const struct range *range, enum fill fill, unsigned int seed)
 {
 	unsigned long i;

@@ -256,7 +256,7 @@ static int expect_place(const struct job *job, enum place place)
 	return where.present == npages ? 0 : -EPROTO;
 }
 
-/* Has the kernel provided huge pages? */
+/* True if the kernel has provided huge pages. */
 static int expect_kind(const struct job *job)
 {
 	struct whereabouts where;

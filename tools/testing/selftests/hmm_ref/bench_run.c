@@ -232,7 +232,7 @@ static bool team_is_alive(void)
 	return true;
 }
 
-/* Have all processes been started? */
+/* True if all processes have been started. */
 bool team_is_whole(unsigned int processes)
 {
 	unsigned int i;

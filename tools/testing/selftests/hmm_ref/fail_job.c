@@ -461,7 +461,7 @@ bool job_settle(struct job *job)
 	return good;
 }
 
-/* Is memory mapped by a huge page? To be called before job_prepare(). */
+/* True if memory is mapped by a huge page. To be called before job_prepare(). */
 bool job_gets_large(struct job *job)
 {
 	struct hmm_ref_page_state state = {};

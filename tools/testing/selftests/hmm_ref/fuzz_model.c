@@ -36,7 +36,7 @@ __thread char *scratch;		/* SMALL_PAGES */
 __thread char *data;		/* SMALL_PAGES */
 __thread unsigned int injected_before;
 
-/* May a copy have failed during this operation? */
+/* True if a copy may have failed during this operation. */
 bool may_fail(void)
 {
 	unsigned int now = shared_get(injected);
@@ -221,7 +221,7 @@ void note_dropped(struct region *region, unsigned long page, unsigned long npage
 		region->state[page] = (region->state[page] & ~GUARDED) | DROPPED;
 }
 
-/* Do all pages of [off, off + n) have these bits? */
+/* True if all pages of [off, off + n) have these bits. */
 bool may(struct region *region, size_t off, size_t n, unsigned char bits)
 {
 	size_t page;

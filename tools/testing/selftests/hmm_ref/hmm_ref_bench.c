@@ -84,7 +84,7 @@ static bool source_ready(enum source source)
 	return false;
 }
 
-/* Is the combination possible? Others are left out silently. */
+/* True if the combination is possible. Others are left out silently. */
 static bool is_wanted(const struct figure *figure)
 {
 	const struct operation_info *op = &operations[figure->op];

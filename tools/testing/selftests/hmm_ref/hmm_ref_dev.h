@@ -49,13 +49,13 @@ static inline unsigned long block_pages(void)
 	return block_size() / page_size();
 }
 
-/* Do large folios stay whole on the device? Older kernels only migrate single pages. */
+/* True if large folios stay whole on the device. Older kernels only migrate single pages. */
 static inline bool keeps_large(void)
 {
 	return hmm_ref_dev_info.out_folio_size > page_size();
 }
 
-/* Does the kernel have all fixes of patches/core? */
+/* True if the kernel has all fixes of patches/core. */
 static inline bool core_is_fixed(void)
 {
 	return hmm_ref_dev_info.out_features & HMM_REF_FEATURE_CORE_FIXED;

@@ -14,7 +14,7 @@
 #include "kselftest.h"
 #include "hmm_ref_file.h"
 
-/* Is the kernel older than this version? A missing feature is no failure then. */
+/* True if the kernel is older than this version. A missing feature is no failure then. */
 static inline bool kernel_before(unsigned int major, unsigned int minor)
 {
 	struct utsname kernel;

@@ -17,7 +17,7 @@
 #define SWAP_PAGES	16384UL
 #define SWAP_MAGIC	"SWAPSPACE2"
 
-/* Does the table have more than its heading? */
+/* True if the table has more than its heading. */
 static inline bool swap_exists(void)
 {
 	char text[1024];

@@ -144,7 +144,7 @@ static inline long event_number(const struct trace_event *event, const char *key
 	return text ? strtol(text, NULL, 0) : -0xbadL;
 }
 
-/* Is a word among the arguments? */
+/* True if a word is among the arguments. */
 static inline bool event_says(const struct trace_event *event, const char *word)
 {
 	size_t len = strlen(word);

@@ -39,7 +39,7 @@ static int corrupt(unsigned long pfn)
 	return write_file(HWPOISON, text);
 }
 
-/* Does an access at @addr get SIGBUS? Also checks the address in the signal. */
+/* True if an access at @addr raises SIGBUS. Also checks the address in the signal. */
 static bool is_lost(const char *addr)
 {
 	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };

@@ -28,7 +28,7 @@ FIXTURE(numa)
 	int fd;
 };
 
-/* Are there two nodes with memory? */
+/* True if two nodes have memory. */
 static bool have_nodes(void)
 {
 	char text[64];

@@ -253,7 +253,7 @@ struct pull {
 	unsigned long long migrated;
 };
 
-/* Has the attribute failed as many steps as it was armed for? */
+/* True if the attribute has failed as many steps as it was armed for. */
 static bool attr_wait(const char *attr)
 {
 	unsigned long long deadline = now_ms() + MEET_MS;

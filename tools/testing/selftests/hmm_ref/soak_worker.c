@@ -164,7 +164,7 @@ static int run_kind(const struct soak_op *op)
 	}
 }
 
-/* Does the operation change no data, so that it may run beside the main thread? */
+/* True for operations that change no data: they may run beside the main thread. */
 static bool only_moves(enum soak_kind kind)
 {
 	switch (kind) {

@@ -59,7 +59,7 @@ static unsigned long count_dirty(const char *mem, unsigned long npages)
 	return dirty;
 }
 
-/* Does this kernel, on this machine, support the bit? */
+/* True if this kernel, on this machine, supports the bit. */
 static bool works(char *mem)
 {
 	touch_write(mem, touch_read(mem));
