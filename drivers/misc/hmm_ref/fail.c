@@ -73,6 +73,7 @@ static const char *const fail_names[] = {
 static const char *const slow_names[] = {
 	[HMM_REF_SLOW_ROOM] = "slow_room",
 	[HMM_REF_SLOW_REPORT] = "slow_report",
+	[HMM_REF_SLOW_IDLE] = "slow_idle",
 };
 
 /**

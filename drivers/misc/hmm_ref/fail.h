@@ -52,11 +52,13 @@ enum hmm_ref_fail_class {
  * enum hmm_ref_slow_step - steps that tests can have take long
  * @HMM_REF_SLOW_ROOM: making room in the device page table
  * @HMM_REF_SLOW_REPORT: a report that memory of the device has failed
+ * @HMM_REF_SLOW_IDLE: freeing a range that maps nothing
  * @HMM_REF_SLOW_STEPS: how many there are
  */
 enum hmm_ref_slow_step {
 	HMM_REF_SLOW_ROOM,
 	HMM_REF_SLOW_REPORT,
+	HMM_REF_SLOW_IDLE,
 	HMM_REF_SLOW_STEPS,
 };
 

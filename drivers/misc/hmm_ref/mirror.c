@@ -313,6 +313,7 @@ static void end_idle(struct work_struct *work)
 		if (idle &&
 		    time_after(jiffies, READ_ONCE(range->used) + IDLE) &&
 		    range_take(range)) {
+			hmm_ref_slow(HMM_REF_SLOW_IDLE);
 			range_end(range);
 		} else {
 			again |= idle;

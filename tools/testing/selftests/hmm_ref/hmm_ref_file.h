@@ -13,6 +13,7 @@
 /* Milliseconds that a step takes at least. */
 #define SLOW_ROOM		"/sys/kernel/debug/hmm_ref/slow_room"
 #define SLOW_REPORT		"/sys/kernel/debug/hmm_ref/slow_report"
+#define SLOW_IDLE		"/sys/kernel/debug/hmm_ref/slow_idle"
 
 /* Timeout of a batch of copies, in milliseconds. */
 #define COPY_TIMEOUT		"/sys/module/hmm_ref/parameters/copy_timeout"

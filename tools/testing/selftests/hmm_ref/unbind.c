@@ -333,6 +333,39 @@ TEST_F_TIMEOUT(unbind, beside_a_slow_allocation, 300)
 		SKIP(return, "the allocation has not begun in time");
 }
 
+/*
+ * A range that maps nothing is freed while the device is removed. The removal waits for that, since
+ * the range holds memory for DMA addresses of the device.
+ */
+TEST_F_TIMEOUT(unbind, beside_an_idle_range, 300)
+{
+	unsigned long long began, took = 0;
+	char *mem, word[8];
+	int i, old;
+
+	if (access(SLOW_IDLE, W_OK))
+		SKIP(return, "no slow_idle (CONFIG_FAULT_INJECTION_DEBUG_FS)");
+	/* A removal that does not take long did not find the range being freed. */
+	for (i = 0; i < ROUNDS && took < 5000; i++) {
+		mem = test_map_blocks(1);
+		touch_write(mem, 1);
+		ASSERT_EQ(0, _test_read(self->fd, mem, sizeof(word), word));
+		ASSERT_EQ(0, write_file(SLOW_IDLE, "10000"));
+		ASSERT_EQ(0, munmap(mem, block_size()));
+		/* The driver frees a range after a second without use. */
+		usleep(3000 * 1000);
+		ASSERT_EQ(0, write_file(SLOW_IDLE, "0"));
+		began = now_ms();
+		ASSERT_EQ(0, device_unbind(self->nr));
+		took = now_ms() - began;
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+	if (took < 5000)
+		SKIP(return, "no range was being freed in time");
+}
+
 /* Touches its pages all the time. */
 static int touch_main(void *arg)
 {
