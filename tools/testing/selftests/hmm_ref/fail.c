@@ -6,7 +6,7 @@
  *
  * Covers: entries filled before the failure that are finalized without having been committed, which
  * loses their data; a copy error that is ignored, so that user space sees stale memory; a failed
- * neighbour, or a moment without memory, that kills a process which only touched its own page.
+ * neighbour, or a short lack of memory, that kills a process which only touched its own page.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
@@ -81,7 +81,7 @@ TEST_F(fail, clear_of_a_hole)
 	EXPECT_TRUE(page_is_zero(hole));
 }
 
-/* A range that is invalidated during each attempt is migrated all the same. */
+/* A range that is invalidated during each attempt still migrates. */
 TEST_F(fail, unstable_range_migrates)
 {
 	struct hmm_ref_migrate cmd;
@@ -275,7 +275,7 @@ TEST_F(fail, copy_of_a_neighbour)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* As above, where there is no neighbour: the mapping has one page. */
+/* As above, without a neighbour: the mapping has one page. */
 TEST_F(fail, copy_of_a_single_page)
 {
 	char *page = self->mem + page_size();
@@ -304,7 +304,7 @@ TEST_F(fail, copy_fails_forever)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Only this process's user allocations fail: the one after @passed others. */
+/* Fails one user allocation of this process: the one after @passed others. */
 static int fail_page_after(int passed)
 {
 	int rc = write_file(FAIL_PAGE "task-filter", "Y");
@@ -325,7 +325,7 @@ static int fail_page_stop(void)
 
 /*
  * Fails the first page allocation of MIGRATE, then the second, and so on until none fails. Returns
- * how many did fail.
+ * the number that failed.
  */
 static int sweep(struct __test_metadata *_metadata, int fd, char *mem,
 		 unsigned int direction)
@@ -353,7 +353,8 @@ TEST_F(fail, memory_to_system)
 	int failures = sweep(_metadata, self->fd, self->mem, HMM_REF_TO_SYSTEM);
 
 	/*
-	 * Each page needs one allocation. The failed one may have had a fallback, as in the slab.
+	 * Each page needs one allocation. The failed allocation may have had a fallback, as in the
+	 * slab.
 	 */
 	EXPECT_LE((int)PAGES * 3 / 4, failures);
 	test_cpu_data(self->mem, PAGES, 1);
@@ -365,7 +366,7 @@ TEST_F(fail, memory_to_device)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* Without memory for a moment, the fault is repeated, and the task gets no signal. */
+/* When memory is short for a moment, the fault is repeated, and the task gets no signal. */
 TEST_F(fail, memory_for_cpu_fault)
 {
 	int passed;

@@ -2,12 +2,11 @@
 /*
  * One class of steps fails every time, for as long as the operation runs: no device memory, a
  * broken engine, no system memory, a range that is never stable. The operation ends, with the error
- * that the table in Documentation/misc-devices/hmm_ref/fault-injection.rst has for it, or succeeds
- * by other means. Afterwards, without failures, it succeeds, and the data has been right all the
- * time.
+ * that the table in Documentation/misc-devices/hmm_ref/fault-injection.rst lists, or succeeds by
+ * other means. Afterwards, without failures, it succeeds, and the data is right throughout.
  *
  * Covers: a loop that does not end because a step fails every time; an error that the operation
- * does not document; a fallback that needs the same memory that cannot be allocated.
+ * does not document; a fallback that needs the very memory that cannot be allocated.
  *
  * Needs a kernel with fault injection in debugfs, as the debug flavour has.
  */
@@ -47,7 +46,7 @@ FIXTURE_VARIANT_ADD(always, vram_to_device) {
 	.class = "vram", .fresh = true, .run = run_to_device, .rc = -ENOMEM,
 };
 
-/* Migration is best effort: skipped pages are counted, and are no error. */
+/* Migration is best effort: skipped pages are counted, and are not an error. */
 FIXTURE_VARIANT_ADD(always, handout_to_device) {
 	.class = "handout", .run = run_to_device,
 };
@@ -61,7 +60,7 @@ FIXTURE_VARIANT_ADD(always, handout_old_to_device) {
 	.old = true,
 };
 
-/* A folio is not split for want of a free block on the device: it stays. */
+/* A folio is not split for lack of a free block on the device: it stays. */
 FIXTURE_VARIANT_ADD(always, large_to_device) {
 	.class = "large", .large = true, .run = run_to_device, .rc = -ENOMEM,
 };
@@ -360,7 +359,7 @@ TEST_F(always, ends)
 	rc = variant->cpu ? child_run(run_in_child, job) : job_run(job);
 	ASSERT_EQ(0, attr_disarm(self->attr));
 	/*
-	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for want of
+	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for lack of
 	 * memory.
 	 */
 	if (rc == -EFAULT && variant->rc == -ENOMEM && kernel_before(7, 0))
@@ -450,7 +449,7 @@ FIXTURE_TEARDOWN_PARENT(never)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* No table can be allocated for the device page table: an immediate error, and the right one. */
+/* No table can be allocated for the device page table: the error is immediate and correct. */
 TEST_F(never, device_page_table)
 {
 	char byte = 0x5a, *first = self->mem;

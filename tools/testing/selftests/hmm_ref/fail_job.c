@@ -4,7 +4,7 @@
  *
  * A round is: job_prepare(), arm, job_run(), disarm, job_run() once more, job_verify(),
  * job_settle(). Only job_run() runs with failures armed. It touches only memory and code that were
- * touched before. Nothing here asserts: functions return -errno, or print a message by CHECK().
+ * touched before. No function here asserts: functions return -errno, or print a message by CHECK().
  */
 #include "fail_job.h"
 #include "hmm_ref_old.h"
@@ -201,7 +201,7 @@ int run_touch(struct job *job)
 	return 0;
 }
 
-/* Writes the data that the second page holds already. */
+/* Writes the data that the second page already holds. */
 int run_touch_write(struct job *job)
 {
 	unsigned long *word = (unsigned long *)(job->mem + page_size());
@@ -280,7 +280,7 @@ static int job_fill(struct job *job)
 	return there == (long)job->filler_pages ? 0 : -EPROTO;
 }
 
-/* The filler has its data, on the device or not. */
+/* True if the filler has its data, on the device or not. */
 bool job_verify_filler(struct job *job)
 {
 	return job->room == ROOM_PLENTY ||
@@ -461,7 +461,7 @@ bool job_settle(struct job *job)
 	return good;
 }
 
-/* True if memory is mapped by a huge page. To be called before job_prepare(). */
+/* True if memory is mapped by a huge page. Call it before job_prepare(). */
 bool job_gets_large(struct job *job)
 {
 	struct hmm_ref_page_state state = {};

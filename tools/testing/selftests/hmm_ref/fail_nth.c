@@ -7,12 +7,12 @@
  * once, the data is right, and nothing leaks.
  *
  * The kernel counts the steps of this task only (/proc/self/task/.../fail-nth), so neither their
- * order nor their number need to be known. A test prints how many there were. A test that finds no
+ * order nor their number need to be known. A test prints the number of steps. A test that finds no
  * step has tested nothing, and fails, unless it is marked as having none.
  *
  * Covers: memory for the device page table that could not be allocated, without an error; a pointer
  * that is used although the allocation failed; an open that fails and leaks; a system call that
- * returns EFAULT because its buffer was on a device and there was no memory for a moment.
+ * returns EFAULT because its buffer was on a device and memory was short for a moment.
  *
  * Needs a kernel with failslab, fail_page_alloc and their debugfs, as the debug flavour has.
  */
@@ -290,8 +290,8 @@ FIXTURE_VARIANT_ADD(nth, exclusive_large) {
 };
 
 /*
- * The device is full, so that room has to be made by eviction: a coherent device, and a private one
- * where that is small (hmm_ref_fail.sh).
+ * The device is full, so eviction has to make room: on a coherent device, and on a private one if
+ * it is small (hmm_ref_fail.sh).
  */
 FIXTURE_VARIANT_ADD(nth, full_to_device) {
 	.name = "full_to_device", .run = run_to_device, .room = ROOM_FULL,
@@ -367,8 +367,8 @@ FIXTURE_TEARDOWN_PARENT(nth)
 }
 
 /*
- * Runs one round: the @nth step fails, and then @more steps of each class. Returns how many of @nth
- * steps were not reached.
+ * Runs one round: the @nth step fails, and then @more steps of each class. Returns the number of
+ * the @nth steps that were not reached.
  */
 static int one_round(struct __test_metadata *_metadata, const struct sweeper *sweeper,
 		     struct job *job, int nth, int more, int *errors)
@@ -389,7 +389,7 @@ static int one_round(struct __test_metadata *_metadata, const struct sweeper *sw
 	}
 	ASSERT_LE(0, left);
 	/*
-	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for want of
+	 * In older kernels, hmm_range_fault() returns EFAULT for a fault that fails for lack of
 	 * memory.
 	 */
 	if (rc == -EFAULT && kernel_before(7, 0))
@@ -412,8 +412,8 @@ static int one_round(struct __test_metadata *_metadata, const struct sweeper *sw
 }
 
 /*
- * Fails the first step, and each @every one, until there is none. Returns the number of the last
- * step.
+ * Fails the first step, then every @every-th one, until there is none. Returns the number of the
+ * last step.
  */
 static int sweep(struct __test_metadata *_metadata, const struct sweeper *sweeper,
 		 struct job *job, int every, int more, int *errors)

@@ -3,8 +3,8 @@
  * Every step of probe and of remove fails once, as in fail_nth. Both run in the context of the task
  * that writes to bind or unbind in sysfs.
  *
- * A bind either fails and leaves nothing behind, or there is a device that works. The error is
- * ENOMEM, or EBUSY where the core does not tell the two apart. Without memory for the device node
+ * A bind either fails and leaves nothing behind, or succeeds, and the device works. The error is
+ * ENOMEM, or EBUSY where the core does not distinguish the two. Without memory for the device node
  * or for the folder in debugfs, the core continues without it: bind succeeds, and the next unbind
  * must handle that. Remove cannot fail: a process that has pages on the device keeps its data.
  *

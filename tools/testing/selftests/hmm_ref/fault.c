@@ -3,9 +3,9 @@
  * The CPU touches pages that are on the device. Every kind of access gets the data, and writes of
  * either side are visible to the other.
  *
- * Covers: a fault that copies into a page that was not there; a fault that kills the process
- * because it could migrate only one page; a page that two threads fault at once, with
- * the right data for only one of them.
+ * Covers: a fault that copies into a page that was not present; a fault that kills the process
+ * because it could migrate only one page; a page that two threads fault at the same time, and only
+ * one of them gets the right data.
  */
 #include "hmm_ref_utils.h"
 
@@ -162,7 +162,7 @@ TEST_F(fault, taking_turns)
 	ASSERT_EQ(expected, counter_get(word));
 }
 
-/* Each side writes its half of every page, over and over. */
+/* Each side repeatedly writes its half of every page. */
 TEST_F(fault, halves_of_a_page)
 {
 	unsigned long half = page_size() / 2, i;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How many pages a CPU fault migrates: many where a process accesses its memory sequentially, few
- * where it accesses it at random.
+ * The number of pages that a CPU fault migrates: many if a process accesses its memory
+ * sequentially, few if it accesses it at random.
  *
  * Covers: one page per fault, which makes sequential access several times as expensive; neighbours
  * that are not accessed, each of which costs a copy in both directions. The tests count faults and
@@ -20,7 +20,7 @@ FIXTURE(around)
 	char most[16];
 	int fd;
 	char *mem;
-	unsigned long long faults, pages;	/* by the last touches */
+	unsigned long long faults, pages;	/* of the last touches */
 };
 
 FIXTURE_SETUP(around)
@@ -50,8 +50,8 @@ static void touch_page(void *mem, unsigned long page)
 }
 
 /*
- * Touches pages that a function of the turn selects. self->faults and self->pages are the counts
- * for it.
+ * Touches pages that a function of the turn selects. self->faults and self->pages are the counts of
+ * these touches.
  */
 #define test_touches(turns, page) do { \
 	struct hmm_ref_stats before, after; \

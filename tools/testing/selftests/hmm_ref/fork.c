@@ -72,7 +72,7 @@ TEST_F(fork, child_reads)
 	test_cpu_data(self->mem, PAGES, 1);
 }
 
-/* The child reports that it has started, and looks when it is told to. */
+/* The child reports that it has started, and reads when it is told to. */
 static int child_waits_and_reads(void *arg)
 {
 	struct family *family = arg;

@@ -45,7 +45,7 @@ static void start_worker(unsigned int nr)
 }
 
 /*
- * The children of the worker are children of this process now. When this returns, they have freed
+ * The children of the worker are now children of this process. When this returns, they have freed
  * their memory.
  */
 static void end_group(unsigned int nr, pid_t group)
@@ -326,8 +326,8 @@ static void check_empty(void)
 		fd = hmm_ref_open(i);
 		rc = fd < 0 ? fd : -ETIMEDOUT;
 		/*
-		 * The batch of a CPU may hold a reference to an mlocked page until it is drained,
-		 * as may that of a CPU which has put the last reference to an mm that eviction
+		 * The batch of a CPU may hold a reference to an mlocked page until it is drained.
+		 * So may the batch of a CPU that has put the last reference to an mm that eviction
 		 * held.
 		 */
 		for (tries = 0; rc == -ETIMEDOUT && tries < 3; tries++) {

@@ -31,7 +31,7 @@ static void *bad_pointer(const struct op *op, const void *cmd, size_t size)
 	case 1:
 		return IDS + op->offset;
 	case 2:
-		/* The mapping ends behind the buffers. */
+		/* The mapping ends after the buffers. */
 		at = data + SMALL_PAGES * PAGE - 1 - op->offset % size;
 		size = data + SMALL_PAGES * PAGE - at;
 		break;

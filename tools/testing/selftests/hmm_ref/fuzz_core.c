@@ -69,7 +69,7 @@ int do_place(const struct op *op)
 
 /* ---- pins ------------------------------------------------------------------------ */
 
-/* Kept open by this process: the read end of a pipe, a ring. fd + 1, 0 is none. */
+/* Kept open by this process: the read end of a pipe, a ring. The value is fd + 1, or 0 for none. */
 int held_pipe;
 static int held_ring;
 

@@ -40,8 +40,8 @@ int file_fd(unsigned int file)
 }
 
 /*
- * A thread may use an fd that another one has just closed. It must not be that of a file of the
- * other kind by then, so each kind has its own range of numbers.
+ * A thread may use an fd that another one has just closed. By then it must not belong to a file of
+ * the other kind, so each kind has its own range of numbers.
  */
 int own_number(int fd, bool old)
 {

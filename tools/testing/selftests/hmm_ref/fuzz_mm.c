@@ -4,8 +4,8 @@
  * fuzz_dev.c, each returns 0 or an error that is allowed.
  *
  * In an owned region each operation has a known outcome, which the model follows. Pages in an
- * unknown state, because an operation failed half way, are mapped anew. The chaos region is for all
- * other operations: several threads at a time, and all kinds of mappings.
+ * unknown state, because an operation failed half way, are mapped again. The chaos region is for
+ * all other operations: several threads at a time, and all kinds of mappings.
  */
 #include <signal.h>
 #include <sys/uio.h>

@@ -19,7 +19,7 @@
 
 static unsigned char asked_big[2 * 512];
 
-/* Small regions begin and end off a block, so that no huge page can be mapped there. */
+/* Small regions neither begin nor end at a block boundary, so no huge page can be mapped there. */
 struct region regions[REGIONS] = {
 	[R_BIG] = { (char *)MEGA(2), 2 * 512, true, (char *)MEGA(64), (void *)MEGA(80),
 		    asked_big },

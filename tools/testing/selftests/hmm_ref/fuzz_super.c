@@ -175,8 +175,8 @@ void inject(bool on)
 #define ENOUGH		100	/* fewer operations of a kind are not judged */
 
 /*
- * Of 100 operations of a kind that could be tried, at least good have to succeed, and at most
- * busy may fail for a lack of memory or a busy page. The first bound is far below the rate of a
+ * Of 100 operations of a kind that could be tried, at least good have to succeed, and at most busy
+ * may fail for lack of memory or because a page is busy. The first bound is far below the rate of a
  * correct driver, where operations are refused for good reasons: holes, protection, a device that
  * is not bound, a file of another process.
  */

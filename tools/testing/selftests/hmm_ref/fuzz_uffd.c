@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's userfaultfd. Each process has one, and a thread that serves it: a missing page
- * becomes zeros, as the model expects it without userfaultfd. A write to a protected page is let
+ * becomes zeros, as the model expects without userfaultfd. A write to a protected page is let
  * through and recorded.
  *
  * The model knows which pages of the owned regions are write-protected (GUARDED). A write to one of

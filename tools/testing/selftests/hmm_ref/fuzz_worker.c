@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The fuzzer's processes. A worker is a process with up to three threads, each of which may have a
- * child. All of them are one process group. They run their programs until these end, or they are
- * killed, or the run is over. During a pause no operation is under way: children have exited,
- * threads sleep.
+ * child. All of them are one process group. They run until their programs end, they are killed, or
+ * the run is over. During a pause no operation is under way: children have exited, threads sleep.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -7,11 +7,11 @@
  *
  * This file measures one figure after the other. A figure is a combination of the listed options: a
  * source, an operation, a kind of page, a way to fill memory, a size, a number of threads and of
- * processes. Repetitions end when the confidence interval of the mean is narrow enough, or when
- * time is over.
+ * processes. Repetitions end when the confidence interval of the mean is narrow enough, or when the
+ * time is up.
  *
- * Exit status: 0, even if single figures could not be measured, which the output says; 1 if there
- * was nothing to measure or a file could not be written; 2 for bad options; 130 when interrupted.
+ * Exit status: 0, even if some figures could not be measured (the output says so); 1 if there was
+ * nothing to measure or a file could not be written; 2 for bad options; 130 when interrupted.
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -84,7 +84,7 @@ static bool source_ready(enum source source)
 	return false;
 }
 
-/* True if the combination is possible. Others are left out silently. */
+/* True if the combination is possible. Other combinations are left out silently. */
 static bool is_wanted(const struct figure *figure)
 {
 	const struct operation_info *op = &operations[figure->op];

@@ -4,7 +4,7 @@
  * process or of another one.
  *
  * Covers: device memory that is not cleared for a hole, so that data which MADV_DONTNEED dropped
- * comes back; a fault that copies into a hole during migration to system memory; data of another
+ * reappears; a fault that copies into a hole during migration to system memory; data of another
  * process in a page that is allocated again.
  */
 #include "hmm_ref_utils.h"
@@ -103,7 +103,7 @@ TEST_F(holes, are_writable)
 	test_dev_data(self->fd, self->mem, PAGES, 2);
 }
 
-/* The device can write the page right away: without a copy, and without moving it. */
+/* The device can write the page immediately, without copying or moving it. */
 TEST_F(holes, need_no_copy)
 {
 	struct hmm_ref_page_state states[PAGES];
@@ -152,7 +152,7 @@ TEST_F(holes, device_access)
 
 /* ---- old data ------------------------------------------------------------------- */
 
-/* Dropped data does not come back, whichever device page is allocated next. */
+/* Dropped data does not reappear, whichever device page is allocated next. */
 TEST_F(holes, dontneed_then_migrate)
 {
 	unsigned long i;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A PCI device is unplugged and plugged in again by the machine: by an ACPI request, which the
- * driver serves by releasing the device, whatever pages processes have on it; or without a request.
+ * The machine unplugs a PCI device and plugs it in again: by an ACPI request, which the driver
+ * serves by releasing the device, whatever pages processes have on it; or without a request.
  *
  * Covers: a removal that differs from an unbind; pages that are lost with the device or cannot
- * leave it; a device that does not get its old number again; and, without a request, the value that
- * a bus returns for a missing device, taken for data of a process.
+ * leave it; a device that does not get its old number again; and, without a request, a driver that
+ * mistakes the value which a bus returns for a missing device for data of a process.
  *
  * Needs QEMU, and a channel to it: scripts/vm.sh with GPUS forwards lines of the file $HMM_REF_QMP
  * that begin with $nonce.
@@ -40,7 +40,7 @@ static int request(const char *command, const char *arguments)
 }
 
 static const char *gpu = "gpu0";	/* name of the device in QEMU */
-static unsigned int plugged;	/* how often it was plugged */
+static unsigned int plugged;	/* number of times it was plugged */
 
 static int unplug(void)
 {
@@ -71,7 +71,8 @@ static int plug(void)
 }
 
 /*
- * Repeats the request until the device is there, or gone: QEMU may still be busy with the last one.
+ * Repeats the request until the device is present, or gone: QEMU may still be busy with the last
+ * one.
  */
 static int wait_for(int (*ask)(void), bool there)
 {
@@ -117,7 +118,7 @@ struct child {
 	unsigned long *go;
 };
 
-/* Shares the pages, and looks at them when the device is gone. */
+/* Shares the pages, and checks them when the device is gone. */
 static int look_later(void *arg)
 {
 	struct child *child = arg;
@@ -267,7 +268,7 @@ static void __test_gone(struct __test_metadata *_metadata, char *mem, unsigned l
 
 #define test_gone()	__test_gone(_metadata, self->mem, self->npages)
 
-/* What an administrator does about a device that does not answer. */
+/* Removes a device that does not answer, as an administrator would. */
 static int remove_device(void *unused)
 {
 	unsigned long long begin = now_ms();

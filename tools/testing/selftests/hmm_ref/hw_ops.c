@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Each operation that a device has for the core, struct hmm_ref_hw_ops, is called by the tests, on
- * whatever device 0 is: a probe at the device's function counts the calls that a command causes.
+ * The tests call each operation that a device provides for the core (struct hmm_ref_hw_ops),
+ * whatever kind of device 0 is: a probe at the device's function counts the calls that a command
+ * causes.
  *
- * Stands for: an operation that no test of a port has ever called.
+ * Covers: an operation that no test of a port has ever called.
  */
 #include <sys/mman.h>
 
@@ -15,7 +16,10 @@
 #define PROBES		TRACEFS "kprobe_events"
 #define EVENTS		TRACEFS "events/hmm_ref_ops/"
 
-/* Event: its function, on a simulated device and on PCI. NULL where it has no such operation. */
+/*
+ * For each event, the function on a simulated device and on PCI, or NULL if there is no such
+ * operation.
+ */
 static const struct {
 	const char *event;
 	const char *simulated;
@@ -39,7 +43,7 @@ static const char *function_of(unsigned int i)
 	return is_simulated(0) ? ops[i].simulated : ops[i].pci;
 }
 
-/* Adds to the file, which write_file() would begin anew. */
+/* Appends to the file, unlike write_file(). */
 static int add_probe(const char *event, const char *function)
 {
 	char line[160];
@@ -157,7 +161,7 @@ TEST_F(hw_ops, flush)
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
 }
 
-/* A chunk that is made has memory; a device that is unbound has none. */
+/* Adding a chunk allocates memory, and unbinding the device frees it. */
 TEST_F(hw_ops, vram)
 {
 	if (!device_can_unbind(0))
@@ -194,7 +198,7 @@ TEST_F(hw_ops, reset)
 	EXPECT_EQ(1, touch_read(self->mem));
 }
 
-/* Optional: a device without it gets the data of its peers by way of system memory. */
+/* Optional: a device without it gets the data of its peers through system memory. */
 TEST_F(hw_ops, reaches)
 {
 	struct hmm_ref_migrate cmd;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * I/O that the kernel does on memory of a process for AIO and io_uring, with fixed buffers, too.
- * The memory is on the device, or being migrated, or pinned, and then has to stay.
+ * I/O that the kernel performs on memory of a process for AIO and io_uring, including fixed
+ * buffers. The memory is on the device, or being migrated, or pinned; pinned memory has to stay.
  *
  * Covers: a pinned page that is migrated during the I/O; pins that keep pages off the device after
  * the I/O has ended.

@@ -147,7 +147,7 @@ TEST_F(large, cpu_fault_on_a_part)
 }
 
 /*
- * As above, with the first page of the folio among the neighbours: the core took it for the page
+ * As above, with the first page of the folio among the neighbours: the core mistook it for the page
  * that the fault has locked, and unlocked it.
  */
 TEST_F(large, cpu_fault_near_the_head)

@@ -51,7 +51,7 @@ FIXTURE_TEARDOWN_PARENT(scarce)
 	leak_check_end(_metadata, &self->leak);
 }
 
-/* Makes a huge page of the memory again. Returns false when none can be allocated. */
+/* Makes the memory a huge page again. Returns false when none can be allocated. */
 static bool refill(int fd, char *mem)
 {
 	return !madvise(mem, block_size(), MADV_DONTNEED) && !map_huge(fd, mem);
@@ -80,8 +80,8 @@ TEST_F(scarce, for_a_hole)
 }
 
 /*
- * The pages of a hole are in two blocks. The second block fails the first time, as if reserved
- * pages had been retired: no page is filled then, and all of them the second time.
+ * The pages of a hole are in two blocks. The first time, the second block fails, as if reserved
+ * pages had been retired, and no page is filled. The second time, all pages are filled.
  */
 TEST_F(scarce, too_few_for_a_hole)
 {

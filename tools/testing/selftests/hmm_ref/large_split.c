@@ -4,11 +4,11 @@
  * migrates to system memory in every way. Each variant is a way to split and a place, each test a
  * way to migrate. FORK: a child unmaps the page, and the parent keeps the folio whole. WRITE: the
  * device writes to the page for the parent. On a kernel that splits every page that migrates to a
- * device, the data has to be right all the same.
+ * device, the data still has to be right.
  *
- * Covers: a large folio whose parts are looked up by its head; a page copied instead of another
- * one; split folios that are freed twice, or never; a device page table that still maps pages which
- * were unmapped; a migration that needs the folio whole.
+ * Covers: a large folio whose parts are looked up by its head; a wrong page that is copied; split
+ * folios that are freed twice, or never; a device page table that still maps pages which were
+ * unmapped; a migration that needs the folio whole.
  */
 #include "hmm_ref_huge.h"
 

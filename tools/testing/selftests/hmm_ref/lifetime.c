@@ -140,7 +140,7 @@ TEST_F(lifetime, close_leaves_all_pages)
 	pid_t pid;
 	int other;
 
-	/* Forked first, or it would keep the other file open. */
+	/* Forked first; otherwise the child would keep the other file open. */
 	pid = child_start(neighbour_main, &n);
 	ASSERT_TRUE(event_wait(n.ready));
 	other = test_open(0);

@@ -5,8 +5,8 @@
  * struct pages stay until the last process has unmapped them.
  *
  * Covers: a removal that holds the lock of the bus and waits for pages that cannot be evicted;
- * struct pages that are freed while a process maps them; the reply of a device that does not
- * answer, taken for data of a process.
+ * struct pages that are freed while a process maps them; a driver that mistakes the reply of a
+ * device that does not answer for data of a process.
  */
 #include "hmm_ref_utils.h"
 
@@ -89,7 +89,7 @@ static void __test_lost(struct __test_metadata *_metadata, char *mem)
 
 #define test_lost()	__test_lost(_metadata, self->mem)
 
-/* The batch that detects the loss is one of other pages, which stay where they are. */
+/* The batch that detects the loss copies other pages, which stay where they are. */
 static void __test_lose(struct __test_metadata *_metadata, int fd, char *other)
 {
 	struct hmm_ref_migrate cmd;
@@ -185,7 +185,7 @@ TEST_F(lost, shared_with_a_child)
 	self->mem = test_map_pages(PAGES);
 	ASSERT_EQ(1, write(pipes[1], "", 1));
 	ASSERT_EQ(0, child_wait(child, PATIENCE_MS));
-	/* No lost page is mapped any more. */
+	/* The lost pages are no longer mapped. */
 	ASSERT_EQ(0, munmap(self->mem, PAGES * page_size()));
 	while (references() > self->references)
 		usleep(100000);

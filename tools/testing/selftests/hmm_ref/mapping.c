@@ -238,7 +238,7 @@ TEST_F(mapping, discard)
 	test_cpu_data(self->mem, PAGES, variant->shared ? 2 : 1);
 }
 
-/* After a hole was punched, the device sees zeros and writes to the new page. */
+/* After a hole has been punched, the device sees zeros and writes to the new page. */
 TEST_F(mapping, hole_in_the_file)
 {
 	char *buf = test_map_pages(1);

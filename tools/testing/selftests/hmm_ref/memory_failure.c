@@ -166,7 +166,7 @@ TEST_F(failure, touched_by_kernel)
 	EXPECT_EQ(EFAULT, errno);
 }
 
-/* Entries that the device had before do not help it. */
+/* Earlier entries of the device do not give it access. */
 TEST_F(failure, accessed_by_device)
 {
 	struct hmm_ref_atomic atomic;
@@ -340,8 +340,8 @@ static int report_main(void *arg)
 }
 
 /*
- * The chunk of the page is removed while the driver is told of it. The
- * removal waits for the report, which must not wait for the removal.
+ * The chunk of the page is removed while the driver handles the report. The removal waits for the
+ * report, which must not wait for the removal.
  */
 TEST_F_TIMEOUT(failure, chunk_removed_meanwhile, 120)
 {
@@ -361,7 +361,7 @@ TEST_F_TIMEOUT(failure, chunk_removed_meanwhile, 120)
 		usleep(100 * 1000);
 	}
 	ASSERT_EQ(0, worker_wait(&reporter));
-	/* The chunk comes back, with the page that has failed. */
+	/* The chunk is added again, with the page that has failed. */
 	self->mem = test_map_blocks(1);
 	fill_pages(self->mem, self->npages, 2);
 	test_to_device(self->fd, self->mem, self->npages);
@@ -452,7 +452,7 @@ TEST_F(coherent, by_madvise)
 	__test_stays(_metadata, self->fd, self->mem);
 }
 
-/* Entries that the device had before do not help it. It keeps those of the neighbours. */
+/* Earlier entries of the device do not give it access. It keeps the entries of the neighbours. */
 TEST_F(coherent, accessed_by_device)
 {
 	struct hmm_ref_atomic atomic;

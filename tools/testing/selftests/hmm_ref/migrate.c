@@ -129,7 +129,7 @@ TEST_F(trip, by_device)
 
 /*
  * The command that migrates the pages maps them, so no device fault follows. Other users of the
- * memory may have it unmapped at any time, but not each time.
+ * memory may cause it to be unmapped at any time, but not every time.
  */
 TEST_F(trip, mapped_by_migrate)
 {

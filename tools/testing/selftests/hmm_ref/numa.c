@@ -8,8 +8,8 @@
  * Needs two nodes; in the test VM, NUMA=2.
  *
  * Covers: pages that return to any node with free memory, against the policy of the process; a move
- * between nodes that takes a device page for a system page; a page that NUMA balancing made
- * inaccessible, taken for one that the process may not access.
+ * between nodes that mistakes a device page for a system page; a driver that mistakes a page that
+ * NUMA balancing made inaccessible for one that the process may not access.
  *
  * HMM_REF_SECONDS is how long the race lasts (default 2).
  */
@@ -374,7 +374,7 @@ TEST_F(balancing, without_access)
 	unsigned int round, waited = 0;
 
 	for (round = 0; round < 4; round++) {
-		/* The scanner samples pages on other nodes than that of a process's only thread. */
+		/* The scanner samples pages on nodes other than that of a process's only thread. */
 		run_on_cpu(round);
 		test_to_system(self->fd, self->mem, self->npages);
 		run_on_cpu(round + 1);

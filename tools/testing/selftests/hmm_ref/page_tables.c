@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Memory of the device's page tables, and of the ranges that they belong to, is freed when nothing
- * is mapped there: a process that maps a page, has the device access it, and unmaps it, again and
- * again at other addresses, uses no more kernel memory at the end than at the beginning.
+ * is mapped there: a process that maps a page, has the device access it, and unmaps it, repeatedly
+ * and at different addresses, uses no more kernel memory at the end than at the beginning.
  *
  * Covers: empty tables that stay until the file is closed, because each page was zapped by itself.
  * Reclaim does not free that memory.
@@ -10,7 +10,7 @@
 #include "hmm_ref_utils.h"
 
 #define TURNS		1024UL
-#define RANGE		128UL	/* bytes, at least, without its table */
+#define RANGE		128UL	/* minimum bytes, without its table */
 #define CGROUP_ROOT	"/sys/fs/cgroup/"
 #define CGROUP		CGROUP_ROOT "hmm_ref_page_tables/"
 

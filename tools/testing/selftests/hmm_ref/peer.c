@@ -5,7 +5,7 @@
  * pages, and the source may be removed meanwhile. peer_fail.c has migrations that fail.
  *
  * Covers: a device that still uses its translation of a page which another device has taken; pages
- * that two owners count, or none; a source that is removed during a copy from it.
+ * that two owners count, or that no owner counts; a source that is removed during a copy from it.
  */
 #include "hmm_ref_peer_test.h"
 #include "hmm_ref_trace.h"
@@ -104,7 +104,7 @@ TEST_F(peer, counts)
 	EXPECT_EQ(0, fdinfo_number(self->peers.to, "to-peers"));
 }
 
-/* The source of each third of the pages is another one: a device, system memory, a hole. */
+/* Each third of the pages has a different source: a device, system memory, a hole. */
 TEST_F(peer, mixture)
 {
 	const unsigned long third = PAGES / 3;
@@ -124,7 +124,7 @@ TEST_F(peer, mixture)
 		ASSERT_TRUE(page_is_zero(self->mem + i * page_size()));
 }
 
-/* Pages that another file has migrated move all the same, and change their owner. */
+/* Pages that another file has migrated also move, and change their owner. */
 TEST_F(peer, of_another_file)
 {
 	int other = test_open(self->peers.from_nr);
@@ -138,7 +138,7 @@ TEST_F(peer, of_another_file)
 	close(other);
 }
 
-/* TO_SYSTEM migrates pages of the device that is asked, and no others. */
+/* TO_SYSTEM migrates pages of its own device, and no others. */
 TEST_F(peer, to_system_of_one_device)
 {
 	struct hmm_ref_migrate cmd;
