@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The copy engine. It copies between the memory of a GPU and system memory,
- * which it knows by DMA addresses only. Each address is resolved at the moment
- * of the access, as an IOMMU does; an unmapped address is a DMA fault. It also
+ * The copy engine. It copies between the memory of a GPU and system memory, for
+ * which it has only DMA addresses. It resolves each address at the moment of
+ * the access, as an IOMMU does; an unmapped address is a DMA fault. It also
  * copies from the memory of another GPU, if the two are connected.
  *
- * mock: real hardware has engines of its own. Here a kind engine leaves its
- * work to the task that waits, which saves a context switch. Parameters and
+ * mock: real hardware has engines of its own. By default, this engine leaves
+ * its work to the task that waits, which saves a context switch. Parameters and
  * fault attributes make it hostile, as far as the contract of hw.h allows:
  *
  *   late       submit fills the destinations with a pattern, and another task
  *              makes the copies
- *   reordered  the last copy of a batch comes first, and batches overtake
+ *   reordered  the last copy of a batch runs first, and batches overtake
  *              others
  *   slow       each batch takes a while
  *   fail_copy, fail_one_copy
@@ -57,8 +57,8 @@ MODULE_PARM_DESC(slow_engine,
  * @peer: GPU that they copy from, or NULL
  * @ring: descriptors, which the engine may use until the fence signals
  * @nr: number of descriptors
- * @is_queued: run by the engine, not by the task that waits
- * @hangs: never completed by the engine, except by a reset
+ * @is_queued: the engine runs it, not the task that waits
+ * @hangs: the engine never completes it; only a reset does
  */
 struct batch {
 	struct dma_fence fence;
@@ -123,7 +123,7 @@ static __always_inline void copy_page_sys(enum hmm_ref_copy_op op,
 		copy_page(vram.mem, sys);
 }
 
-/* mock: real hardware would use a link between the two, or the bus. */
+/* mock: real hardware would use a link between the two GPUs, or the bus. */
 static void copy_from_peer(struct hmm_ref_gpu *peer,
 			   const struct hmm_ref_copy *copy, struct vram vram)
 {
@@ -234,7 +234,7 @@ static int fail_all(struct batch *batch, int rc)
 	return rc;
 }
 
-/* Spoil the destination of a copy. */
+/* Overwrite the destination of a copy with the pattern. */
 static int fail_one(struct hmm_ref_gpu *gpu, struct hmm_ref_copy *copy)
 {
 	do_copies(gpu, NULL, copy, 1, false, poison_copy);

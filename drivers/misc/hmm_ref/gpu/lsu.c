@@ -2,7 +2,7 @@
 /*
  * Loads, stores and atomics. mock: real hardware has engines for these, a link
  * to system memory, and atomics in its memory controller. Here the CPU does all
- * of it.
+ * of this.
  */
 #include <linux/delay.h>
 #include <linux/export.h>
@@ -16,7 +16,7 @@
 /**
  * struct target - memory that an access operates on
  * @mem: memory, as mapped by the CPU
- * @vram: memory of the GPU, not of the system
+ * @vram: @mem is memory of the GPU, not of the system
  */
 struct target {
 	struct iosys_map mem;
@@ -55,7 +55,7 @@ static void unmap_target(const struct target *target)
 
 /* ---- loads and stores -------------------------------------------------- */
 
-/* A naturally aligned word is one load or store, as for the CPU. */
+/* A naturally aligned word takes one load or store, as on the CPU. */
 #define move_word(mem, word_at, write, type)				\
 	do {								\
 		type *word = (word_at);					\
@@ -84,8 +84,8 @@ static void move_bytes(struct iosys_map *mem, void *kernel, unsigned int len,
 }
 
 /*
- * A store must exclude atomics that are not one operation: those in system
- * memory, and those behind a bus, which has no atomics.
+ * A store must exclude atomics that are not a single operation: atomics in
+ * system memory, and atomics behind a bus, which supports none.
  */
 static bool excludes_atomics(const struct target *target)
 {

@@ -4,7 +4,7 @@
  *
  * It consists of pieces of PMD_SIZE: kernel memory, or parts of a region that
  * the CPU can access too. A piece stays as long as any of its pages can be
- * used, so an access finds it without a lock.
+ * used, so an access can look it up without a lock.
  *
  * Handout does not clear pages. A page keeps the data of its last owner until
  * the caller clears it or copies to it.
@@ -42,7 +42,7 @@ static struct sim_gpu *to_sim(struct hmm_ref_hw *hw)
 
 /* ---- VRAM -------------------------------------------------------------- */
 
-/* mock: real hardware has memory on board. Large pages cost less. */
+/* mock: real hardware has memory on board. Large pages are cheaper. */
 static void *alloc_piece(struct sim_gpu *gpu, unsigned long index)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
@@ -117,7 +117,7 @@ static struct iosys_map sim_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(piece + offset);
 }
 
-/* mock: real hardware reaches some of its kind by links, or by the bus. */
+/* mock: real hardware reaches some of its peers by a link or the bus. */
 static bool sim_reaches(struct hmm_ref_hw *hw, struct hmm_ref_hw *peer)
 {
 	return peer->ops == hw->ops;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The model that device memory is tested against: each function of the driver
- * is called and its result compared.
+ * The model that device memory is tested against. The tests call each function
+ * of the driver and compare its result with the model.
  *
- * The model is two bits per device page: "the test holds it" and "reported
- * bad". The number of available pages follows from these, and with it the
- * result of every call. A page that is handed out twice, a bad page that is
- * handed out at all, a page in the wrong state and a page that does not return
- * are found immediately; the audit compares the driver's own counts with the
- * model's.
+ * The model has two bits per device page: "the test holds it" and "reported
+ * bad". These bits determine the number of available pages, and with it the
+ * result of every call. The tests immediately find a page that is handed out
+ * twice, a bad page that is handed out at all, a page in the wrong state and a
+ * page that does not return. The audit compares the driver's own counts with
+ * the counts of the model.
  */
 #include <linux/pagemap.h>
 
@@ -46,7 +46,7 @@ static long nr_available(const struct dmt *f)
 	return (long)DMT_PAGES - nr_retired(f) - f->nr_ours - f->room.nr;
 }
 
-/* Blocks in chunks that exist, from which no large folio can come. */
+/* Blocks in chunks that exist, but that cannot become a large folio. */
 static unsigned int nr_flawed(const struct dmt *f)
 {
 	unsigned int first, nr = 0;
@@ -169,8 +169,8 @@ void dmt_handout(struct kunit *test, struct dmt *f, unsigned int nr)
 }
 
 /*
- * Reserve and hand out a large folio. Return: whether there was one. While its
- * block is reserved, no other task can take it away.
+ * Reserve and hand out a large folio. Return: true on success. While its block
+ * is reserved, no other task can take the block.
  */
 bool dmt_large(struct kunit *test, struct dmt *f)
 {
@@ -181,7 +181,7 @@ bool dmt_large(struct kunit *test, struct dmt *f)
 	int rc;
 
 	rc = hmm_ref_devmem_reserve(&f->dm, &room, 0, true);
-	/* A block that is added may have bad pages. */
+	/* A newly added block may have bad pages. */
 	if (bitmap_empty(f->bad, DMT_PAGES))
 		KUNIT_EXPECT_EQ(test, rc, possible ? 0 : -ENOSPC);
 	KUNIT_EXPECT_EQ(test, !room.block, !!rc);
@@ -225,7 +225,7 @@ void dmt_put_all(struct dmt *f)
 }
 
 #ifdef CONFIG_ARCH_HAS_PMD_SOFTLEAVES
-/* Split a large folio into pages that the test holds, as the core does it. */
+/* Split a large folio into pages that the test holds, as the core does. */
 void dmt_split(struct dmt *f, unsigned int index)
 {
 	struct held held = f->held[index];

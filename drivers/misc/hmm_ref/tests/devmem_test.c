@@ -73,7 +73,7 @@ static unsigned long batch_dpfn(const struct dmt *f, unsigned int page)
 	return hmm_ref_folio_dpfn(f->batch[page]);
 }
 
-/* A batch has the size requested, of neighbours as long as there are any. */
+/* A batch has the size requested, and uses neighbours while it finds any. */
 static void devmem_batch(struct kunit *test)
 {
 	static const unsigned int batches[] = {
@@ -115,13 +115,13 @@ static void devmem_recombine(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, dmt_large(test, f));
 	KUNIT_EXPECT_FALSE(test, dmt_large(test, f));
 	dmt_compare(test, f);
-	/* Split on their way back, so that each page is available alone. */
+	/* Split when they return, so that each page is available alone. */
 	dmt_put_all(f);
 	dmt_take_all(test, f);
 	dmt_compare(test, f);
 }
 
-/* A page in use blocks a large folio from its own block, and from no other. */
+/* A page in use prevents a large folio only in its own block. */
 static void devmem_large_blocked(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -199,7 +199,7 @@ static void devmem_block_promised(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* While a task waits for room, pages that come free are for it alone. */
+/* While a task waits for room, freed pages are reserved for that task. */
 static void devmem_in_turn(struct kunit *test)
 {
 	struct hmm_ref_room waiting = {}, other = {};
@@ -284,10 +284,10 @@ static void devmem_retire(struct kunit *test)
 	for (page = 0; page < DMT_PAGES; page++)
 		dmt_retire(test, f, page);
 	dmt_compare(test, f);
-	dmt_reserve(test, f, 1); /* no page is left */
+	dmt_reserve(test, f, 1); /* no page is available */
 }
 
-/* A page goes bad after it was promised: the handout is one page short. */
+/* A page goes bad after its reservation: the handout is one page short. */
 static void devmem_retire_promised(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -324,7 +324,7 @@ static void devmem_lose(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* Chunks in use or promised stay; all others are removed, and added again. */
+/* Used and promised chunks stay; all others are removed and added again. */
 static void devmem_shrink(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -345,7 +345,7 @@ static void devmem_shrink(struct kunit *test)
 	dmt_compare(test, f);
 }
 
-/* A used page keeps its chunk. A bad one does not, and stays bad. */
+/* A used page keeps its chunk. A bad page does not, and stays bad. */
 static void devmem_shrink_around(struct kunit *test)
 {
 	struct dmt *f = test->priv;
@@ -474,7 +474,7 @@ static void devmem_random(struct kunit *test)
 	run_random(test, 0);
 }
 
-/* The same with pages that go bad, until few blocks are whole. */
+/* The same, with pages that go bad until few blocks are whole. */
 static void devmem_random_bad(struct kunit *test)
 {
 	run_random(test, 20);

@@ -5,8 +5,8 @@
  *
  * Devices 0 and 1 are the first two private devices, 2 and 3 the first two
  * coherent ones. This file implements nothing: it translates a command to the
- * functions that the native interface calls, and their results to those that
- * the programs expect. The interfaces differ:
+ * functions that the native interface calls, and their results to the results
+ * that the programs expect. The interfaces differ:
  *
  * - A file acts on the mm that opened it, no matter which process uses it; the
  *   buffer is the caller's. The functions called do not use current->mm, and
@@ -17,9 +17,10 @@
  *   there. Migration and exclusive access return the data to the caller, as the
  *   device reads it.
  * - A snapshot has a byte per page.
- * - A fault of the old device covered the rest of the request. Ours covers as
- *   much of a window as succeeds, so the most faults of any single page are
- *   reported: the same number, unless another task interferes.
+ * - A fault of the old device covered the rest of the request. A fault of this
+ *   driver covers as much of a window as succeeds, so a command reports the
+ *   largest number of faults of any single page. This is the same number,
+ *   unless another task interferes.
  *
  * Outputs are written even if a command fails.
  */
@@ -73,7 +74,7 @@ enum {
 
 #define DMIRROR_FLAG_FAIL_LARGE	BIT_ULL(0) /* fail one large allocation */
 
-/* A byte of a snapshot: where the page is, plus bits. */
+/* A byte of a snapshot: location of the page, plus bits. */
 enum {
 	DMIRROR_AT_NOTHING		= 0x00, /* or in system memory */
 	DMIRROR_AT_ZERO			= 0x10,
@@ -279,7 +280,7 @@ static u8 state_byte(const struct hmm_ref_devmem *dm,
 	return byte;
 }
 
-/* In place: no byte overwrites an unread element. Runs are common. */
+/* In place: no byte overwrites an unread element. Runs are frequent. */
 static int report_bytes(void *arg, struct hmm_ref_seen *seen, unsigned long nr)
 {
 	struct snapshot *snapshot = arg;

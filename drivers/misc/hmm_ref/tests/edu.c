@@ -56,7 +56,7 @@ MODULE_PARM_DESC(number, "device number: /dev/hmm_refNUMBER (default 7)");
  * struct transfer - a copy of one page of system memory
  * @op: direction
  * @addr: DMA address
- * @phys: physical address that @addr was mapped to
+ * @phys: physical address to which @addr was mapped
  */
 struct transfer {
 	enum hmm_ref_copy_op op;
@@ -234,7 +234,7 @@ static int run_copy(struct edu *edu, const struct hmm_ref_copy *copy)
 	unsigned int i;
 	int rc = 0;
 
-	/* edu cannot do this. */
+	/* edu does not support this. */
 	if (copy->op == HMM_REF_COPY_ZERO)
 		memset(vram_page(edu, copy->dpfn), 0, copy->nr * PAGE_SIZE);
 	else

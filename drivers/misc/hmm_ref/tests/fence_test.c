@@ -5,17 +5,17 @@
  *
  * Covers: an engine that allocates memory, so that reclaim may wait for a fence
  * that waits for reclaim; an engine that takes a lock held by the task that
- * waits. Both are deadlocks that a test rarely meets, and that lockdep finds on
- * the first try.
+ * waits. A test rarely triggers either deadlock, but lockdep finds both on the
+ * first try.
  *
- * The section is that of the real engine, which calls a function of the test in
- * it. That function only tells lockdep of an allocation or a lock, so that the
- * deadlock cannot happen.
+ * The test uses the section of the real engine, which calls a function of the
+ * test there. That function only reports an allocation or a lock to lockdep, so
+ * the deadlock cannot happen.
  *
  * Lockdep turns itself off with its first report. The test silences the report
  * and turns lockdep on again. All other CPUs are stopped during that time:
- * lockdep would miss locks that they take and release, and be wrong about them
- * from then on.
+ * otherwise lockdep would miss locks that they take and release, and would have
+ * a wrong state for these locks from then on.
  */
 #include <linux/debug_locks.h>
 #include <linux/dma-fence.h>
@@ -41,7 +41,7 @@ struct fence_case {
 /**
  * struct fence_test - an engine and the step in its section
  * @gpu: GPU with the engine
- * @memory: a page, all of the memory of the GPU
+ * @memory: a page, which is all memory of the GPU
  * @step: step that the engine takes next, or NULL
  * @met: the engine has taken the step, in its own task
  * @objects: lockdep has objected to the step
@@ -89,7 +89,7 @@ KUNIT_ARRAY_PARAM_DESC(fence_section, fence_cases_section, name);
 
 /* ---- lockdep ----------------------------------------------------------- */
 
-/* Shared with the other CPUs, while they stand still. */
+/* Shared with the other CPUs while they are stopped. */
 struct standstill {
 	atomic_t cpus;
 	bool over;
@@ -105,7 +105,7 @@ static void stand_still(void *arg)
 	atomic_dec(&standstill->cpus);
 }
 
-/* Return: true if lockdep objects to a step of this task; false if off. */
+/* Return: true if lockdep is on and objects to a step of this task. */
 static bool lockdep_objects(void (*step)(void))
 {
 	struct standstill standstill = { .cpus = ATOMIC_INIT(0) };
@@ -139,7 +139,7 @@ static struct iosys_map fence_vram(struct hmm_ref_gpu *gpu, unsigned long dpfn)
 	return (struct iosys_map)IOSYS_MAP_INIT_VADDR(priv->memory);
 }
 
-/* Called each time that the engine has copied a batch. */
+/* Called each time the engine has copied a batch. */
 static bool fence_is_present(struct hmm_ref_gpu *gpu)
 {
 	struct fence_test *priv = container_of(gpu, struct fence_test, gpu);

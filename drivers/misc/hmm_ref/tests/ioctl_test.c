@@ -28,7 +28,7 @@
  * @outs: offset of the first output
  * @reserved: offset of the reserved member, 0 if there is none
  * @flags: mask of known flags
- * @range: offset of addr and length; 0 if it is allowed in any address space
+ * @range: offset of addr and length; 0 if any address space may use the command
  * @unit: unit of length and alignment of addr
  * @valid: a struct that is accepted, apart from addr, size and outputs
  */
@@ -113,9 +113,9 @@ static void describe(const struct command *c, char *desc)
 KUNIT_ARRAY_PARAM(command, commands, describe);
 
 /**
- * struct fixture - a command and the memory that it is in
- * @cmd: command as the user has it
- * @got: command as the driver reads it
+ * struct fixture - a command and the memory that contains it
+ * @cmd: command as passed by the user
+ * @got: command as read by the driver
  * @user: address of USER_SIZE bytes, with an unmapped page after them
  * @mm: address space of the file
  */
@@ -149,7 +149,7 @@ static void fill(struct fixture *f, const struct command *c)
 static int get_at(struct fixture *f, const struct command *c,
 		  unsigned long addr)
 {
-	/* Not 0, so that members that are not written show. */
+	/* Not 0, so that the test notices members that are not written. */
 	memset(&f->got, 0xa5, sizeof(f->got));
 	return hmm_ref_get_cmd(c->op, f->mm, (void __user *)addr, &f->got);
 }
@@ -199,7 +199,7 @@ static void ioctl_short(struct kunit *test)
 
 /*
  * Structs between the first version and this one: missing members read as 0,
- * whatever the memory behind the struct holds.
+ * whatever the memory after the struct contains.
  */
 static void ioctl_older(struct kunit *test)
 {
@@ -234,7 +234,7 @@ static void ioctl_newer(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, get(test, f, c), 0, "size %u",
 				    sizes[i]);
 		KUNIT_EXPECT_MEMEQ(test, &f->got, &f->cmd, c->size);
-		/* Bytes behind the end do not matter. */
+		/* Bytes past the end do not matter. */
 		poke(test, f, sizes[i], 0xff);
 		KUNIT_EXPECT_EQ_MSG(test, get_at(f, c, f->user), 0, "size %u",
 				    sizes[i]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Device writes by type of mapping. Not every CPU has shadow stacks, so the
- * mapping is made up.
+ * mapping is a fake.
  */
 #include <linux/mm.h>
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * An open waits for the mmap_lock of its process, which another thread may hold
- * for long. Meanwhile another device can be opened, and even this one can be
- * removed.
+ * for a long time. Meanwhile another device can be opened, and even this device
+ * can be removed.
  *
  * Covers: a device of the misc class, which opens its files with a lock held
  * that all misc devices share.
  *
  * The test holds mmap_lock as long as it needs, which no system call could
- * promise.
+ * guarantee.
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
@@ -24,7 +24,7 @@
 
 #include "tests.h"
 
-/* Only a failing test waits that long. */
+/* Only a test that fails waits that long. */
 #define PATIENCE	(60 * HZ)
 
 /**
@@ -144,7 +144,7 @@ static void open_proceeds(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, other.rc, -EINVAL);
 }
 
-/* The open then creates a file of a device that is gone, or fails. */
+/* The open then fails, or creates a file of a removed device. */
 static void removal_proceeds(struct kunit *test)
 {
 	struct step removal = {

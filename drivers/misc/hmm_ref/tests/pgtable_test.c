@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The device's page table of one PMD, compared with a naive model: an array of
- * entries, and the kind of memory prepared.
+ * entries, and the kind of memory that is prepared.
  *
  * The model implements the contract in pgtable.c, return values included:
  * zapping a part of a leaf zaps all of it, zapping PTEs is exact to the page, a
@@ -21,7 +21,7 @@ enum room { NONE, TABLE, LEAF };
  * struct model - a page table and its expected state
  * @pt: page table under test
  * @base: address of the first page
- * @room: kind of memory that @pt has
+ * @room: kind of memory prepared in @pt
  * @pte: entries by page, 0 for none
  * @rnd: random state
  */

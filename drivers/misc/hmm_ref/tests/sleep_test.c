@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * System sleep of a device, step by step: including the steps of hibernation,
- * which not every kernel has, and a .suspend that finds a page.
+ * System sleep of a device, step by step, including the steps of hibernation,
+ * which not every kernel supports, and a .suspend that finds a page.
  *
- * Covers: a driver that handles suspend only; a driver that restarts in
- * PM_POST_*, which the notifier that failed does not receive; a driver that
- * trusts its notifier to have evicted all pages.
+ * Covers: a driver that handles only suspend; a driver that restarts in
+ * PM_POST_*, which a notifier that failed does not receive; a driver that
+ * assumes that its notifier has evicted all pages.
  *
  * The system does not sleep: the test makes its calls, for the first device.
  */
@@ -141,7 +141,7 @@ static void page_cannot_leave(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reserves(t), 0);
 }
 
-/* As on a device that is bound after the notifiers were called. */
+/* As for a device that is bound after the notifiers were called. */
 static void suspend_finds_a_page(struct kunit *test)
 {
 	struct sleep_test *t = test->priv;

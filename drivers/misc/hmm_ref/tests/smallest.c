@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The smallest driver for device-private memory: read it first.
+ * The smallest driver for device-private memory: read this file first.
  *
- * A migration has four steps, and migrate_window() has them on one screen:
+ * A migration has four steps, and migrate_window() shows them on one screen:
  *
  *   migrate_vma_setup()     lock and unmap the source pages
  *   fill()                  the driver's own: a locked page for each source
@@ -10,24 +10,24 @@
  *   migrate_vma_pages()     commit page by page
  *   migrate_vma_finalize()  map the result, unlock and put both sides
  *
- * MIGRATE and CPU faults call it, in both directions. All else in this file
- * makes device pages (make_pages()), hands them out (take(), fill_device()) and
- * takes them back (floor_folio_free()). That is an idle-start driver, by the
- * rules of devmem.c:
+ * MIGRATE calls it in both directions, and CPU faults call it, too. The rest of
+ * this file creates device pages (make_pages()), hands them out (take(),
+ * fill_device()) and takes them back (floor_folio_free()). It follows the
+ * idle-start rules of devmem.c:
  *
  * - A free page has reference count 0. It is on one of two stacks, of single
  *   pages and of blocks, linked by zone_device_data. Half of the memory is
- *   blocks, so single pages never break one up. The parts of a block that the
- *   core splits stay single pages.
+ *   blocks, so single pages never break up a block. When the core splits a
+ *   block, its parts stay single pages.
  * - zone_device_folio_init() takes the first reference, when a page is handed
  *   out, and makes it a folio of the given order, whatever it was before.
  * - A page returns by folio_free and by nothing else. The core frees private
  *   pages in process context, so a plain spinlock suffices.
  *
  * The device is /dev/hmm_ref_floor, with one command, HMM_REF_IOC_MIGRATE. The
- * benchmark hmm_ref_bench compares other drivers with it: each instruction here
- * is one that no driver can do without. It is of no other use, as these are
- * missing:
+ * benchmark hmm_ref_bench compares other drivers with it: every driver needs
+ * each instruction in this file. The driver has no other use, because it lacks
+ * these parts:
  *
  *   no page table of the device, and no notifier    mirror.c, range_fault.c
  *   no owner of a page                              devmem.c
@@ -36,17 +36,17 @@
  *                                                   migrate_cmd.c
  *   a large page that cannot be allocated fails
  *   the CPU fault                                   migrate_fault.c
- *   a copy that fails in the device is not seen     job.c, migrate.c
+ *   a failed copy of the device goes unnoticed      job.c, migrate.c
  *   no sleep, no removal while a page is used       sleep.c, device.c
  *
  * The module has a reference while a page is used, so it cannot be unloaded
- * then. The return of the last page drops it while folio_free still runs; but
- * memunmap_pages() waits for the core's reference to the pagemap, which is
- * dropped later.
+ * then. The return of the last page drops that reference while folio_free still
+ * runs, but memunmap_pages() waits for the core's reference to the pagemap,
+ * which the core drops later.
  *
- * Out counts: migrated are pages that moved, skipped those that setup collected
- * and that did not move, already the rest. Nothing looks for pages that KSM has
- * merged (compat/setup.c).
+ * Output counts: migrated is the pages that moved, skipped is the pages that
+ * setup collected and that did not move, already is the rest. The driver does
+ * not check for pages that KSM has merged (compat/setup.c).
  */
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
@@ -76,7 +76,7 @@ MODULE_PARM_DESC(size,
 static struct {
 	spinlock_t lock;	/* covers both stacks and used */
 	void *pages;		/* stack of single pages */
-	void *blocks;		/* stack of blocks: its first page */
+	void *blocks;		/* stack of blocks: their first pages */
 	unsigned long used;	/* pages handed out */
 	struct dev_pagemap pagemap;
 	struct resource *region; /* addresses that only name device pages */
@@ -88,7 +88,7 @@ static struct {
 	.lock = __SPIN_LOCK_UNLOCKED(dev.lock),
 };
 
-/* Arrays for a PMD. An open file has one; a fault of a PMD makes its own. */
+/* Arrays for a PMD. An open file has one; a PMD fault allocates its own. */
 struct window {
 	struct mutex lock;	/* covers the arrays */
 	unsigned long src[PMD_PAGES];
@@ -102,7 +102,7 @@ static unsigned long first_pfn(void)
 	return PHYS_PFN(dev.pagemap.range.start);
 }
 
-/* The memory behind a device page. No CPU can follow the page's own address. */
+/* The memory behind a device page. No CPU can access the page's own address. */
 static void *storage_of(const struct page *dev_page)
 {
 	unsigned long index = page_to_pfn(dev_page) - first_pfn();
@@ -118,8 +118,8 @@ static void push(void **stack, struct page *dev_page)
 
 /*
  * Take up to @nr entries off a stack, each of @pages pages; @nr is not 0. Their
- * reference count is still 0, and the caller alone knows of them. Return: the
- * first one, linked as on the stack, or NULL.
+ * reference count is still 0, and only the caller knows about them. Return: the
+ * first entry, linked as on the stack, or NULL.
  */
 static struct page *take(void **stack, unsigned long nr, unsigned long pages)
 {
@@ -141,9 +141,9 @@ static struct page *take(void **stack, unsigned long nr, unsigned long pages)
 }
 
 /*
- * folio_free: the count has become 0, and the core has let go of the data. To
- * push the page is the last thing done to it: another CPU may hand it out at
- * once. It may be under the lock of a page table here, so nothing sleeps.
+ * folio_free: the count has become 0, and the core no longer uses the data. The
+ * push is the last access to the page: another CPU may hand it out immediately.
+ * The caller may hold a page table lock, so this function does not sleep.
  */
 static void floor_folio_free(struct folio *folio)
 {
@@ -151,7 +151,7 @@ static void floor_folio_free(struct folio *folio)
 	struct page *page = folio_page(folio, 0);
 	unsigned long i;
 
-	/* Migration only adds flags, and both of these together are a BUG. */
+	/* Migration only adds flags, and these two together are a BUG. */
 	__folio_clear_active(folio);
 	__folio_clear_unevictable(folio);
 	spin_lock(&dev.lock);
@@ -181,12 +181,12 @@ static unsigned long nr_pages(unsigned long src)
 
 /*
  * A fence per batch, as for a device that copies asynchronously. Here the CPU
- * copies synchronously; the fence is there only because a driver for hardware
+ * copies synchronously; the fence exists only because a driver for hardware
  * pays its cost, too.
  */
 struct batch {
 	struct dma_fence fence;
-	spinlock_t lock;	/* the fence's own */
+	spinlock_t lock;	/* fence */
 };
 
 static const char *fence_name(struct dma_fence *fence)
@@ -220,8 +220,8 @@ static void end_batch(struct batch *batch)
 }
 
 /*
- * Fill a device page, or all of a block, from system memory. Where there was no
- * page (a hole) clear it: the memory still has the data of its last user.
+ * Fill a device page, or a whole block, from system memory. For a hole, clear
+ * the page: the memory still has the data of its last user.
  */
 static bool copy_in(struct page *dev_page, struct page *sys_page,
 		    unsigned long nr)
@@ -248,7 +248,7 @@ static bool copy_in(struct page *dev_page, struct page *sys_page,
 	return true;
 }
 
-/* The same, from the device to system memory. There is no hole on a device. */
+/* The same, from the device to system memory. A device has no holes. */
 static bool copy_out(struct page *sys_page, const struct page *dev_page,
 		     unsigned long nr)
 {
@@ -271,13 +271,13 @@ static bool copy_out(struct page *sys_page, const struct page *dev_page,
 }
 
 /*
- * A device page for each entry that moves. MIGRATE_PFN_MIGRATE without
- * MIGRATE_PFN_VALID is a hole, which also moves. A dst that stays 0 says that
- * the page stays where it is: no error of a step has to be undone.
+ * Provide a device page for each entry that moves. MIGRATE_PFN_MIGRATE without
+ * MIGRATE_PFN_VALID is a hole, which also moves. If dst stays 0, the page stays
+ * in place, so an error needs no rollback.
  *
- * A page whose copy failed has a reference by now. It goes back the usual way,
- * unlock and put, never straight to the stack. Return: 0, or -ENOMEM when there
- * are too few device pages of the kind.
+ * After a failed copy, the device page already has a reference. It returns the
+ * usual way, by unlock and put, never directly to the stack. Return: 0, or
+ * -ENOMEM if the device has too few pages of the kind.
  */
 static int fill_device(struct migrate_vma *args)
 {
@@ -315,10 +315,10 @@ static int fill_device(struct migrate_vma *args)
 }
 
 /*
- * A system page for each entry that is a page. A hole is left alone: the
- * process has discarded that page, and a copy would bring its data back.
- * Return: 0, or -ENOMEM; then the page that failed stays on the device with all
- * behind it.
+ * Provide a system page for each entry that is a page. Leave holes alone: the
+ * process has discarded these pages, and a copy would restore their data.
+ * Return: 0, or -ENOMEM; then the page that failed and all pages after it stay
+ * on the device.
  */
 static int fill_system(struct migrate_vma *args)
 {
@@ -348,7 +348,7 @@ static int fill_system(struct migrate_vma *args)
 	return 0;
 }
 
-/* The copies are complete when this returns. Return: same as the two above. */
+/* The copies are complete on return. Return: same as the functions above. */
 static int fill(struct migrate_vma *args, bool to_device)
 {
 	struct batch *batch = begin_batch();
@@ -378,8 +378,8 @@ static void select_pages(struct migrate_vma *args, bool to_device)
 
 /*
  * Called between migrate_vma_pages(), which clears MIGRATE_PFN_MIGRATE in
- * entries that the core refused, and finalize, which drops the pages. cpages is
- * not a substitute: it counts holes, and counts a large folio as 1.
+ * entries that the core refused, and finalize, which drops the pages. cpages
+ * cannot be used instead: it counts holes, and counts a large folio as 1.
  */
 static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
 {
@@ -399,8 +399,8 @@ static void count(const struct migrate_vma *args, struct hmm_ref_migrate *cmd)
 }
 
 /*
- * A migration, for a window of one VMA and at most one PMD. mmap_lock is held
- * for read, from the lookup of the VMA until this returns.
+ * Migrate a window of one VMA and at most one PMD. The caller holds mmap_lock
+ * for read from the lookup of the VMA until this function returns.
  */
 static int migrate_window(struct migrate_vma *args, bool to_device,
 			  struct hmm_ref_migrate *cmd)
@@ -410,18 +410,18 @@ static int migrate_window(struct migrate_vma *args, bool to_device,
 	select_pages(args, to_device);
 	/*
 	 * 1. The process and its devices lose their mappings, so the data
-	 * cannot change. Pages that are pinned, or locked by another task, are
-	 * left out. Both arrays are set, for all of the window.
+	 * cannot change. Setup leaves out pages that are pinned, or locked by
+	 * another task. It sets both arrays for the whole window.
 	 */
 	rc = migrate_vma_setup(args);
 	if (rc)
 		return rc;
-	/* 2. Destinations, and the data in them. This can still be undone. */
+	/* 2. Fill the destinations with data. This can still be undone. */
 	rc = fill(args, to_device);
 	/*
-	 * 3. Commit. From here on nothing can be undone. It is called after an
-	 * error, too: to skip it would leave page table entries that lead to
-	 * pages without data.
+	 * 3. Commit. From here on nothing can be undone. This step also runs
+	 * after an error: without it, page table entries would map pages
+	 * without data.
 	 */
 	migrate_vma_pages(args);
 	if (cmd)
@@ -458,7 +458,7 @@ static int migrate_range(struct window *window, struct hmm_ref_migrate *cmd)
 
 /* ---- CPU faults -------------------------------------------------------- */
 
-/* A process is not killed for lack of memory: SIGBUS is for other errors. */
+/* Do not kill a process when memory is short: SIGBUS is for other errors. */
 static vm_fault_t fault_result(int rc)
 {
 	if (rc == -ENOMEM)
@@ -466,7 +466,7 @@ static vm_fault_t fault_result(int rc)
 	return rc ? VM_FAULT_SIGBUS : 0;
 }
 
-/* A PMD is migrated as a whole, or not at all. */
+/* Migrate a PMD as a whole, or not at all. */
 static vm_fault_t fault_pmd(struct vm_fault *vmf)
 {
 	struct window *window = kmalloc_obj(*window, GFP_KERNEL);
@@ -489,9 +489,9 @@ static vm_fault_t fault_pmd(struct vm_fault *vmf)
 
 /*
  * A CPU has touched a device page. The core holds mmap_lock, and has locked
- * vmf->page and taken a reference. fault_page tells setup of both: without it
- * the page would look used and never move. 0 also when it did not move: the CPU
- * then touches it again.
+ * vmf->page and taken a reference. fault_page tells setup about both: without
+ * it, the page would look used and never move. Return 0 even if the page did
+ * not move: the CPU then touches it again.
  */
 static vm_fault_t migrate_to_ram(struct vm_fault *vmf)
 {
@@ -585,7 +585,7 @@ static struct miscdevice floor_misc = {
 
 /* ---- the module -------------------------------------------------------- */
 
-/* The first half are single pages, on top the lowest one; then blocks. */
+/* The first half is single pages, the lowest on top; the rest is blocks. */
 static void fill_stacks(unsigned long nr)
 {
 	unsigned long i;
@@ -597,8 +597,9 @@ static void fill_stacks(unsigned long nr)
 }
 
 /*
- * Struct pages for the memory, at physical addresses that nothing decodes. They
- * are made with reference count 0, and so can go to the stacks immediately.
+ * Create struct pages for the memory, at physical addresses that nothing
+ * decodes. They start with reference count 0, so they can go on the stacks
+ * immediately.
  */
 static int make_pages(unsigned long bytes)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * KUnit tests of the parts of hmm_ref that need no process, and of states that
- * no process can cause. They are a module of their own, so that loading the
- * driver does not run them.
+ * no process can cause. They are a separate module, so that loading the driver
+ * does not run them.
  *
  * Tests with a random sequence start from the parameter seed and print it. The
  * same seed and number of steps reproduce the sequence.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A driver for another device, which links the core and the engines that
- * hmm_ref exports: a complete example.
+ * hmm_ref exports. It is a complete example.
  *
  * The device is 64 MiB of kernel memory. Programs use it like any other device
  * of hmm_ref, by its number.
