@@ -12,8 +12,8 @@
  * merge, all pages stay. One case remains: a page of another mapping that ksmd
  * merges, for a child, after the check.
  *
- * Holes, and entries of the zero page, that a userfaultfd write-protects: once
- * they are device pages, writes to them are not reported.
+ * Holes and entries of the zero page in a mapping that a userfaultfd can
+ * write-protect: once they are device pages, writes to them are not reported.
  *
  * Setup may split a folio that PTEs map, and find that the page table has gone
  * in the meantime. It then starts again but appends to the entries that it has:

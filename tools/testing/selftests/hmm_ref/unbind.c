@@ -151,6 +151,29 @@ struct victim {
 	int ready, go;		/* events */
 };
 
+/* Unbinds the device while @work uses it; @work counts rounds, and ends when it is gone. */
+static void __test_unbind_beside(struct __test_metadata *_metadata, FIXTURE_DATA(unbind) *self,
+				 int (*work)(void *))
+{
+	struct victim v = { .mem = self->mem };
+	struct worker worker;
+	int i, old;
+
+	for (i = 0; i < ROUNDS; i++) {
+		v.fd = self->fd;
+		v.rounds = 0;
+		ASSERT_EQ(0, worker_start(&worker, work, &v));
+		while (!counter_get(&v.rounds))
+			sched_yield();
+		ASSERT_EQ(0, device_unbind(self->nr));
+		ASSERT_EQ(0, worker_wait(&worker));
+		test_cpu_data(self->mem, PAGES, 1);
+		old = self->fd;
+		test_rebind();
+		close(old);
+	}
+}
+
 /* Migrates until the device is gone. */
 static int migrate_main(void *arg)
 {
@@ -171,23 +194,7 @@ static int migrate_main(void *arg)
 
 TEST_F(unbind, while_migrating)
 {
-	struct victim v = { .mem = self->mem };
-	struct worker worker;
-	int i, old;
-
-	for (i = 0; i < ROUNDS; i++) {
-		v.fd = self->fd;
-		v.rounds = 0;
-		ASSERT_EQ(0, worker_start(&worker, migrate_main, &v));
-		while (!counter_get(&v.rounds))
-			sched_yield();
-		ASSERT_EQ(0, device_unbind(self->nr));
-		ASSERT_EQ(0, worker_wait(&worker));
-		test_cpu_data(self->mem, PAGES, 1);
-		old = self->fd;
-		test_rebind();
-		close(old);
-	}
+	__test_unbind_beside(_metadata, self, migrate_main);
 }
 
 /* The device reads and writes until it is gone. */
@@ -211,23 +218,7 @@ static int access_main(void *arg)
 
 TEST_F(unbind, while_accessing)
 {
-	struct victim v = { .mem = self->mem };
-	struct worker worker;
-	int i, old;
-
-	for (i = 0; i < ROUNDS; i++) {
-		v.fd = self->fd;
-		v.rounds = 0;
-		ASSERT_EQ(0, worker_start(&worker, access_main, &v));
-		while (!counter_get(&v.rounds))
-			sched_yield();
-		ASSERT_EQ(0, device_unbind(self->nr));
-		ASSERT_EQ(0, worker_wait(&worker));
-		test_cpu_data(self->mem, PAGES, 1);
-		old = self->fd;
-		test_rebind();
-		close(old);
-	}
+	__test_unbind_beside(_metadata, self, access_main);
 }
 
 /* An access that waits for a page, which only the test can provide. */
