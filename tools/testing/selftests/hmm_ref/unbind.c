@@ -152,24 +152,22 @@ struct victim {
 };
 
 /* Unbinds the device while @work uses it; @work counts rounds, and ends when it is gone. */
-static void __test_unbind_beside(struct __test_metadata *_metadata, FIXTURE_DATA(unbind) *self,
-				 int (*work)(void *))
+static void __test_unbind_beside(struct __test_metadata *_metadata, unsigned int nr,
+				 struct victim *v, int (*work)(void *))
 {
-	struct victim v = { .mem = self->mem };
 	struct worker worker;
 	int i, old;
 
 	for (i = 0; i < ROUNDS; i++) {
-		v.fd = self->fd;
-		v.rounds = 0;
-		ASSERT_EQ(0, worker_start(&worker, work, &v));
-		while (!counter_get(&v.rounds))
+		v->rounds = 0;
+		ASSERT_EQ(0, worker_start(&worker, work, v));
+		while (!counter_get(&v->rounds))
 			sched_yield();
-		ASSERT_EQ(0, device_unbind(self->nr));
+		ASSERT_EQ(0, device_unbind(nr));
 		ASSERT_EQ(0, worker_wait(&worker));
-		test_cpu_data(self->mem, PAGES, 1);
-		old = self->fd;
-		test_rebind();
+		test_cpu_data(v->mem, PAGES, 1);
+		old = v->fd;
+		v->fd = __test_rebind(_metadata, nr, v->mem, true);
 		close(old);
 	}
 }
@@ -194,7 +192,9 @@ static int migrate_main(void *arg)
 
 TEST_F(unbind, while_migrating)
 {
-	__test_unbind_beside(_metadata, self, migrate_main);
+	struct victim v = { .fd = self->fd, .mem = self->mem };
+
+	__test_unbind_beside(_metadata, self->nr, &v, migrate_main);
 }
 
 /* The device reads and writes until it is gone. */
@@ -218,7 +218,9 @@ static int access_main(void *arg)
 
 TEST_F(unbind, while_accessing)
 {
-	__test_unbind_beside(_metadata, self, access_main);
+	struct victim v = { .fd = self->fd, .mem = self->mem };
+
+	__test_unbind_beside(_metadata, self->nr, &v, access_main);
 }
 
 /* An access that waits for a page, which only the test can provide. */
