@@ -55,12 +55,15 @@ has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; 
 
 # Programs that are left for REST on the debug kernel: they are slow there and find more on the
 # release kernel, or they are exhaustive, and "make test" has a shorter relative (of fail_nth:
-# fail and fail_classes). room and capacity run on the small devices of hmm_ref.sh.
+# fail and fail_classes; of race_large: race). room and capacity run on the small devices of
+# hmm_ref.sh. From uapi on, they compare results, which the release kernel does as well.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe,fail_nth,large_split,large_scarce
 LATER+=,regress_signal,debugger,windows,suspend,lifetime,peer,stale,hmm_ref.sh,hmm_ref_soak.sh
+LATER+=,race_large,race_peer,peer_fail
+LATER+=,uapi,range,access,snapshot,mapping,vma,fault_around,softdirty,kernel_io,socket,numa,trace
 
 # Programs that REST runs once more for longer, on the kernels with "-long" behind their names.
-LONGER=unbind,hotplug,hmm_ref_fuzz.sh,hmm_ref_soak.sh,hmm_ref_fail.sh
+LONGER=unbind,hotplug,hmm_ref_kunit.sh,hmm_ref_fuzz.sh,hmm_ref_soak.sh,hmm_ref_fail.sh
 
 # Seconds for one program and for all of them, with room for a host that is busy. A test that
 # hangs gets 300. PART is "1/2" or "2/2": every other program.
@@ -69,8 +72,10 @@ selftests() {
 
 	# Struct pages are dear with checks.
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
+	# Random sequences of a third of their length, which is that of a "-long" kernel.
+	((rest)) || rounds=(HMM_REF_KUNIT_PARAMS=steps=1000)
 	case $rest-$1-${TEST:-} in
-	0-debug-) later=$LATER ;;
+	0-debug-) later=$LATER fuzz=40 ;;
 	1-debug-) just=$LATER ;;
 	1-*-long-)
 		just=$LONGER one=7200 all=16000 fuzz=300 soak=120
@@ -123,9 +128,9 @@ about() {
 	?-*model*) echo 1 ;;
 	0-*"build of"*) echo "1 to 6" ;;
 	0-*"release kernel, "*) echo 3 ;;
-	0-*"debug kernel, "*) echo 7 ;;
+	0-*"debug kernel, "*) echo 6 ;;
 	0-hmm-tests*) echo 2 ;;
-	1-debug) echo 12 ;;
+	1-debug) echo 17 ;;
 	1-release-pci | 1-release-no-compat) echo 6 ;;
 	1-kcsan) echo 26 ;;
 	1-release-plain | 1-core-bugs) echo 20 ;;
