@@ -55,12 +55,13 @@ has_kernel() { [[ ${built[$1]:-} ]] || { say "there is no $1 kernel"; return 1; 
 
 # Programs that are left for REST on the debug kernel: they are slow there and find more on the
 # release kernel, or they are exhaustive, and "make test" has a shorter relative (of fail_nth:
-# fail and fail_classes; of race_large: race). room and capacity run on the small devices of
+# fail and fail_classes; of race_write: race). room and capacity run on the small devices of
 # hmm_ref.sh. From uapi on, they compare results, which the release kernel does as well.
 LATER=room,capacity,lru,swap,page_tables,task,atomic,fail_probe,fail_nth,large_split,large_scarce
 LATER+=,regress_signal,debugger,windows,suspend,lifetime,peer,stale,hmm_ref.sh,hmm_ref_soak.sh
-LATER+=,race_large,race_peer,peer_fail
-LATER+=,uapi,range,access,snapshot,mapping,vma,fault_around,softdirty,kernel_io,socket,numa,trace
+LATER+=,race_write,race_large,race_peer,peer_fail
+LATER+=,uapi,range,access,snapshot,mapping,vma,fault_around,softdirty,kernel_io,socket,numa
+LATER+=,trace,written
 
 # Programs that REST runs once more for longer, on the kernels with "-long" behind their names.
 LONGER=unbind,hotplug,hmm_ref_kunit.sh,hmm_ref_fuzz.sh,hmm_ref_soak.sh,hmm_ref_fail.sh

@@ -339,14 +339,14 @@ TEST_F_TIMEOUT(unbind, beside_an_idle_range, 300)
 	if (access(SLOW_IDLE, W_OK))
 		SKIP(return, "no slow_idle (CONFIG_FAULT_INJECTION_DEBUG_FS)");
 	/* A removal that does not take long did not find the range being freed. */
-	for (i = 0; i < ROUNDS && took < 5000; i++) {
+	for (i = 0; i < ROUNDS && took < 2000; i++) {
 		mem = test_map_blocks(1);
 		touch_write(mem, 1);
 		ASSERT_EQ(0, _test_read(self->fd, mem, sizeof(word), word));
-		ASSERT_EQ(0, write_file(SLOW_IDLE, "10000"));
+		ASSERT_EQ(0, write_file(SLOW_IDLE, "6000"));
 		ASSERT_EQ(0, munmap(mem, block_size()));
 		/* The driver frees a range after a second without use. */
-		usleep(3000 * 1000);
+		usleep(2500 * 1000);
 		ASSERT_EQ(0, write_file(SLOW_IDLE, "0"));
 		began = now_ms();
 		ASSERT_EQ(0, device_unbind(self->nr));
@@ -355,7 +355,7 @@ TEST_F_TIMEOUT(unbind, beside_an_idle_range, 300)
 		test_rebind();
 		close(old);
 	}
-	if (took < 5000)
+	if (took < 2000)
 		SKIP(return, "no range was being freed in time");
 }
 
