@@ -158,7 +158,8 @@ bad_parameters() {
 	return $rc
 }
 
-# A device small enough to be filled: for the tests of capacity.c and room.c, which are skipped otherwise.
+# A device small enough to be filled: for the tests of capacity.c and room.c, which are skipped
+# otherwise.
 small_device() {
 	# shellcheck disable=SC2086 # words
 	rmmod hmm_ref && load $params "capacity=$1" "chunk_size=$2" || return 1

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs the tests of edu.c on a device with real DMA: QEMU's edu, which scripts/vm.sh adds to the guest
-# when GPUS is set. Loads the driver for it, and unloads it.
+# Runs the tests of edu.c on a device with real DMA: QEMU's edu, which scripts/vm.sh adds to the
+# guest when GPUS is set. Loads the driver for it, and unloads it.
 #
 # Prints TAP. Exit status 0, 1 when a test failed, 4 when all tests were skipped.
 

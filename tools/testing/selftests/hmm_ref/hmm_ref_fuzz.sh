@@ -7,8 +7,8 @@
 #
 #   FUZZ_SECONDS    duration of all rounds (default 10)
 #   FUZZ_SEED       seed of the first round (default: the time)
-#   FUZZ_POISON     pages that are poisoned in a round (default: none in two rounds, 8 in the next two,
-#                   and so on)
+#   FUZZ_POISON     pages that are poisoned in a round (default: none in two rounds, 8 in the next
+#                   two, and so on)
 #   HMM_REF_KO      the module, where modprobe does not find it
 #
 # Prints TAP. Exit status 0, 1 when a test failed, 4 when all tests were skipped.
