@@ -141,7 +141,11 @@ static int stop_and_check(struct scene *scene, unsigned long i, char *buf)
 	    !CHECK(waitpid(scene->target, &status, __WALL) == scene->target))
 		return 1;
 	rc = read_and_check(scene, -1, i, buf);
-	return rc || !CHECK(!ptrace(PTRACE_DETACH, scene->target, NULL, NULL));
+	if (rc || !CHECK(!ptrace(PTRACE_DETACH, scene->target, NULL, NULL)))
+		return 1;
+	/* Without a pause, the next stop often comes before the target runs at all. */
+	usleep(1000);
+	return 0;
 }
 
 static int debugger_main(void *arg)
