@@ -219,7 +219,8 @@ write_series() {
 	((${#options[@]} == 0)) || write_cover "$folder" "$1"
 }
 
-# The distribution's python has the module that checkpatch needs for SPDX lines.
+# Without GIT_DIR, checkpatch would look for a repository around the kernel's source to check SPDX
+# lines, and there is none.
 #
 # What does not apply to the tests: they touch memory for its own sake, make functions by macros
 # as the harness does, whose assertions are two statements, and have no BIT(). A tracepoint has
@@ -234,7 +235,7 @@ checkpatch() {
 		*-selftests-mm-*) ignore+=,VOLATILE,COMPLEX_MACRO,BIT_MACRO,BRACES ;;
 		*tracepoint*) ignore+=,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT ;;
 		esac
-		(cd "$work" && PATH=/usr/bin:$PATH perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
+		(cd "$work" && GIT_DIR=none perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
 			--show-types --no-summary --ignore "$ignore" "$patch") || true
 	done
 }

@@ -347,7 +347,8 @@ write_cover() {
 	mv "$work/new" "$cover"
 }
 
-# The distribution's python has the module that checkpatch needs for SPDX lines.
+# Without GIT_DIR, checkpatch would look for a repository around the kernel's source to check SPDX
+# lines, and there is none.
 #
 # What does not apply is the same as in check.sh, which reads the files one by one: an argument
 # that names a struct or a member; the layout that all of TRACE_EVENT has; CamelCase of a model's
@@ -365,7 +366,7 @@ checkpatch() {
 		*-KUnit-*) ignore+=,CAMELCASE ;;
 		*-user-interface.patch | *-selftests-*) ignore+=,BIT_MACRO ;;
 		esac
-		(cd "$work" && PATH=/usr/bin:$PATH perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
+		(cd "$work" && GIT_DIR=none perl "$tree/scripts/checkpatch.pl" --root="$tree" --strict --terse \
 			--show-types --no-summary --ignore "$ignore" "$patch") || true
 	done
 }

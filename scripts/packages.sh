@@ -41,8 +41,6 @@ bench) NEEDED+=$'\ngnuplot-nox      gnuplot                      draws the resul
 check)
 	NEEDED+=$'\nsparse           sparse                       checks the driver'
 	NEEDED+=$'\nshellcheck       shellcheck                   checks the scripts'
-	NEEDED+=$'\npython3-ply      /usr/lib/python3/dist-packages/ply checks SPDX lines'
-	NEEDED+=$'\npython3-git      /usr/lib/python3/dist-packages/git checks SPDX lines'
 	;;
 esac
 
