@@ -73,7 +73,7 @@ selftests() {
 
 	# Struct pages are dear with checks.
 	[[ $FLAVOUR == release ]] || one=1800 all=4200 fuzz=60 chunk=16M
-	# Random sequences of a third of their length, which is that of a "-long" kernel.
+	# Random sequences of a third of their length, which the stages of REST have.
 	((rest)) || rounds=(HMM_REF_KUNIT_PARAMS=steps=1000)
 	case $rest-$1-${TEST:-} in
 	0-debug-) later=$LATER fuzz=40 ;;

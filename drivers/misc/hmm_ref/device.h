@@ -73,7 +73,7 @@ void hmm_ref_node_exit(void);
  * @last_room: when a page last came free for a task that waits for room, in
  *	jiffies; covered by hmm_ref_devmem::room_lock
  * @clients_lock: covers @clients
- * @clients: open files
+ * @clients: clients, one per open file
  * @node: character device
  * @dmirror: character device of the old interface, if @has_dmirror
  * @has_dmirror: the device has the old interface

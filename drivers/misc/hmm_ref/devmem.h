@@ -35,7 +35,7 @@ enum hmm_ref_cause {
 };
 
 /**
- * struct hmm_ref_owner - the open file that a device page was handed out for
+ * struct hmm_ref_owner - the client that a device page was handed out for
  * @refs: one for the client while its file is open, one per page handed out;
  *	taken and dropped in batches, which a kref does not support
  * @opener: process that opened the file, shown in fdinfo and traces

@@ -567,7 +567,7 @@ static int skip_holes(struct hmm_ref_client *client,
 
 /**
  * hmm_ref_migrate_range() - migrate a range of any size, window by window
- * @client: open file of the current process, or of an mm that the caller keeps
+ * @client: client of the current process, or of an mm that the caller keeps
  *	alive
  * @m: range; @m->tally is set
  *

@@ -419,7 +419,7 @@ static int evict_all_owned(struct hmm_ref_client *client,
 
 /**
  * hmm_ref_evict_client() - evict the pages that were handed out for a client
- * @client: open file of any process
+ * @client: client of any process
  * @tally: outcome, also set on error
  *
  * Context: may sleep and enter reclaim.
@@ -508,7 +508,7 @@ static int evict_window(struct hmm_ref_client *client, unsigned long start,
 
 /**
  * hmm_ref_evict_range() - evict the pages of a range
- * @client: open file of the current process
+ * @client: client of the current process
  * @start: page address
  * @end: page address, exclusive
  * @tally: outcome for the pages starting at @start, also set on error

@@ -6,7 +6,7 @@
  * device writes to the page for the parent. On a kernel that splits every page that migrates to a
  * device, the data still has to be right.
  *
- * Covers: a large folio whose parts are looked up by its head; a wrong page that is copied; split
+ * Covers: parts of a large folio that are looked up by its head; a wrong page that is copied; split
  * folios that are freed twice, or never; a device page table that still maps pages which were
  * unmapped; a migration that needs the folio whole.
  */
